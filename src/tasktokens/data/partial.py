@@ -1,0 +1,120 @@
+"""Which labels a run may see: one-label, random-label, a fraction, all, or a given CSV; seeded and saved with the run.
+
+The rules are those of MTPSL (Li et al., CVPR 2022): *one*: every image has exactly one labelled task; *random*: between
+one and all but one. Only labels whose files exist can be drawn.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tasktokens.errors import DataError
+
+Split = dict[str, tuple[str, ...]]
+"""For each image id the tasks whose labels may be seen."""
+
+
+def draw_split(
+    ids: Sequence[str], available: Mapping[str, Mapping[str, object]], labels: str, seed: int
+) -> Split:
+    """Choose the visible labels.
+
+    Args:
+        ids: the training images.
+        available: for each task, the ids that have a label file (as keys).
+        labels: ``one``, ``random``, ``full``, a fraction in (0, 1], or the path of a CSV that `save_split` wrote.
+        seed: decides the draw; the same seed and ids give the same split everywhere.
+
+    Raises:
+        DataError: the rule is unknown, the CSV does not fit, or a task ends up without any label.
+    """
+    rng = np.random.RandomState(seed)
+    has = {id: [task for task in available if id in available[task]] for id in ids}
+    if labels == "full":
+        split = {id: tuple(tasks) for id, tasks in has.items()}
+    elif labels == "one":
+        split = _one(ids, has, list(available), rng)
+    elif labels == "random":
+        split = {}
+        for id in ids:
+            most = max(1, min(len(has[id]), len(available) - 1))
+            chosen = rng.permutation(len(has[id]))[: rng.randint(1, most + 1)]
+            split[id] = tuple(has[id][i] for i in sorted(chosen))
+    elif labels.endswith(".csv"):
+        split = load_split(Path(labels), ids, available)
+    else:
+        split = _fraction(ids, has, list(available), labels, rng)
+    for task in available:
+        if not any(task in tasks for tasks in split.values()):
+            raise DataError(
+                f"no labelled image for task '{task}' among {len(ids)} training images (labels={labels}); "
+                f"add label files or leave the task out with the 'tasks' setting"
+            )
+    return split
+
+
+def _one(ids: Sequence[str], has: Mapping[str, list[str]], tasks: list[str], rng: np.random.RandomState) -> Split:
+    """One task an image, as even over the tasks as the existing files allow."""
+    drawn = dict.fromkeys(tasks, 0)
+    split: Split = {}
+    # Images with few kinds of labels first, so that the others can even things out.
+    for i in sorted(rng.permutation(len(ids)), key=lambda i: len(has[ids[i]])):
+        if not has[ids[i]]:
+            split[ids[i]] = ()
+            continue
+        order = rng.permutation(len(has[ids[i]]))
+        task = min((has[ids[i]][j] for j in order), key=lambda task: drawn[task])
+        drawn[task] += 1
+        split[ids[i]] = (task,)
+    return {id: split[id] for id in ids}
+
+
+def _fraction(
+    ids: Sequence[str], has: Mapping[str, list[str]], tasks: list[str], labels: str, rng: np.random.RandomState
+) -> Split:
+    """For each task, that share of its labels."""
+    try:
+        share = float(labels)
+    except ValueError:
+        share = -1.0
+    if not 0 < share <= 1:
+        raise DataError(f"labels={labels!r} is unknown; expected one, random, full, a fraction in (0, 1] or a .csv file")
+    chosen: dict[str, set[str]] = {id: set() for id in ids}
+    for task in tasks:
+        candidates = [id for id in ids if task in has[id]]
+        for i in rng.permutation(len(candidates))[: round(share * len(candidates))]:
+            chosen[candidates[i]].add(task)
+    return {id: tuple(task for task in tasks if task in chosen[id]) for id in ids}
+
+
+def save_split(path: Path, split: Split, tasks: Sequence[str]) -> None:
+    """Write a split as CSV: a column ``id`` and one of 0 and 1 a task."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", *tasks])
+        writer.writerows([id, *(int(task in seen) for task in tasks)] for id, seen in split.items())
+
+
+def load_split(path: Path, ids: Sequence[str], available: Mapping[str, Mapping[str, object]]) -> Split:
+    """Read such a CSV. Images that it does not list have no visible label; raises `DataError` where it does not fit."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"cannot read the split {path}: {error}") from error
+    missing = [column for column in ("id", *available) if rows and column not in rows[0]]
+    if not rows or missing:
+        raise DataError(f"the split {path} must have rows and the columns id, {', '.join(available)}; missing: {missing}")
+    split: Split = {id: () for id in ids}
+    for number, row in enumerate(rows, start=2):
+        if row["id"] not in split:
+            continue  # a held-out image, or another split of the data
+        split[row["id"]] = tuple(task for task in available if row[task] == "1")
+        for task in split[row["id"]]:
+            if row["id"] not in available[task]:
+                raise DataError(f"{path} line {number}: '{row['id']}' has no label file for task '{task}'")
+    return split

@@ -1,0 +1,96 @@
+"""An image with the labels that it has, and a batch of them.
+
+Two masks, never confused: which images have a label for a task (a batch's ``rows``, the "present" mask), and which
+pixels are usable (``valid`` of a label; ``pixels`` of an image, False on padding).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Label:
+    """A label map: value (C, H, W) in the task's units and valid (1, H, W) bool; stacked, a leading dimension."""
+
+    value: Tensor
+    valid: Tensor
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image (3, H, W) uint8, which of its pixels are no padding (1, H, W) bool, and labels of present tasks only."""
+
+    id: str
+    image: Tensor
+    pixels: Tensor
+    labels: Mapping[str, Label]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The labels of one task in a batch: the n images that have one, and nothing in place of those that do not.
+
+    Attributes:
+        rows: (n,) int64, positions in the batch, increasing; n may be 0.
+        absent: (B - n,) int64, the other positions, known on the host so that no device has to be asked.
+        value: (n, C, H, W).
+        valid: (n, 1, H, W) bool.
+    """
+
+    rows: Tensor
+    absent: Tensor
+    value: Tensor
+    valid: Tensor
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Labels:
+        """Apply a function to each tensor."""
+        return Labels(function(self.rows), function(self.absent), function(self.value), function(self.valid))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images (B, 3, H, W) uint8, ``pixels`` (B, 1, H, W) bool that are no padding, and labels by task name."""
+
+    ids: tuple[str, ...]
+    image: Tensor
+    pixels: Tensor
+    labels: Mapping[str, Labels]
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Batch:
+        """Apply a function to each tensor."""
+        labels = {name: item.map(function) for name, item in self.labels.items()}
+        return replace(self, image=function(self.image), pixels=function(self.pixels), labels=labels)
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch on another device; host copies do not wait where memory is pinned."""
+        return self.map(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Batch:
+        """Called by the data loader when the device is a GPU."""
+        return self.map(Tensor.pin_memory)
+
+
+def collate(samples: Sequence[Sample], channels: Mapping[str, int]) -> Batch:
+    """Stack samples of one size; ``channels`` holds the label channels of every task of the run."""
+    size = samples[0].image.shape[-2:]
+    labels = {}
+    for name, count in channels.items():
+        rows = [row for row, sample in enumerate(samples) if name in sample.labels]
+        items = [samples[row].labels[name] for row in rows]
+        labels[name] = Labels(
+            rows=torch.tensor(rows, dtype=torch.int64),
+            absent=torch.tensor(sorted(set(range(len(samples))) - set(rows)), dtype=torch.int64),
+            value=torch.stack([item.value for item in items]) if items else torch.zeros(0, count, *size),
+            valid=torch.stack([item.valid for item in items]) if items else torch.zeros(0, 1, *size, dtype=torch.bool),
+        )
+    return Batch(
+        ids=tuple(sample.id for sample in samples),
+        image=torch.stack([sample.image for sample in samples]),
+        pixels=torch.stack([sample.pixels for sample in samples]),
+        labels=labels,
+    )

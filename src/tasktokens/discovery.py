@@ -1,0 +1,61 @@
+"""Label discovery: a teacher's predictions and features supervise the pairs of image and task that have no label.
+
+Sources: HTT (arXiv 2411.18823, section 3.3) with the defects of its release mended: targets stay soft, confident pixels
+are kept and not the unsure ones, padding is never discovered, and given labels are never touched.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tasktokens.models import TaskOutput
+from tasktokens.models.layers import upsample
+from tasktokens.tasks import Task
+
+
+@dataclass(frozen=True)
+class Discovered:
+    """Pseudo-labels of one task for n images.
+
+    Attributes:
+        value: (n, C, H, W) in the units of the task's labels.
+        confidence: (n, 1, H, W) in [0, 1].
+        valid: (n, 1, H, W) bool: confident enough, and no padding.
+    """
+
+    value: Tensor
+    confidence: Tensor
+    valid: Tensor
+
+
+@torch.no_grad()
+def discover_labels(task: Task, logits_BKHW: Tensor, pixels_B1HW: Tensor, confidence: str = "ours") -> Discovered:
+    """Turn a teacher's logits into pseudo-labels.
+
+    Args:
+        logits_BKHW: at the size of ``pixels_B1HW``.
+        pixels_B1HW: bool, False on padding.
+        confidence: ``ours`` (`Task.confidence`) or ``paper`` (`Task.paper_confidence`).
+    """
+    sure = task.paper_confidence(logits_BKHW) if confidence == "paper" else task.confidence(logits_BKHW)
+    return Discovered(task.decode(logits_BKHW), sure, (sure > task.threshold) & pixels_B1HW)
+
+
+def feature_weights(teacher: TaskOutput, labelled: Tensor, pixels_B1HW: Tensor) -> Tensor:
+    """Weights (B, 1, h, w) of feature distillation at the features' size.
+
+    1 on labelled pairs, the teacher's own confidence map on unlabelled ones, 0 on padding.
+
+    Args:
+        teacher: output for the whole batch.
+        labelled: (n,) rows that have a label for the task.
+        pixels_B1HW: bool, False on padding.
+    """
+    size = teacher.feature.shape[-2:]
+    inside = (upsample(pixels_B1HW.float(), size) > 0.5).float()
+    if teacher.confidence is None:
+        return inside
+    return inside * teacher.confidence.float().sigmoid().index_fill(0, labelled, 1.0)

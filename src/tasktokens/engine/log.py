@@ -1,0 +1,69 @@
+"""``metrics.jsonl`` and the one progress line of a run."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+
+class RunLog:
+    """Appends rows to ``metrics.jsonl`` and shows progress on standard error.
+
+    On a terminal one line is kept up to date; elsewhere a line is written about every 15 seconds.
+    """
+
+    def __init__(self, path: Path, quiet: bool = False, title: str = "") -> None:
+        self._file = path.open("a", encoding="utf-8")
+        self._quiet, self._title = quiet, title
+        self._console = Console(stderr=True)
+        self._live = Live(console=self._console, auto_refresh=False) if self._console.is_terminal and not quiet else None
+        if self._live:
+            self._live.start()
+        self._said = 0.0
+
+    def row(self, values: Mapping[str, Any]) -> None:
+        """Append one JSON object; at once on disk, so that a killed run keeps its history."""
+        self._file.write(json.dumps(values) + "\n")
+        self._file.flush()
+
+    def progress(self, stage: str, step: int, steps: int, eta: float, values: Mapping[str, float]) -> None:
+        """Show where the run is. ``values``: a row of metrics."""
+        now = time.monotonic()
+        if self._quiet or (self._live is None and now - self._said < 15 and step < steps):
+            return
+        self._said = now
+        losses = " ".join(f"{k.split('/')[1]} {v:.3f}" for k, v in values.items() if k.startswith("loss/"))
+        found = " ".join(f"{k.split('/')[1]} {v:.0%}" for k, v in values.items() if k.startswith("discovered/"))
+        parts = [
+            f"{self._title}{stage} {step}/{steps}", f"ETA {int(eta) // 60}:{int(eta) % 60:02d}", f"loss {losses}",
+            *([f"discovered {found}"] if found else []),
+            f"{values['images_per_second']:.0f} img/s", f"data wait {values['data_wait']:.0%}",
+            f"memory {values['memory_mb'] / 1024:.1f} GB",
+        ]  # fmt: skip
+        line = " | ".join(parts)
+        if self._live:
+            self._live.update(Text(line, no_wrap=True, overflow="ellipsis"), refresh=True)
+        else:
+            self._console.print(line, soft_wrap=True, highlight=False)
+
+    def close(self) -> None:
+        """End the progress line and the file."""
+        if self._live:
+            self._live.stop()
+        self._file.close()
+
+
+def memory_mb(device: torch.device) -> float:
+    """Peak memory of a GPU, or resident memory of this process, in MB."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    return float(psutil.Process().memory_info().rss) / 2**20

@@ -1,0 +1,107 @@
+"""A trained model as two files: ``model.safetensors`` (weights) and ``model.json`` (all that is needed to build it)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from tasktokens.config import ModelSettings
+from tasktokens.errors import CheckpointError
+from tasktokens.models import NETWORKS, Network, build_network
+from tasktokens.tasks import Task, build_task
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What `model.json` holds: network kind, its settings, the tasks, and the (height, width) it was trained at."""
+
+    network: str
+    settings: ModelSettings
+    tasks: Mapping[str, Task]
+    size: tuple[int, int]
+
+    def build(self, load_weights: bool = False) -> Network:
+        """A network of this description; see `build_network`."""
+        return build_network(self.network, self.tasks, self.settings, load_weights)
+
+
+def save_model(folder: Path, network: Network, info: ModelInfo) -> None:
+    """Write both files into ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({k: v.contiguous() for k, v in network.state_dict().items()}, folder / "model.safetensors")
+    (folder / "model.json").write_text(json.dumps(to_json(info), indent=1), encoding="utf-8")
+
+
+def to_json(info: ModelInfo) -> dict[str, Any]:
+    """`ModelInfo` as plain values."""
+    return {
+        "format": FORMAT,
+        "network": info.network,
+        "model": info.settings.model_dump(mode="json", exclude={"weights", "pretrained"}),
+        "tasks": {
+            name: task.spec() | {"weight": task.weight, "threshold": task.threshold} for name, task in info.tasks.items()
+        },
+        "size": list(info.size),
+    }
+
+
+def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[Network, ModelInfo]:
+    """Load a model from its folder or from a run that holds it; the network is in evaluation mode.
+
+    Raises `CheckpointError` when it is missing, damaged or of another format.
+    """
+    folder = path / "model" if (path / "model").is_dir() else path
+    info = read_info(folder)
+    network = info.build()
+    load_weights(network, folder / "model.safetensors")
+    return network.to(device).eval(), info
+
+
+def read_info(folder: Path) -> ModelInfo:
+    """Read ``model.json``."""
+    path = folder / "model.json"
+    if not path.is_file():
+        raise CheckpointError(f"{folder} holds no trained model (no model.json); give a finished run or its model folder")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if values["format"] != FORMAT or values["network"] not in NETWORKS:
+            raise CheckpointError(f"{path} has format {values['format']}; this version reads format {FORMAT}")
+        tasks = {name: build_task(name, spec) for name, spec in values["tasks"].items()}
+        height, width = values["size"]
+        return ModelInfo(values["network"], ModelSettings.model_validate(values["model"]), tasks, (height, width))
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged: {type(error).__name__} {error}") from error
+
+
+def load_weights(network: Network, path: Path) -> None:
+    """Load weights that must fit exactly. Raises `CheckpointError` saying what differs."""
+    state = read_tensors(path)
+    own = network.state_dict()
+    missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    shapes = [f"{k}: {tuple(state[k].shape)} for {tuple(own[k].shape)}" for k in own if k in state and state[k].shape != own[k].shape]
+    if missing or extra or shapes:
+        raise CheckpointError(
+            f"{path} belongs to another network or other tasks: {len(missing)} tensors missing "
+            f"{missing[:2]}, {len(extra)} unknown {extra[:2]}, {len(shapes)} of another shape {shapes[:2]}"
+        )
+    network.load_state_dict(state)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file; nothing is executed. Raises `CheckpointError`."""
+    try:
+        return load_file(path)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} does not exist") from error
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is no complete safetensors file ({error})") from error

@@ -1,0 +1,297 @@
+"""Training: one explicit loop for all methods, on one process or many (started by torchrun)."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import time
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from tasktokens.config import Config, OptimSettings, load_config, to_yaml
+from tasktokens.data import Data, full_split, open_data, save_split
+from tasktokens.data.dataset import EpochSampler, PartialDataset, train_loader
+from tasktokens.engine.checkpoint import Cursor, latest_checkpoint, load_optimizer, read_cursor, save_checkpoint
+from tasktokens.engine.evaluate import evaluate_network, write_results
+from tasktokens.engine.guards import FiniteGuard, StopSignal
+from tasktokens.engine.log import RunLog, memory_mb
+from tasktokens.engine.model_file import ModelInfo, load_weights, read_info, save_model
+from tasktokens.errors import CheckpointError, ConfigError, RunExistsError
+from tasktokens.methods import Method, Stage, StepOptions, Term, build_method
+from tasktokens.models import Network
+
+
+def train(
+    config: Config, resume: bool = False, overwrite: bool = False, init_from: Path | None = None, quiet: bool = False
+) -> Path:
+    """Train as configured and return the run folder.
+
+    Args:
+        config: see `load_config`.
+        resume: go on with the run in ``config.run.dir`` from its last checkpoint, with the same result as if it had
+            never stopped. The configuration must be the run's own.
+        overwrite: delete what lies in the run folder first.
+        init_from: a run or model folder whose weights the first stage starts from: a new run, not the old one continued.
+        quiet: no progress line.
+
+    Raises:
+        RunExistsError: the run folder is not empty and neither ``resume`` nor ``overwrite`` is set.
+        ConfigError, DataError, CheckpointError, WeightsError, TrainingError: see their messages.
+        SystemExit: 130 or 143 after SIGINT or SIGTERM, with a checkpoint saved.
+    """
+    if config.run.threads is not None:
+        torch.set_num_threads(config.run.threads)
+    accelerator = Accelerator(cpu=config.run.device == "cpu", mixed_precision=_precision(config))
+    data = open_data(config, progress=not quiet)
+    if accelerator.is_main_process:
+        _prepare_folder(config, data, resume, overwrite)
+    accelerator.wait_for_everyone()
+    trainer = Trainer(config, data, accelerator, quiet)
+    trainer.run(resume, init_from)
+    return config.run.dir
+
+
+class Trainer:
+    """State of a run that its stages share."""
+
+    def __init__(self, config: Config, data: Data, accelerator: Accelerator, quiet: bool) -> None:
+        scale = config.data.augmentation.scale
+        tasks = {name: task.widened(scale) for name, task in data.tasks.items()}
+        self.config, self.data, self.accelerator, self.tasks, self.quiet = config, data, accelerator, tasks, quiet
+        self.method: Method = build_method(config.method, tasks)
+        self.info = ModelInfo(self.method.network, config.model, tasks, config.data.size)
+        self.folder = config.run.dir
+        self.started = time.monotonic()
+
+    def run(self, resume: bool, init_from: Path | None) -> None:
+        """All stages, from the start or from the last checkpoint, then evaluation."""
+        checkpoint = latest_checkpoint(self.folder / "checkpoints") if resume else None
+        cursor = read_cursor(checkpoint) if checkpoint else Cursor()
+        network: Network | None = None
+        log = RunLog(self.folder / "metrics.jsonl", self.quiet or not self.accelerator.is_main_process, f"{self.folder.name} ")
+        try:
+            for index, stage in enumerate(self.method.stages()):
+                if index < cursor.stage:
+                    continue
+                student, teacher = self._networks(index, stage, network, checkpoint)
+                if index == 0 and init_from is not None and checkpoint is None:
+                    _start_from(student, init_from, self.info)
+                first = cursor.step if index == cursor.stage else 0
+                self._stage(index, stage, first, student, teacher, checkpoint, log)
+                network, checkpoint = student, None
+            assert network is not None
+            self._finish(network, log)
+        finally:
+            log.close()
+
+    def _networks(
+        self, index: int, stage: Stage, before: Network | None, checkpoint: Path | None
+    ) -> tuple[Network, Network | None]:
+        """Student and teacher of a stage: from a checkpoint within it, or from the network of the stage before."""
+        # A stage's fresh network depends on the seed and the stage alone, so a resumed run draws the same.
+        torch.manual_seed(self.config.seed * 1000 + index)
+        device = self.accelerator.device
+        if checkpoint is not None:
+            student = self.info.build()
+            load_weights(student, checkpoint / "student.safetensors")
+            teacher = self.info.build() if stage.teacher else None
+            if teacher is not None:
+                load_weights(teacher, checkpoint / "teacher.safetensors")
+        else:
+            student = self.info.build(load_weights=True)
+            teacher = before if stage.teacher else None
+            if before is not None and stage.student == "teacher":
+                student.load_state_dict(before.state_dict())
+        if teacher is not None:
+            teacher = teacher.to(device).eval().requires_grad_(False)
+        return student.to(device), teacher
+
+    def _stage(
+        self, index: int, stage: Stage, first: int, student: Network, teacher: Network | None,
+        checkpoint: Path | None, log: RunLog,
+    ) -> None:  # fmt: skip
+        """The loop."""
+        config, accelerator = self.config, self.accelerator
+        optimizer = _optimizer(student, config.optim)
+        if checkpoint is not None:
+            load_optimizer(checkpoint, optimizer)
+        model, prepared = accelerator.prepare(student, optimizer)
+        dataset = PartialDataset(
+            self.data.folder, self.data.train, self.tasks, config.data.size, config.data.augmentation,
+            seed=config.seed * 1000 + index, cache=config.data.cache,
+        )  # fmt: skip
+        sampler = EpochSampler(
+            len(dataset), config.optim.batch_size, config.seed * 1000 + index, first,
+            accelerator.process_index, accelerator.num_processes,
+        )  # fmt: skip
+        batches = iter(train_loader(dataset, sampler, config.data.workers))
+        guard = FiniteGuard(optimizer, accelerator.device)
+        clock = _Clock()
+        with StopSignal() as stop:
+            for step in range(first, stage.steps):
+                student.train()
+                batch = next(batches).to(accelerator.device)
+                clock.loaded()
+                options = StepOptions(
+                    torch.Generator().manual_seed((config.seed * 1000 + index) * 10_000_000 + step),
+                    config.data.augmentation.photometric, config.optim.loss_stride,
+                )  # fmt: skip
+                _set_lr(optimizer, config.optim, step, stage.steps)
+                with accelerator.autocast():
+                    terms = self.method.terms(batch, model, teacher, options)
+                loss, means = combine(terms, accelerator)
+                accelerator.backward(loss)
+                norm = accelerator.clip_grad_norm_(model.parameters(), config.optim.clip)
+                assert isinstance(norm, Tensor)
+                guard.before_update(norm, batch.ids)
+                prepared.step()
+                prepared.zero_grad()
+                done = step + 1
+                clock.stepped(len(batch.ids) * accelerator.num_processes)
+                if done % config.run.log_every == 0 or done == stage.steps:
+                    skipped = guard.check()
+                    row = {k: v.item() for k, v in means.items()} | clock.read() | {"memory_mb": memory_mb(accelerator.device)}
+                    eta = (stage.steps - done) * clock.seconds_per_step
+                    if accelerator.is_main_process:
+                        log.row({"stage": stage.name, "step": done, "lr": optimizer.param_groups[-1]["lr"], "skipped": skipped, **row})
+                        log.progress(stage.name, done, stage.steps, eta, row)
+                if stop.received or done % config.run.checkpoint_every == 0 or done == stage.steps:
+                    if accelerator.is_main_process:
+                        save_checkpoint(
+                            self.folder / "checkpoints", Cursor(index, done), student, teacher, optimizer, config.run.keep
+                        )
+                    if stop.received:
+                        raise SystemExit(stop.exit_code)
+        if teacher is not None and accelerator.is_main_process:
+            save_model(self.folder / "teacher", teacher, self.info)
+        accelerator.free_memory()
+
+    def _finish(self, network: Network, log: RunLog) -> None:
+        """Save the model, evaluate it, and note how long this took."""
+        config, accelerator = self.config, self.accelerator
+        if accelerator.is_main_process:
+            save_model(self.folder / "model", network, self.info)
+        minutes = (time.monotonic() - self.started) / 60
+        split = config.run.evaluate
+        if split is not None:
+            ids = self.data.holdout if split == "holdout" else self.data.folder.split(split)
+            dataset = PartialDataset(self.data.folder, full_split(self.data.folder, ids, self.tasks), self.tasks, config.data.size)
+            results = evaluate_network(network, dataset, config.optim.batch_size, accelerator)
+            if accelerator.is_main_process:
+                write_results(self.folder / f"evaluation-{split}.json", results)
+        if accelerator.is_main_process:
+            log.row({"finished": True, "minutes": minutes})
+
+
+def combine(terms: list[Term], accelerator: Accelerator) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss to minimise, and each term's mean for the log.
+
+    Counts are summed over all ranks before dividing, and the sum is scaled by the number of ranks since gradients are
+    averaged over them: a task labelled on one rank only gets its whole gradient.
+    """
+    totals, counts = torch.stack([t.total for t in terms]), torch.stack([t.count for t in terms])
+    ranks = accelerator.num_processes
+    everywhere = accelerator.reduce(torch.stack([totals.detach(), counts]), "sum") if ranks > 1 else torch.stack([totals.detach(), counts])
+    denominator = everywhere[1].clamp(min=1)
+    weights = torch.tensor([t.weight for t in terms], device=totals.device)
+    loss = (weights * totals / denominator).sum() * ranks
+    means = everywhere[0] / denominator
+    return loss, {term.name: mean for term, mean in zip(terms, means, strict=True)}
+
+
+class _Clock:
+    """Where the time goes: waiting for data, images a second; means since the last `read`."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+        self._wait = self._busy = 0.0
+        self._images = self._steps = 0
+        self.seconds_per_step = 0.0
+
+    def loaded(self) -> None:
+        now = time.monotonic()
+        self._wait, self._last = self._wait + now - self._last, now
+
+    def stepped(self, images: int) -> None:
+        now = time.monotonic()
+        self._busy, self._last = self._busy + now - self._last, now
+        self._images, self._steps = self._images + images, self._steps + 1
+
+    def read(self) -> dict[str, float]:
+        total = self._wait + self._busy
+        self.seconds_per_step = total / self._steps
+        values = {"images_per_second": self._images / total, "data_wait": self._wait / total}
+        self._wait = self._busy = 0.0
+        self._images = self._steps = 0
+        return values
+
+
+def _optimizer(network: Network, settings: OptimSettings) -> torch.optim.Optimizer:
+    """Adam or AdamW; biases, norms and tokens are not decayed."""
+    groups = []
+    for parameters, factor in zip(network.parameter_groups(), (settings.backbone_lr, 1.0), strict=True):
+        for decay in (True, False):
+            chosen = [p for p in parameters if (p.ndim > 1) == decay]
+            groups.append({"params": chosen, "weight_decay": settings.weight_decay * decay, "factor": factor})
+    kinds: Mapping[str, type[torch.optim.Optimizer]] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+    return kinds[settings.name](groups, lr=settings.lr, fused=True)  # type: ignore[call-arg]
+
+
+def _set_lr(optimizer: torch.optim.Optimizer, settings: OptimSettings, step: int, steps: int) -> None:
+    """Linear warm-up, polynomial decay; a function of the step alone."""
+    factor = min(1.0, (step + 1) / (settings.warmup + 1)) * (1 - step / steps) ** settings.power
+    for group in optimizer.param_groups:
+        group["lr"] = settings.lr * factor * group["factor"]
+
+
+def _precision(config: Config) -> str:
+    # Emulated on most CPUs, bf16 is many times slower there.
+    if config.run.precision != "auto":
+        return config.run.precision
+    return "bf16" if config.run.device != "cpu" and torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
+
+
+def _prepare_folder(config: Config, data: Data, resume: bool, overwrite: bool) -> None:
+    """Refuse to mix runs; write what the run is made of: settings, visible labels, environment."""
+    folder = config.run.dir
+    if resume:
+        if not (folder / "config.yaml").is_file():
+            raise CheckpointError(f"{folder} holds no run to resume (no config.yaml)")
+        if (old := load_config(folder / "config.yaml")) != config:
+            raise ConfigError(f"{folder} was started with other settings; resume with its own ({_difference(old, config)})")
+        return
+    if folder.exists() and any(folder.iterdir()):
+        if not overwrite:
+            raise RunExistsError(f"{folder} is not empty; choose another run.dir, or give --resume or --overwrite")
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
+    save_split(folder / "labels.csv", data.train, list(data.tasks))
+    packages = ("tasktokens", "torch", "timm", "accelerate", "numpy")
+    environment = {"python": platform.python_version(), "machine": platform.platform(), "processor": platform.machine()}
+    environment |= {name: version(name) for name in packages}
+    (folder / "environment.json").write_text(json.dumps(environment, indent=1), encoding="utf-8")
+
+
+def _difference(old: Config, new: Config) -> str:
+    """The first setting that differs."""
+    pairs = zip(to_yaml(old).splitlines(), to_yaml(new).splitlines(), strict=False)
+    return next((f"'{a.strip()}' there, '{b.strip()}' here" for a, b in pairs if a != b), "see config.yaml")
+
+
+def _start_from(network: Network, source: Path, info: ModelInfo) -> None:
+    """Load the weights of another run; tasks and network must agree."""
+    folder = source / "model" if (source / "model").is_dir() else source
+    other = read_info(folder)
+    if list(other.tasks) != list(info.tasks) or other.network != info.network:
+        raise CheckpointError(
+            f"{source} is a '{other.network}' network for the tasks {', '.join(other.tasks)}; "
+            f"this run trains '{info.network}' for {', '.join(info.tasks)}"
+        )
+    load_weights(network, folder / "model.safetensors")

@@ -1,0 +1,48 @@
+"""The mistakes a user can make, one exception class a kind.
+
+Every message says what was expected, what was found, where, and what to do. The command line turns each of them into
+one sentence on standard error and exit code 2; in Python they are ordinary exceptions.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class TaskTokensError(Exception):
+    """Base of all errors that a user can mend; the message is meant to be read."""
+
+
+class ConfigError(TaskTokensError):
+    """A setting is unknown, of the wrong type or out of range."""
+
+
+class DataError(TaskTokensError):
+    """A folder, image or label file is missing, unreadable or inconsistent."""
+
+
+class LabelError(DataError):
+    """A label file disagrees with its image or with its task: size, class id, value range."""
+
+
+class CheckpointError(TaskTokensError):
+    """A checkpoint is missing, incomplete, or belongs to another model or other tasks."""
+
+
+class RunExistsError(TaskTokensError):
+    """A run folder is not empty and neither resuming nor overwriting was asked for."""
+
+
+class WeightsError(TaskTokensError):
+    """Pretrained weights cannot be had or do not fit the network."""
+
+
+class TrainingError(TaskTokensError):
+    """Training cannot go on: not finite losses in a row, or nothing to learn from."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return `` (did you mean 'x'?)`` for the nearest known word, or an empty string."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f" (did you mean '{near[0]}'?)" if near else ""

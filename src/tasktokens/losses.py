@@ -1,0 +1,49 @@
+"""Masked losses. Every loss is a (sum, count) pair, so that ranks and micro-batches can be added before dividing.
+
+One convention for all tasks, labelled and discovered: per-pixel losses are summed over channels, then averaged over
+the valid pixels of the task's pairs in the whole batch. A pair therefore weighs the same in a one-label run as in a
+fully labelled one (the factor T of the paper, section 3.4, is implied).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tasktokens.tasks import Task
+
+
+def masked_loss(
+    task: Task, logits_BKHW: Tensor, target_BCHW: Tensor, valid_B1HW: Tensor, weight_B1HW: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Sum of a task's loss over valid pixels, and their number.
+
+    Args:
+        logits_BKHW: the network's logits of the labelled images; B may be 0.
+        target_BCHW: labels; what invalid pixels hold (NaN, any id) has no influence.
+        valid_B1HW: bool, the pixels that count.
+        weight_B1HW: optional factor a pixel in [0, 1]; it does not enter the count.
+
+    Returns:
+        (sum, count), scalars. Without a valid pixel the sum is exactly 0, with zero gradients, still in the graph.
+    """
+    if len(logits_BKHW) == 0:
+        return logits_BKHW.float().sum(), logits_BKHW.new_zeros((), dtype=torch.float32)
+    neutral = torch.tensor(task.neutral, device=target_BCHW.device).to(target_BCHW.dtype)[:, None, None]
+    target = torch.where(valid_B1HW, target_BCHW, neutral)
+    loss = task.pixel_loss(logits_BKHW, target)
+    balance = task.pixel_weight(target, valid_B1HW) if weight_B1HW is None else weight_B1HW
+    if balance is not None:
+        loss = loss * balance
+    return torch.where(valid_B1HW, loss, 0.0).sum(), valid_B1HW.sum().float()
+
+
+def masked_mse(student_BDHW: Tensor, teacher_BDHW: Tensor, weight_B1HW: Tensor) -> tuple[Tensor, Tensor]:
+    """Feature distillation: squared error averaged over channels, weighted; (sum, count of positions with weight)."""
+    error = (student_BDHW.float() - teacher_BDHW.float()).square().mean(dim=1, keepdim=True)
+    return (error * weight_B1HW).sum(), (weight_B1HW > 0).sum().float()
+
+
+def mean(total: Tensor, count: Tensor) -> Tensor:
+    """``total / count``, exactly zero where nothing counted."""
+    return total / count.clamp(min=1)

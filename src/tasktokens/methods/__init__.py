@@ -1,0 +1,20 @@
+"""The methods and how to build one from its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tasktokens.config import HttMethod, MtlMethod
+from tasktokens.methods.base import Grid, Method, Stage, StepOptions, Term
+from tasktokens.methods.htt import Htt
+from tasktokens.methods.supervised import Supervised
+from tasktokens.tasks import Task
+
+__all__ = ["Grid", "Htt", "Method", "Stage", "StepOptions", "Supervised", "Term", "build_method"]
+
+
+def build_method(settings: HttMethod | MtlMethod, tasks: Mapping[str, Task]) -> Method:
+    """The method that the settings describe."""
+    if isinstance(settings, MtlMethod):
+        return Supervised(tasks, settings)
+    return Htt(tasks, settings)

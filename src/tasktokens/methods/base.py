@@ -1,0 +1,104 @@
+"""How partial labels are used: a method says what its stages are and which loss terms a batch gives."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from tasktokens.data.sample import Batch
+from tasktokens.data.transforms import photometric
+from tasktokens.losses import masked_loss
+from tasktokens.models import TaskOutput
+from tasktokens.models.layers import upsample
+from tasktokens.tasks import Task
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of training with its own optimiser and schedule."""
+
+    name: str
+    steps: int
+    student: str = "fresh"
+    """What the student starts from: ``fresh``, or ``teacher``: the network of the stage before."""
+    teacher: bool = False
+    """Whether the network of the stage before, frozen, is the teacher."""
+
+
+@dataclass(frozen=True)
+class Term:
+    """One term of the loss: ``weight * total / count``, both summed over all ranks. Weight 0: reported only."""
+
+    name: str
+    weight: float
+    total: Tensor
+    count: Tensor
+
+
+@dataclass(frozen=True)
+class StepOptions:
+    """What a step draws at random, from a generator that depends on (seed, stage, step) alone."""
+
+    generator: torch.Generator
+    photometric: float = 0.0
+    loss_stride: int = 1
+
+
+class Method(ABC):
+    """A way to learn from partial labels.
+
+    ``network`` names the kind of network (`tasktokens.models.NETWORKS`).
+    """
+
+    network: ClassVar[str]
+
+    def __init__(self, tasks: Mapping[str, Task]) -> None:
+        self.tasks = dict(tasks)
+
+    @abstractmethod
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages in order."""
+
+    @abstractmethod
+    def terms(self, batch: Batch, student: nn.Module, teacher: nn.Module | None, options: StepOptions) -> list[Term]:
+        """Loss terms of a batch; ``student`` is in training mode, ``teacher`` in evaluation mode."""
+
+
+class Grid:
+    """The pixels of a step's losses: every n-th row and column, at a random offset.
+
+    Neighbouring pixels say nearly the same; a stride of 2 costs a quarter at full-size losses, and since the offset is
+    drawn anew each step all pixels are seen in the end.
+    """
+
+    def __init__(self, size: tuple[int, int], options: StepOptions) -> None:
+        stride = options.loss_stride
+        self._stride = stride
+        self._top, self._left = (int(v) for v in torch.randint(stride, (2,), generator=options.generator))
+        self.size = tuple(len(range(first, side, stride)) for first, side in zip((self._top, self._left), size, strict=True))
+
+    def take(self, x_BCHW: Tensor) -> Tensor:
+        """Those pixels of a map at image size."""
+        return x_BCHW[..., self._top :: self._stride, self._left :: self._stride]
+
+    def logits(self, output: TaskOutput) -> Tensor:
+        """A head's logits at the grid's size."""
+        return upsample(output.logits, self.size)
+
+
+def student_view(batch: Batch, options: StepOptions) -> Tensor:
+    """The batch's images with colour changes; a teacher reads them as they are."""
+    return photometric(batch.image, options.photometric, options.generator)
+
+
+def supervised_term(task: Task, output: TaskOutput, batch: Batch, grid: Grid) -> Term:
+    """Loss of the given labels; ``output`` holds the labelled images of the task first, in order."""
+    labels = batch.labels[task.name]
+    logits = grid.logits(output)[: len(labels.rows)]
+    total, count = masked_loss(task, logits, grid.take(labels.value), grid.take(labels.valid))
+    return Term(f"loss/{task.name}", task.weight, total, count)

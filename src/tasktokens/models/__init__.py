@@ -1,0 +1,32 @@
+"""Networks; they know nothing of training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from tasktokens.config import ModelSettings
+from tasktokens.models.backbones import Backbone
+from tasktokens.models.base import Network, Rows, TaskOutput, at_least_one
+from tasktokens.models.baseline import BaselineNetwork
+from tasktokens.models.htt import HttNetwork
+from tasktokens.models.layers import Design
+from tasktokens.tasks import Task
+
+__all__ = ["DESIGNS", "NETWORKS", "Network", "Rows", "TaskOutput", "at_least_one", "build_network"]
+
+DESIGNS = {
+    "small": Design(width=64, fused=64, light=True, heads=4),
+    "paper": Design(width=256, fused=512, light=False, heads=1),
+}
+NETWORKS = {"htt": HttNetwork, "mtl": BaselineNetwork}
+
+
+def build_network(kind: str, tasks: Mapping[str, Task], settings: ModelSettings, load_weights: bool = True) -> Network:
+    """Build a network of a kind in `NETWORKS`; without ``load_weights`` the backbone starts at random."""
+    design = DESIGNS[settings.variant]
+    if settings.width is not None:
+        design = replace(design, width=settings.width, fused=settings.width * design.fused // design.width)
+    pretrained, weights = (settings.pretrained, settings.weights) if load_weights else (False, None)
+    backbone = Backbone(settings.backbone, pretrained, weights)
+    return NETWORKS[kind](tasks, backbone, design)

@@ -1,0 +1,73 @@
+"""Any timm backbone as four feature maps, finest first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from tasktokens.errors import ConfigError, WeightsError, did_you_mean
+
+
+class Backbone(nn.Module):
+    """A timm network with ``features_only``; takes uint8 images and normalises them itself.
+
+    Attributes:
+        channels: C_i of the four maps.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, name: str, pretrained: bool = False, weights: Path | None = None) -> None:
+        super().__init__()
+        self.network = _create(name, pretrained, weights)
+        self.channels: list[int] = list(self.network.feature_info.channels())
+        config = self.network.pretrained_cfg
+        self.register_buffer("mean", torch.tensor(config["mean"])[:, None, None] * 255, persistent=False)
+        self.register_buffer("std", torch.tensor(config["std"])[:, None, None] * 255, persistent=False)
+
+    def forward(self, image_B3HW: Tensor) -> list[Tensor]:
+        """Images (B, 3, H, W), uint8 or 0..255, to four maps (B, C_i, H_i, W_i)."""
+        maps = self.network((image_B3HW.float() - self.mean) / self.std)
+        # Swin and its kin return channels last.
+        return [
+            x.permute(0, 3, 1, 2).contiguous() if x.shape[1] != c and x.shape[-1] == c else x
+            for x, c in zip(maps, self.channels, strict=True)
+        ]
+
+
+def _create(name: str, pretrained: bool, weights: Path | None) -> Any:
+    if not timm.is_model(name):
+        near = did_you_mean(name, timm.list_models())
+        raise ConfigError(f"model.backbone: timm has no model '{name}'{near}")
+    if weights is not None and not weights.is_file():
+        raise WeightsError(f"backbone weights {weights} do not exist; give a .safetensors or .pth file or leave the setting out")
+    overlay = {"file": str(weights)} if weights is not None else None
+    try:
+        return timm.create_model(
+            name,
+            features_only=True,
+            out_indices=(-4, -3, -2, -1),
+            pretrained=pretrained or weights is not None,
+            pretrained_cfg_overlay=overlay,
+        )
+    except (RuntimeError, AttributeError, IndexError, AssertionError, TypeError) as error:
+        if weights is not None:
+            raise WeightsError(f"backbone weights {weights} do not fit {name}: {str(error)[:300]}") from error
+        if not pretrained:
+            raise ConfigError(f"model.backbone: '{name}' does not give four feature maps ({error})") from error
+        raise _unreachable(name, error) from error
+    except Exception as error:  # the hub's client raises errors of many libraries
+        raise _unreachable(name, error) from error
+
+
+def _unreachable(name: str, error: Exception) -> WeightsError:
+    reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+    return WeightsError(
+        f"ImageNet weights of '{name}' cannot be loaded from timm's hub ({reason}); "
+        f"use model.weights=FILE, or model.pretrained=false to train from scratch"
+    )

@@ -1,0 +1,70 @@
+"""What every network returns, and how the images that a head has to see are chosen."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from tasktokens.models.layers import upsample
+from tasktokens.tasks import Task
+
+Rows = Mapping[str, Tensor]
+"""For each task, positions in the batch (n,) that its head computes."""
+
+
+@dataclass(frozen=True)
+class TaskOutput:
+    """One task's output for n images.
+
+    Attributes:
+        logits: (n, K, h, w) at the head's size; `logits_at` brings them to another.
+        feature: (n, D, h, w), the task's feature that is distilled.
+        confidence: (n, 1, h, w), logit of "the prediction is right here", or None if the network has none.
+        token: (n, D), the image-conditioned task token, or None.
+    """
+
+    logits: Tensor
+    feature: Tensor
+    confidence: Tensor | None = None
+    token: Tensor | None = None
+
+    def logits_at(self, size: Sequence[int]) -> Tensor:
+        """Logits (n, K, H, W) at (height, width), bilinear."""
+        return upsample(self.logits, size)
+
+
+class Network(nn.Module, ABC):
+    """A network for several tasks. ``tasks`` are values; ``forward`` takes uint8 images (B, 3, H, W)."""
+
+    def __init__(self, tasks: Mapping[str, Task]) -> None:
+        super().__init__()
+        self.tasks = dict(tasks)
+
+    @abstractmethod
+    def forward(self, image_B3HW: Tensor, rows: Rows | None = None) -> dict[str, TaskOutput]:
+        """Outputs by task. With ``rows`` a head computes only those images, in that order.
+
+        A head whose task has no label in an image gets an exactly zero gradient from it, so supervised training leaves
+        it out. Batch norm in a head then sees the labelled images of its task only: the same distribution, since which
+        labels an image has is drawn at random.
+        """
+
+    def parameter_groups(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+        """(backbone, all others), for two learning rates."""
+        backbone = [p for name, p in self.named_parameters() if name.startswith("backbone.")]
+        others = [p for name, p in self.named_parameters() if not name.startswith("backbone.")]
+        return backbone, others
+
+
+def take(x_B: Tensor, rows: Tensor | None) -> Tensor:
+    """Rows of a batch; all of them for None."""
+    return x_B if rows is None else x_B.index_select(0, rows)
+
+
+def at_least_one(rows: Tensor) -> Tensor:
+    """``rows``, or the first image where there is none: its loss is exactly zero, and every parameter stays in the graph."""
+    return rows if len(rows) else torch.zeros(1, dtype=torch.int64, device=rows.device)

@@ -1,0 +1,47 @@
+"""The MTL baseline: the same backbone, fusion and context as HTT, and a plain head a task without tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from tasktokens.models.backbones import Backbone
+from tasktokens.models.base import Network, Rows, TaskOutput, take
+from tasktokens.models.layers import Design, Fusion, context_block, conv_block, separable_block
+from tasktokens.tasks import Task
+
+
+class BaselineNetwork(Network):
+    """Shared backbone, a head a task; with one task it is the single-task network."""
+
+    def __init__(self, tasks: Mapping[str, Task], backbone: Backbone, design: Design) -> None:
+        super().__init__(tasks)
+        self.backbone = backbone
+        self.heads = nn.ModuleDict(
+            {name: BaselineHead(task.num_tokens, backbone.channels, design) for name, task in tasks.items()}
+        )
+
+    def forward(self, image_B3HW: Tensor, rows: Rows | None = None) -> dict[str, TaskOutput]:
+        features = self.backbone(image_B3HW)
+        outputs = {}
+        for name, head in self.heads.items():
+            chosen = None if rows is None else rows[name]
+            outputs[name] = head([take(x, chosen) for x in features])
+        return outputs
+
+
+class BaselineHead(nn.Module):
+    """Fusion, context, a convolution block in place of token attention, and a linear classifier of pixels."""
+
+    def __init__(self, count: int, channels: list[int], design: Design) -> None:
+        super().__init__()
+        self.fusion = Fusion(channels, design.fused)
+        self.context = context_block(design)
+        block = separable_block if design.light else conv_block
+        self.refine = block(design.width, design.width)
+        self.out = nn.Conv2d(design.width, count, 1)
+
+    def forward(self, features: list[Tensor]) -> TaskOutput:
+        feature = self.refine(self.context(self.fusion(features)))
+        return TaskOutput(self.out(feature), feature)

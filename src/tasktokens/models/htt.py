@@ -1,0 +1,75 @@
+"""Hierarchical Task Tokens: the network (Zhang et al., arXiv 2411.18823, section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from tasktokens.models.backbones import Backbone
+from tasktokens.models.base import Network, Rows, TaskOutput, take
+from tasktokens.models.layers import Design, Fusion, context_block, conv_block
+from tasktokens.models.tokens import CrossTaskGates, FineTokens, TokenAttention, TokenDecoder
+from tasktokens.tasks import Task
+
+
+class HttNetwork(Network):
+    """Global task tokens exchange features across tasks; fine-grained tokens turn them into predictions.
+
+    Args:
+        tasks: T tasks by name.
+        backbone: four feature maps.
+        design: sizes; ``light`` is the ``small`` variant, else the network of the paper.
+    """
+
+    def __init__(self, tasks: Mapping[str, Task], backbone: Backbone, design: Design) -> None:
+        super().__init__(tasks)
+        self.backbone = backbone
+        self.global_tokens = nn.Parameter(torch.randn(len(tasks), backbone.channels[-1]))
+        self.gates = nn.ModuleList(
+            [CrossTaskGates(len(tasks), backbone.channels[-1], c, scaled=design.light) for c in backbone.channels]
+        )
+        self.token_projections = nn.ModuleList(
+            [nn.ModuleList([nn.Linear(c, design.width) for c in backbone.channels]) for _ in tasks]
+        )
+        self.heads = nn.ModuleDict(
+            {name: HttHead(task.num_tokens, backbone.channels, design) for name, task in tasks.items()}
+        )
+
+    def forward(self, image_B3HW: Tensor, rows: Rows | None = None) -> dict[str, TaskOutput]:
+        features = self.backbone(image_B3HW)
+        mixed = [gates(x, self.global_tokens) for gates, x in zip(self.gates, features, strict=True)]
+        outputs = {}
+        for t, (name, head) in enumerate(self.heads.items()):
+            chosen = None if rows is None else rows[name]
+            own = [take(x, chosen) * take(gates[:, t : t + 1], chosen) for x, (gates, *_) in zip(features, mixed, strict=True)]
+            projected = [
+                project(tokens[t]) for project, (_, tokens, _) in zip(self.token_projections[t], mixed, strict=True)
+            ]
+            outputs[name] = head(own, torch.stack(projected).sum(0))
+        return outputs
+
+
+class HttHead(nn.Module):
+    """One task, from its gated feature maps and refined global token to logits."""
+
+    def __init__(self, count: int, channels: list[int], design: Design) -> None:
+        super().__init__()
+        # The light variant leaves the paper's full-width 3x3 convolution a scale and a task to what follows the fusion.
+        self.scales = nn.ModuleList([nn.Identity() if design.light else conv_block(c, c) for c in channels])
+        self.fusion = Fusion(channels, design.fused)
+        self.context = context_block(design)
+        self.attention = TokenAttention(design.width, design.heads, design.light)
+        self.fine_tokens = FineTokens(count, design.width)
+        self.decoder = TokenDecoder(count, design.width, scaled=design.light)
+        self.factor = design.width**-0.5 if design.light else 1.0
+
+    def forward(self, features: list[Tensor], token_D: Tensor) -> TaskOutput:
+        fused = self.fusion([scale(x) for scale, x in zip(self.scales, features, strict=True)])
+        feature = self.context(fused)
+        feature, token = self.attention(feature, token_D.expand(len(feature), -1))
+        logits = self.decoder(feature, self.fine_tokens(token))
+        # Detached: "is the prediction right here?" must not bend the feature that makes the prediction.
+        confidence = torch.einsum("bdhw,bd->bhw", feature.detach(), token)[:, None] * self.factor
+        return TaskOutput(logits, feature, confidence, token)

@@ -1,0 +1,105 @@
+"""The tokens of Hierarchical Task Tokens (Zhang et al., arXiv 2411.18823, section 3)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tasktokens.models.layers import conv_block, separable_block, upsample
+
+
+class CrossTaskGates(nn.Module):
+    """Global tokens at one scale: task gates on the feature map, mixed across tasks by the tokens' affinity.
+
+    The method mixes T gated feature maps, ``sum_s A_ts (F * a_s)``; here the T one-channel gates are mixed instead,
+    which is the same function: ``F * (sum_s A_ts a_s)``.
+
+    Args:
+        tasks: T.
+        token_channels: width of the stored tokens.
+        channels: C of this scale.
+        scaled: divide gate scores by sqrt(C), so that they start near 0.5 for any width; the paper does not.
+    """
+
+    def __init__(self, tasks: int, token_channels: int, channels: int, scaled: bool) -> None:
+        super().__init__()
+        self.project = nn.Parameter(torch.randn(tasks, token_channels, channels) * token_channels**-0.5)
+        self.depth_wise = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+        self.query = nn.Linear(channels, channels)
+        self.key = nn.Linear(channels, channels)
+        self.factor = channels**-0.5 if scaled else 1.0
+
+    def forward(self, feature_BCHW: Tensor, tokens_TC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns mixed gates (B, T, H, W) in [0, 1], mixed tokens (T, C) and the affinity (T, T)."""
+        tokens = torch.einsum("tc,tcd->td", tokens_TC, self.project)
+        scores = torch.einsum("bchw,tc->bthw", self.depth_wise(feature_BCHW), tokens)
+        gates = torch.sigmoid(scores * self.factor)
+        logits = self.query(tokens) @ self.key(tokens).T * tokens.shape[1] ** -0.5
+        affinity = logits.softmax(dim=1)
+        return torch.einsum("ts,bshw->bthw", affinity, gates), affinity @ tokens, affinity
+
+
+class TokenAttention(nn.Module):
+    """Self-attention over a task's feature, reduced by 2, and its global token (section 3.2).
+
+    Returns the refined feature (B, D, H, W) and the token conditioned on the image (B, D). Nothing is averaged over
+    the batch: what an image gets does not depend on its companions.
+    """
+
+    def __init__(self, width: int, heads: int, light: bool) -> None:
+        super().__init__()
+        self.heads = heads
+        self.reduce = nn.Conv2d(width, width, 3, stride=2, padding=1, groups=width)
+        self.norm = nn.LayerNorm(width) if light else nn.Identity()
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.refine = separable_block(width, width) if light else conv_block(width, width)
+
+    def forward(self, feature_BDHW: Tensor, token_BD: Tensor) -> tuple[Tensor, Tensor]:
+        reduced = self.reduce(feature_BDHW)
+        height, width = reduced.shape[-2:]
+        sequence_BND = torch.cat([reduced.flatten(2).transpose(1, 2), token_BD[:, None]], dim=1)
+        q, k, v = self.qkv(self.norm(sequence_BND)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        mixed_BND = self.out(mixed)
+        spatial = mixed_BND[:, :-1].transpose(1, 2).unflatten(2, (height, width))
+        refined = self.refine(feature_BDHW + upsample(spatial, feature_BDHW.shape[-2:]))
+        return refined, mixed_BND[:, -1]
+
+
+class FineTokens(nn.Module):
+    """K fine-grained tokens of a task from its image-conditioned token (section 3.3): (B, D) to (B, K, D)."""
+
+    def __init__(self, count: int, width: int, hidden: int = 128) -> None:
+        super().__init__()
+        self.index = nn.Parameter(torch.randn(count, width))
+        self.mix = nn.Sequential(
+            nn.Linear(count, hidden), nn.LayerNorm(hidden), nn.GELU(),
+            nn.Linear(hidden, hidden), nn.LayerNorm(hidden), nn.GELU(),
+            nn.Linear(hidden, count),
+        )  # fmt: skip
+
+    def forward(self, token_BD: Tensor) -> Tensor:
+        embedded_BKD = token_BD[:, None] + self.index
+        mixed: Tensor = self.mix(embedded_BKD.transpose(1, 2)).transpose(1, 2)
+        return mixed
+
+
+class TokenDecoder(nn.Module):
+    """Dense interaction: class scores of the fine-grained tokens weigh the class maps (section 3.3).
+
+    ``logits = Conv3x3(Conv1x1(f) * softplus(<f, E_k>))`` at the feature's size. The scores are one matmul over the
+    channels, never a (K, B, C, H, W) product.
+    """
+
+    def __init__(self, count: int, width: int, scaled: bool) -> None:
+        super().__init__()
+        self.maps = nn.Conv2d(width, count, 1)
+        self.out = nn.Conv2d(count, count, 3, padding=1)
+        self.factor = width**-0.5 if scaled else 1.0
+
+    def forward(self, feature_BDHW: Tensor, tokens_BKD: Tensor) -> Tensor:
+        scores = torch.einsum("bdhw,bkd->bkhw", feature_BDHW, tokens_BKD) * self.factor
+        logits: Tensor = self.out(self.maps(feature_BDHW) * F.softplus(scores))
+        return logits

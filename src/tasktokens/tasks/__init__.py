@@ -1,0 +1,53 @@
+"""The tasks, and how to build one from the plain values of a ``dataset.yaml`` or a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tasktokens.errors import ConfigError, did_you_mean
+from tasktokens.tasks.base import Task, require_keys
+from tasktokens.tasks.binary import Edge, Saliency
+from tasktokens.tasks.depth import Depth
+from tasktokens.tasks.normals import Normals
+from tasktokens.tasks.segmentation import Segmentation
+
+__all__ = ["KINDS", "Depth", "Edge", "Normals", "Saliency", "Segmentation", "Task", "build_task"]
+
+KINDS: dict[str, type[Task]] = {task.kind: task for task in (Segmentation, Depth, Normals, Edge, Saliency)}
+
+
+def build_task(name: str, spec: Mapping[str, Any]) -> Task:
+    """Build a task from its name and plain values such as ``{"kind": "depth", "range": [0.5, 10]}``.
+
+    Raises `ConfigError` for an unknown kind or setting, or a value of the wrong form.
+    """
+    values = dict(spec)
+    kind = values.pop("kind", None)
+    if kind not in KINDS:
+        raise ConfigError(
+            f"task '{name}' has kind {kind!r}{did_you_mean(str(kind), KINDS)}; expected one of: {', '.join(KINDS)}"
+        )
+    fields = {"weight": values.pop("weight", None), "threshold": values.pop("threshold", None)}
+    try:
+        if kind == Segmentation.kind:
+            require_keys(name, kind, values, {"classes", "void"})
+            fields |= {"classes": tuple(map(str, values["classes"])), "void": tuple(map(int, values.get("void", [255])))}
+        elif kind == Depth.kind:
+            require_keys(name, kind, values, {"range", "bins", "scale", "offset"})
+            low, high = values.pop("range", (None, None))
+            fields |= {"minimum": low, "maximum": high, **values}
+        elif kind == Normals.kind:
+            require_keys(name, kind, values, {"centres"})
+            fields |= {"centres_count": values.get("centres")}
+        elif kind == Edge.kind:
+            require_keys(name, kind, values, {"positive_weight"})
+            fields |= values
+        else:
+            require_keys(name, kind, values, set())
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"task '{name}' of kind '{kind}': {type(error).__name__} for {error} in {dict(spec)}") from error
+    task = KINDS[kind](name=name, **{key: value for key, value in fields.items() if value is not None})
+    if task.num_tokens < 1:
+        raise ConfigError(f"task '{name}' of kind '{kind}' needs at least one class")
+    return task

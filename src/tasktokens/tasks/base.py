@@ -1,0 +1,151 @@
+"""What is predicted: a task is a value that knows its files, geometry, loss, decoding, confidence and metrics.
+
+Everything outside ``tasks/`` treats all tasks alike. Shape legend, used as suffixes throughout the package:
+``B`` batch, ``C`` channels, ``H W`` height and width, ``T`` tasks, ``K`` fine-grained tokens, ``D`` token width,
+``N`` positions of a sequence.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tasktokens.metrics.base import Metric
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Task(ABC):
+    """A dense prediction task.
+
+    Attributes:
+        name: the name in configurations, folders and tables, such as ``semseg``.
+        weight: factor of the task's losses in the total loss.
+        threshold: confidence in [0, 1] that a discovered pixel must exceed to supervise the student.
+    """
+
+    name: str
+    weight: float = 1.0
+    threshold: float = 0.9
+
+    kind: ClassVar[str]
+    label_channels: ClassVar[int] = 1
+    neutral: ClassVar[tuple[float, ...]] = (0.0,)
+    """Per label channel, a value that is safe in every formula; it replaces invalid targets before the loss."""
+
+    @property
+    @abstractmethod
+    def num_tokens(self) -> int:
+        """K: the number of fine-grained tokens, which is the number of logits a pixel."""
+
+    @abstractmethod
+    def spec(self) -> dict[str, Any]:
+        """The plain values that `tasktokens.tasks.build_task` needs to make this task again."""
+
+    # -- files -----------------------------------------------------------------------------------------------------
+    @abstractmethod
+    def read(self, path: Path) -> tuple[Array, Array]:
+        """Read a label file: value (C, H, W) and valid (H, W) bool. Raises `LabelError` on bad values."""
+
+    @abstractmethod
+    def write(self, path: Path, value_CHW: Array, valid_HW: Array | None = None) -> None:
+        """Write a label file in the format that `read` takes; pixels that are not valid become void."""
+
+    @abstractmethod
+    def colourise(self, value_CHW: Array, valid_HW: Array | None = None) -> Array:
+        """A picture (H, W, 3) uint8 of a label or prediction; void is black."""
+
+    # -- geometry --------------------------------------------------------------------------------------------------
+    def resize(self, value_CHW: Tensor, valid_1HW: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Resize a label map to (height, width); nearest neighbour, since labels must not be mixed."""
+        if tuple(value_CHW.shape[-2:]) == size:
+            return value_CHW, valid_1HW
+        index = [_nearest(old, new) for old, new in zip(value_CHW.shape[-2:], size, strict=True)]
+        rows, columns = index[0][:, None], index[1][None, :]
+        return value_CHW[:, rows, columns], valid_1HW[:, rows, columns]
+
+    def flip(self, value_CHW: Tensor) -> Tensor:
+        """Mirror a label map left to right, values included."""
+        return value_CHW.flip(-1)
+
+    def zoom(self, value_CHW: Tensor, scale: float) -> Tensor:
+        """Change values for an image magnified by ``scale`` (only distances change)."""
+        return value_CHW
+
+    def widened(self, scale: tuple[float, float]) -> Task:
+        """The task able to express every label after zooming by a factor in ``scale``."""
+        return self
+
+    # -- learning --------------------------------------------------------------------------------------------------
+    @abstractmethod
+    def pixel_loss(self, logits_BKHW: Tensor, target_BCHW: Tensor) -> Tensor:
+        """Loss of each pixel (B, 1, H, W); the target is finite and in range everywhere."""
+
+    def pixel_weight(self, target_BCHW: Tensor, valid_B1HW: Tensor) -> Tensor | None:
+        """Weight of each pixel (B, 1, H, W) in the supervised loss, or None for 1 everywhere."""
+        return None
+
+    @abstractmethod
+    def decode(self, logits_BKHW: Tensor) -> Tensor:
+        """Logits to the prediction (B, C, H, W), in the units of the labels."""
+
+    @abstractmethod
+    def confidence(self, logits_BKHW: Tensor) -> Tensor:
+        """How far a prediction can be trusted, (B, 1, H, W) in [0, 1]."""
+
+    @abstractmethod
+    def correct(self, prediction_BCHW: Tensor, target_BCHW: Tensor) -> Tensor:
+        """Where a prediction counts as right, (B, 1, H, W) bool: what a confidence is a forecast of."""
+
+    def paper_confidence(self, logits_BKHW: Tensor) -> Tensor:
+        """The confidence of HTT as published (section 3.3 and the release), where it differs from ours."""
+        return self.confidence(logits_BKHW)
+
+    confidence_weighted: ClassVar[bool] = False
+    """Whether a discovered pixel's loss is also weighted by its confidence (the L1 losses)."""
+
+    # -- evaluation ------------------------------------------------------------------------------------------------
+    @abstractmethod
+    def metric(self) -> Metric:
+        """A fresh accumulator of this task's metrics; its first metric is the one that Δ_MTL counts."""
+
+    def class_names(self) -> tuple[str, ...] | None:
+        """Names of the classes, for tasks that have classes."""
+        return None
+
+
+def _nearest(old: int, new: int) -> Tensor:
+    """For each of ``new`` positions, the nearest of ``old`` ones by pixel centres."""
+    return ((torch.arange(new, dtype=torch.float64) + 0.5) * (old / new)).long().clamp_(max=old - 1)
+
+
+def expectation(logits_BKHW: Tensor, values_KC: Tensor) -> Tensor:
+    """Mean of the bin values (K, C) under the softmax of the logits, (B, C, H, W)."""
+    return channel_matmul(values_KC.T, F.softmax(logits_BKHW.float(), dim=1))
+
+
+def channel_matmul(matrix_CK: Tensor, x_BKHW: Tensor) -> Tensor:
+    """Multiply every pixel's vector by a matrix, (B, C, H, W); several times faster on a CPU than the einsum."""
+    return (matrix_CK.to(x_BKHW) @ x_BKHW.flatten(2)).unflatten(2, x_BKHW.shape[-2:])
+
+
+def require_keys(name: str, kind: str, spec: Mapping[str, Any], known: set[str]) -> None:
+    """Raise `ConfigError` for keys that a task of this kind does not have."""
+    from tasktokens.errors import ConfigError, did_you_mean
+
+    for key in spec:
+        if key not in known:
+            raise ConfigError(
+                f"task '{name}' of kind '{kind}' has no setting '{key}'{did_you_mean(key, known)}; "
+                f"known: {', '.join(sorted(known))}"
+            )

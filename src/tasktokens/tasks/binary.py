@@ -1,0 +1,117 @@
+"""Tasks whose label is a probability a pixel: saliency (two logits) and edges (one logit)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tasktokens.metrics.fmeasure import FMeasure
+from tasktokens.tasks.base import Array, Task
+from tasktokens.tasks.files import read_plane, unit_interval, write_png
+
+
+@dataclass(frozen=True)
+class _Probability(Task):
+    """A label in [0, 1] a pixel, float32 (1, H, W); files are grey PNG (0..255), an alpha of zero marks void."""
+
+    def read(self, path: Path) -> tuple[Array, Array]:
+        plane, valid = read_plane(path)
+        value = unit_interval(path, plane)
+        valid = valid & np.isfinite(value)
+        return np.where(valid, value, np.float32(0))[None], valid
+
+    def write(self, path: Path, value_CHW: Array, valid_HW: Array | None = None) -> None:
+        grey = np.rint(value_CHW[0].clip(0, 1) * 255).astype(np.uint8)
+        alpha = None if valid_HW is None else np.where(valid_HW, np.uint8(255), np.uint8(0))
+        write_png(path, grey if alpha is None else np.stack([grey, alpha], axis=-1))
+
+    def colourise(self, value_CHW: Array, valid_HW: Array | None = None) -> Array:
+        grey = np.rint(value_CHW[0].clip(0, 1) * 255).astype(np.uint8)
+        rgb = np.repeat(grey[..., None], 3, axis=-1)
+        # Void is dark blue here, since black means "no".
+        return rgb if valid_HW is None else np.where(valid_HW[..., None], rgb, np.array([25, 25, 70], np.uint8))
+
+    def correct(self, prediction_BCHW: Tensor, target_BCHW: Tensor) -> Tensor:
+        """The same side of 0.5."""
+        return (prediction_BCHW > 0.5) == (target_BCHW > 0.5)
+
+    def spec(self) -> dict[str, Any]:
+        return {"kind": self.kind}
+
+
+@dataclass(frozen=True)
+class Saliency(_Probability):
+    """Salient or not. Loss: cross-entropy, the two classes balanced within each image. Prediction: P(salient)."""
+
+    threshold: float = 0.7
+    kind: ClassVar[str] = "saliency"
+
+    @property
+    def num_tokens(self) -> int:
+        return 2
+
+    def pixel_loss(self, logits_BKHW: Tensor, target_BCHW: Tensor) -> Tensor:
+        log_p = F.log_softmax(logits_BKHW.float(), dim=1)
+        return -(target_BCHW * log_p[:, 1:2] + (1 - target_BCHW) * log_p[:, 0:1])
+
+    def pixel_weight(self, target_BCHW: Tensor, valid_B1HW: Tensor) -> Tensor:
+        # An image (or crop) with one class only, or with nothing valid, keeps weights of 1.
+        valid = valid_B1HW.float()
+        share = (target_BCHW * valid).sum((1, 2, 3), keepdim=True) / valid.sum((1, 2, 3), keepdim=True).clamp(min=1)
+        balanced = target_BCHW * (1 - share) * 2 + (1 - target_BCHW) * share * 2
+        return torch.where((share > 0) & (share < 1), balanced, torch.ones_like(balanced))
+
+    def decode(self, logits_BKHW: Tensor) -> Tensor:
+        return F.softmax(logits_BKHW.float(), dim=1)[:, 1:2]
+
+    def confidence(self, logits_BKHW: Tensor) -> Tensor:
+        return F.softmax(logits_BKHW.float(), dim=1).amax(dim=1, keepdim=True)
+
+    def metric(self) -> FMeasure:
+        # Thresholds and beta^2 of the salient-object literature.
+        return FMeasure("maxF", beta2=0.3, thresholds=tuple(i / 20 for i in range(1, 20)))
+
+
+@dataclass(frozen=True)
+class Edge(_Probability):
+    """Boundary probability. Loss: binary cross-entropy, positive weight 0.95. Prediction: sigmoid."""
+
+    threshold: float = 0.9
+    positive_weight: float = 0.95
+    kind: ClassVar[str] = "edge"
+
+    @property
+    def num_tokens(self) -> int:
+        return 1
+
+    def spec(self) -> dict[str, Any]:
+        return {"kind": self.kind, "positive_weight": self.positive_weight}
+
+    def resize(self, value_CHW: Tensor, valid_1HW: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """One-pixel lines would fall between the samples of a smaller grid: there, take the area's maximum."""
+        height, width = value_CHW.shape[-2:]
+        if size[0] >= height or size[1] >= width:
+            return super().resize(value_CHW, valid_1HW, size)
+        return F.adaptive_max_pool2d(value_CHW, size), F.adaptive_max_pool2d(valid_1HW.float(), size) > 0
+
+    def pixel_loss(self, logits_BKHW: Tensor, target_BCHW: Tensor) -> Tensor:
+        logits = logits_BKHW.float()
+        positive = -F.logsigmoid(logits) * target_BCHW * self.positive_weight
+        negative = -F.logsigmoid(-logits) * (1 - target_BCHW) * (1 - self.positive_weight)
+        return positive + negative
+
+    def decode(self, logits_BKHW: Tensor) -> Tensor:
+        return logits_BKHW.float().sigmoid()
+
+    def confidence(self, logits_BKHW: Tensor) -> Tensor:
+        return (logits_BKHW.float().sigmoid() - 0.5).abs() * 2
+
+    def metric(self) -> FMeasure:
+        # Pixel against pixel, no tolerance; boundary matching (odsF) is another metric.
+        return FMeasure("pixelF", beta2=1.0, thresholds=tuple(i / 20 for i in range(1, 20)))

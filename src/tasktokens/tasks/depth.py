@@ -1,0 +1,121 @@
+"""Depth in metres as an expectation over log-spaced bins (HTT, section 3.2)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tasktokens.errors import LabelError
+from tasktokens.metrics.depth import DepthErrors
+from tasktokens.tasks.base import Array, Task, channel_matmul, expectation
+from tasktokens.tasks.colours import colour_map
+from tasktokens.tasks.files import read_plane, write_png
+
+
+@dataclass(frozen=True)
+class Depth(Task):
+    """Distance along the optical axis in metres, float32 (1, H, W).
+
+    Attributes:
+        minimum, maximum: range in metres that the labels have; the bins span it.
+        bins: number of log-spaced bins.
+        scale, offset: metres of a stored integer v are ``(v + offset) * scale``; 0 and NaN are void.
+
+    Loss: L1 in metres plus 0.1 x cross-entropy to the nearest bin. Targets outside the bins are clamped to them.
+    """
+
+    threshold: float = 0.85
+    minimum: float = 0.67
+    maximum: float = 10.0
+    bins: int = 30
+    scale: float = 0.001
+    offset: float = 0.0
+
+    kind: ClassVar[str] = "depth"
+    neutral: ClassVar[tuple[float, ...]] = (1.0,)
+    confidence_weighted: ClassVar[bool] = True
+
+    @property
+    def num_tokens(self) -> int:
+        return self.bins
+
+    def spec(self) -> dict[str, Any]:
+        return {
+            "kind": self.kind, "range": [self.minimum, self.maximum], "bins": self.bins,
+            "scale": self.scale, "offset": self.offset,
+        }  # fmt: skip
+
+    def centres(self) -> Tensor:
+        """Bin centres (K,) in metres."""
+        return _log_space(self.minimum, self.maximum, self.bins)
+
+    def read(self, path: Path) -> tuple[Array, Array]:
+        plane, valid = read_plane(path)
+        valid = valid & np.isfinite(plane) & (plane != 0)
+        if plane.size and plane[valid].size and plane[valid].min() < 0:
+            raise LabelError(f"label file {path} of task '{self.name}' holds negative depth; use 0 for void")
+        stored = np.where(valid, plane, 1).astype(np.float32)
+        metres = stored if np.issubdtype(plane.dtype, np.floating) else (stored + self.offset) * np.float32(self.scale)
+        return metres.astype(np.float32)[None], valid
+
+    def write(self, path: Path, value_CHW: Array, valid_HW: Array | None = None) -> None:
+        stored = np.rint(value_CHW[0] / self.scale - self.offset).clip(1, 65535).astype(np.uint16)
+        write_png(path, stored if valid_HW is None else np.where(valid_HW, stored, np.uint16(0)))
+
+    def colourise(self, value_CHW: Array, valid_HW: Array | None = None) -> Array:
+        near_to_far = (np.log(value_CHW[0].clip(self.minimum, self.maximum)) - math.log(self.minimum)) / math.log(
+            self.maximum / self.minimum
+        )
+        colours = colour_map(1 - near_to_far)
+        return colours if valid_HW is None else np.where(valid_HW[..., None], colours, np.uint8(0))
+
+    def zoom(self, value_CHW: Tensor, scale: float) -> Tensor:
+        return value_CHW / scale
+
+    def widened(self, scale: tuple[float, float]) -> Depth:
+        """Extend the bins by the zoom range at the same log spacing: zooming by s divides depth by s."""
+        low, high = self.minimum / max(scale[1], 1.0), self.maximum / min(scale[0], 1.0)
+        step = math.log(self.maximum / self.minimum) / (self.bins - 1)
+        count = math.ceil(math.log(high / low) / step - 1e-9) + 1
+        return replace(self, minimum=low, maximum=low * math.exp(step * (count - 1)), bins=count)
+
+    def pixel_loss(self, logits_BKHW: Tensor, target_BCHW: Tensor) -> Tensor:
+        target = target_BCHW.float().clamp(self.minimum, self.maximum)
+        step = math.log(self.maximum / self.minimum) / (self.bins - 1)
+        nearest = ((target.log() - math.log(self.minimum)) / step).round().long().clamp_(0, self.bins - 1)
+        log_p = F.log_softmax(logits_BKHW.float(), dim=1)
+        predicted = channel_matmul(self.centres()[None], log_p.exp())
+        return (predicted - target).abs() - 0.1 * log_p.gather(1, nearest)
+
+    def decode(self, logits_BKHW: Tensor) -> Tensor:
+        return expectation(logits_BKHW, self.centres()[:, None])
+
+    def confidence(self, logits_BKHW: Tensor) -> Tensor:
+        """One minus the standard deviation of log depth: 0.85 says "within about 15 %"."""
+        log_centres = self.centres().log()
+        moments = expectation(logits_BKHW, torch.stack([log_centres, log_centres**2], dim=1))
+        variance = (moments[:, 1:2] - moments[:, 0:1] ** 2).clamp(min=0)
+        return (1 - variance.sqrt()).clamp(0, 1)
+
+    def correct(self, prediction_BCHW: Tensor, target_BCHW: Tensor) -> Tensor:
+        """Within a factor of 1.25."""
+        return torch.maximum(prediction_BCHW / target_BCHW, target_BCHW / prediction_BCHW) < 1.25
+
+    def paper_confidence(self, logits_BKHW: Tensor) -> Tensor:
+        return F.softmax(5 * logits_BKHW.float(), dim=1).amax(dim=1, keepdim=True)
+
+    def metric(self) -> DepthErrors:
+        return DepthErrors()
+
+
+@cache
+def _log_space(low: float, high: float, count: int) -> Tensor:
+    return torch.logspace(math.log10(low), math.log10(high), count)

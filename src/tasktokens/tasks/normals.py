@@ -1,0 +1,114 @@
+"""Surface normals as an expectation over unit vectors (HTT, section 3.2)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tasktokens.errors import LabelError
+from tasktokens.metrics.normals import AngularErrors
+from tasktokens.tasks.base import Array, Task, channel_matmul, expectation
+from tasktokens.tasks.files import read_array, write_png
+
+
+@dataclass(frozen=True)
+class Normals(Task):
+    """Unit vectors in camera coordinates, float32 (3, H, W): x right, y down, z forward, pointing to the camera.
+
+    Files are 8-bit RGB, ``n = 2 v / 255 - 1``, or npy of floats; a vector whose length is not near 1 is void.
+    The published centres are k-means clusters of training normals; ours are a fixed, nearly even lattice on the half
+    sphere that faces the camera, so that no label, hidden or not, has to be read to build the network.
+
+    Loss: L1 of the three channels, summed, after normalisation, plus 0.1 x cross-entropy to the nearest centre.
+    """
+
+    threshold: float = 0.85
+    centres_count: int = 40
+
+    kind: ClassVar[str] = "normals"
+    label_channels: ClassVar[int] = 3
+    neutral: ClassVar[tuple[float, ...]] = (0.0, 0.0, -1.0)
+    confidence_weighted: ClassVar[bool] = True
+
+    @property
+    def num_tokens(self) -> int:
+        return self.centres_count
+
+    def spec(self) -> dict[str, Any]:
+        return {"kind": self.kind, "centres": self.centres_count}
+
+    def centres(self) -> Tensor:
+        """Unit vectors (K, 3) that face the camera."""
+        return _half_sphere(self.centres_count)
+
+    def read(self, path: Path) -> tuple[Array, Array]:
+        array = read_array(path)
+        if array.ndim != 3 or array.shape[-1] != 3:
+            raise LabelError(f"label file {path} of task '{self.name}' must have 3 channels, found shape {array.shape}")
+        if array.dtype == np.uint8:
+            vectors = array.astype(np.float32) * np.float32(2 / 255) - 1
+        elif np.issubdtype(array.dtype, np.floating):
+            vectors = array.astype(np.float32)
+        else:
+            raise LabelError(f"label file {path} of task '{self.name}' must be 8-bit or float, found {array.dtype}")
+        length = np.sqrt((vectors**2).sum(axis=-1))
+        # NaN compares false, so it is void too.
+        valid = (length > 0.5) & (length < 1.5)
+        unit = np.where(valid[..., None], vectors / np.where(valid, length, 1)[..., None], np.float32([0, 0, -1]))
+        return np.moveaxis(unit, -1, 0).astype(np.float32), valid
+
+    def write(self, path: Path, value_CHW: Array, valid_HW: Array | None = None) -> None:
+        stored = np.rint((np.moveaxis(value_CHW, 0, -1).clip(-1, 1) + 1) * 127.5).astype(np.uint8)
+        write_png(path, stored if valid_HW is None else np.where(valid_HW[..., None], stored, np.uint8(128)))
+
+    def colourise(self, value_CHW: Array, valid_HW: Array | None = None) -> Array:
+        # The customary colours: a wall that faces the camera is light blue.
+        display = np.moveaxis(value_CHW, 0, -1) * np.float32([1, -1, -1])
+        colours = np.rint((display.clip(-1, 1) + 1) * 127.5).astype(np.uint8)
+        return colours if valid_HW is None else np.where(valid_HW[..., None], colours, np.uint8(0))
+
+    def flip(self, value_CHW: Tensor) -> Tensor:
+        return value_CHW.flip(-1) * torch.tensor([-1.0, 1.0, 1.0])[:, None, None]
+
+    def pixel_loss(self, logits_BKHW: Tensor, target_BCHW: Tensor) -> Tensor:
+        target = target_BCHW.float()
+        log_p = F.log_softmax(logits_BKHW.float(), dim=1)
+        centres = self.centres().to(log_p)
+        predicted = F.normalize(channel_matmul(centres.T, log_p.exp()), dim=1, eps=1e-6)
+        nearest = channel_matmul(centres, target).argmax(dim=1, keepdim=True)
+        return (predicted - target).abs().sum(dim=1, keepdim=True) - 0.1 * log_p.gather(1, nearest)
+
+    def decode(self, logits_BKHW: Tensor) -> Tensor:
+        return F.normalize(expectation(logits_BKHW, self.centres()), dim=1, eps=1e-6)
+
+    def confidence(self, logits_BKHW: Tensor) -> Tensor:
+        """Length of the mean vector: 1 when all the mass is on one direction, near 0 when it is spread."""
+        return expectation(logits_BKHW, self.centres()).norm(dim=1, keepdim=True).clamp(0, 1)
+
+    def correct(self, prediction_BCHW: Tensor, target_BCHW: Tensor) -> Tensor:
+        """Within 22.5 degrees."""
+        return (prediction_BCHW * target_BCHW).sum(dim=1, keepdim=True) > math.cos(math.radians(22.5))
+
+    def paper_confidence(self, logits_BKHW: Tensor) -> Tensor:
+        return F.softmax(5 * logits_BKHW.float(), dim=1).amax(dim=1, keepdim=True)
+
+    def metric(self) -> AngularErrors:
+        return AngularErrors()
+
+
+@cache
+def _half_sphere(count: int) -> Tensor:
+    """Fibonacci lattice on the half sphere z < 0."""
+    index = torch.arange(count, dtype=torch.float64)
+    z = -(index + 0.5) / count
+    angle = index * math.pi * (3 - math.sqrt(5))
+    radius = (1 - z**2).sqrt()
+    return torch.stack([radius * angle.cos(), radius * angle.sin(), z], dim=1).float()
