@@ -1,0 +1,97 @@
+"""MTL baseline against HTT: the same configuration, labels and optimiser steps, several seeds; one JSON of results.
+
+    python benchmarks/compare.py --config configs/nyud_small.yaml --seeds 0 --out benchmarks/results/nyud_small.json \
+        data.root=DIR model.weights=FILE
+
+Every run is `tasktokens train` in a process of its own with one thread; as many run side by side as there are cores. A run
+that is finished is not run again, so the command can be stopped and started.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+
+from tasktokens.config import Config, load_config
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--methods", nargs="+", default=["mtl", "htt"], choices=["mtl", "htt"])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--runs", type=Path, default=Path("runs/compare"))
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
+    args = parser.parse_args()
+
+    started = time.time()
+    jobs = [(method, seed) for seed in args.seeds for method in args.methods]
+    with ThreadPoolExecutor(args.jobs) as pool:
+        rows = list(pool.map(lambda job: run(args, *job), jobs))
+    result = {
+        "command": " ".join(["python", *(shlex.quote(_public(a)) for a in sys.argv)]),
+        "commit": git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "src", "configs") else ""),
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "machine": f"{os.cpu_count()} CPU cores, {platform.machine()}, one thread a run, {args.jobs} runs side by side",
+        "versions": {"python": platform.python_version()} | {p: version(p) for p in ("tasktokens", "torch", "timm", "numpy")},
+        "seeds": args.seeds,
+        "minutes_in_all": round((time.time() - started) / 60, 1),
+        "rows": rows,
+    }
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    print(json.dumps(rows, indent=1))
+
+
+def run(args: argparse.Namespace, method: str, seed: int) -> dict[str, object]:
+    """Train and evaluate once, and read the figures that `tasktokens train` wrote."""
+    folder = args.runs / args.out.stem / f"{method}-{seed}"
+    overrides = [*args.overrides, f"seed={seed}", f"data.label_seed={seed}", f"run.dir={folder}", "run.threads=1"]
+    config = load_config(args.config, overrides)
+    steps = total_steps(config)
+    if method == "mtl":
+        overrides.append(f"method={{name: mtl, steps: {steps}}}")
+    split = config.run.evaluate
+    results = folder / f"evaluation-{split}.json"
+    if not results.is_file():
+        command = [sys.executable, "-m", "tasktokens.cli", "train", "--config", str(args.config), "--overwrite", *overrides]
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with Path(f"{folder}.log").open("w") as log:
+            subprocess.run(command, check=True, stdout=log, stderr=subprocess.STDOUT)
+    metrics = json.loads(results.read_text())
+    finished = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
+    flat = {name: round(value, 4) for values in metrics.values() for name, value in values.items() if value and "/" not in name}
+    return {"method": method, "seed": seed, "labels": config.data.labels, "split": split, **flat,
+            "steps": steps, "minutes": round(finished["minutes"], 1)}  # fmt: skip
+
+
+def total_steps(config: Config) -> int:
+    """Optimiser steps of both stages of HTT: what the baseline gets too."""
+    assert config.method.name == "htt", "give a configuration of HTT; the baseline's follows from it"
+    return config.method.stage1_steps + config.method.stage2_steps
+
+
+def git(*words: str) -> str:
+    return subprocess.run(["git", *words], capture_output=True, text=True, check=False).stdout.strip()
+
+
+def _public(argument: str) -> str:
+    """Folders outside the project by their name alone."""
+    key, sign, value = argument.rpartition("=")
+    return f"{key}{sign}{Path(value).name}" if Path(value).is_absolute() else argument
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""``tasktokens discover``: fill in the missing labels of the training images, with a confidence.
+
+What is written is a data folder in the own-folder layout, ready to be trained on with ``data.labels=full``: images and
+given labels are copied byte for byte, discovered labels stand beside them, void where they are not sure enough.
+"""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from pathlib import Path
+
+import numpy as np
+import yaml
+from rich.progress import track
+
+from tasktokens.apps.inference import Predictor
+from tasktokens.apps.predict import refuse_full
+from tasktokens.config import load_config
+from tasktokens.data import Data, load_split, open_data
+from tasktokens.data.folder import read_image
+from tasktokens.errors import CheckpointError
+from tasktokens.tasks.files import write_png
+
+
+def discover(
+    run: Path, out: Path, threshold: float | None = None, overwrite: bool = False, quiet: bool = False
+) -> Path:
+    """Write the training images with given and discovered labels.
+
+    Args:
+        run: a finished run of any method.
+        out: new folder. Besides the data set it holds ``confidence/{task}/{id}.png`` (0..255 for 0..1) and
+            ``discovered.csv``: id, task, share of sure pixels and mean confidence of each discovered label.
+        threshold: confidence in [0, 1] below which a pixel is void; default: each task's own.
+        overwrite: delete what lies in ``out`` first.
+
+    Raises:
+        CheckpointError: the run is not finished. RunExistsError: ``out`` is not empty.
+    """
+    if not (run / "config.yaml").is_file():
+        raise CheckpointError(f"{run} is no run folder (no config.yaml); give the folder that 'tasktokens train' wrote")
+    predictor = Predictor(run)
+    data = open_data(load_config(run / "config.yaml"))
+    tasks = data.tasks
+    visible = load_split(run / "labels.csv", list(data.train), {name: data.folder.labels[name] for name in tasks})
+    refuse_full(out, overwrite, clear=True)
+    rows = []
+    for id, given in track(visible.items(), description="discovering", disable=quiet):
+        _copy(data.folder.images[id], out / "images", id)
+        for name in given:
+            _copy(data.folder.labels[name][id], out / name, id)
+        missing = [name for name in tasks if name not in given]
+        predictions = predictor(read_image(data.folder.images[id])) if missing else {}
+        for name in missing:
+            prediction = predictions[name]
+            sure = prediction.confidence > (tasks[name].threshold if threshold is None else threshold)
+            tasks[name].write(out / name / f"{id}.png", prediction.value, sure)
+            write_png(out / "confidence" / name / f"{id}.png", np.rint(prediction.confidence * 255).astype(np.uint8))
+            rows.append([id, name, round(float(sure.mean()), 4), round(float(prediction.confidence.mean()), 4)])
+    _describe(out, data, rows)
+    return out
+
+
+def _copy(source: Path, folder: Path, id: str) -> None:
+    target = folder / f"{id}{source.suffix}"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+
+
+def _describe(out: Path, data: Data, rows: list[list[object]]) -> None:
+    """The lists and ``dataset.yaml``, last: they mark the folder as whole."""
+    with (out / "discovered.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "task", "sure", "confidence"])
+        writer.writerows(rows)
+    (out / "train.txt").write_text("".join(f"{id}\n" for id in data.train), encoding="utf-8")
+    description = {
+        "name": f"{data.folder.root.name}-discovered",
+        "splits": {"train": "train.txt"},
+        "tasks": {name: task.spec() for name, task in data.tasks.items()},
+    }
+    (out / "dataset.yaml").write_text(yaml.safe_dump(description, sort_keys=False), encoding="utf-8")

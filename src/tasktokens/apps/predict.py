@@ -1,0 +1,95 @@
+"""``tasktokens predict``: label files, confidences and pictures for images of any size."""
+
+from __future__ import annotations
+
+import glob
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.progress import track
+
+from tasktokens.apps.inference import Predictor
+from tasktokens.apps.report import Picture, Strip, save_strips
+from tasktokens.data.folder import IMAGE_ENDINGS, read_image
+from tasktokens.errors import DataError, RunExistsError
+from tasktokens.tasks.files import write_png
+
+
+def predict(
+    model: Path, inputs: Sequence[str | Path], out: Path, overwrite: bool = False, quiet: bool = False
+) -> list[Path]:
+    """Predict all tasks of images.
+
+    Args:
+        model: a run that `train` wrote, or its model folder.
+        inputs: images, folders (searched below) or glob patterns.
+        out: new folder: ``{task}/{id}.png`` in the layout that the data folder has, ``confidence/{task}/{id}.png``
+            (0..255 for 0..1) and ``pictures/{id}.png``.
+        overwrite: whether ``out`` may hold files already; those with the same names are replaced.
+
+    Returns:
+        The pictures.
+
+    Raises:
+        CheckpointError: no model there.
+        RunExistsError: ``out`` is not empty.
+        DataError: no image found, two with one name, or, after all others were predicted, unreadable ones.
+    """
+    predictor = Predictor(model)
+    images = find_images(inputs)
+    refuse_full(out, overwrite)
+    pictures, unreadable = [], []
+    for id, path in track(images.items(), description="predicting", disable=quiet):
+        try:
+            image = read_image(path)
+        except DataError as error:
+            unreadable.append(str(error))
+            continue
+        predictions = predictor(image)
+        for name, prediction in predictions.items():
+            predictor.tasks[name].write(out / name / f"{id}.png", prediction.value)
+            write_png(out / "confidence" / name / f"{id}.png", np.rint(prediction.confidence * 255).astype(np.uint8))
+        drawn = [Picture(name, predictor.tasks[name].colourise(p.value)) for name, p in predictions.items()]
+        pictures.append(out / "pictures" / f"{id}.png")
+        pictures[-1].parent.mkdir(parents=True, exist_ok=True)
+        save_strips(pictures[-1], [Strip(id, (Picture("image", image), *drawn))])
+    if unreadable:
+        raise DataError(f"{len(unreadable)} of {len(images)} images were left out: {'; '.join(unreadable[:5])}")
+    return pictures
+
+
+def find_images(inputs: Sequence[str | Path]) -> dict[str, Path]:
+    """Image files by id: the path below the given folder without its ending. Raises `DataError`."""
+    found: dict[str, Path] = {}
+    for item in map(str, inputs):
+        path = Path(item)
+        if path.is_dir():
+            root, files = path, [f for f in sorted(path.rglob("*")) if f.suffix.lower() in IMAGE_ENDINGS]
+        elif path.is_file():
+            root, files = path.parent, [path]
+        else:
+            files = [Path(f) for f in sorted(glob.glob(item, recursive=True)) if Path(f).is_file()]
+            if not files:
+                raise DataError(f"no image at '{item}': it is no file, no folder and no pattern that matches a file")
+            root = Path(*[p for p in path.parts[: next(i for i, p in enumerate(path.parts) if glob.has_magic(p))]])
+        if not files:
+            raise DataError(f"no images in folder {path} ({', '.join(IMAGE_ENDINGS)})")
+        for file in files:
+            id = file.relative_to(root).with_suffix("").as_posix()
+            if found.setdefault(id, file) != file:
+                raise DataError(f"{found[id]} and {file} would both be written as '{id}'; predict them into two folders")
+    return found
+
+
+def refuse_full(out: Path, overwrite: bool, clear: bool = False) -> None:
+    """Raise `RunExistsError` if ``out`` holds anything; with ``overwrite`` allow it, emptied first if ``clear``."""
+    if out.exists() and not out.is_dir():
+        raise RunExistsError(f"{out} is a file; give a folder to write to")
+    if out.is_dir() and any(out.iterdir()):
+        if not overwrite:
+            raise RunExistsError(f"{out} is not empty; choose another folder, or give --overwrite")
+        if clear:
+            shutil.rmtree(out)
+    out.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,48 @@
+"""Tables on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from tasktokens.engine.model_file import read_info
+from tasktokens.metrics import higher_is_better
+
+
+def print_results(run: Path, results: Mapping[str, Mapping[str, float]]) -> None:
+    """Metrics of a run by task, with units and directions."""
+    info = read_info(run / "model")
+    table = Table("task", "metric", "value", title=str(run))
+    for name, values in results.items():
+        metric = info.tasks[name].metric()
+        for key, value in values.items():
+            unit = metric.units.get(key.split("/")[0], "")
+            table.add_row(name, f"{key} {'↑' if higher_is_better(metric, key) else '↓'}", f"{value:.3f} {unit}")
+    Console().print(table)
+
+
+def print_choices() -> None:
+    """Kinds of tasks, variants, methods and data sources with one line each, and where the backbones come from."""
+    import timm
+
+    from tasktokens.config import FolderData, HttMethod, MtlMethod, RoomsData
+    from tasktokens.models import DESIGNS
+    from tasktokens.tasks import KINDS
+
+    def first_line(thing: object) -> str:
+        return (thing.__doc__ or "").strip().splitlines()[0]
+
+    table = Table("setting", "value", "what it is")
+    for method in (HttMethod, MtlMethod):
+        table.add_row("method.name", method.model_fields["name"].default, first_line(method))
+    for data in (RoomsData, FolderData):
+        table.add_row("data.kind", data.model_fields["kind"].default, first_line(data))
+    for name, design in DESIGNS.items():
+        table.add_row("model.variant", name, f"{design.width} channels, {'light' if design.light else 'full'} convolutions")
+    for kind, task in KINDS.items():
+        table.add_row("task kind", kind, first_line(task))
+    table.add_row("model.backbone", "resnet18, …", f"any of timm's {len(timm.list_models())} models with four feature maps")
+    Console().print(table)
