@@ -3,8 +3,8 @@
     python benchmarks/compare.py --config configs/nyud_small.yaml --seeds 0 --out benchmarks/results/nyud_small.json \
         data.root=DIR model.weights=FILE
 
-Every run is `tasktokens train` in a process of its own with one thread; as many run side by side as there are cores. A run
-that is finished is not run again, so the command can be stopped and started.
+Every run is `tasktokens train` in a process of its own with one thread; as many run side by side as there are cores.
+A run that is finished is not run again, so the command can be stopped and started.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
@@ -43,9 +43,10 @@ def main() -> None:
     result = {
         "command": " ".join(["python", *(shlex.quote(_public(a)) for a in sys.argv)]),
         "commit": git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "src", "configs") else ""),
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": f"{os.cpu_count()} CPU cores, {platform.machine()}, one thread a run, {args.jobs} runs side by side",
-        "versions": {"python": platform.python_version()} | {p: version(p) for p in ("tasktokens", "torch", "timm", "numpy")},
+        "versions": {"python": platform.python_version()}
+        | {p: version(p) for p in ("tasktokens", "torch", "timm", "numpy")},
         "seeds": args.seeds,
         "minutes_in_all": round((time.time() - started) / 60, 1),
         "rows": rows,
@@ -66,13 +67,27 @@ def run(args: argparse.Namespace, method: str, seed: int) -> dict[str, object]:
     split = config.run.evaluate
     results = folder / f"evaluation-{split}.json"
     if not results.is_file():
-        command = [sys.executable, "-m", "tasktokens.cli", "train", "--config", str(args.config), "--overwrite", *overrides]
+        command = [
+            sys.executable,
+            "-m",
+            "tasktokens.cli",
+            "train",
+            "--config",
+            str(args.config),
+            "--overwrite",
+            *overrides,
+        ]
         folder.parent.mkdir(parents=True, exist_ok=True)
         with Path(f"{folder}.log").open("w") as log:
             subprocess.run(command, check=True, stdout=log, stderr=subprocess.STDOUT)
     metrics = json.loads(results.read_text())
     finished = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
-    flat = {name: round(value, 4) for values in metrics.values() for name, value in values.items() if value and "/" not in name}
+    flat = {
+        name: round(value, 4)
+        for values in metrics.values()
+        for name, value in values.items()
+        if value and "/" not in name
+    }
     return {"method": method, "seed": seed, "labels": config.data.labels, "split": split, **flat,
             "steps": steps, "minutes": round(finished["minutes"], 1)}  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""The command line: one verb a thing to do. Heavy imports happen inside the verbs, so that ``--help`` answers at once."""
+"""The command line: one verb a thing to do. Heavy imports happen inside the verbs, so ``--help`` answers at once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tasktokens.errors import TaskTokensError
 
 app = typer.Typer(
     name="tasktokens",
-    help="Train one network for many dense prediction tasks from partially labelled images, and discover the missing labels.",
+    help="One network for many dense prediction tasks from partially labelled images; discovers the missing labels.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -21,7 +21,9 @@ app = typer.Typer(
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what lies in the output folder.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
-Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings, such as optim.lr=1e-3")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings, such as optim.lr=1e-3")
+]
 
 
 @app.command()
@@ -86,7 +88,9 @@ def predict(
 def discover(
     run: Annotated[Path, typer.Argument(help="A finished run.")],
     out: Annotated[Path, typer.Option(help="Folder to write.")],
-    threshold: Annotated[float | None, typer.Option(min=0, max=1, help="Confidence below which a pixel is void.")] = None,
+    threshold: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Confidence below which a pixel is void.")
+    ] = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -30,7 +31,9 @@ class DataSettings(Settings):
     """Images and partial labels, whatever their source."""
 
     size: tuple[int, int] = Field((96, 128), description="height and width that the network sees")
-    labels: str = Field("one", description="'one', 'random', 'full', a fraction such as '0.3', or a CSV file of a split")
+    labels: str = Field(
+        "one", description="'one', 'random', 'full', a fraction such as '0.3', or a CSV file of a split"
+    )
     label_seed: int = 0
     holdout: float = Field(0.0, ge=0, lt=1, description="share of the training images set aside for validation")
     augmentation: Augmentation = Augmentation()
@@ -195,10 +198,8 @@ def _apply(values: dict[str, Any], override: str) -> None:
         raise ConfigError(f"the value of '{override}' is not YAML") from error
     # YAML 1.1 reads 1e-3 as text.
     if isinstance(values[last], str):
-        try:
+        with suppress(ValueError):
             values[last] = float(text)
-        except ValueError:
-            pass
 
 
 _TAGS: dict[str, type[Settings]] = {"folder": FolderData, "rooms": RoomsData, "htt": HttMethod, "mtl": MtlMethod}

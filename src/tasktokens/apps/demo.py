@@ -11,9 +11,8 @@ from rich.console import Console
 
 from tasktokens.apps.discover import discover
 from tasktokens.apps.inference import Predictor
-from tasktokens.apps.report import Picture, Strip, save_strips
 from tasktokens.apps.predict import predict, refuse_full
-from tasktokens.apps.report import RunColumn, write_report
+from tasktokens.apps.report import Picture, RunColumn, Strip, save_strips, write_report
 from tasktokens.config import Config, load_config
 from tasktokens.data import full_split, open_data
 from tasktokens.data.dataset import load_sample
@@ -134,13 +133,13 @@ def _hidden(shape: tuple[int, ...]) -> Array:
 
 
 def _notes(configs: dict[str, Config], images: int, minutes: float) -> list[str]:
-    htt = configs["htt"].method
+    htt, (height, width) = configs["htt"].method, configs["htt"].data.size
     return [
-        f"{images} synthetic rooms at {configs['htt'].data.size[0]}x{configs['htt'].data.size[1]}; each image shows the "
-        f"label of one task only, the others are hidden. Both networks have the same backbone ({configs['htt'].model.backbone}, "
-        "from scratch), the same labels, images, augmentation and optimiser steps.",
+        f"{images} synthetic rooms at {height}x{width}; each image shows the label of one task only, the others are "
+        f"hidden. Both networks have the same backbone ({configs['htt'].model.backbone}, from scratch), the same labels, "
+        "images, augmentation and optimiser steps.",
         f"HTT spends {htt.stage1_steps} steps on the given labels and {htt.stage2_steps} "  # type: ignore[union-attr]
         "on given and discovered ones; the baseline spends all of them on the given labels.",
-        f"The whole demo took {minutes:.1f} minutes. A few minutes from scratch give a first impression, not a benchmark; "
-        "the photographs are far from what the network was trained on.",
+        f"The whole demo took {minutes:.1f} minutes. A few minutes from scratch give a first impression, not a "
+        "benchmark; the photographs are far from what the network was trained on.",
     ]

@@ -73,13 +73,15 @@ def find_images(inputs: Sequence[str | Path]) -> dict[str, Path]:
             files = [Path(f) for f in sorted(glob.glob(item, recursive=True)) if Path(f).is_file()]
             if not files:
                 raise DataError(f"no image at '{item}': it is no file, no folder and no pattern that matches a file")
-            root = Path(*[p for p in path.parts[: next(i for i, p in enumerate(path.parts) if glob.has_magic(p))]])
+            root = Path(*path.parts[: next(i for i, part in enumerate(path.parts) if glob.has_magic(part))])
         if not files:
             raise DataError(f"no images in folder {path} ({', '.join(IMAGE_ENDINGS)})")
         for file in files:
             id = file.relative_to(root).with_suffix("").as_posix()
             if found.setdefault(id, file) != file:
-                raise DataError(f"{found[id]} and {file} would both be written as '{id}'; predict them into two folders")
+                raise DataError(
+                    f"{found[id]} and {file} would both be written as '{id}'; predict them into two folders"
+                )
     return found
 
 

@@ -41,8 +41,12 @@ def print_choices() -> None:
     for data in (RoomsData, FolderData):
         table.add_row("data.kind", data.model_fields["kind"].default, first_line(data))
     for name, design in DESIGNS.items():
-        table.add_row("model.variant", name, f"{design.width} channels, {'light' if design.light else 'full'} convolutions")
+        table.add_row(
+            "model.variant", name, f"{design.width} channels, {'light' if design.light else 'full'} convolutions"
+        )
     for kind, task in KINDS.items():
         table.add_row("task kind", kind, first_line(task))
-    table.add_row("model.backbone", "resnet18, …", f"any of timm's {len(timm.list_models())} models with four feature maps")
+    table.add_row(
+        "model.backbone", "resnet18, …", f"any of timm's {len(timm.list_models())} models with four feature maps"
+    )
     Console().print(table)

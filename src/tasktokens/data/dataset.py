@@ -91,7 +91,11 @@ def load_sample(folder: Folder, id: str, visible: Sequence[str], tasks: Mapping[
 
 
 def _bytes(sample: Sample) -> int:
-    tensors = [sample.image, sample.pixels, *(t for label in sample.labels.values() for t in (label.value, label.valid))]
+    tensors = [
+        sample.image,
+        sample.pixels,
+        *(t for label in sample.labels.values() for t in (label.value, label.valid)),
+    ]
     return sum(tensor.nbytes for tensor in tensors)
 
 

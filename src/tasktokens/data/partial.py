@@ -18,9 +18,7 @@ Split = dict[str, tuple[str, ...]]
 """For each image id the tasks whose labels may be seen."""
 
 
-def draw_split(
-    ids: Sequence[str], available: Mapping[str, Mapping[str, object]], labels: str, seed: int
-) -> Split:
+def draw_split(ids: Sequence[str], available: Mapping[str, Mapping[str, object]], labels: str, seed: int) -> Split:
     """Choose the visible labels.
 
     Args:
@@ -82,7 +80,9 @@ def _fraction(
     except ValueError:
         share = -1.0
     if not 0 < share <= 1:
-        raise DataError(f"labels={labels!r} is unknown; expected one, random, full, a fraction in (0, 1] or a .csv file")
+        raise DataError(
+            f"labels={labels!r} is unknown; expected one, random, full, a fraction in (0, 1] or a .csv file"
+        )
     chosen: dict[str, set[str]] = {id: set() for id in ids}
     for task in tasks:
         candidates = [id for id in ids if task in has[id]]
@@ -108,8 +108,10 @@ def load_split(path: Path, ids: Sequence[str], available: Mapping[str, Mapping[s
         raise DataError(f"cannot read the split {path}: {error}") from error
     missing = [column for column in ("id", *available) if rows and column not in rows[0]]
     if not rows or missing:
-        raise DataError(f"the split {path} must have rows and the columns id, {', '.join(available)}; missing: {missing}")
-    split: Split = {id: () for id in ids}
+        raise DataError(
+            f"the split {path} must have rows and the columns id, {', '.join(available)}; missing: {missing}"
+        )
+    split: Split = dict.fromkeys(ids, ())
     for number, row in enumerate(rows, start=2):
         if row["id"] not in split:
             continue  # a held-out image, or another split of the data

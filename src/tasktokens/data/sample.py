@@ -23,7 +23,7 @@ class Label:
 
 @dataclass(frozen=True)
 class Sample:
-    """One image (3, H, W) uint8, which of its pixels are no padding (1, H, W) bool, and labels of present tasks only."""
+    """An image (3, H, W) uint8, its pixels that are no padding (1, H, W) bool, and labels of present tasks only."""
 
     id: str
     image: Tensor

@@ -21,9 +21,7 @@ def resize(sample: Sample, tasks: Mapping[str, Task], size: Size) -> Sample:
     """Stretch a sample to (height, width): antialiased bilinear for the image, each task's rule for its labels."""
     if tuple(sample.image.shape[-2:]) == size:
         return sample
-    labels = {
-        name: Label(*tasks[name].resize(label.value, label.valid, size)) for name, label in sample.labels.items()
-    }
+    labels = {name: Label(*tasks[name].resize(label.value, label.valid, size)) for name, label in sample.labels.items()}
     image = F.interpolate(sample.image[None].float(), size, mode="bilinear", antialias=True, align_corners=False)
     pixels = F.interpolate(sample.pixels[None].float(), size)[0] > 0
     return replace(sample, image=image[0].round().clamp(0, 255).to(torch.uint8), pixels=pixels, labels=labels)
@@ -41,7 +39,7 @@ def shrink_to_cover(sample: Sample, tasks: Mapping[str, Task], size: Size) -> Sa
 def augment(
     sample: Sample, tasks: Mapping[str, Task], size: Size, settings: Augmentation, rng: np.random.Generator
 ) -> Sample:
-    """Random zoom, crop and mirror to ``size``. Beyond the image's border there is padding: black, and valid nowhere."""
+    """Random zoom, crop and mirror to ``size``. Beyond the image's border is padding: black, and valid nowhere."""
     height, width = sample.image.shape[-2:]
     scale = float(np.exp(rng.uniform(*np.log(settings.scale))))
     # At scale 1 the crop is the largest of the output's shape that the image contains.

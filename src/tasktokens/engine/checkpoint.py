@@ -95,7 +95,9 @@ def load_optimizer(checkpoint: Path, optimizer: torch.optim.Optimizer) -> None:
 def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     state = optimizer.state_dict()["state"]
     return {
-        f"{index}.{name}": torch.as_tensor(value).contiguous() for index, item in state.items() for name, value in item.items()
+        f"{index}.{name}": torch.as_tensor(value).contiguous()
+        for index, item in state.items()
+        for name, value in item.items()
     }
 
 

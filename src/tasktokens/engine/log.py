@@ -25,7 +25,9 @@ class RunLog:
         self._file = path.open("a", encoding="utf-8")
         self._quiet, self._title = quiet, title
         self._console = Console(stderr=True)
-        self._live = Live(console=self._console, auto_refresh=False) if self._console.is_terminal and not quiet else None
+        self._live = (
+            Live(console=self._console, auto_refresh=False) if self._console.is_terminal and not quiet else None
+        )
         if self._live:
             self._live.start()
         self._said = 0.0

@@ -49,7 +49,8 @@ def to_json(info: ModelInfo) -> dict[str, Any]:
         "network": info.network,
         "model": info.settings.model_dump(mode="json", exclude={"weights", "pretrained"}),
         "tasks": {
-            name: task.spec() | {"weight": task.weight, "threshold": task.threshold} for name, task in info.tasks.items()
+            name: task.spec() | {"weight": task.weight, "threshold": task.threshold}
+            for name, task in info.tasks.items()
         },
         "size": list(info.size),
     }
@@ -71,7 +72,9 @@ def read_info(folder: Path) -> ModelInfo:
     """Read ``model.json``."""
     path = folder / "model.json"
     if not path.is_file():
-        raise CheckpointError(f"{folder} holds no trained model (no model.json); give a finished run or its model folder")
+        raise CheckpointError(
+            f"{folder} holds no trained model (no model.json); give a finished run or its model folder"
+        )
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         if values["format"] != FORMAT or values["network"] not in NETWORKS:
@@ -88,7 +91,11 @@ def load_weights(network: Network, path: Path) -> None:
     state = read_tensors(path)
     own = network.state_dict()
     missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-    shapes = [f"{k}: {tuple(state[k].shape)} for {tuple(own[k].shape)}" for k in own if k in state and state[k].shape != own[k].shape]
+    shapes = [
+        f"{k}: {tuple(state[k].shape)} for {tuple(own[k].shape)}"
+        for k in own
+        if k in state and state[k].shape != own[k].shape
+    ]
     if missing or extra or shapes:
         raise CheckpointError(
             f"{path} belongs to another network or other tasks: {len(missing)} tensors missing "
@@ -100,7 +107,8 @@ def load_weights(network: Network, path: Path) -> None:
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Read a safetensors file; nothing is executed. Raises `CheckpointError`."""
     try:
-        return load_file(path)
+        tensors: dict[str, Tensor] = load_file(path)
+        return tensors
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} does not exist") from error
     except (SafetensorError, OSError, ValueError) as error:

@@ -37,7 +37,7 @@ def train(
         resume: go on with the run in ``config.run.dir`` from its last checkpoint, with the same result as if it had
             never stopped. The configuration must be the run's own.
         overwrite: delete what lies in the run folder first.
-        init_from: a run or model folder whose weights the first stage starts from: a new run, not the old one continued.
+        init_from: a run or model folder whose weights the first stage of this new run starts from.
         quiet: no progress line.
 
     Raises:
@@ -74,7 +74,9 @@ class Trainer:
         checkpoint = latest_checkpoint(self.folder / "checkpoints") if resume else None
         cursor = read_cursor(checkpoint) if checkpoint else Cursor()
         network: Network | None = None
-        log = RunLog(self.folder / "metrics.jsonl", self.quiet or not self.accelerator.is_main_process, f"{self.folder.name} ")
+        log = RunLog(
+            self.folder / "metrics.jsonl", self.quiet or not self.accelerator.is_main_process, f"{self.folder.name} "
+        )
         try:
             for index, stage in enumerate(self.method.stages()):
                 if index < cursor.stage:
@@ -156,15 +158,32 @@ class Trainer:
                 clock.stepped(len(batch.ids) * accelerator.num_processes)
                 if done % config.run.log_every == 0 or done == stage.steps:
                     skipped = guard.check()
-                    row = {k: v.item() for k, v in means.items()} | clock.read() | {"memory_mb": memory_mb(accelerator.device)}
+                    row = (
+                        {k: v.item() for k, v in means.items()}
+                        | clock.read()
+                        | {"memory_mb": memory_mb(accelerator.device)}
+                    )
                     eta = (stage.steps - done) * clock.seconds_per_step
                     if accelerator.is_main_process:
-                        log.row({"stage": stage.name, "step": done, "lr": optimizer.param_groups[-1]["lr"], "skipped": skipped, **row})
+                        log.row(
+                            {
+                                "stage": stage.name,
+                                "step": done,
+                                "lr": optimizer.param_groups[-1]["lr"],
+                                "skipped": skipped,
+                                **row,
+                            }
+                        )
                         log.progress(stage.name, done, stage.steps, eta, row)
                 if stop.received or done % config.run.checkpoint_every == 0 or done == stage.steps:
                     if accelerator.is_main_process:
                         save_checkpoint(
-                            self.folder / "checkpoints", Cursor(index, done), student, teacher, optimizer, config.run.keep
+                            self.folder / "checkpoints",
+                            Cursor(index, done),
+                            student,
+                            teacher,
+                            optimizer,
+                            config.run.keep,
                         )
                     if stop.received:
                         raise SystemExit(stop.exit_code)
@@ -181,7 +200,9 @@ class Trainer:
         split = config.run.evaluate
         if split is not None:
             ids = self.data.holdout if split == "holdout" else self.data.folder.split(split)
-            dataset = PartialDataset(self.data.folder, full_split(self.data.folder, ids, self.tasks), self.tasks, config.data.size)
+            dataset = PartialDataset(
+                self.data.folder, full_split(self.data.folder, ids, self.tasks), self.tasks, config.data.size
+            )
             results = evaluate_network(network, dataset, config.optim.batch_size, accelerator)
             if accelerator.is_main_process:
                 write_results(self.folder / f"evaluation-{split}.json", results)
@@ -197,7 +218,11 @@ def combine(terms: list[Term], accelerator: Accelerator) -> tuple[Tensor, dict[s
     """
     totals, counts = torch.stack([t.total for t in terms]), torch.stack([t.count for t in terms])
     ranks = accelerator.num_processes
-    everywhere = accelerator.reduce(torch.stack([totals.detach(), counts]), "sum") if ranks > 1 else torch.stack([totals.detach(), counts])
+    everywhere = (
+        accelerator.reduce(torch.stack([totals.detach(), counts]), "sum")
+        if ranks > 1
+        else torch.stack([totals.detach(), counts])
+    )
     denominator = everywhere[1].clamp(min=1)
     weights = torch.tensor([t.weight for t in terms], device=totals.device)
     loss = (weights * totals / denominator).sum() * ranks
@@ -254,7 +279,9 @@ def _precision(config: Config) -> str:
     # Emulated on most CPUs, bf16 is many times slower there.
     if config.run.precision != "auto":
         return config.run.precision
-    return "bf16" if config.run.device != "cpu" and torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
+    return (
+        "bf16" if config.run.device != "cpu" and torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
+    )
 
 
 def _prepare_folder(config: Config, data: Data, resume: bool, overwrite: bool) -> None:
@@ -264,7 +291,9 @@ def _prepare_folder(config: Config, data: Data, resume: bool, overwrite: bool) -
         if not (folder / "config.yaml").is_file():
             raise CheckpointError(f"{folder} holds no run to resume (no config.yaml)")
         if (old := load_config(folder / "config.yaml")) != config:
-            raise ConfigError(f"{folder} was started with other settings; resume with its own ({_difference(old, config)})")
+            raise ConfigError(
+                f"{folder} was started with other settings; resume with its own ({_difference(old, config)})"
+            )
         return
     if folder.exists() and any(folder.iterdir()):
         if not overwrite:

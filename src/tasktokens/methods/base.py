@@ -76,11 +76,12 @@ class Grid:
     drawn anew each step all pixels are seen in the end.
     """
 
-    def __init__(self, size: tuple[int, int], options: StepOptions) -> None:
+    def __init__(self, image_B3HW: Tensor, options: StepOptions) -> None:
         stride = options.loss_stride
         self._stride = stride
         self._top, self._left = (int(v) for v in torch.randint(stride, (2,), generator=options.generator))
-        self.size = tuple(len(range(first, side, stride)) for first, side in zip((self._top, self._left), size, strict=True))
+        height, width = image_B3HW.shape[-2:]
+        self.size = (len(range(self._top, height, stride)), len(range(self._left, width, stride)))
 
     def take(self, x_BCHW: Tensor) -> Tensor:
         """Those pixels of a map at image size."""

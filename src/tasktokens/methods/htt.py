@@ -37,12 +37,14 @@ class Htt(Method):
         return first, Stage("discovery", self.settings.stage2_steps, self.settings.student, teacher=True)
 
     def terms(self, batch: Batch, student: nn.Module, teacher: nn.Module | None, options: StepOptions) -> list[Term]:
-        grid = Grid(tuple(batch.image.shape[-2:]), options)
+        grid = Grid(batch.image, options)
         image = student_view(batch, options)
         if teacher is None:
             rows = {name: at_least_one(labels.rows) for name, labels in batch.labels.items()}
             outputs = student(image, rows)
-            return [term for task in self.tasks.values() for term in self._labelled(task, outputs[task.name], batch, grid)]
+            return [
+                term for task in self.tasks.values() for term in self._labelled(task, outputs[task.name], batch, grid)
+            ]
 
         with torch.no_grad():
             taught = teacher(batch.image)
@@ -70,9 +72,7 @@ class Htt(Method):
         total = torch.where(valid, loss, 0.0).sum() if count else logits.sum()
         return [supervised, Term(f"confidence/{task.name}", self.settings.confidence_loss, total, valid.sum().float())]
 
-    def _discovered(
-        self, task: Task, output: TaskOutput, taught: TaskOutput, batch: Batch, grid: Grid
-    ) -> list[Term]:
+    def _discovered(self, task: Task, output: TaskOutput, taught: TaskOutput, batch: Batch, grid: Grid) -> list[Term]:
         """Prediction level: the mean is over all pixels of unlabelled images, so that few sure pixels weigh little."""
         labels = batch.labels[task.name]
         pixels = grid.take(batch.pixels[labels.absent])
@@ -87,9 +87,7 @@ class Htt(Method):
             Term(f"discovered/{task.name}", 0.0, sure, possible),
         ]
 
-    def _features(
-        self, task: Task, output: TaskOutput, taught: TaskOutput, order: Tensor, batch: Batch
-    ) -> Term:
+    def _features(self, task: Task, output: TaskOutput, taught: TaskOutput, order: Tensor, batch: Batch) -> Term:
         """Feature level: nothing random, such as dropout, lies between the student's feature and the teacher's."""
         weights = feature_weights(taught, batch.labels[task.name].rows, batch.pixels)
         total, count = masked_mse(output.feature, taught.feature[order], weights[order])

@@ -27,7 +27,7 @@ class Supervised(Method):
         return (Stage("supervised", self.settings.steps),)
 
     def terms(self, batch: Batch, student: nn.Module, teacher: nn.Module | None, options: StepOptions) -> list[Term]:
-        grid = Grid(tuple(batch.image.shape[-2:]), options)
+        grid = Grid(batch.image, options)
         rows = {name: at_least_one(labels.rows) for name, labels in batch.labels.items()}
         outputs = student(student_view(batch, options), rows)
         return [supervised_term(task, outputs[name], batch, grid) for name, task in self.tasks.items()]

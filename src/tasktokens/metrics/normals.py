@@ -22,7 +22,13 @@ class AngularErrors(Metric):
     higher_is_better: ClassVar[dict[str, bool]] = {
         "mErr": False, "median": False, "within11.25": True, "within22.5": True, "within30": True,
     }  # fmt: skip
-    units: ClassVar[dict[str, str]] = {"mErr": "°", "median": "°", "within11.25": "%", "within22.5": "%", "within30": "%"}
+    units: ClassVar[dict[str, str]] = {
+        "mErr": "°",
+        "median": "°",
+        "within11.25": "%",
+        "within22.5": "%",
+        "within30": "%",
+    }
 
     def __init__(self) -> None:
         super().__init__(5 + 180 * _BINS_PER_DEGREE + 1)
@@ -48,5 +54,7 @@ class AngularErrors(Metric):
         histogram = self.state[5:].cumsum(0)
         middle = torch.searchsorted(histogram, count / 2) if count > 0 else torch.tensor(math.nan)
         values = {"mErr": total / count, "median": (middle + 0.5) / _BINS_PER_DEGREE}
-        values |= {f"within{limit}": 100 * hits / count for limit, hits in zip(("11.25", "22.5", "30"), within, strict=True)}
+        values |= {
+            f"within{limit}": 100 * hits / count for limit, hits in zip(("11.25", "22.5", "30"), within, strict=True)
+        }
         return {name: float(value) for name, value in values.items()}

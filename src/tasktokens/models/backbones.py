@@ -45,7 +45,9 @@ def _create(name: str, pretrained: bool, weights: Path | None) -> Any:
         near = did_you_mean(name, timm.list_models())
         raise ConfigError(f"model.backbone: timm has no model '{name}'{near}")
     if weights is not None and not weights.is_file():
-        raise WeightsError(f"backbone weights {weights} do not exist; give a .safetensors or .pth file or leave the setting out")
+        raise WeightsError(
+            f"backbone weights {weights} do not exist; give a .safetensors or .pth file or leave the setting out"
+        )
     overlay = {"file": str(weights)} if weights is not None else None
     try:
         return timm.create_model(

@@ -66,5 +66,5 @@ def take(x_B: Tensor, rows: Tensor | None) -> Tensor:
 
 
 def at_least_one(rows: Tensor) -> Tensor:
-    """``rows``, or the first image where there is none: its loss is exactly zero, and every parameter stays in the graph."""
+    """``rows``, or the first image where there is none: its loss is zero, and every parameter stays in the graph."""
     return rows if len(rows) else torch.zeros(1, dtype=torch.int64, device=rows.device)

@@ -30,9 +30,6 @@ class HttNetwork(Network):
         self.gates = nn.ModuleList(
             [CrossTaskGates(len(tasks), backbone.channels[-1], c, scaled=design.light) for c in backbone.channels]
         )
-        self.token_projections = nn.ModuleList(
-            [nn.ModuleList([nn.Linear(c, design.width) for c in backbone.channels]) for _ in tasks]
-        )
         self.heads = nn.ModuleDict(
             {name: HttHead(task.num_tokens, backbone.channels, design) for name, task in tasks.items()}
         )
@@ -43,11 +40,11 @@ class HttNetwork(Network):
         outputs = {}
         for t, (name, head) in enumerate(self.heads.items()):
             chosen = None if rows is None else rows[name]
-            own = [take(x, chosen) * take(gates[:, t : t + 1], chosen) for x, (gates, *_) in zip(features, mixed, strict=True)]
-            projected = [
-                project(tokens[t]) for project, (_, tokens, _) in zip(self.token_projections[t], mixed, strict=True)
+            own = [
+                take(x, chosen) * take(gates[:, t : t + 1], chosen)
+                for x, (gates, _, _) in zip(features, mixed, strict=True)
             ]
-            outputs[name] = head(own, torch.stack(projected).sum(0))
+            outputs[name] = head(own, [tokens[t] for _, tokens, _ in mixed])
         return outputs
 
 
@@ -58,6 +55,7 @@ class HttHead(nn.Module):
         super().__init__()
         # The light variant leaves the paper's full-width 3x3 convolution a scale and a task to what follows the fusion.
         self.scales = nn.ModuleList([nn.Identity() if design.light else conv_block(c, c) for c in channels])
+        self.token = nn.ModuleList([nn.Linear(c, design.width) for c in channels])
         self.fusion = Fusion(channels, design.fused)
         self.context = context_block(design)
         self.attention = TokenAttention(design.width, design.heads, design.light)
@@ -65,7 +63,9 @@ class HttHead(nn.Module):
         self.decoder = TokenDecoder(count, design.width, scaled=design.light)
         self.factor = design.width**-0.5 if design.light else 1.0
 
-    def forward(self, features: list[Tensor], token_D: Tensor) -> TaskOutput:
+    def forward(self, features: list[Tensor], tokens: list[Tensor]) -> TaskOutput:
+        """Gated features (B, C_i, H_i, W_i) and the task's mixed global tokens (C_i,), one a scale."""
+        token_D = torch.stack([project(token) for project, token in zip(self.token, tokens, strict=True)]).sum(0)
         fused = self.fusion([scale(x) for scale, x in zip(self.scales, features, strict=True)])
         feature = self.context(fused)
         feature, token = self.attention(feature, token_D.expand(len(feature), -1))

@@ -32,7 +32,10 @@ def build_task(name: str, spec: Mapping[str, Any]) -> Task:
     try:
         if kind == Segmentation.kind:
             require_keys(name, kind, values, {"classes", "void"})
-            fields |= {"classes": tuple(map(str, values["classes"])), "void": tuple(map(int, values.get("void", [255])))}
+            fields |= {
+                "classes": tuple(map(str, values["classes"])),
+                "void": tuple(map(int, values.get("void", [255]))),
+            }
         elif kind == Depth.kind:
             require_keys(name, kind, values, {"range", "bins", "scale", "offset"})
             low, high = values.pop("range", (None, None))
@@ -46,7 +49,9 @@ def build_task(name: str, spec: Mapping[str, Any]) -> Task:
         else:
             require_keys(name, kind, values, set())
     except (KeyError, TypeError, ValueError) as error:
-        raise ConfigError(f"task '{name}' of kind '{kind}': {type(error).__name__} for {error} in {dict(spec)}") from error
+        raise ConfigError(
+            f"task '{name}' of kind '{kind}': {type(error).__name__} for {error} in {dict(spec)}"
+        ) from error
     task = KINDS[kind](name=name, **{key: value for key, value in fields.items() if value is not None})
     if task.num_tokens < 1:
         raise ConfigError(f"task '{name}' of kind '{kind}' needs at least one class")

@@ -15,7 +15,9 @@ Array = npt.NDArray[Any]
 @cache
 def class_palette(count: int) -> Array:
     """Well separated colours (count, 3) uint8: hues by the golden ratio, two alternating lightnesses."""
-    colours = [colorsys.hls_to_rgb((i * 0.618034) % 1, 0.42 + 0.2 * (i % 2), 0.55 + 0.15 * (i % 3)) for i in range(count)]
+    colours = [
+        colorsys.hls_to_rgb((i * 0.618034) % 1, 0.42 + 0.2 * (i % 2), 0.55 + 0.15 * (i % 3)) for i in range(count)
+    ]
     return np.rint(np.asarray(colours) * 255).astype(np.uint8)
 
 

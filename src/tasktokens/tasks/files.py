@@ -25,7 +25,9 @@ def read_array(path: Path) -> Array:
     except FileNotFoundError as error:
         raise LabelError(f"label file {path} does not exist") from error
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise LabelError(f"label file {path} cannot be read ({error}); replace it or remove it to leave the label out") from error
+        raise LabelError(
+            f"label file {path} cannot be read ({error}); replace it or remove it to leave the label out"
+        ) from error
 
 
 def read_plane(path: Path) -> tuple[Array, Array]:

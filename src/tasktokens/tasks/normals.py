@@ -62,7 +62,9 @@ class Normals(Task):
         length = np.sqrt((vectors**2).sum(axis=-1))
         # NaN compares false, so it is void too.
         valid = (length > 0.5) & (length < 1.5)
-        unit = np.where(valid[..., None], vectors / np.where(valid, length, 1)[..., None], np.float32([0, 0, -1]))
+        unit = np.where(
+            valid[..., None], vectors / np.where(valid, length, 1)[..., None], np.array([0, 0, -1], np.float32)
+        )
         return np.moveaxis(unit, -1, 0).astype(np.float32), valid
 
     def write(self, path: Path, value_CHW: Array, valid_HW: Array | None = None) -> None:
@@ -71,7 +73,7 @@ class Normals(Task):
 
     def colourise(self, value_CHW: Array, valid_HW: Array | None = None) -> Array:
         # The customary colours: a wall that faces the camera is light blue.
-        display = np.moveaxis(value_CHW, 0, -1) * np.float32([1, -1, -1])
+        display = np.moveaxis(value_CHW, 0, -1) * np.array([1, -1, -1], np.float32)
         colours = np.rint((display.clip(-1, 1) + 1) * 127.5).astype(np.uint8)
         return colours if valid_HW is None else np.where(valid_HW[..., None], colours, np.uint8(0))
 
@@ -91,7 +93,8 @@ class Normals(Task):
 
     def confidence(self, logits_BKHW: Tensor) -> Tensor:
         """Length of the mean vector: 1 when all the mass is on one direction, near 0 when it is spread."""
-        return expectation(logits_BKHW, self.centres()).norm(dim=1, keepdim=True).clamp(0, 1)
+        length: Tensor = torch.linalg.vector_norm(expectation(logits_BKHW, self.centres()), dim=1, keepdim=True)
+        return length.clamp(0, 1)
 
     def correct(self, prediction_BCHW: Tensor, target_BCHW: Tensor) -> Tensor:
         """Within 22.5 degrees."""

@@ -47,7 +47,7 @@ class Segmentation(Task):
         if found.size and (found.min() < 0 or found.max() >= len(self.classes)):
             wrong = sorted({int(i) for i in np.unique(found) if not 0 <= i < len(self.classes)})
             raise LabelError(
-                f"label file {path} of task '{self.name}' holds class id {', '.join(map(str, wrong[:5]))}; expected 0 to "
+                f"label file {path} of task '{self.name}' holds class id {wrong[:5]}; expected 0 to "
                 f"{len(self.classes) - 1} or void {list(self.void)}: add the class or the void id to dataset.yaml"
             )
         return np.where(valid, ids, 0).astype(np.uint8)[None], valid
