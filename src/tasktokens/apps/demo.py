@@ -14,9 +14,9 @@ from tasktokens.apps.inference import Predictor
 from tasktokens.apps.predict import predict, refuse_full
 from tasktokens.apps.report import Picture, RunColumn, Strip, save_strips, write_report
 from tasktokens.config import Config, load_config
-from tasktokens.data import full_split, open_data
 from tasktokens.data.dataset import load_sample
 from tasktokens.data.folder import read_image
+from tasktokens.data.source import full_split, open_data
 from tasktokens.engine.train import train
 from tasktokens.tasks.base import Array
 from tasktokens.tasks.colours import colour_map
@@ -136,8 +136,8 @@ def _notes(configs: dict[str, Config], images: int, minutes: float) -> list[str]
     htt, (height, width) = configs["htt"].method, configs["htt"].data.size
     return [
         f"{images} synthetic rooms at {height}x{width}; each image shows the label of one task only, the others are "
-        f"hidden. Both networks have the same backbone ({configs['htt'].model.backbone}, from scratch), the same labels, "
-        "images, augmentation and optimiser steps.",
+        f"hidden. Both networks have the same backbone ({configs['htt'].model.backbone}, from scratch), the same "
+        "labels, images, augmentation and optimiser steps.",
         f"HTT spends {htt.stage1_steps} steps on the given labels and {htt.stage2_steps} "  # type: ignore[union-attr]
         "on given and discovered ones; the baseline spends all of them on the given labels.",
         f"The whole demo took {minutes:.1f} minutes. A few minutes from scratch give a first impression, not a "

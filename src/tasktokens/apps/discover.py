@@ -17,8 +17,9 @@ from rich.progress import track
 from tasktokens.apps.inference import Predictor
 from tasktokens.apps.predict import refuse_full
 from tasktokens.config import load_config
-from tasktokens.data import Data, load_split, open_data
 from tasktokens.data.folder import read_image
+from tasktokens.data.partial import load_split
+from tasktokens.data.source import Data, open_data
 from tasktokens.errors import CheckpointError
 from tasktokens.tasks.files import write_png
 

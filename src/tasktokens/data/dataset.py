@@ -142,7 +142,7 @@ def eval_loader(dataset: PartialDataset, batch_size: int, rank: int = 0, ranks: 
     """Each image once, in order; ranks share them without padding by duplicates."""
     indices = list(range(rank, len(dataset), ranks))
     batches = [[(0, index) for index in indices[i : i + batch_size]] for i in range(0, len(indices), batch_size)]
-    return DataLoader(dataset, batch_sampler=batches, collate_fn=_collate_for(dataset))  # type: ignore[arg-type]
+    return DataLoader(dataset, batch_sampler=batches, collate_fn=_collate_for(dataset))
 
 
 def _collate_for(dataset: PartialDataset) -> partial[Batch]:

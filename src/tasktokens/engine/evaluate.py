@@ -10,11 +10,12 @@ import torch
 from accelerate import Accelerator
 
 from tasktokens.config import load_config
-from tasktokens.data import full_split, open_data
 from tasktokens.data.dataset import PartialDataset, eval_loader
+from tasktokens.data.source import Data, full_split, open_data
 from tasktokens.engine.model_file import load_model
 from tasktokens.errors import CheckpointError, DataError
 from tasktokens.models import Network
+from tasktokens.tasks import Task
 
 Results = dict[str, dict[str, float]]
 """Metrics by task and name."""
@@ -58,14 +59,19 @@ def evaluate(run: Path, split: str = "test", write: bool = True) -> Results:
     accelerator = Accelerator(cpu=config.run.device == "cpu")
     network, info = load_model(run, accelerator.device)
     data = open_data(config)
-    ids = data.holdout if split == "holdout" else data.folder.split(split)
-    if not ids:
-        raise DataError(f"{run} set no training images aside; evaluate another split, or train with data.holdout=0.1")
-    dataset = PartialDataset(data.folder, full_split(data.folder, ids, info.tasks), info.tasks, info.size)
+    dataset = eval_dataset(data, split, info.tasks, info.size)
     results = evaluate_network(network, dataset, config.optim.batch_size, accelerator)
     if write and accelerator.is_main_process:
         write_results(run / f"evaluation-{split}.json", results)
     return results
+
+
+def eval_dataset(data: Data, split: str, tasks: Mapping[str, Task], size: tuple[int, int]) -> PartialDataset:
+    """All labels of a split of the data, or of ``holdout``. Raises `DataError` where there is no such image."""
+    ids = data.holdout if split == "holdout" else data.folder.split(split)
+    if not ids:
+        raise DataError("no training images were set aside; evaluate another split, or train with data.holdout=0.1")
+    return PartialDataset(data.folder, full_split(data.folder, ids, tasks), tasks, size)
 
 
 def write_results(path: Path, results: Mapping[str, Mapping[str, float]]) -> None:

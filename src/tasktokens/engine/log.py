@@ -18,11 +18,13 @@ from rich.text import Text
 class RunLog:
     """Appends rows to ``metrics.jsonl`` and shows progress on standard error.
 
-    On a terminal one line is kept up to date; elsewhere a line is written about every 15 seconds.
+    On a terminal one line is kept up to date; elsewhere a line is written about every 15 seconds. Without a path (all
+    ranks but the first have none) it does nothing.
     """
 
-    def __init__(self, path: Path, quiet: bool = False, title: str = "") -> None:
-        self._file = path.open("a", encoding="utf-8")
+    def __init__(self, path: Path | None, quiet: bool = False, title: str = "") -> None:
+        self._file = path.open("a", encoding="utf-8") if path else None
+        quiet = quiet or path is None
         self._quiet, self._title = quiet, title
         self._console = Console(stderr=True)
         self._live = (
@@ -34,11 +36,13 @@ class RunLog:
 
     def row(self, values: Mapping[str, Any]) -> None:
         """Append one JSON object; at once on disk, so that a killed run keeps its history."""
-        self._file.write(json.dumps(values) + "\n")
-        self._file.flush()
+        if self._file:
+            self._file.write(json.dumps(values) + "\n")
+            self._file.flush()
 
-    def progress(self, stage: str, step: int, steps: int, eta: float, values: Mapping[str, float]) -> None:
-        """Show where the run is. ``values``: a row of metrics."""
+    def progress(self, values: Mapping[str, Any], steps: int, eta: float) -> None:
+        """Show where the run is: a row of metrics, the stage's number of steps and the seconds that are left."""
+        step = values["step"]
         now = time.monotonic()
         if self._quiet or (self._live is None and now - self._said < 15 and step < steps):
             return
@@ -46,11 +50,14 @@ class RunLog:
         losses = " ".join(f"{k.split('/')[1]} {v:.3f}" for k, v in values.items() if k.startswith("loss/"))
         found = " ".join(f"{k.split('/')[1]} {v:.0%}" for k, v in values.items() if k.startswith("discovered/"))
         parts = [
-            f"{self._title}{stage} {step}/{steps}", f"ETA {int(eta) // 60}:{int(eta) % 60:02d}", f"loss {losses}",
+            f"{self._title}{values['stage']} {step}/{steps}",
+            f"ETA {int(eta) // 60}:{int(eta) % 60:02d}",
+            f"loss {losses}",
             *([f"discovered {found}"] if found else []),
-            f"{values['images_per_second']:.0f} img/s", f"data wait {values['data_wait']:.0%}",
+            f"{values['images_per_second']:.0f} img/s",
+            f"data wait {values['data_wait']:.0%}",
             f"memory {values['memory_mb'] / 1024:.1f} GB",
-        ]  # fmt: skip
+        ]
         line = " | ".join(parts)
         if self._live:
             self._live.update(Text(line, no_wrap=True, overflow="ellipsis"), refresh=True)
@@ -61,7 +68,38 @@ class RunLog:
         """End the progress line and the file."""
         if self._live:
             self._live.stop()
-        self._file.close()
+        if self._file:
+            self._file.close()
+
+
+class Clock:
+    """Where the time goes: waiting for data, images a second; means since the last `read`."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+        self._wait = self._busy = 0.0
+        self._images = self._steps = 0
+        self.seconds_per_step = 0.0
+
+    def loaded(self) -> None:
+        """A batch has arrived."""
+        now = time.monotonic()
+        self._wait, self._last = self._wait + now - self._last, now
+
+    def stepped(self, images: int) -> None:
+        """A step on so many images has been taken."""
+        now = time.monotonic()
+        self._busy, self._last = self._busy + now - self._last, now
+        self._images, self._steps = self._images + images, self._steps + 1
+
+    def read(self) -> dict[str, float]:
+        """Images a second and the share of time spent waiting for data."""
+        total = self._wait + self._busy
+        self.seconds_per_step = total / self._steps
+        values = {"images_per_second": self._images / total, "data_wait": self._wait / total}
+        self._wait = self._busy = 0.0
+        self._images = self._steps = 0
+        return values
 
 
 def memory_mb(device: torch.device) -> float:

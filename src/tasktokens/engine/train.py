@@ -6,22 +6,26 @@ import json
 import platform
 import shutil
 import time
-from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
+from accelerate.optimizer import AcceleratedOptimizer
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
-from tasktokens.config import Config, OptimSettings, load_config, to_yaml
-from tasktokens.data import Data, full_split, open_data, save_split
+from tasktokens.config import Config, load_config, to_yaml
 from tasktokens.data.dataset import EpochSampler, PartialDataset, train_loader
+from tasktokens.data.partial import save_split
+from tasktokens.data.sample import Batch, Sample
+from tasktokens.data.source import Data, open_data
 from tasktokens.engine.checkpoint import Cursor, latest_checkpoint, load_optimizer, read_cursor, save_checkpoint
-from tasktokens.engine.evaluate import evaluate_network, write_results
+from tasktokens.engine.evaluate import eval_dataset, evaluate_network, write_results
 from tasktokens.engine.guards import FiniteGuard, StopSignal
-from tasktokens.engine.log import RunLog, memory_mb
+from tasktokens.engine.log import Clock, RunLog, memory_mb
 from tasktokens.engine.model_file import ModelInfo, load_weights, read_info, save_model
+from tasktokens.engine.optim import make_optimizer, set_lr
 from tasktokens.errors import CheckpointError, ConfigError, RunExistsError
 from tasktokens.methods import Method, Stage, StepOptions, Term, build_method
 from tasktokens.models import Network
@@ -74,9 +78,8 @@ class Trainer:
         checkpoint = latest_checkpoint(self.folder / "checkpoints") if resume else None
         cursor = read_cursor(checkpoint) if checkpoint else Cursor()
         network: Network | None = None
-        log = RunLog(
-            self.folder / "metrics.jsonl", self.quiet or not self.accelerator.is_main_process, f"{self.folder.name} "
-        )
+        main = self.accelerator.is_main_process
+        log = RunLog(self.folder / "metrics.jsonl" if main else None, self.quiet, f"{self.folder.name} ")
         try:
             for index, stage in enumerate(self.method.stages()):
                 if index < cursor.stage:
@@ -86,6 +89,8 @@ class Trainer:
                     _start_from(student, init_from, self.info)
                 first = cursor.step if index == cursor.stage else 0
                 self._stage(index, stage, first, student, teacher, checkpoint, log)
+                if teacher is not None and self.accelerator.is_main_process:
+                    save_model(self.folder / "teacher", teacher, self.info)
                 network, checkpoint = student, None
             assert network is not None
             self._finish(network, log)
@@ -97,7 +102,7 @@ class Trainer:
     ) -> tuple[Network, Network | None]:
         """Student and teacher of a stage: from a checkpoint within it, or from the network of the stage before."""
         # A stage's fresh network depends on the seed and the stage alone, so a resumed run draws the same.
-        torch.manual_seed(self.config.seed * 1000 + index)
+        torch.manual_seed(self._stage_seed(index))
         device = self.accelerator.device
         if checkpoint is not None:
             student = self.info.build()
@@ -115,81 +120,90 @@ class Trainer:
         return student.to(device), teacher
 
     def _stage(
-        self, index: int, stage: Stage, first: int, student: Network, teacher: Network | None,
-        checkpoint: Path | None, log: RunLog,
-    ) -> None:  # fmt: skip
-        """The loop."""
-        config, accelerator = self.config, self.accelerator
-        optimizer = _optimizer(student, config.optim)
+        self,
+        index: int,
+        stage: Stage,
+        first: int,
+        student: Network,
+        teacher: Network | None,
+        checkpoint: Path | None,
+        log: RunLog,
+    ) -> None:
+        """The loop over steps ``first`` to the stage's last."""
+        settings = self.config.run
+        optimizer = make_optimizer(student, self.config.optim)
         if checkpoint is not None:
             load_optimizer(checkpoint, optimizer)
-        model, prepared = accelerator.prepare(student, optimizer)
-        dataset = PartialDataset(
-            self.data.folder, self.data.train, self.tasks, config.data.size, config.data.augmentation,
-            seed=config.seed * 1000 + index, cache=config.data.cache,
-        )  # fmt: skip
-        sampler = EpochSampler(
-            len(dataset), config.optim.batch_size, config.seed * 1000 + index, first,
-            accelerator.process_index, accelerator.num_processes,
-        )  # fmt: skip
-        batches = iter(train_loader(dataset, sampler, config.data.workers))
-        guard = FiniteGuard(optimizer, accelerator.device)
-        clock = _Clock()
+        model, prepared = self.accelerator.prepare(student, optimizer)
+        guard = FiniteGuard(optimizer, self.accelerator.device)
+        batches = iter(self._loader(index, first))
+        clock = Clock()
         with StopSignal() as stop:
             for step in range(first, stage.steps):
-                student.train()
-                batch = next(batches).to(accelerator.device)
+                batch = next(batches).to(self.accelerator.device)
                 clock.loaded()
-                options = StepOptions(
-                    torch.Generator().manual_seed((config.seed * 1000 + index) * 10_000_000 + step),
-                    config.data.augmentation.photometric, config.optim.loss_stride,
-                )  # fmt: skip
-                _set_lr(optimizer, config.optim, step, stage.steps)
-                with accelerator.autocast():
-                    terms = self.method.terms(batch, model, teacher, options)
-                loss, means = combine(terms, accelerator)
-                accelerator.backward(loss)
-                norm = accelerator.clip_grad_norm_(model.parameters(), config.optim.clip)
-                assert isinstance(norm, Tensor)
-                guard.before_update(norm, batch.ids)
-                prepared.step()
-                prepared.zero_grad()
+                set_lr(optimizer, self.config.optim, step, stage.steps)
+                means = self._step(batch, model.train(), teacher, prepared, guard, self._options(index, step))
+                clock.stepped(len(batch.ids) * self.accelerator.num_processes)
                 done = step + 1
-                clock.stepped(len(batch.ids) * accelerator.num_processes)
-                if done % config.run.log_every == 0 or done == stage.steps:
-                    skipped = guard.check()
-                    row = (
-                        {k: v.item() for k, v in means.items()}
-                        | clock.read()
-                        | {"memory_mb": memory_mb(accelerator.device)}
-                    )
-                    eta = (stage.steps - done) * clock.seconds_per_step
-                    if accelerator.is_main_process:
-                        log.row(
-                            {
-                                "stage": stage.name,
-                                "step": done,
-                                "lr": optimizer.param_groups[-1]["lr"],
-                                "skipped": skipped,
-                                **row,
-                            }
-                        )
-                        log.progress(stage.name, done, stage.steps, eta, row)
-                if stop.received or done % config.run.checkpoint_every == 0 or done == stage.steps:
-                    if accelerator.is_main_process:
-                        save_checkpoint(
-                            self.folder / "checkpoints",
-                            Cursor(index, done),
-                            student,
-                            teacher,
-                            optimizer,
-                            config.run.keep,
-                        )
-                    if stop.received:
-                        raise SystemExit(stop.exit_code)
-        if teacher is not None and accelerator.is_main_process:
-            save_model(self.folder / "teacher", teacher, self.info)
-        accelerator.free_memory()
+                last = done == stage.steps
+                if last or done % settings.log_every == 0:
+                    row = {"stage": stage.name, "step": done, "lr": optimizer.param_groups[-1]["lr"]}
+                    row |= {"skipped": guard.check()} | {name: mean.item() for name, mean in means.items()}
+                    row |= clock.read() | {"memory_mb": memory_mb(self.accelerator.device)}
+                    log.row(row)
+                    log.progress(row, stage.steps, eta=(stage.steps - done) * clock.seconds_per_step)
+                if self.accelerator.is_main_process and (
+                    stop.received or last or done % settings.checkpoint_every == 0
+                ):
+                    cursor = Cursor(index, done)
+                    save_checkpoint(self.folder / "checkpoints", cursor, student, teacher, optimizer, settings.keep)
+                if stop.received:
+                    raise SystemExit(stop.exit_code)
+        self.accelerator.free_memory()
+
+    def _step(
+        self,
+        batch: Batch,
+        model: nn.Module,
+        teacher: Network | None,
+        optimizer: AcceleratedOptimizer,
+        guard: FiniteGuard,
+        options: StepOptions,
+    ) -> dict[str, Tensor]:
+        """One update; returns each term's mean. Nothing here waits for the device."""
+        with self.accelerator.autocast():
+            terms = self.method.terms(batch, model, teacher, options)
+        loss, means = combine(terms, self.accelerator)
+        self.accelerator.backward(loss)
+        norm = self.accelerator.clip_grad_norm_(model.parameters(), self.config.optim.clip)
+        guard.before_update(norm, batch.ids)
+        optimizer.step()
+        optimizer.zero_grad()
+        return means
+
+    def _loader(self, index: int, first: int) -> DataLoader[Sample]:
+        """Batches of a stage from step ``first`` on."""
+        settings, seed = self.config.data, self._stage_seed(index)
+        dataset = PartialDataset(
+            self.data.folder,
+            self.data.train,
+            self.tasks,
+            settings.size,
+            settings.augmentation,
+            seed,
+            settings.cache,
+        )
+        rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
+        sampler = EpochSampler(len(dataset), self.config.optim.batch_size, seed, first, rank, ranks)
+        return train_loader(dataset, sampler, settings.workers)
+
+    def _options(self, index: int, step: int) -> StepOptions:
+        generator = torch.Generator().manual_seed(self._stage_seed(index) * 10_000_000 + step)
+        return StepOptions(generator, self.config.data.augmentation.photometric, self.config.optim.loss_stride)
+
+    def _stage_seed(self, index: int) -> int:
+        return self.config.seed * 1000 + index
 
     def _finish(self, network: Network, log: RunLog) -> None:
         """Save the model, evaluate it, and note how long this took."""
@@ -199,10 +213,7 @@ class Trainer:
         minutes = (time.monotonic() - self.started) / 60
         split = config.run.evaluate
         if split is not None:
-            ids = self.data.holdout if split == "holdout" else self.data.folder.split(split)
-            dataset = PartialDataset(
-                self.data.folder, full_split(self.data.folder, ids, self.tasks), self.tasks, config.data.size
-            )
+            dataset = eval_dataset(self.data, split, self.tasks, config.data.size)
             results = evaluate_network(network, dataset, config.optim.batch_size, accelerator)
             if accelerator.is_main_process:
                 write_results(self.folder / f"evaluation-{split}.json", results)
@@ -218,61 +229,12 @@ def combine(terms: list[Term], accelerator: Accelerator) -> tuple[Tensor, dict[s
     """
     totals, counts = torch.stack([t.total for t in terms]), torch.stack([t.count for t in terms])
     ranks = accelerator.num_processes
-    everywhere = (
-        accelerator.reduce(torch.stack([totals.detach(), counts]), "sum")
-        if ranks > 1
-        else torch.stack([totals.detach(), counts])
-    )
+    everywhere = accelerator.reduce(torch.stack([totals.detach(), counts]), "sum")
     denominator = everywhere[1].clamp(min=1)
     weights = torch.tensor([t.weight for t in terms], device=totals.device)
     loss = (weights * totals / denominator).sum() * ranks
     means = everywhere[0] / denominator
     return loss, {term.name: mean for term, mean in zip(terms, means, strict=True)}
-
-
-class _Clock:
-    """Where the time goes: waiting for data, images a second; means since the last `read`."""
-
-    def __init__(self) -> None:
-        self._last = time.monotonic()
-        self._wait = self._busy = 0.0
-        self._images = self._steps = 0
-        self.seconds_per_step = 0.0
-
-    def loaded(self) -> None:
-        now = time.monotonic()
-        self._wait, self._last = self._wait + now - self._last, now
-
-    def stepped(self, images: int) -> None:
-        now = time.monotonic()
-        self._busy, self._last = self._busy + now - self._last, now
-        self._images, self._steps = self._images + images, self._steps + 1
-
-    def read(self) -> dict[str, float]:
-        total = self._wait + self._busy
-        self.seconds_per_step = total / self._steps
-        values = {"images_per_second": self._images / total, "data_wait": self._wait / total}
-        self._wait = self._busy = 0.0
-        self._images = self._steps = 0
-        return values
-
-
-def _optimizer(network: Network, settings: OptimSettings) -> torch.optim.Optimizer:
-    """Adam or AdamW; biases, norms and tokens are not decayed."""
-    groups = []
-    for parameters, factor in zip(network.parameter_groups(), (settings.backbone_lr, 1.0), strict=True):
-        for decay in (True, False):
-            chosen = [p for p in parameters if (p.ndim > 1) == decay]
-            groups.append({"params": chosen, "weight_decay": settings.weight_decay * decay, "factor": factor})
-    kinds: Mapping[str, type[torch.optim.Optimizer]] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-    return kinds[settings.name](groups, lr=settings.lr, fused=True)  # type: ignore[call-arg]
-
-
-def _set_lr(optimizer: torch.optim.Optimizer, settings: OptimSettings, step: int, steps: int) -> None:
-    """Linear warm-up, polynomial decay; a function of the step alone."""
-    factor = min(1.0, (step + 1) / (settings.warmup + 1)) * (1 - step / steps) ** settings.power
-    for group in optimizer.param_groups:
-        group["lr"] = settings.lr * factor * group["factor"]
 
 
 def _precision(config: Config) -> str:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from tasktokens.models.backbones import Backbone
 from tasktokens.models.base import Network, Rows, TaskOutput, take
-from tasktokens.models.layers import Design, Fusion, context_block, conv_block
+from tasktokens.models.layers import Design, Fusion, context_block, conv_block, token_scores
 from tasktokens.models.tokens import CrossTaskGates, FineTokens, TokenAttention, TokenDecoder
 from tasktokens.tasks import Task
 
@@ -71,5 +71,5 @@ class HttHead(nn.Module):
         feature, token = self.attention(feature, token_D.expand(len(feature), -1))
         logits = self.decoder(feature, self.fine_tokens(token))
         # Detached: "is the prediction right here?" must not bend the feature that makes the prediction.
-        confidence = torch.einsum("bdhw,bd->bhw", feature.detach(), token)[:, None] * self.factor
+        confidence = token_scores(feature.detach(), token[:, None]) * self.factor
         return TaskOutput(logits, feature, confidence, token)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tasktokens.models.layers import conv_block, separable_block, upsample
+from tasktokens.models.layers import conv_block, separable_block, token_scores, upsample
 
 
 class CrossTaskGates(nn.Module):
@@ -33,11 +33,11 @@ class CrossTaskGates(nn.Module):
     def forward(self, feature_BCHW: Tensor, tokens_TC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Returns mixed gates (B, T, H, W) in [0, 1], mixed tokens (T, C) and the affinity (T, T)."""
         tokens = torch.einsum("tc,tcd->td", tokens_TC, self.project)
-        scores = torch.einsum("bchw,tc->bthw", self.depth_wise(feature_BCHW), tokens)
+        scores = token_scores(self.depth_wise(feature_BCHW), tokens)
         gates = torch.sigmoid(scores * self.factor)
         logits = self.query(tokens) @ self.key(tokens).T * tokens.shape[1] ** -0.5
         affinity = logits.softmax(dim=1)
-        return torch.einsum("ts,bshw->bthw", affinity, gates), affinity @ tokens, affinity
+        return token_scores(gates, affinity), affinity @ tokens, affinity
 
 
 class TokenAttention(nn.Module):
@@ -100,6 +100,6 @@ class TokenDecoder(nn.Module):
         self.factor = width**-0.5 if scaled else 1.0
 
     def forward(self, feature_BDHW: Tensor, tokens_BKD: Tensor) -> Tensor:
-        scores = torch.einsum("bdhw,bkd->bkhw", feature_BDHW, tokens_BKD) * self.factor
+        scores = token_scores(feature_BDHW, tokens_BKD) * self.factor
         logits: Tensor = self.out(self.maps(feature_BDHW) * F.softplus(scores))
         return logits

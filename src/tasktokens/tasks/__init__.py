@@ -32,6 +32,8 @@ def build_task(name: str, spec: Mapping[str, Any]) -> Task:
     try:
         if kind == Segmentation.kind:
             require_keys(name, kind, values, {"classes", "void"})
+            if isinstance(values["classes"], str):
+                raise ValueError("classes, which must be a list of names")
             fields |= {
                 "classes": tuple(map(str, values["classes"])),
                 "void": tuple(map(int, values.get("void", [255]))),
@@ -52,7 +54,11 @@ def build_task(name: str, spec: Mapping[str, Any]) -> Task:
         raise ConfigError(
             f"task '{name}' of kind '{kind}': {type(error).__name__} for {error} in {dict(spec)}"
         ) from error
-    task = KINDS[kind](name=name, **{key: value for key, value in fields.items() if value is not None})
-    if task.num_tokens < 1:
-        raise ConfigError(f"task '{name}' of kind '{kind}' needs at least one class")
+    try:
+        task = KINDS[kind](name=name, **{key: value for key, value in fields.items() if value is not None})
+        mistake = task.mistake()
+    except TypeError as error:
+        mistake = f"{error} in {dict(spec)}"
+    if mistake:
+        raise ConfigError(f"task '{name}' of kind '{kind}': {mistake}")
     return task

@@ -51,6 +51,15 @@ class Task(ABC):
     def spec(self) -> dict[str, Any]:
         """The plain values that `tasktokens.tasks.build_task` needs to make this task again."""
 
+    def mistake(self) -> str | None:
+        """What is wrong with the task's own values, for `build_task`; values of another type raise `TypeError`."""
+        for name, value in (("weight", self.weight), ("threshold", self.threshold)):
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                return f"{name} must be a number, found {value!r}"
+        if not self.weight >= 0:
+            return f"weight must not be negative, found {self.weight}"
+        return None if 0 <= self.threshold <= 1 else f"threshold must be from 0 to 1, found {self.threshold}"
+
     # -- files -----------------------------------------------------------------------------------------------------
     @abstractmethod
     def read(self, path: Path) -> tuple[Array, Array]:

@@ -18,7 +18,8 @@ def class_palette(count: int) -> Array:
     colours = [
         colorsys.hls_to_rgb((i * 0.618034) % 1, 0.42 + 0.2 * (i % 2), 0.55 + 0.15 * (i % 3)) for i in range(count)
     ]
-    return np.rint(np.asarray(colours) * 255).astype(np.uint8)
+    palette: Array = np.rint(np.asarray(colours) * 255).astype(np.uint8)
+    return palette
 
 
 def colour_map(unit_HW: Array) -> Array:

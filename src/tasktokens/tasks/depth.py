@@ -53,6 +53,18 @@ class Depth(Task):
             "scale": self.scale, "offset": self.offset,
         }  # fmt: skip
 
+    def mistake(self) -> str | None:
+        try:
+            if not 0 < self.minimum < self.maximum < math.inf:
+                return f"range must be [near, far] with 0 < near < far, found [{self.minimum}, {self.maximum}]"
+        except TypeError:
+            return f"range must be two numbers, found [{self.minimum!r}, {self.maximum!r}]"
+        if not isinstance(self.bins, int) or self.bins < 2:
+            return f"bins must be a whole number above 1, found {self.bins!r}"
+        if not self.scale > 0 or not math.isfinite(self.offset):
+            return f"scale must be above 0 and offset finite, found {self.scale} and {self.offset}"
+        return super().mistake()
+
     def centres(self) -> Tensor:
         """Bin centres (K,) in metres."""
         return _log_space(self.minimum, self.maximum, self.bins)

@@ -17,7 +17,7 @@ Array = npt.NDArray[Any]
 def read_array(path: Path) -> Array:
     """Read a label file as stored: (H, W) or (H, W, channels). Raises `LabelError` when it cannot be read."""
     try:
-        if path.suffix == ".npy":
+        if path.suffix.lower() == ".npy":
             return np.asarray(np.load(path, allow_pickle=False))
         with Image.open(path) as image:
             # A palette PNG stores class ids; its colours are decoration.

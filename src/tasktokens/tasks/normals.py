@@ -45,6 +45,11 @@ class Normals(Task):
     def spec(self) -> dict[str, Any]:
         return {"kind": self.kind, "centres": self.centres_count}
 
+    def mistake(self) -> str | None:
+        if not isinstance(self.centres_count, int) or self.centres_count < 1:
+            return f"centres must be a whole number above 0, found {self.centres_count!r}"
+        return super().mistake()
+
     def centres(self) -> Tensor:
         """Unit vectors (K, 3) that face the camera."""
         return _half_sphere(self.centres_count)

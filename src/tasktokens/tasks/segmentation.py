@@ -37,11 +37,20 @@ class Segmentation(Task):
     def spec(self) -> dict[str, Any]:
         return {"kind": self.kind, "classes": list(self.classes), "void": list(self.void)}
 
+    def mistake(self) -> str | None:
+        if not self.classes:
+            return "needs at least one class"
+        if len(self.classes) > 256:
+            return f"at most 256 classes, found {len(self.classes)}"
+        return super().mistake()
+
     def class_names(self) -> tuple[str, ...]:
         return self.classes
 
     def read(self, path: Path) -> tuple[Array, Array]:
         ids, valid = read_plane(path)
+        if np.issubdtype(ids.dtype, np.floating):
+            raise LabelError(f"label file {path} of task '{self.name}' must hold whole class ids, found {ids.dtype}")
         valid = valid & ~np.isin(ids, self.void)
         found = ids[valid]
         if found.size and (found.min() < 0 or found.max() >= len(self.classes)):

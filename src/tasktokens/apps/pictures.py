@@ -1,0 +1,174 @@
+"""Pictures of a report: strips of maps as one PNG, curves as SVG."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+
+COLOURS = ("#7f8da3", "#e0672f", "#2f9e8f", "#8b6fd6", "#c2507f")
+"""Colours of runs, legible on white and on black."""
+
+Curve = tuple[str, int, list[int], list[float]]
+"""Values over the steps of a stage: the stage's name, its first step, the steps, the values."""
+
+_INK = "#010203"  # stands for the colour of the page's text
+_WIDE = 400
+_TITLE_LETTERS = 16
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture (H, W, 3) uint8 with a caption."""
+
+    caption: str
+    pixels: npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Strip:
+    """A row of pictures, such as image | given | discovered | confidence | truth."""
+
+    title: str
+    pictures: tuple[Picture, ...]
+
+
+def save_strips(path: Path, strips: Sequence[Strip], scale: int = 2) -> Path:
+    """Draw strips as one PNG: a row a strip, titles at the left, captions on top (of each row where they differ).
+
+    Pictures are enlarged ``scale`` times, pixel by pixel, unless one is wider than 400 pixels. Raises `ValueError`
+    if there is no picture.
+    """
+    pictures = [picture for strip in strips for picture in strip.pictures]
+    if not pictures:
+        raise ValueError(f"expected at least one strip with a picture, found {len(strips)} strips without")
+    factor = scale if max(p.pixels.shape[1] for p in pictures) <= _WIDE else 1
+    height, width = (factor * max(p.pixels.shape[axis] for p in pictures) for axis in (0, 1))
+    font = _font(max(11, min(width // 13, 24)))
+    gap = max(4, int(font.size) // 2)
+    titles = [_wrap(strip.title, _TITLE_LETTERS) for strip in strips]
+    left = max(_text_size(title, font)[0] for title in titles)
+    left += 2 * gap if left else gap
+    letters = int(width / font.getlength("n"))
+    head = max(_text_size(_wrap(p.caption, letters), font)[1] for p in pictures) + gap
+    once = same_captions(strips)
+    heads = [0 if once and row else head for row in range(len(strips))]
+    columns = max(len(strip.pictures) for strip in strips)
+    extent = (left + columns * (width + gap), gap + sum(heads) + len(strips) * (height + gap))
+    canvas = Image.new("RGB", extent, "white")
+    draw, top = ImageDraw.Draw(canvas), gap
+    for strip, title, above in zip(strips, titles, heads, strict=True):
+        top += above
+        draw.text((gap, top + height // 2), title, "#222", font, "lm")
+        for column, picture in enumerate(strip.pictures):
+            x = left + column * (width + gap)
+            if above:
+                caption = _wrap(picture.caption, letters)
+                draw.text((x + width // 2, top - gap), caption, "#222", font, "md", align="center")
+            image = Image.fromarray(picture.pixels)
+            image = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+            canvas.paste(image, (x + (width - image.width) // 2, top + (height - image.height) // 2))
+        top += height + gap
+    return write_atomically(path, png(canvas))
+
+
+def same_captions(strips: Sequence[Strip]) -> bool:
+    """Whether the captions of one strip say it for all."""
+    return len({tuple(picture.caption for picture in strip.pictures) for strip in strips}) <= 1
+
+
+def chart(name: str, runs: Sequence[Sequence[Curve]], share: bool = False) -> str:
+    """Curves of each run as SVG for a page: thin as logged, thick smoothed; a dotted line where a later stage begins.
+
+    ``name`` differs from chart to chart of a page; ``share`` marks values in [0, 1], shown in percent.
+    """
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+    # Text stays text, in the page's font; the salt makes ids differ between the charts of a page.
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "font.size": 9.5}):
+        figure = Figure(figsize=(3.4, 2.2), layout="constrained")
+        axes = figure.add_subplot()
+        for run, curves in enumerate(runs):
+            for curve in curves:
+                _draw(axes, curve, COLOURS[run % len(COLOURS)])
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.spines[["left", "bottom"]].set_color(_INK)
+        axes.tick_params(colors=_INK, length=2.5)
+        axes.grid(axis="y", color=_INK, alpha=0.12, linewidth=0.6)
+        axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+        axes.set_xlabel("step", color=_INK)
+        if share:
+            axes.set_ylim(0, 1.02)
+            axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        buffer = io.StringIO()
+        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+    _, start, svg = buffer.getvalue().partition("<svg")
+    unwanted = r'(?<=<g) id="[^"]*"| xmlns[:a-z]*="[^"]*"|<style.*?</style>'
+    return re.sub(unwanted, "", start + svg, flags=re.DOTALL).replace(_INK, "currentColor")
+
+
+def _draw(axes: Any, curve: Curve, colour: str) -> None:
+    stage, start, steps, values = curve
+    axes.plot(steps, values, color=colour, linewidth=0.7, alpha=0.35)
+    axes.plot(steps, _smooth(values), color=colour, linewidth=1.8)
+    if start:
+        axes.axvline(start, color=colour, linewidth=0.9, linestyle=":")
+        top = axes.get_xaxis_transform()
+        axes.text(start, 1.02, stage, color=colour, size=8.5, transform=top, parse_math=False)
+
+
+def _smooth(values: Sequence[float]) -> list[float]:
+    """Centred running mean over a fifteenth of the values; the window shrinks at both ends."""
+    means = []
+    for i in range(len(values)):
+        reach = min(len(values) // 30, i, len(values) - 1 - i)
+        means.append(float(np.mean(values[i - reach : i + reach + 1])))
+    return means
+
+
+def png(image: Image.Image) -> bytes:
+    """The bytes of a PNG file."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def write_atomically(path: Path, content: bytes) -> Path:
+    """Write a file that is there whole or not at all; its folder is made where missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def _wrap(text: str, letters: int) -> str:
+    return "\n".join(textwrap.wrap(text, max(4, letters)))
+
+
+def _text_size(text: str, font: ImageFont.FreeTypeFont) -> tuple[int, int]:
+    """Width and height in pixels of text that may have several lines."""
+    left, top, right, bottom = ImageDraw.Draw(Image.new("L", (1, 1))).multiline_textbbox((0, 0), text, font)
+    return int(right - min(left, 0)), int(bottom - min(top, 0))
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which matplotlib brings along, for its Δ, → and accents."""
+    from matplotlib import get_data_path
+
+    return ImageFont.truetype(str(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)

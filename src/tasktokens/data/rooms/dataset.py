@@ -1,0 +1,207 @@
+"""Rooms as a folder on disk: rendered in parallel, written at once or not at all, cached."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+import threading
+import uuid
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from tasktokens.data.rooms.names import FAR, HUMAN_PARTS, NEAR, RENDER_VERSION, ROOMS_CLASSES, SPLITS
+from tasktokens.data.rooms.progress import Step, bar
+from tasktokens.data.rooms.render import render_room
+from tasktokens.errors import DataError, RunExistsError
+
+SCENES = 1_000_000  # scenes a data set's seed owns in each split
+MAPS = ("images", "semseg", "depth", "normals", "edge", "saliency", "human_parts")
+
+
+def rooms_folder(counts: Mapping[str, int], height: int, width: int, seed: int = 0, progress: bool = True) -> Path:
+    """Return the cached folder of such a data set (see ``write_rooms``), rendered on first use.
+
+    It lies under ``$TASKTOKENS_CACHE``, ``$XDG_CACHE_HOME`` or ``~/.cache``, in ``tasktokens/rooms``. Two processes
+    that ask at once both render; the first to finish is used by both.
+    """
+    base = os.environ.get("TASKTOKENS_CACHE") or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    sizes = "-".join(f"{split}{number}" for split, number in _checked(counts).items())
+    name = f"v{RENDER_VERSION}-{height}x{width}-s{seed}-{sizes}"
+    folder = Path(base).expanduser() / "tasktokens" / "rooms" / name
+    if not (folder / "dataset.yaml").is_file():
+        try:
+            write_rooms(folder, counts, height, width, seed, progress=progress)
+        except RunExistsError:
+            if not (folder / "dataset.yaml").is_file():
+                raise DataError(f"the cached data set {folder} has lost its dataset.yaml; delete the folder") from None
+    return folder
+
+
+def write_rooms(
+    out: Path,
+    counts: Mapping[str, int],
+    height: int,
+    width: int,
+    seed: int = 0,
+    workers: int | None = None,
+    progress: bool = True,
+) -> Path:
+    """Render a data set into the new folder ``out`` and return it.
+
+    ``counts``: images of each split, as ``{"train": 600, "val": 120}``. Image i (from 1) of a split, named
+    ``train_00001``, is ``render_room(seed * 1_000_000 + i, height, width, split)``. Written are ``images``, ``semseg``
+    (class, 255 void), ``depth`` (16 bit, millimetres, 0 invalid), ``normals`` (n = 2v/255 - 1, grey 128 void), ``edge``
+    and ``saliency`` (0/255), ``human_parts`` (absent where nobody is seen), one list a split, and ``dataset.yaml``.
+    ``workers``: processes, by default one a core (one in all for few images); ``progress``: a bar on standard error.
+    The folder appears only when all is in it; an interrupted call leaves nothing. Raises ``RunExistsError`` where
+    ``out`` is not empty.
+    """
+    out, counts = Path(out), _checked(counts)
+    if not 0 <= seed < 2**32:
+        raise DataError(f"seed must be between 0 and 2**32 - 1, found {seed}")
+    _refuse(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.parent / f".{out.name}.{uuid.uuid4().hex[:8]}.partial"
+    try:
+        for name in MAPS:
+            (partial / name).mkdir(parents=True)
+        jobs = [(split, number) for split, count in counts.items() for number in range(1, count + 1)]
+        with bar(len(jobs), progress) as step:
+            _render_all(partial, jobs, height, width, seed, workers, step)
+        for split, count in counts.items():
+            lines = [f"{split}_{number:05d}\n" for number in range(1, count + 1)]
+            (partial / f"{split}.txt").write_text("".join(lines), encoding="ascii")
+        (partial / "dataset.yaml").write_text(_description(counts, height, width, seed), encoding="ascii")
+        _refuse(out)
+        with contextlib.suppress(FileNotFoundError):
+            out.rmdir()  # empty: not every system renames onto an empty folder
+        try:
+            partial.rename(out)
+        except OSError:
+            _refuse(out)  # somebody else was faster
+            raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return out
+
+
+def _checked(counts: Mapping[str, int]) -> dict[str, int]:
+    """Return the splits that have images, in their usual order."""
+    for split, count in counts.items():
+        if split not in SPLITS or not 0 <= count < SCENES:
+            raise DataError(
+                f"counts must give {', '.join(SPLITS)} 0 to {SCENES - 1} images each, found {split}: {count}"
+            )
+    if not any(counts.values()):
+        raise DataError(f"counts must ask for at least one image, found {dict(counts)}")
+    return {split: counts[split] for split in SPLITS if counts.get(split)}
+
+
+def _refuse(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise RunExistsError(f"{out} is not empty: name a new folder for the rooms, or delete this one first")
+
+
+def _description(counts: Mapping[str, int], height: int, width: int, seed: int) -> str:
+    return f"""\
+# Rendered indoor scenes: {height} x {width}, seed {seed}, render version {RENDER_VERSION}.
+name: rooms
+images: images
+splits: {{{", ".join(f"{split}: {split}.txt" for split in counts)}}}
+tasks:
+  semseg: {{kind: classes, classes: [{", ".join(ROOMS_CLASSES)}], void: [255]}}
+  depth: {{kind: depth, scale: 0.001, range: [{NEAR}, {FAR}]}}
+  normals: {{kind: normals}}
+  edge: {{kind: edge}}
+  saliency: {{kind: saliency}}
+  human_parts: {{kind: classes, classes: [{", ".join(HUMAN_PARTS)}], void: [255]}}
+"""
+
+
+def _write_room(folder: Path, split: str, number: int, height: int, width: int, seed: int) -> None:
+    """Render one image and write its files."""
+    room = render_room(seed * SCENES + number, height, width, split)
+    maps: dict[str, npt.NDArray[Any]] = {
+        "images": room["image"],
+        "semseg": room["semseg"],
+        "depth": np.floor(room["depth"].astype(np.float64) * 1000.0 + 0.5).astype(np.uint16),
+        "normals": np.floor((room["normals"].astype(np.float64) + 1.0) * 127.5 + 0.5).astype(np.uint8),
+        "edge": (room["edge"] * np.uint8(255)).astype(np.uint8),
+        "saliency": (room["saliency"] * np.uint8(255)).astype(np.uint8),
+    }
+    if "human_parts" in room:
+        maps["human_parts"] = room["human_parts"]
+    for name, pixels in maps.items():
+        Image.fromarray(pixels).save(folder / name / f"{split}_{number:05d}.png", compress_level=4)
+
+
+def _render_all(
+    folder: Path, jobs: list[tuple[str, int]], height: int, width: int, seed: int, workers: int | None, step: Step
+) -> None:
+    cores = os.cpu_count() or 1
+    if workers is None:
+        workers = min(cores, max(len(jobs) // 32, 1))  # starting a process costs as much as some 30 images
+    workers = min(max(workers, 1), cores)
+    if workers == 1:
+        for split, number in jobs:
+            _write_room(folder, split, number, height, width, seed)
+            step()
+        return
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin_worker)
+    try:
+        with _lean_children():
+            futures: list[Future[None]] = [
+                pool.submit(_write_room, folder, split, number, height, width, seed) for split, number in jobs
+            ]
+        for future in as_completed(futures):
+            future.result()
+            step()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _begin_worker() -> None:
+    """Leave Ctrl-C to the parent, and end with it should it be killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def follow() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
+@contextlib.contextmanager
+def _lean_children() -> Iterator[None]:
+    """Start processes with one numeric thread each and without the caller's ``__main__``.
+
+    A spawned process normally runs the caller's script again, which fails for scripts without a ``__main__`` guard and
+    for code from standard input; these workers need nothing from it.
+    """
+    main, names = sys.modules["__main__"], ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    kept: dict[str, object] = {key: vars(main)[key] for key in ("__spec__", "__file__") if key in vars(main)}
+    before = {name: os.environ.get(name) for name in names}
+    try:
+        main.__spec__ = None
+        vars(main).pop("__file__", None)
+        os.environ.update(dict.fromkeys(names, "1"))
+        yield
+    finally:
+        vars(main).update(kept)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

@@ -1,0 +1,28 @@
+"""Optimiser and learning-rate schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from tasktokens.config import OptimSettings
+from tasktokens.models import Network
+
+
+def make_optimizer(network: Network, settings: OptimSettings) -> torch.optim.Optimizer:
+    """Adam or AdamW; biases, norms and tokens are not decayed."""
+    groups = []
+    for parameters, factor in zip(network.parameter_groups(), (settings.backbone_lr, 1.0), strict=True):
+        for decay in (True, False):
+            chosen = [p for p in parameters if (p.ndim > 1) == decay]
+            groups.append({"params": chosen, "weight_decay": settings.weight_decay * decay, "factor": factor})
+    kinds: Mapping[str, type[torch.optim.Optimizer]] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+    return kinds[settings.name](groups, lr=settings.lr, fused=True)  # type: ignore[call-arg]
+
+
+def set_lr(optimizer: torch.optim.Optimizer, settings: OptimSettings, step: int, steps: int) -> None:
+    """Linear warm-up, polynomial decay; a function of the step alone."""
+    factor = min(1.0, (step + 1) / (settings.warmup + 1)) * (1 - step / steps) ** settings.power
+    for group in optimizer.param_groups:
+        group["lr"] = settings.lr * factor * group["factor"]
