@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from tasktokens.errors import ConfigError, did_you_mean
 
@@ -19,6 +19,9 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+_Side = Annotated[int, Field(ge=1)]
+
+
 class Augmentation(Settings):
     """Random geometry and colour of training images."""
 
@@ -26,13 +29,22 @@ class Augmentation(Settings):
     flip: bool = True
     photometric: float = Field(0.3, ge=0, le=1, description="strength of brightness, contrast and colour changes")
 
+    @field_validator("scale")
+    @classmethod
+    def _zoom_range(cls, scale: tuple[float, float]) -> tuple[float, float]:
+        if not 0 < scale[0] <= scale[1] < float("inf"):
+            raise ValueError("the zoom range must be [least, most] with 0 < least <= most")
+        return scale
+
 
 class DataSettings(Settings):
     """Images and partial labels, whatever their source."""
 
-    size: tuple[int, int] = Field((96, 128), description="height and width that the network sees")
+    size: tuple[_Side, _Side] = Field((96, 128), description="height and width that the network sees")
     labels: str = Field(
-        "one", description="'one', 'random', 'full', a fraction such as '0.3', or a CSV file of a split"
+        "one",
+        description="'one', 'random', 'full', a fraction such as 0.3, or a CSV file of a split",
+        coerce_numbers_to_str=True,
     )
     label_seed: int = 0
     holdout: float = Field(0.0, ge=0, lt=1, description="share of the training images set aside for validation")

@@ -52,7 +52,8 @@ def save_strips(path: Path, strips: Sequence[Strip], scale: int = 2) -> Path:
     if not pictures:
         raise ValueError(f"expected at least one strip with a picture, found {len(strips)} strips without")
     factor = scale if max(p.pixels.shape[1] for p in pictures) <= _WIDE else 1
-    height, width = (factor * max(p.pixels.shape[axis] for p in pictures) for axis in (0, 1))
+    width = factor * max(p.pixels.shape[1] for p in pictures)
+    heights = [factor * max((p.pixels.shape[0] for p in strip.pictures), default=0) for strip in strips]
     font = _font(max(11, min(width // 13, 24)))
     gap = max(4, int(font.size) // 2)
     titles = [_wrap(strip.title, _TITLE_LETTERS) for strip in strips]
@@ -63,10 +64,10 @@ def save_strips(path: Path, strips: Sequence[Strip], scale: int = 2) -> Path:
     once = same_captions(strips)
     heads = [0 if once and row else head for row in range(len(strips))]
     columns = max(len(strip.pictures) for strip in strips)
-    extent = (left + columns * (width + gap), gap + sum(heads) + len(strips) * (height + gap))
+    extent = (left + columns * (width + gap), gap + sum(heads) + sum(heights) + len(strips) * gap)
     canvas = Image.new("RGB", extent, "white")
     draw, top = ImageDraw.Draw(canvas), gap
-    for strip, title, above in zip(strips, titles, heads, strict=True):
+    for strip, title, above, height in zip(strips, titles, heads, heights, strict=True):
         top += above
         draw.text((gap, top + height // 2), title, "#222", font, "lm")
         for column, picture in enumerate(strip.pictures):
@@ -130,10 +131,10 @@ def _draw(axes: Any, curve: Curve, colour: str) -> None:
 
 
 def _smooth(values: Sequence[float]) -> list[float]:
-    """Centred running mean over a fifteenth of the values; the window shrinks at both ends."""
+    """Centred running mean over a tenth of the values; the window shrinks at both ends."""
     means = []
     for i in range(len(values)):
-        reach = min(len(values) // 30, i, len(values) - 1 - i)
+        reach = min(len(values) // 20, i, len(values) - 1 - i)
         means.append(float(np.mean(values[i - reach : i + reach + 1])))
     return means
 

@@ -76,7 +76,9 @@ def open_folder(root: Path) -> Folder:
         raise DataError(f"no images in {root / str(values.get('images', 'images'))} ({', '.join(IMAGE_ENDINGS)})")
     tasks, labels = {}, {}
     for name, spec in specs.items():
-        spec = dict(spec or {})
+        if not isinstance(spec, dict):
+            raise ConfigError(f"{description}: task '{name}' must have settings such as kind: depth, found {spec!r}")
+        spec = dict(spec)
         folder = root / str(spec.pop("folder", name))
         tasks[name] = build_task(name, spec)
         labels[name] = {id: file for id, file in _files(folder, LABEL_ENDINGS).items() if id in images}
@@ -101,6 +103,8 @@ def _files(folder: Path, endings: tuple[str, ...]) -> dict[str, Path]:
 def _splits(root: Path, declared: Any, images: Mapping[str, Path]) -> dict[str, tuple[str, ...]]:
     if not declared:
         return {"train": tuple(images)}
+    if not isinstance(declared, dict):
+        raise ConfigError(f"dataset.yaml of {root}: 'splits' must name a file a split, such as train: train.txt")
     splits = {}
     for name, file in declared.items():
         path = root / str(file)

@@ -115,6 +115,9 @@ def load_split(path: Path, ids: Sequence[str], available: Mapping[str, Mapping[s
     for number, row in enumerate(rows, start=2):
         if row["id"] not in split:
             continue  # a held-out image, or another split of the data
+        for task in available:
+            if row[task] not in ("0", "1"):
+                raise DataError(f"{path} line {number}: column '{task}' must hold 0 or 1, found {row[task]!r}")
         split[row["id"]] = tuple(task for task in available if row[task] == "1")
         for task in split[row["id"]]:
             if row["id"] not in available[task]:

@@ -23,7 +23,9 @@ def resize(sample: Sample, tasks: Mapping[str, Task], size: Size) -> Sample:
         return sample
     labels = {name: Label(*tasks[name].resize(label.value, label.valid, size)) for name, label in sample.labels.items()}
     image = F.interpolate(sample.image[None].float(), size, mode="bilinear", antialias=True, align_corners=False)
-    pixels = F.interpolate(sample.pixels[None].float(), size)[0] > 0
+    # By pixel centres, as the labels; an edge's area may reach into the padding, where nothing is valid.
+    pixels = F.interpolate(sample.pixels[None].float(), size, mode="nearest-exact")[0] > 0
+    labels = {name: replace(label, valid=label.valid & pixels) for name, label in labels.items()}
     return replace(sample, image=image[0].round().clamp(0, 255).to(torch.uint8), pixels=pixels, labels=labels)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+import torch
+
 from tasktokens.config import ModelSettings
 from tasktokens.models.backbones import Backbone
 from tasktokens.models.base import Network, Rows, TaskOutput, at_least_one
@@ -29,4 +31,6 @@ def build_network(kind: str, tasks: Mapping[str, Task], settings: ModelSettings,
         design = replace(design, width=settings.width, fused=settings.width * design.fused // design.width)
     pretrained, weights = (settings.pretrained, settings.weights) if load_weights else (False, None)
     backbone = Backbone(settings.backbone, pretrained, weights)
-    return NETWORKS[kind](tasks, backbone, design)
+    network: Network = NETWORKS[kind](tasks, backbone, design)
+    # A quarter less time a training step on a CPU, measured; GPUs prefer it in half precision.
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]

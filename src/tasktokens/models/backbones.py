@@ -26,18 +26,17 @@ class Backbone(nn.Module):
         super().__init__()
         self.network = _create(name, pretrained, weights)
         self.channels: list[int] = list(self.network.feature_info.channels())
+        self._channels_last: bool = getattr(self.network, "output_fmt", "NCHW") == "NHWC"
         config = self.network.pretrained_cfg
         self.register_buffer("mean", torch.tensor(config["mean"])[:, None, None] * 255, persistent=False)
         self.register_buffer("std", torch.tensor(config["std"])[:, None, None] * 255, persistent=False)
 
     def forward(self, image_B3HW: Tensor) -> list[Tensor]:
         """Images (B, 3, H, W), uint8 or 0..255, to four maps (B, C_i, H_i, W_i)."""
-        maps = self.network((image_B3HW.float() - self.mean) / self.std)
-        # Swin and its kin return channels last.
-        return [
-            x.permute(0, 3, 1, 2).contiguous() if x.shape[1] != c and x.shape[-1] == c else x
-            for x, c in zip(maps, self.channels, strict=True)
-        ]
+        normalised = (image_B3HW.float() - self.mean) / self.std
+        maps = self.network(normalised.contiguous(memory_format=torch.channels_last))
+        # Swin and its kin return channels last. Shapes cannot tell: a map may be as high as it has channels.
+        return [x.permute(0, 3, 1, 2) for x in maps] if self._channels_last else maps
 
 
 def _create(name: str, pretrained: bool, weights: Path | None) -> Any:
