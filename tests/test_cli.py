@@ -203,9 +203,7 @@ class TestMistakes:
         ("damage", "expected"),
         [("truncate", "cannot be read"), ("size", "must have the size of their image"), ("class", "class id")],
     )
-    def test_bad_labels(
-        self, damage: str, expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
+    def test_bad_labels(self, damage: str, expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         write_folder(tmp_path / "data")
         for path in (tmp_path / "data" / "semseg").iterdir():
             if damage == "truncate":

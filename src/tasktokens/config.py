@@ -103,6 +103,7 @@ class HttMethod(Settings):
     student: Literal["fresh", "teacher"] = Field("fresh", description="what the student starts from; the paper: fresh")
     prediction_level: float = Field(1.0, ge=0, description="weight of the loss on discovered labels; 0 turns it off")
     feature_level: float = Field(1.0, ge=0, description="weight of feature distillation; 0 turns it off")
+    teacher_views: Literal[1, 2] = Field(2, description="2: the teacher averages each image and its mirror image")
     confidence: Literal["ours", "paper"] = Field("ours", description="what the thresholds apply to")
     confidence_loss: float = Field(0.1, ge=0, description="weight of the loss that trains the confidence map")
 

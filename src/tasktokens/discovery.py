@@ -6,10 +6,11 @@ are kept and not the unsure ones, padding is never discovered, and given labels 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tasktokens.models import TaskOutput
 from tasktokens.models.layers import upsample
@@ -29,6 +30,28 @@ class Discovered:
     value: Tensor
     confidence: Tensor
     valid: Tensor
+
+
+@torch.no_grad()
+def teach(tasks: Mapping[str, Task], teacher: nn.Module, image_B3HW: Tensor, views: int = 1) -> dict[str, TaskOutput]:
+    """The teacher's outputs for a batch; with two views, the mean over the images and their mirror images.
+
+    The mean of two views is a little better than either, and less sure where they disagree.
+    """
+    outputs: dict[str, TaskOutput] = teacher(image_B3HW)
+    if views == 1:
+        return outputs
+    mirrored: dict[str, TaskOutput] = teacher(image_B3HW.flip(-1))
+    return {
+        name: TaskOutput(
+            logits=(output.logits + tasks[name].flip_logits(mirrored[name].logits)) / 2,
+            feature=(output.feature + mirrored[name].feature.flip(-1)) / 2,
+            confidence=None
+            if output.confidence is None
+            else (output.confidence + mirrored[name].confidence.flip(-1)) / 2,  # type: ignore[union-attr]
+        )
+        for name, output in outputs.items()
+    }
 
 
 @torch.no_grad()

@@ -85,9 +85,14 @@ def read_cursor(checkpoint: Path) -> Cursor:
 def load_optimizer(checkpoint: Path, optimizer: torch.optim.Optimizer) -> None:
     """Load the optimiser's moments; the optimiser must have the same parameters in the same order."""
     tensors = read_tensors(checkpoint / "optimizer.safetensors")
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         index, name = key.split(".")
+        parameter = parameters[int(index)]
+        if tensor.shape == parameter.shape:
+            # The fused kernels walk through memory: a moment must have its weight's layout, such as channels last.
+            tensor = torch.empty_like(parameter, dtype=tensor.dtype, requires_grad=False).copy_(tensor)
         state.setdefault(int(index), {})[name] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 

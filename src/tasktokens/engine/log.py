@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,9 +36,10 @@ class RunLog:
         self._said = 0.0
 
     def row(self, values: Mapping[str, Any]) -> None:
-        """Append one JSON object; at once on disk, so that a killed run keeps its history."""
+        """Append one JSON object (NaN as null); at once on disk, so that a killed run keeps its history."""
         if self._file:
-            self._file.write(json.dumps(values) + "\n")
+            plain = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
+            self._file.write(json.dumps(plain) + "\n")
             self._file.flush()
 
     def progress(self, values: Mapping[str, Any], steps: int, eta: float) -> None:

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tasktokens.config import ModelSettings
-from tasktokens.errors import CheckpointError
+from tasktokens.errors import CheckpointError, ConfigError
 from tasktokens.models import NETWORKS, Network, build_network
 from tasktokens.tasks import Task, build_task
 
@@ -82,7 +82,7 @@ def read_info(folder: Path) -> ModelInfo:
         tasks = {name: build_task(name, spec) for name, spec in values["tasks"].items()}
         height, width = values["size"]
         return ModelInfo(values["network"], ModelSettings.model_validate(values["model"]), tasks, (height, width))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, ConfigError) as error:
         raise CheckpointError(f"{path} is damaged: {type(error).__name__} {error}") from error
 
 

@@ -13,9 +13,10 @@ from tasktokens.models import Network
 def make_optimizer(network: Network, settings: OptimSettings) -> torch.optim.Optimizer:
     """Adam or AdamW; biases, norms and tokens are not decayed."""
     groups = []
+    tokens = {id(p) for name, p in network.named_parameters() if name.endswith(("global_tokens", "fine_tokens.index"))}
     for parameters, factor in zip(network.parameter_groups(), (settings.backbone_lr, 1.0), strict=True):
         for decay in (True, False):
-            chosen = [p for p in parameters if (p.ndim > 1) == decay]
+            chosen = [p for p in parameters if (p.ndim > 1 and id(p) not in tokens) == decay]
             groups.append({"params": chosen, "weight_decay": settings.weight_decay * decay, "factor": factor})
     kinds: Mapping[str, type[torch.optim.Optimizer]] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
     return kinds[settings.name](groups, lr=settings.lr, fused=True)  # type: ignore[call-arg]

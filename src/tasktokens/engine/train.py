@@ -53,6 +53,8 @@ def train(
         torch.set_num_threads(config.run.threads)
     accelerator = Accelerator(cpu=config.run.device == "cpu", mixed_precision=_precision(config))
     data = open_data(config, progress=not quiet)
+    if config.run.evaluate is not None:
+        eval_dataset(data, config.run.evaluate, data.tasks, config.data.size)  # an error now, not after training
     if accelerator.is_main_process:
         _prepare_folder(config, data, resume, overwrite)
     accelerator.wait_for_everyone()
@@ -260,6 +262,10 @@ def _prepare_folder(config: Config, data: Data, resume: bool, overwrite: bool) -
     if folder.exists() and any(folder.iterdir()):
         if not overwrite:
             raise RunExistsError(f"{folder} is not empty; choose another run.dir, or give --resume or --overwrite")
+        if not (folder / "config.yaml").is_file():
+            raise RunExistsError(
+                f"{folder} is not empty and no run (no config.yaml); it is not deleted, do so yourself"
+            )
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(to_yaml(config), encoding="utf-8")

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from tasktokens.config import HttMethod
 from tasktokens.data.sample import Batch
-from tasktokens.discovery import discover_labels, feature_weights
+from tasktokens.discovery import discover_labels, feature_weights, teach
 from tasktokens.losses import masked_loss, masked_mse
 from tasktokens.methods.base import Grid, Method, Stage, StepOptions, Term, student_view, supervised_term
 from tasktokens.models import TaskOutput, at_least_one
@@ -46,8 +46,7 @@ class Htt(Method):
                 term for task in self.tasks.values() for term in self._labelled(task, outputs[task.name], batch, grid)
             ]
 
-        with torch.no_grad():
-            taught = teacher(batch.image)
+        taught = teach(self.tasks, teacher, batch.image, self.settings.teacher_views)
         # Labelled images first, as `supervised_term` expects; the rest in the order of `absent`.
         order = {name: torch.cat([labels.rows, labels.absent]) for name, labels in batch.labels.items()}
         outputs = student(image, order)

@@ -24,7 +24,10 @@ class Backbone(nn.Module):
 
     def __init__(self, name: str, pretrained: bool = False, weights: Path | None = None) -> None:
         super().__init__()
+        drawn_from = torch.get_rng_state()
         self.network = _create(name, pretrained, weights)
+        if weights is not None:
+            _check_taken(self.network, name, weights, drawn_from)
         self.channels: list[int] = list(self.network.feature_info.channels())
         self._channels_last: bool = getattr(self.network, "output_fmt", "NCHW") == "NHWC"
         config = self.network.pretrained_cfg
@@ -56,14 +59,23 @@ def _create(name: str, pretrained: bool, weights: Path | None) -> Any:
             pretrained=pretrained or weights is not None,
             pretrained_cfg_overlay=overlay,
         )
-    except (RuntimeError, AttributeError, IndexError, AssertionError, TypeError) as error:
+    except Exception as error:  # the hub's client raises errors of many libraries
         if weights is not None:
             raise WeightsError(f"backbone weights {weights} do not fit {name}: {str(error)[:300]}") from error
         if not pretrained:
             raise ConfigError(f"model.backbone: '{name}' does not give four feature maps ({error})") from error
         raise _unreachable(name, error) from error
-    except Exception as error:  # the hub's client raises errors of many libraries
-        raise _unreachable(name, error) from error
+
+
+def _check_taken(network: nn.Module, name: str, weights: Path, drawn_from: Tensor) -> None:
+    """Refuse a file of another network: timm only warns, and training would start from scratch."""
+    with torch.random.fork_rng(devices=[]):
+        torch.set_rng_state(drawn_from)
+        fresh = dict(_create(name, pretrained=False, weights=None).named_parameters())
+    matrices = {key: p for key, p in network.named_parameters() if p.ndim > 1}
+    same = [key for key, p in matrices.items() if torch.equal(p, fresh[key])]
+    if len(same) > len(matrices) / 2:
+        raise WeightsError(f"backbone weights {weights} do not fit {name}: {len(same)} tensors are missing")
 
 
 def _unreachable(name: str, error: Exception) -> WeightsError:

@@ -97,6 +97,8 @@ class TokenDecoder(nn.Module):
         super().__init__()
         self.maps = nn.Conv2d(width, count, 1)
         self.out = nn.Conv2d(count, count, 3, padding=1)
+        if scaled:  # starts as the identity, hence as a plain classifier of pixels
+            nn.init.dirac_(self.out.weight)
         self.factor = width**-0.5 if scaled else 1.0
 
     def forward(self, feature_BDHW: Tensor, tokens_BKD: Tensor) -> Tensor:

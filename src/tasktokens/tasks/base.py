@@ -86,6 +86,10 @@ class Task(ABC):
         """Mirror a label map left to right, values included."""
         return value_CHW.flip(-1)
 
+    def flip_logits(self, logits_BKHW: Tensor) -> Tensor:
+        """Logits of a mirrored image, brought back: decoding them gives the prediction for the image itself."""
+        return logits_BKHW.flip(-1)
+
     def zoom(self, value_CHW: Tensor, scale: float) -> Tensor:
         """Change values for an image magnified by ``scale`` (only distances change)."""
         return value_CHW

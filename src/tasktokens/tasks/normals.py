@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tasktokens.errors import LabelError
+from tasktokens.errors import ConfigError, LabelError
 from tasktokens.metrics.normals import AngularErrors
 from tasktokens.tasks.base import Array, Task, channel_matmul, expectation
 from tasktokens.tasks.files import read_array, write_png
@@ -27,6 +27,8 @@ class Normals(Task):
     The published centres are k-means clusters of training normals; ours are a fixed, nearly even lattice on the half
     sphere that faces the camera, so that no label, hidden or not, has to be read to build the network.
 
+    The centres come in mirrored pairs, so their number is even.
+
     Loss: L1 of the three channels, summed, after normalisation, plus 0.1 x cross-entropy to the nearest centre.
     """
 
@@ -37,6 +39,10 @@ class Normals(Task):
     label_channels: ClassVar[int] = 3
     neutral: ClassVar[tuple[float, ...]] = (0.0, 0.0, -1.0)
     confidence_weighted: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.centres_count < 2 or self.centres_count % 2:
+            raise ConfigError(f"task '{self.name}': the number of centres must be even, found {self.centres_count}")
 
     @property
     def num_tokens(self) -> int:
@@ -85,6 +91,11 @@ class Normals(Task):
     def flip(self, value_CHW: Tensor) -> Tensor:
         return value_CHW.flip(-1) * torch.tensor([-1.0, 1.0, 1.0])[:, None, None]
 
+    def flip_logits(self, logits_BKHW: Tensor) -> Tensor:
+        # Centre 2i+1 is the mirror image of centre 2i.
+        swapped = torch.arange(self.num_tokens, device=logits_BKHW.device) ^ 1
+        return logits_BKHW.flip(-1).index_select(1, swapped)
+
     def pixel_loss(self, logits_BKHW: Tensor, target_BCHW: Tensor) -> Tensor:
         target = target_BCHW.float()
         log_p = F.log_softmax(logits_BKHW.float(), dim=1)
@@ -114,9 +125,11 @@ class Normals(Task):
 
 @cache
 def _half_sphere(count: int) -> Tensor:
-    """Fibonacci lattice on the half sphere z < 0."""
-    index = torch.arange(count, dtype=torch.float64)
-    z = -(index + 0.5) / count
-    angle = index * math.pi * (3 - math.sqrt(5))
+    """A nearly even lattice on the half sphere z < 0, in mirrored pairs: (x, y, z) is followed by (-x, y, z)."""
+    index = torch.arange(count // 2, dtype=torch.float64)
+    z = -(index + 0.5) / (count // 2)
+    # The golden ratio spreads the angles over the quarter sphere x > 0, but for a margin between a pair.
+    angle = 0.9 * math.pi * ((index * (math.sqrt(5) - 1) / 2 + 0.25) % 1 - 0.5)
     radius = (1 - z**2).sqrt()
-    return torch.stack([radius * angle.cos(), radius * angle.sin(), z], dim=1).float()
+    half = torch.stack([radius * angle.cos(), radius * angle.sin(), z], dim=1).float()
+    return torch.stack([half, half * torch.tensor([-1.0, 1.0, 1.0])], dim=1).flatten(0, 1)
