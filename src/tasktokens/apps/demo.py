@@ -11,8 +11,9 @@ from rich.console import Console
 
 from tasktokens.apps.discover import discover
 from tasktokens.apps.inference import Predictor
+from tasktokens.apps.pictures import Picture, Strip, save_strips
 from tasktokens.apps.predict import predict, refuse_full
-from tasktokens.apps.report import Picture, RunColumn, Strip, save_strips, write_report
+from tasktokens.apps.report import RunColumn, write_report
 from tasktokens.config import Config, load_config
 from tasktokens.data.dataset import load_sample
 from tasktokens.data.folder import read_image

@@ -11,7 +11,7 @@ import numpy as np
 from rich.progress import track
 
 from tasktokens.apps.inference import Predictor
-from tasktokens.apps.report import Picture, Strip, save_strips
+from tasktokens.apps.pictures import Picture, Strip, save_strips
 from tasktokens.data.folder import IMAGE_ENDINGS, read_image
 from tasktokens.errors import DataError, RunExistsError
 from tasktokens.tasks.files import write_png

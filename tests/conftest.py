@@ -1,0 +1,151 @@
+"""Shared fixtures: a tiny data set in the own-folder layout, written with PIL alone, and a tiny configuration."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+# One thread: the machines that run the tests have few cores, and torch's sums then have one order.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import pytest
+import yaml
+from numpy.typing import NDArray
+from PIL import Image
+
+Array = NDArray[Any]
+
+HEIGHT, WIDTH = 40, 56
+CLASSES = ["floor", "wall", "chair", "person"]
+DESCRIPTION: dict[str, Any] = {
+    "name": "tiny",
+    "tasks": {
+        "semseg": {"kind": "classes", "classes": CLASSES},
+        "depth": {"kind": "depth", "range": [0.5, 10.0], "bins": 8},
+        "normals": {"kind": "normals", "centres": 12},
+        "edge": {"kind": "edge"},
+        "saliency": {"kind": "saliency"},
+    },
+    "splits": {"train": "train.txt", "test": "test.txt"},
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing is cached outside the session's own folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TASKTOKENS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+def draw_maps(rng: np.random.Generator, height: int, width: int) -> dict[str, Array]:
+    """One image and its label files' arrays, as they are stored: a box before a wall, each label with some void."""
+    image = rng.integers(0, 256, (height // 4, width // 4, 3), dtype=np.uint8).repeat(4, 0).repeat(4, 1)
+    top, left = rng.integers(2, height // 2), rng.integers(2, width // 2)
+    box = (slice(top, top + height // 3), slice(left, left + width // 3))
+    image[box] = rng.integers(0, 256, 3)
+
+    semseg = np.zeros((height, width), np.uint8)
+    semseg[: height // 2] = 1
+    semseg[box] = rng.integers(2, len(CLASSES))
+    semseg[:2] = 255
+
+    depth = np.full((height, width), rng.integers(4000, 9000), np.uint16)
+    depth[box] = rng.integers(800, 3000)
+    depth[:, :2] = 0
+
+    vectors = rng.normal(size=(2, 3)) * [1, 1, 0.3] - [0, 0, 1]
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    normals = np.tile(np.rint((vectors[0] + 1) * 127.5).astype(np.uint8), (height, width, 1))
+    normals[box] = np.rint((vectors[1] + 1) * 127.5)
+    normals[-2:] = 128
+
+    inside = np.zeros((height, width), np.uint8)
+    inside[box] = 255
+    edge = np.zeros((height, width), np.uint8)
+    edge[box][0], edge[box][-1], edge[box][:, 0], edge[box][:, -1] = 255, 255, 255, 255
+    alpha = np.full((height, width), 255, np.uint8)
+    alpha[:, -3:] = 0
+    return {
+        "images": image, "semseg": semseg, "depth": depth, "normals": normals,
+        "edge": np.stack([edge, alpha], -1), "saliency": np.stack([inside, alpha], -1),
+    }  # fmt: skip
+
+
+def write_folder(
+    root: Path, count: int = 8, train: int = 6, seed: int = 0, height: int = HEIGHT, width: int = WIDTH
+) -> Path:
+    """Write ``count`` images with all five labels, the first ``train`` of them for training."""
+    rng = np.random.default_rng(seed)
+    ids = [f"im{number:02d}" for number in range(count)]
+    for id in ids:
+        for name, array in draw_maps(rng, height, width).items():
+            (root / name).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.ascontiguousarray(array)).save(root / name / f"{id}.png")
+    (root / "train.txt").write_text("".join(f"{id}\n" for id in ids[:train]))
+    (root / "test.txt").write_text("".join(f"{id}\n" for id in ids[train:]))
+    (root / "dataset.yaml").write_text(yaml.safe_dump(DESCRIPTION, sort_keys=False))
+    return root
+
+
+@pytest.fixture(scope="session")
+def folder_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny data set that no test changes."""
+    return write_folder(tmp_path_factory.mktemp("data") / "tiny")
+
+
+@pytest.fixture
+def own_folder(tmp_path: Path) -> Path:
+    """A tiny data set that a test may change; the same files as `folder_root`."""
+    return write_folder(tmp_path / "tiny")
+
+
+@pytest.fixture(scope="session")
+def make_folder() -> Callable[..., Path]:
+    """`write_folder`."""
+    return write_folder
+
+
+@pytest.fixture(scope="session")
+def make_config() -> Callable[..., Any]:
+    """``make_config(root, run, **{"optim.lr": 1})``: a run of seconds on a folder."""
+
+    def make(root: Path, run: Path, **changes: Any) -> Any:
+        from tasktokens.config import parse_config
+
+        values: dict[str, Any] = copy.deepcopy(
+            {
+                "data": {
+                    "kind": "folder", "root": str(root), "size": [32, 48], "labels": "one",
+                    "augmentation": {"scale": [0.8, 1.3]},
+                },
+                "model": {"backbone": "mobilenetv3_small_050", "pretrained": False, "width": 16},
+                "method": {"name": "htt", "stage1_steps": 4, "stage2_steps": 4},
+                "optim": {"batch_size": 3, "warmup": 1},
+                "run": {
+                    "dir": str(run), "device": "cpu", "threads": 1, "checkpoint_every": 2, "keep": 100,
+                    "log_every": 1, "evaluate": None,
+                },
+            }
+        )  # fmt: skip
+        for key, value in changes.items():
+            *parents, last = key.split(".")
+            level = values
+            for parent in parents:
+                level = level.setdefault(parent, {})
+            level[last] = value
+        return parse_config(values)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_tasks(folder_root: Path) -> dict[str, Any]:
+    """The five tasks of the tiny data set."""
+    from tasktokens.tasks import build_task
+
+    return {name: build_task(name, spec) for name, spec in DESCRIPTION["tasks"].items()}

@@ -1,0 +1,159 @@
+"""Settings: YAML in and out, overrides, and every mistake at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from tasktokens.config import Config, FolderData, HttMethod, MtlMethod, RoomsData, load_config, parse_config, to_yaml
+from tasktokens.errors import ConfigError
+
+SHIPPED = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
+
+
+def test_the_defaults_are_a_valid_configuration_that_survives_yaml(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(to_yaml(Config()))
+    assert load_config(tmp_path / "c.yaml") == Config() == load_config()
+
+
+def test_any_settings_survive_yaml(tmp_path: Path) -> None:
+    config = parse_config(
+        {
+            "seed": 7,
+            "data": {"root": "some/where", "size": [64, 80], "labels": "0.25", "augmentation": {"scale": [0.5, 2]}},
+            "tasks": {"semseg": {"weight": 0.1}, "depth": {}},
+            "model": {"variant": "paper", "weights": "w.safetensors", "width": 32},
+            "method": {"name": "mtl", "steps": 3},
+            "optim": {"lr": 1.25e-5, "name": "adam"},
+            "run": {"dir": "runs/x y", "threads": 2, "evaluate": None},
+        }
+    )
+    (tmp_path / "c.yaml").write_text(to_yaml(config))
+    assert load_config(tmp_path / "c.yaml") == config
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_every_shipped_configuration_loads(path: Path) -> None:
+    load_config(path)
+
+
+def test_there_are_shipped_configurations() -> None:
+    assert SHIPPED
+
+
+def test_overrides_beat_the_file_and_leave_the_rest(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("seed: 3\noptim: {lr: 0.5, batch_size: 2}\nrun: {dir: here}\n")
+    config = load_config(
+        tmp_path / "c.yaml", ["optim.lr=1e-3", "model.variant=paper", "run.evaluate=null", "run.dir=there"]
+    )
+    assert (config.seed, config.optim.lr, config.optim.batch_size) == (3, 1e-3, 2)
+    assert (config.model.variant, config.run.evaluate, config.run.dir) == ("paper", None, Path("there"))
+
+
+def test_the_last_of_two_overrides_counts() -> None:
+    assert load_config(overrides=["seed=1", "seed=2"]).seed == 2
+
+
+@pytest.mark.parametrize("override", ["data.labels=0.3", "data.labels=3e-1", "data.labels='0.3'", "data.labels=.3"])
+def test_a_fraction_of_labels_needs_no_quotes(override: str) -> None:
+    assert float(load_config(overrides=[override]).data.labels) == 0.3
+
+
+def test_the_kind_of_data_and_method_may_be_left_out() -> None:
+    assert isinstance(parse_config({}).data, RoomsData)
+    assert isinstance(parse_config({"data": {"train": 5}}).data, RoomsData)
+    assert isinstance(parse_config({"data": {"root": "x"}}).data, FolderData)
+    assert isinstance(load_config(overrides=["data.root=x"]).data, FolderData)
+    assert isinstance(parse_config({"method": {"stage2_steps": 0}}).method, HttMethod)
+    assert isinstance(parse_config({"method": {"name": "mtl"}}).method, MtlMethod)
+
+
+def test_every_mistake_is_named_at_once_with_its_key_and_where() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(
+            {
+                "sed": 1,
+                "optim": {"lr": -1, "bach_size": 3},
+                "data": {"root": "x", "augmentation": {"flop": True}, "holdout": 2},
+                "tasks": {"semseg": {"wieght": 1}},
+                "run": {"keep": "many"},
+            },
+            "my.yaml",
+        )
+    message = str(caught.value)
+    assert message.startswith("my.yaml: ")
+    for part in (
+        "'sed' (did you mean 'seed'?)", "'optim.lr'", "greater than 0", "found -1",
+        "'optim.bach_size' (did you mean 'batch_size'?)", "'data.augmentation.flop' (did you mean 'flip'?)",
+        "'data.holdout'", "'tasks.semseg.wieght' (did you mean 'weight'?)", "'run.keep'", "found 'many'",
+    ):  # fmt: skip
+        assert part in message, part
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"method": {"name": "hhtt"}}, r"'method' has no 'hhtt' \(did you mean 'htt'\?\).*htt, mtl"),
+        ({"data": {"kind": "foldr"}}, r"'data' has no 'foldr' \(did you mean 'folder'\?\).*folder, rooms"),
+        ({"method": {"name": "mtl", "stage1_steps": 3}}, "unknown key 'method.stage1_steps'"),
+        ({"method": {"name": "mtl", "step": 3}}, "did you mean 'steps'"),
+        ({"model": {"variant": "smal"}}, "'model.variant'.*'small'"),
+        ({"model": 3}, "'model'"),
+        ({"tasks": ["semseg"]}, "'tasks'"),
+        ({"data": {"size": [0, 32]}}, "'data.size.0'"),
+        ({"data": {"size": [32]}}, "'data.size"),
+        ({"data": {"augmentation": {"scale": [0, 1]}}}, "scale"),
+        ({"data": {"augmentation": {"scale": [2, 1]}}}, "scale"),
+        ({"data": {"augmentation": {"scale": [-1, 1]}}}, "scale"),
+    ],
+    ids=str,
+)
+def test_a_wrong_value_is_named_with_what_would_be_right(values: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_config(values)
+
+
+@pytest.mark.parametrize("override", ["seed", "=3", "optim.lr"])
+def test_an_override_must_be_key_and_value(override: str) -> None:
+    with pytest.raises(ConfigError, match="key=value"):
+        load_config(overrides=[override])
+
+
+def test_an_override_that_is_no_yaml_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"data.size"):
+        load_config(overrides=["data.size=[32, "])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("- 1\n- 2\n", "found a list"), ("a: [1\n", "is not YAML"), ("seed: 1\n\tb: 2", "is not YAML")],
+)
+def test_a_file_that_is_no_mapping_is_refused(content: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(content)
+    with pytest.raises(ConfigError, match=message):
+        load_config(tmp_path / "c.yaml")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.yaml"):
+        load_config(tmp_path / "none.yaml")
+
+
+def test_an_empty_file_means_the_defaults(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("# nothing\n")
+    assert load_config(tmp_path / "c.yaml") == Config()
+
+
+def test_yaml_runs_no_code(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(f"seed: !!python/object/apply:os.mkdir ['{tmp_path / 'made'}']\n")
+    with pytest.raises(ConfigError, match="not YAML"):
+        load_config(tmp_path / "c.yaml")
+    assert not (tmp_path / "made").exists()
+
+
+def test_settings_do_not_change_after_checking() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        Config().optim.lr = 3.0  # type: ignore[misc]

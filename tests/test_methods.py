@@ -1,0 +1,383 @@
+"""Methods and discovery: given labels, discovered labels, padding, teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from properties import random_batch
+from tasktokens.config import HttMethod, ModelSettings, MtlMethod
+from tasktokens.data.sample import Batch, Labels
+from tasktokens.discovery import discover_labels, feature_weights, teach
+from tasktokens.engine.train import combine
+from tasktokens.losses import masked_loss, mean
+from tasktokens.methods import Htt, Method, StepOptions, Supervised, Term, build_method
+from tasktokens.models import Network, TaskOutput, build_network
+from tasktokens.tasks import Task
+
+PRESENT = [["semseg"], ["depth", "edge"], [], ["normals", "semseg"]]
+Tasks = Mapping[str, Task]
+
+
+def build(kind: str, tasks: Tasks, seed: int = 0) -> Network:
+    torch.manual_seed(seed)
+    network = build_network(kind, tasks, ModelSettings(backbone="test_resnet", pretrained=False, width=16))
+    with torch.no_grad():
+        for _ in range(3):
+            network(torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8))
+    return network
+
+
+def options(stride: int = 1, photometric: float = 0.0) -> StepOptions:
+    return StepOptions(torch.Generator().manual_seed(5), photometric, stride)
+
+
+def by_name(terms: list[Term]) -> dict[str, Term]:
+    named = {term.name: term for term in terms}
+    assert len(named) == len(terms)
+    return named
+
+
+def value(terms: list[Term]) -> Tensor:
+    return combine(terms, Accelerator(cpu=True))[0]
+
+
+def eager(tasks: Tasks) -> dict[str, Task]:
+    """Every pixel that a teacher is the least sure of is discovered."""
+    return {name: replace(task, threshold=0.0) for name, task in tasks.items()}
+
+
+def with_labels(batch: Batch, change: Callable[[Labels], Labels]) -> Batch:
+    return replace(batch, labels={name: change(labels) for name, labels in batch.labels.items()})
+
+
+class Fixed(nn.Module):
+    """A teacher whose output is given."""
+
+    def __init__(self, outputs: Mapping[str, TaskOutput]) -> None:
+        super().__init__()
+        self.outputs = outputs
+
+    def forward(self, image: Tensor, rows: Any = None) -> Mapping[str, TaskOutput]:
+        return self.outputs
+
+
+# -- stage 1 -----------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("kind", ["htt", "mtl"])
+def test_stage_1_computes_labelled_rows_only_with_the_gradients_of_all(kind: str, tiny_tasks: dict[str, Task]) -> None:
+    network = build(kind, tiny_tasks).eval()
+    batch = random_batch(tiny_tasks, PRESENT)
+    method: Method = (
+        Htt(tiny_tasks, HttMethod(confidence_loss=0)) if kind == "htt" else Supervised(tiny_tasks, MtlMethod())
+    )
+    seen: dict[str, int] = {}
+    for name, head in network.heads.items():  # type: ignore[operator,union-attr]
+        head.register_forward_hook(lambda _m, _i, out, name=name: seen.__setitem__(name, len(out.logits)))
+    few = value(method.terms(batch, network, None, options()))
+    few_gradients = torch.autograd.grad(few, list(network.parameters()))
+    assert seen == {"semseg": 2, "depth": 1, "normals": 1, "edge": 1, "saliency": 1}
+
+    outputs = network(batch.image)
+    whole = sum(
+        task.weight
+        * mean(*masked_loss(task, outputs[name].logits_at((64, 64))[labels.rows], labels.value, labels.valid))
+        for name, task in tiny_tasks.items()
+        for labels in [batch.labels[name]]
+    )
+    assert isinstance(whole, Tensor)
+    torch.testing.assert_close(few, whole, rtol=1e-5, atol=1e-5)
+    for few_one, one in zip(
+        few_gradients, torch.autograd.grad(whole, list(network.parameters()), materialize_grads=True), strict=True
+    ):
+        torch.testing.assert_close(few_one, one, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", [HttMethod(), MtlMethod()], ids=["htt", "mtl"])
+def test_a_missing_pair_costs_nothing_and_every_parameter_has_a_gradient(
+    method: HttMethod | MtlMethod, tiny_tasks: dict[str, Task]
+) -> None:
+    network = build(method.name, tiny_tasks).train()
+    batch = random_batch(tiny_tasks, [["depth"], ["depth"]])
+    terms = by_name(build_method(method, tiny_tasks).terms(batch, network, None, options()))
+    value(list(terms.values())).backward()
+    assert {name for name, term in terms.items() if term.total != 0} <= {"loss/depth", "confidence/depth"}
+    assert all((term.count == 0) == (not name.endswith("/depth")) for name, term in terms.items())
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in network.parameters())
+    others = [p.grad for name, p in network.named_parameters() if name.startswith("heads.") and ".depth." not in name]
+    assert all((gradient == 0).all() for gradient in others if gradient is not None)
+
+
+def test_task_weights_scale_their_terms(tiny_tasks: dict[str, Task]) -> None:
+    network = build("mtl", tiny_tasks).eval()
+    heavy = {name: replace(task, weight=7.0) for name, task in tiny_tasks.items()}
+    batch = random_batch(tiny_tasks, PRESENT)
+    plain = value(Supervised(tiny_tasks, MtlMethod()).terms(batch, network, None, options()))
+    scaled = value(Supervised(heavy, MtlMethod()).terms(batch, network, None, options()))
+    assert scaled.item() == pytest.approx(7 * plain.item(), rel=1e-5)
+
+
+def test_a_confidence_map_that_is_right_costs_less(tiny_tasks: dict[str, Task]) -> None:
+    batch = random_batch(tiny_tasks, [list(tiny_tasks)])
+    outputs = build("htt", tiny_tasks).eval()(batch.image)
+    method = Htt(tiny_tasks, HttMethod())
+
+    def cost(confidence: Callable[[Tensor], Tensor]) -> float:
+        changed = {}
+        for name, output in outputs.items():
+            logits = output.logits_at((64, 64))
+            right = tiny_tasks[name].correct(tiny_tasks[name].decode(logits), batch.labels[name].value).float()
+            changed[name] = replace(output, logits=logits, confidence=confidence(right))
+        terms = by_name(method.terms(batch, Fixed(changed), None, options()))
+        return sum(float(term.total) for name, term in terms.items() if name.startswith("confidence/"))
+
+    assert (
+        cost(lambda right: 20 * right - 10) < 2.0 < cost(lambda right: 0 * right) < cost(lambda right: 10 - 20 * right)
+    )
+
+
+def test_without_confidence_loss_there_is_no_such_term(tiny_tasks: dict[str, Task]) -> None:
+    terms = Htt(tiny_tasks, HttMethod(confidence_loss=0)).terms(
+        random_batch(tiny_tasks, PRESENT), build("htt", tiny_tasks).train(), None, options()
+    )
+    assert {term.name for term in terms} == {f"loss/{name}" for name in tiny_tasks}
+
+
+# -- stage 2 -----------------------------------------------------------------------------------------------------------
+def test_given_labels_neither_change_nor_enter_the_discovered_terms(tiny_tasks: dict[str, Task]) -> None:
+    student, teacher = build("htt", tiny_tasks).eval(), build("htt", tiny_tasks, 1).eval()
+    method = Htt(eager(tiny_tasks), HttMethod())
+    batch = random_batch(tiny_tasks, PRESENT)
+    copies = {name: labels.map(Tensor.clone) for name, labels in batch.labels.items()}
+    terms = by_name(method.terms(batch, student, teacher, options()))
+    for name, labels in batch.labels.items():
+        assert torch.equal(labels.value, copies[name].value)
+        assert torch.equal(labels.valid, copies[name].valid)
+
+    other = with_labels(
+        batch, lambda labels: replace(labels, value=labels.value.flip(-1).flip(-2), valid=labels.valid.flip(-1))
+    )
+    changed = by_name(method.terms(other, student, teacher, options()))
+    assert any(changed[f"loss/{name}"].total != terms[f"loss/{name}"].total for name in tiny_tasks)
+    for name, term in terms.items():
+        if name.startswith(("discovered", "feature")):
+            assert torch.equal(term.total, changed[name].total), name
+            assert torch.equal(term.count, changed[name].count), name
+
+
+def test_predictions_of_the_teacher_on_labelled_images_are_not_used(tiny_tasks: dict[str, Task]) -> None:
+    student = build("htt", tiny_tasks).eval()
+    batch = random_batch(tiny_tasks, PRESENT)
+    taught = {name: detach(output) for name, output in build("htt", tiny_tasks, 1).eval()(batch.image).items()}
+    spoilt = {
+        name: replace(output, logits=output.logits.index_fill(0, batch.labels[name].rows, 1e4))
+        for name, output in taught.items()
+    }
+    method = Htt(eager(tiny_tasks), HttMethod())
+    plain, other = (by_name(method.terms(batch, student, Fixed(outputs), options())) for outputs in (taught, spoilt))
+    for name in plain:
+        assert torch.equal(plain[name].total, other[name].total), name
+    unlabelled = {name: 64 * 64 * (4 - len(batch.labels[name].rows)) for name in tiny_tasks}
+    for name, count in unlabelled.items():
+        assert plain[f"discovered_loss/{name}"].count == count
+
+
+def detach(output: TaskOutput) -> TaskOutput:
+    fields = {
+        name: None if (x := getattr(output, name)) is None else x.detach()
+        for name in ("logits", "feature", "confidence", "token")
+    }
+    return TaskOutput(**fields)  # type: ignore[arg-type]
+
+
+def test_padding_is_neither_discovered_nor_distilled(tiny_tasks: dict[str, Task]) -> None:
+    """Defect 6 of the release: what the teacher says about padding has no influence."""
+    student = build("htt", tiny_tasks).eval()
+    batch = random_batch(tiny_tasks, [[], ["depth"]])
+    pixels = batch.pixels.clone()
+    pixels[..., 32:] = False
+    batch = replace(batch, pixels=pixels)
+    taught = {name: detach(output) for name, output in build("htt", tiny_tasks, 1).eval()(batch.image).items()}
+    assert taught["depth"].logits.shape[-1] == 16
+
+    def spoil(x: Tensor) -> Tensor:
+        # Column 8 is the first of padding; bilinear upsampling lets it reach half a cell into the image.
+        return torch.cat([x[..., :9], torch.full_like(x[..., 9:], 77.0)], dim=-1)
+
+    def spoil_feature(x: Tensor) -> Tensor:
+        return torch.cat([x[..., :8], torch.full_like(x[..., 8:], 77.0)], dim=-1)
+
+    spoilt = {
+        name: replace(
+            o, logits=spoil(o.logits), feature=spoil_feature(o.feature), confidence=spoil_feature(o.confidence)
+        )  # type: ignore[arg-type]
+        for name, o in taught.items()
+    }
+    method = Htt(eager(tiny_tasks), HttMethod(teacher_views=1))
+    plain, other = (by_name(method.terms(batch, student, Fixed(outputs), options())) for outputs in (taught, spoilt))
+    for name in plain:
+        assert torch.equal(plain[name].total, other[name].total), name
+    assert plain["discovered/semseg"].count == 2 * 64 * 32
+    assert plain["discovered/depth"].count == 64 * 32
+    assert plain["feature/semseg"].count == 2 * 16 * 8
+
+
+@pytest.mark.parametrize("confidence", ["ours", "paper"])
+def test_the_teacher_gets_no_gradient_and_the_student_does(confidence: Any, tiny_tasks: dict[str, Task]) -> None:
+    student, teacher = build("htt", tiny_tasks).train(), build("htt", tiny_tasks, 1).eval()
+    before = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
+    terms = Htt(eager(tiny_tasks), HttMethod(confidence=confidence)).terms(
+        random_batch(tiny_tasks, PRESENT), student, teacher, options()
+    )
+    value(terms).backward()
+    assert all(p.grad is None for p in teacher.parameters())
+    assert all(p.grad is not None for p in student.parameters())
+    assert all(torch.equal(before[name], tensor) for name, tensor in teacher.state_dict().items())
+
+
+@pytest.mark.parametrize("confidence", ["ours", "paper"])
+def test_a_threshold_of_one_discovers_nothing(confidence: Any, tiny_tasks: dict[str, Task]) -> None:
+    tasks = {name: replace(task, threshold=1.0) for name, task in tiny_tasks.items()}
+    student, teacher = build("htt", tiny_tasks).eval(), build("htt", tiny_tasks, 1).eval()
+    terms = by_name(
+        Htt(tasks, HttMethod(confidence=confidence)).terms(
+            random_batch(tiny_tasks, PRESENT), student, teacher, options()
+        )
+    )
+    for name in tasks:
+        assert terms[f"discovered_loss/{name}"].total == 0
+        assert terms[f"discovered/{name}"].total == 0
+        assert terms[f"discovered_loss/{name}"].count > 0
+
+
+def test_each_level_has_its_weight_and_zero_turns_it_off(tiny_tasks: dict[str, Task]) -> None:
+    student, teacher = build("htt", tiny_tasks).eval(), build("htt", tiny_tasks, 1).eval()
+    batch = random_batch(tiny_tasks, PRESENT)
+
+    def weights(**levels: float) -> dict[str, float]:
+        terms = Htt(tiny_tasks, HttMethod(**levels)).terms(batch, student, teacher, options())  # type: ignore[arg-type]
+        return {term.name: term.weight for term in terms}
+
+    off = weights(prediction_level=0, feature_level=0)
+    assert {name for name, weight in off.items() if weight} == {
+        f"{kind}/{t}" for kind in ("loss", "confidence") for t in tiny_tasks
+    }
+    some = weights(prediction_level=0.5, feature_level=2)
+    assert {some[f"discovered_loss/{t}"] for t in tiny_tasks} == {0.5}
+    assert {some[f"feature/{t}"] for t in tiny_tasks} == {2.0}
+    assert {some[f"discovered/{t}"] for t in tiny_tasks} == {0.0}
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+@pytest.mark.parametrize(
+    "present", [PRESENT, [[], []], [["semseg", "depth", "normals", "edge", "saliency"]]], ids=["some", "none", "all"]
+)
+@pytest.mark.parametrize("stride", [1, 3])
+def test_duplicating_a_batch_does_not_change_the_loss(
+    stage: int, present: list[list[str]], stride: int, tiny_tasks: dict[str, Task]
+) -> None:
+    student = build("htt", tiny_tasks).eval()
+    teacher = build("htt", tiny_tasks, 1).eval() if stage == 2 else None
+    method = Htt(eager(tiny_tasks), HttMethod())
+    batch = random_batch(tiny_tasks, present)
+    size = len(batch.ids)
+    twice = Batch(
+        batch.ids * 2, batch.image.repeat(2, 1, 1, 1), batch.pixels.repeat(2, 1, 1, 1),
+        {
+            name: Labels(
+                torch.cat([x.rows, x.rows + size]), torch.cat([x.absent, x.absent + size]),
+                x.value.repeat(2, 1, 1, 1), x.valid.repeat(2, 1, 1, 1),
+            )
+            for name, x in batch.labels.items()
+        },
+    )  # fmt: skip
+    one = value(method.terms(batch, student, teacher, options(stride)))
+    two = value(method.terms(twice, student, teacher, options(stride)))
+    torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-6)
+    assert torch.isfinite(one)
+
+
+def test_a_term_is_its_sum_over_its_count_and_weight_zero_is_only_reported() -> None:
+    terms = [
+        Term("a", 2.0, torch.tensor(6.0, requires_grad=True), torch.tensor(3.0)),
+        Term("b", 0.0, torch.tensor(5.0), torch.tensor(1.0)),
+        Term("c", 1.0, torch.tensor(0.0), torch.tensor(0.0)),
+    ]  # fmt: skip
+    loss, means = combine(terms, Accelerator(cpu=True))
+    assert loss.item() == 4.0
+    assert {name: mean.item() for name, mean in means.items()} == {"a": 2.0, "b": 5.0, "c": 0.0}
+
+
+def test_the_stages_are_those_of_the_settings(tiny_tasks: dict[str, Task]) -> None:
+    first, second = Htt(tiny_tasks, HttMethod(stage1_steps=3, stage2_steps=5, student="teacher")).stages()
+    assert (first.steps, first.teacher, second.steps, second.teacher, second.student) == (3, False, 5, True, "teacher")
+    assert len(Htt(tiny_tasks, HttMethod(stage2_steps=0)).stages()) == 1
+    assert [stage.steps for stage in Supervised(tiny_tasks, MtlMethod(steps=9)).stages()] == [9]
+
+
+def test_the_student_sees_other_colours_and_the_teacher_does_not(tiny_tasks: dict[str, Task]) -> None:
+    student, teacher = build("htt", tiny_tasks).eval(), build("htt", tiny_tasks, 1).eval()
+    seen: dict[str, list[Tensor]] = {"student": [], "teacher": []}
+    student.backbone.register_forward_hook(lambda _m, inputs, _o: seen["student"].append(inputs[0]))  # type: ignore[operator,union-attr]
+    teacher.backbone.register_forward_hook(lambda _m, inputs, _o: seen["teacher"].append(inputs[0]))  # type: ignore[operator,union-attr]
+    batch = random_batch(tiny_tasks, PRESENT)
+    Htt(tiny_tasks, HttMethod(teacher_views=2)).terms(batch, student, teacher, options(photometric=0.5))
+    straight, mirrored = seen["teacher"]
+    assert torch.equal(straight, batch.image)
+    assert torch.equal(mirrored, batch.image.flip(-1))
+    assert len(seen["student"]) == 1
+    assert not torch.equal(seen["student"][0], batch.image)
+
+
+# -- discovery ---------------------------------------------------------------------------------------------------------
+def test_one_view_is_what_the_teacher_says(tiny_tasks: dict[str, Task]) -> None:
+    teacher, image = build("htt", tiny_tasks).eval(), random_batch(tiny_tasks, PRESENT).image
+    taught = teach(tiny_tasks, teacher, image, views=1)
+    for name, output in teacher(image).items():
+        torch.testing.assert_close(taught[name].logits, output.logits.detach())
+        assert not taught[name].logits.requires_grad
+
+
+@pytest.mark.parametrize("kind", ["htt", "mtl"])
+def test_two_views_teach_a_mirrored_image_the_mirrored_lesson(kind: str, tiny_tasks: dict[str, Task]) -> None:
+    teacher, image = build(kind, tiny_tasks).eval(), random_batch(tiny_tasks, PRESENT).image
+    straight, mirrored = teach(tiny_tasks, teacher, image, views=2), teach(tiny_tasks, teacher, image.flip(-1), views=2)
+    for name, task in tiny_tasks.items():
+        a, b = straight[name], mirrored[name]
+        torch.testing.assert_close(task.flip_logits(b.logits), a.logits, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(b.feature.flip(-1), a.feature, atol=1e-5, rtol=1e-4)
+        assert (a.confidence is None) == (kind == "mtl")
+        if a.confidence is not None and b.confidence is not None:
+            torch.testing.assert_close(b.confidence.flip(-1), a.confidence, atol=1e-5, rtol=1e-4)
+        assert not torch.allclose(a.logits, teacher(image)[name].logits)
+
+
+def test_only_pixels_over_the_threshold_and_no_padding_are_discovered(tiny_tasks: dict[str, Task]) -> None:
+    for name, task in tiny_tasks.items():
+        for rule, confidence in (("ours", task.confidence), ("paper", task.paper_confidence)):
+            logits = torch.randn(2, task.num_tokens, 8, 9, generator=torch.Generator().manual_seed(1)) * 4
+            pixels = torch.rand(2, 1, 8, 9, generator=torch.Generator().manual_seed(2)) > 0.3
+            middle = replace(task, threshold=confidence(logits).median().item())
+            found = discover_labels(middle, logits, pixels, rule)
+            assert torch.equal(found.valid, (confidence(logits) > middle.threshold) & pixels), name
+            assert torch.equal(found.value, task.decode(logits))
+            assert found.valid.any()
+            assert not found.valid.all()
+
+
+def test_features_are_weighted_by_one_where_labelled_by_the_confidence_elsewhere_by_zero_on_padding() -> None:
+    confidence = torch.randn(3, 1, 4, 6)
+    pixels = torch.ones(3, 1, 16, 24, dtype=torch.bool)
+    pixels[:, :, :, 12:] = False
+    teacher = TaskOutput(torch.zeros(3, 2, 4, 6), torch.zeros(3, 5, 4, 6), confidence)
+    weights = feature_weights(teacher, torch.tensor([1]), pixels)
+    assert (weights[..., 3:] == 0).all()
+    assert (weights[1, ..., :3] == 1).all()
+    torch.testing.assert_close(weights[[0, 2]][..., :3], confidence[[0, 2]][..., :3].sigmoid())
+    plain = feature_weights(replace(teacher, confidence=None), torch.tensor([1]), pixels)
+    assert torch.equal(plain, (weights > 0).float())
