@@ -129,7 +129,7 @@ def _half_sphere(count: int) -> Tensor:
     index = torch.arange(count // 2, dtype=torch.float64)
     z = -(index + 0.5) / (count // 2)
     # The golden ratio spreads the angles over the quarter sphere x > 0, but for a margin between a pair.
-    angle = 0.9 * math.pi * ((index * (math.sqrt(5) - 1) / 2 + 0.25) % 1 - 0.5)
+    angle = 0.95 * math.pi * ((index * (math.sqrt(5) - 1) / 2 + 0.1) % 1 - 0.5)
     radius = (1 - z**2).sqrt()
     half = torch.stack([radius * angle.cos(), radius * angle.sin(), z], dim=1).float()
     return torch.stack([half, half * torch.tensor([-1.0, 1.0, 1.0])], dim=1).flatten(0, 1)
