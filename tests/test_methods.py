@@ -35,7 +35,7 @@ def build(kind: str, tasks: Tasks, seed: int = 0) -> Network:
 
 
 def options(stride: int = 1, photometric: float = 0.0) -> StepOptions:
-    return StepOptions(torch.Generator().manual_seed(5), photometric, stride)
+    return StepOptions(torch.Generator().manual_seed(5), 0, photometric, stride)
 
 
 def by_name(terms: list[Term]) -> dict[str, Term]:

@@ -95,14 +95,20 @@ class MtlMethod(Settings):
 
 
 class HttMethod(Settings):
-    """Hierarchical Task Tokens with two-stage label discovery (arXiv 2411.18823)."""
+    """Hierarchical Task Tokens with label discovery (arXiv 2411.18823)."""
 
     name: Literal["htt"] = "htt"
+    schedule: Literal["two-stage", "online"] = Field(
+        "two-stage",
+        description="two-stage: a frozen teacher, as released; online: one run, the teacher is the student's average",
+    )
     stage1_steps: int = Field(500, ge=1, description="steps of the supervised stage, whose network becomes the teacher")
     stage2_steps: int = Field(500, ge=0, description="steps of the student on given and discovered labels")
     student: Literal["fresh", "teacher"] = Field("fresh", description="what the student starts from; the paper: fresh")
     prediction_level: float = Field(1.0, ge=0, description="weight of the loss on discovered labels; 0 turns it off")
     feature_level: float = Field(1.0, ge=0, description="weight of feature distillation; 0 turns it off")
+    ramp: int = Field(100, ge=1, description="online: steps over which the discovery losses grow to their weights")
+    ema: float = Field(0.99, ge=0, lt=1, description="online: decay of the moving average that is the teacher")
     teacher_views: Literal[1, 2] = Field(2, description="2: the teacher averages each image and its mirror image")
     confidence: Literal["ours", "paper"] = Field("ours", description="what the thresholds apply to")
     confidence_loss: float = Field(0.1, ge=0, description="weight of the loss that trains the confidence map")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import platform
 import shutil
@@ -109,12 +110,12 @@ class Trainer:
         if checkpoint is not None:
             student = self.info.build()
             load_weights(student, checkpoint / "student.safetensors")
-            teacher = self.info.build() if stage.teacher else None
+            teacher = self.info.build() if stage.teacher or stage.ema is not None else None
             if teacher is not None:
                 load_weights(teacher, checkpoint / "teacher.safetensors")
         else:
             student = self.info.build(load_weights=True)
-            teacher = before if stage.teacher else None
+            teacher = before if stage.teacher else copy.deepcopy(student) if stage.ema is not None else None
             if before is not None and stage.student == "teacher":
                 student.load_state_dict(before.state_dict())
         if teacher is not None:
@@ -146,6 +147,9 @@ class Trainer:
                 clock.loaded()
                 set_lr(optimizer, self.config.optim, step, stage.steps)
                 means = self._step(batch, model.train(), teacher, prepared, guard, self._options(index, step))
+                if teacher is not None and stage.ema is not None:
+                    # A short memory at first, or the random start would linger in the average.
+                    move_average(teacher, student, min(stage.ema, step / (step + 10)))
                 clock.stepped(len(batch.ids) * self.accelerator.num_processes)
                 done = step + 1
                 last = done == stage.steps
@@ -202,7 +206,8 @@ class Trainer:
 
     def _options(self, index: int, step: int) -> StepOptions:
         generator = torch.Generator().manual_seed(self._stage_seed(index) * 10_000_000 + step)
-        return StepOptions(generator, self.config.data.augmentation.photometric, self.config.optim.loss_stride)
+        photometric = self.config.data.augmentation.photometric
+        return StepOptions(generator, step, photometric, self.config.optim.loss_stride)
 
     def _stage_seed(self, index: int) -> int:
         return self.config.seed * 1000 + index
@@ -237,6 +242,14 @@ def combine(terms: list[Term], accelerator: Accelerator) -> tuple[Tensor, dict[s
     loss = (weights * totals / denominator).sum() * ranks
     means = everywhere[0] / denominator
     return loss, {term.name: mean for term, mean in zip(terms, means, strict=True)}
+
+
+@torch.no_grad()
+def move_average(average: nn.Module, network: nn.Module, decay: float) -> None:
+    """``average = decay * average + (1 - decay) * network``, for parameters and batch-norm statistics alike."""
+    old, new = average.state_dict(), network.state_dict()
+    floats = [key for key, tensor in old.items() if tensor.is_floating_point()]
+    torch._foreach_lerp_([old[k] for k in floats], [new[k] for k in floats], 1 - decay)
 
 
 def _precision(config: Config) -> str:

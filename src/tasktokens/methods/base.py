@@ -28,6 +28,8 @@ class Stage:
     """What the student starts from: ``fresh``, or ``teacher``: the network of the stage before."""
     teacher: bool = False
     """Whether the network of the stage before, frozen, is the teacher."""
+    ema: float | None = None
+    """If set, the teacher is the moving average of the student with this decay instead."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class StepOptions:
     """What a step draws at random, from a generator that depends on (seed, stage, step) alone."""
 
     generator: torch.Generator
+    step: int = 0
     photometric: float = 0.0
     loss_stride: int = 1
 

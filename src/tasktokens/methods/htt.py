@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -21,7 +22,8 @@ from tasktokens.tasks import Task
 
 class Htt(Method):
     """Two stages: a network learns from the given labels; frozen, it is the teacher of a student that learns from the
-    given labels, and from the teacher's predictions and features where labels are missing.
+    given labels, and from the teacher's predictions and features where labels are missing. Online: one stage, whose
+    teacher is the moving average of the student.
     """
 
     network: ClassVar[str] = "htt"
@@ -31,20 +33,22 @@ class Htt(Method):
         self.settings = settings
 
     def stages(self) -> tuple[Stage, ...]:
-        first = Stage("supervised", self.settings.stage1_steps)
-        if self.settings.stage2_steps == 0:
+        settings = self.settings
+        if settings.schedule == "online":
+            return (Stage("online", settings.stage1_steps + settings.stage2_steps, ema=settings.ema),)
+        first = Stage("supervised", settings.stage1_steps)
+        if settings.stage2_steps == 0:
             return (first,)
-        return first, Stage("discovery", self.settings.stage2_steps, self.settings.student, teacher=True)
+        return first, Stage("discovery", settings.stage2_steps, settings.student, teacher=True)
 
     def terms(self, batch: Batch, student: nn.Module, teacher: nn.Module | None, options: StepOptions) -> list[Term]:
         grid = Grid(batch.image, options)
         image = student_view(batch, options)
-        if teacher is None:
+        strength = self._strength(options.step)
+        if teacher is None or strength == 0:
             rows = {name: at_least_one(labels.rows) for name, labels in batch.labels.items()}
             outputs = student(image, rows)
-            return [
-                term for task in self.tasks.values() for term in self._labelled(task, outputs[task.name], batch, grid)
-            ]
+            return [t for task in self.tasks.values() for t in self._labelled(task, outputs[task.name], batch, grid)]
 
         taught = teach(self.tasks, teacher, batch.image, self.settings.teacher_views)
         # Labelled images first, as `supervised_term` expects; the rest in the order of `absent`.
@@ -53,9 +57,16 @@ class Htt(Method):
         terms = []
         for name, task in self.tasks.items():
             terms += self._labelled(task, outputs[name], batch, grid)
-            terms += self._discovered(task, outputs[name], taught[name], batch, grid)
-            terms.append(self._features(task, outputs[name], taught[name], order[name], batch))
+            found = self._discovered(task, outputs[name], taught[name], batch, grid)
+            found.append(self._features(task, outputs[name], taught[name], order[name], batch))
+            terms += [replace(term, weight=term.weight * strength) for term in found]
         return terms
+
+    def _strength(self, step: int) -> float:
+        """Factor of the discovery losses: online it is 0 for the first stage's steps, then grows to 1."""
+        if self.settings.schedule == "two-stage":
+            return 1.0
+        return min(1.0, max(0.0, (step - self.settings.stage1_steps) / self.settings.ramp))
 
     def _labelled(self, task: Task, output: TaskOutput, batch: Batch, grid: Grid) -> list[Term]:
         supervised = supervised_term(task, output, batch, grid)
