@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import WIDTH, write_folder
 from PIL import Image
 
+from conftest import WIDTH, write_folder
 from tasktokens import cli
 
 

@@ -39,7 +39,7 @@ from tasktokens.engine.evaluate import eval_dataset, evaluate, evaluate_network,
 from tasktokens.engine.guards import FiniteGuard, StopSignal
 from tasktokens.engine.model_file import load_model, read_tensors, save_model
 from tasktokens.engine.optim import make_optimizer, set_lr
-from tasktokens.engine.train import train
+from tasktokens.engine.train import move_average, train
 from tasktokens.errors import CheckpointError, ConfigError, DataError, RunExistsError, TrainingError
 from tasktokens.methods import Htt
 from tasktokens.models import build_network
@@ -189,6 +189,41 @@ def test_a_resumed_run_ends_with_the_same_bits(last: str, reference: Path, tmp_p
                 if (path / f"{file}.safetensors").exists():
                     again = tmp_path / "run" / "checkpoints" / path.name / f"{file}.safetensors"
                     assert same_tensors(load_file(again), load_file(path / f"{file}.safetensors")), (path.name, file)
+
+
+@pytest.mark.parametrize("done", [2, 6])
+def test_an_online_run_resumes_with_the_same_bits(
+    done: int, folder_root: Path, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    """Before the discovery losses set in, and after: the moving average is part of the state."""
+    method = {"name": "htt", "schedule": "online", "stage1_steps": 4, "stage2_steps": 4, "ramp": 2}
+    whole = train(make_config(folder_root, tmp_path / "whole", method=method), quiet=True)
+    config = copy_run(whole, tmp_path / "again")
+    for path in complete_checkpoints(tmp_path / "again" / "checkpoints"):
+        if path.name > f"0-{done:07d}":
+            shutil.rmtree(path)
+    train(config, resume=True, quiet=True)
+    for which in ("model", "teacher"):
+        assert same_tensors(weights(tmp_path / "again", which), weights(whole, which))
+    assert not same_tensors(weights(whole, "teacher"), weights(whole))
+    found = {
+        row["step"]: any(key.startswith("discovered_loss/") for key in row) for row in rows(whole) if "step" in row
+    }
+    # Step 5 (the first after four) would have weight 0; the losses set in at the sixth.
+    assert [step for step, there in found.items() if there] == [6, 7, 8]
+
+
+def test_the_moving_average_covers_weights_and_statistics() -> None:
+    average, network = torch.nn.BatchNorm2d(3), torch.nn.BatchNorm2d(3)
+    with torch.no_grad():
+        network.weight.fill_(3.0)
+        network.running_mean.fill_(2.0)  # type: ignore[union-attr]
+        network.num_batches_tracked.fill_(7)  # type: ignore[union-attr]
+    move_average(average, network, 0.75)
+    assert torch.allclose(average.weight, torch.full((3,), 1.5))
+    assert torch.allclose(average.running_mean, torch.full((3,), 0.5))  # type: ignore[arg-type]
+    move_average(average, network, 0.0)
+    assert torch.equal(average.weight, network.weight)
 
 
 def test_resuming_with_other_settings_is_refused(reference: Path, tmp_path: Path) -> None:

@@ -51,7 +51,8 @@ def test_a_plane_gives_its_normal_everywhere(normal: tuple[float, float, float],
 def test_float32_depth_and_a_border_window_are_as_exact() -> None:
     expected, depth = plane((0.3, -0.2, -1), 2.0)
     angle = degrees_between(normals_from_depth(depth.astype(np.float32), CAMERA), expected)
-    assert angle[[0, -1]].max() < 0.1 and angle[:, [0, -1]].max() < 0.1
+    assert angle[[0, -1]].max() < 0.1
+    assert angle[:, [0, -1]].max() < 0.1
 
 
 def test_two_planes_with_a_depth_step_do_not_smear() -> None:
@@ -88,7 +89,8 @@ def test_normals_have_unit_length_and_face_the_camera() -> None:
     depth = 2 + np.cumsum(random.normal(0, 0.01, SHAPE), axis=1) + random.normal(0, 0.01, SHAPE)
     normals = normals_from_depth(depth, CAMERA)
     seen = np.linalg.norm(normals, axis=-1) > 0
-    assert normals.dtype == np.float32 and normals.shape == (*SHAPE, 3)
+    assert normals.dtype == np.float32
+    assert normals.shape == (*SHAPE, 3)
     assert seen.mean() > 0.95
     np.testing.assert_allclose(np.linalg.norm(normals[seen], axis=-1), 1, atol=1e-5)
     assert ((normals * rays()).sum(-1)[seen] < 1e-6).all()
@@ -113,7 +115,8 @@ def test_settings_out_of_range_are_refused(setting: dict[str, float]) -> None:
 
 def test_a_scaled_camera_keeps_the_rays_of_the_scaled_picture() -> None:
     scaled = NYU_CAMERA.scaled(0.6, 0.6)
-    assert scaled.fx == pytest.approx(311.3148) and scaled.fy == pytest.approx(311.682)
+    assert scaled.fx == pytest.approx(311.3148)
+    assert scaled.fy == pytest.approx(311.682)
     assert scaled.cx == pytest.approx((325.582 + 0.5) * 0.6 - 0.5)
     # Halving averages two pixels: the centre of the first new pixel lies between the old pixels 0 and 1.
     half = CAMERA.scaled(0.5, 0.25)
@@ -136,7 +139,8 @@ def test_dequantised_depths_stay_in_their_interval_and_lose_their_stairs() -> No
     smooth = dequantise_depth(stairs, step)
     valid = stairs > 0
     assert np.abs(smooth - stairs)[valid].max() <= step / 2 + 1e-6
-    assert (smooth[~valid] == 0).all() and smooth.dtype == np.float32
+    assert (smooth[~valid] == 0).all()
+    assert smooth.dtype == np.float32
     rough = degrees_between(normals_from_depth(stairs, CAMERA), expected)[valid]
     mended = degrees_between(normals_from_depth(smooth, CAMERA), expected)[valid]
     assert np.median(mended) < 2 < np.median(rough)
@@ -186,4 +190,6 @@ def test_a_genuine_image_agrees_with_its_published_normals(source: str) -> None:
     seen = np.linalg.norm(normals, axis=-1) > 0
     angle = degrees_between(normals, expected)[labelled & seen]
     # Measured: 8 bit 4.5 (mean 7.9, 84.6 % under 11.25), 16 bit 2.6 (mean 5.0, 91.3 %).
-    assert np.median(angle) < 5.5 and angle.mean() < 11 and (angle < 11.25).mean() > 0.76
+    assert np.median(angle) < 5.5
+    assert angle.mean() < 11
+    assert (angle < 11.25).mean() > 0.76

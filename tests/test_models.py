@@ -364,4 +364,14 @@ def test_without_loading_weights_nothing_is_looked_up(
     monkeypatch.setattr(timm, "create_model", watch)
     settings = ModelSettings(backbone="test_resnet", pretrained=True, weights=tmp_path / "gone.pth", width=16)
     build_network("mtl", tiny_tasks, settings, load_weights=False)
-    assert asked == [False]
+    assert asked
+    assert not any(asked)
+
+
+@pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "vit_tiny_patch16_224"])
+def test_transformers_built_for_one_size_take_another(name: str) -> None:
+    backbone = Backbone(name).eval()
+    with torch.no_grad():
+        maps = backbone(torch.zeros(1, 3, 64, 96, dtype=torch.uint8))
+    assert [x.shape[1] for x in maps] == backbone.channels
+    assert all(x.shape[2] * 3 == x.shape[3] * 2 for x in maps)

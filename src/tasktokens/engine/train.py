@@ -272,6 +272,8 @@ def _prepare_folder(config: Config, data: Data, resume: bool, overwrite: bool) -
                 f"{folder} was started with other settings; resume with its own ({_difference(old, config)})"
             )
         return
+    if folder.exists() and not folder.is_dir():
+        raise RunExistsError(f"{folder} is a file; choose another run.dir")
     if folder.exists() and any(folder.iterdir()):
         if not overwrite:
             raise RunExistsError(f"{folder} is not empty; choose another run.dir, or give --resume or --overwrite")

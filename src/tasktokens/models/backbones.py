@@ -37,7 +37,12 @@ class Backbone(nn.Module):
     def forward(self, image_B3HW: Tensor) -> list[Tensor]:
         """Images (B, 3, H, W), uint8 or 0..255, to four maps (B, C_i, H_i, W_i)."""
         normalised = (image_B3HW.float() - self.mean) / self.std
-        maps = self.network(normalised.contiguous(memory_format=torch.channels_last))
+        try:
+            maps = self.network(normalised.contiguous(memory_format=torch.channels_last))
+        except AssertionError as error:
+            height, width = image_B3HW.shape[-2:]
+            message = f"the backbone cannot take images of {height}x{width}: {error}; change data.size"
+            raise ConfigError(message) from error
         # Swin and its kin return channels last. Shapes cannot tell: a map may be as high as it has channels.
         return [x.permute(0, 3, 1, 2) for x in maps] if self._channels_last else maps
 
@@ -50,14 +55,13 @@ def _create(name: str, pretrained: bool, weights: Path | None) -> Any:
         raise WeightsError(
             f"backbone weights {weights} do not exist; give a .safetensors or .pth file or leave the setting out"
         )
-    overlay = {"file": str(weights)} if weights is not None else None
     try:
-        return timm.create_model(
+        return _any_size(
             name,
             features_only=True,
             out_indices=(-4, -3, -2, -1),
             pretrained=pretrained or weights is not None,
-            pretrained_cfg_overlay=overlay,
+            pretrained_cfg_overlay={"file": str(weights)} if weights is not None else None,
         )
     except Exception as error:  # the hub's client raises errors of many libraries
         if weights is not None:
@@ -65,6 +69,16 @@ def _create(name: str, pretrained: bool, weights: Path | None) -> Any:
         if not pretrained:
             raise ConfigError(f"model.backbone: '{name}' does not give four feature maps ({error})") from error
         raise _unreachable(name, error) from error
+
+
+def _any_size(name: str, **settings: Any) -> Any:
+    """`timm.create_model`, with the families that are built for one image size told to take any."""
+    for extra in ({"dynamic_img_size": True, "dynamic_img_pad": True}, {"strict_img_size": False}):
+        try:
+            return timm.create_model(name, **settings, **extra)
+        except TypeError:  # the model does not know this setting
+            continue
+    return timm.create_model(name, **settings)
 
 
 def _check_taken(network: nn.Module, name: str, weights: Path, drawn_from: Tensor) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
+
+from torch import nn
 
 from tasktokens.errors import ConfigError, did_you_mean
 from tasktokens.tasks.base import Task, require_keys
@@ -22,6 +25,8 @@ def build_task(name: str, spec: Mapping[str, Any]) -> Task:
 
     Raises `ConfigError` for an unknown kind or setting, or a value of the wrong form.
     """
+    if not re.fullmatch(r"[A-Za-z]\w*", str(name)) or hasattr(nn.ModuleDict, str(name)):
+        raise ConfigError(f"'{name}' cannot be a task's name; use letters, digits and _, beginning with a letter")
     values = dict(spec)
     kind = values.pop("kind", None)
     if kind not in KINDS:
