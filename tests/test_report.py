@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from tasktokens.apps.report import Picture, RunColumn, Strip, save_strips, write_report
-from tasktokens.tasks import Task, build_task
+from tasktokens.tasks import Depth, Task, build_task
 
 VOID_ELEMENTS = {"meta", "img", "br", "link", "hr", "input"}
 TASKS = {
@@ -180,7 +180,7 @@ def test_the_page_looks_for_nothing_outside(tmp_path: Path) -> None:
 
 def test_names_are_text_not_markup(tmp_path: Path) -> None:
     evil = "<script>alert(1)</script>\"'$x^{$"
-    task: Task = build_task(evil, {"kind": "depth"})
+    task: Task = Depth(evil)
     folder = make_run(tmp_path / "run", {evil: {"absErr": 1.0, f"IoU/{evil}": 2.0}})
     rows = [log_row(evil, 1, **{f"loss/{evil}": 1.0}), log_row(f"{evil}2", 1, **{f"loss/{evil}": 1.0})]
     (folder / "metrics.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
