@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from tasktokens.errors import ConfigError, did_you_mean
-from tasktokens.tasks.base import Task, require_keys
+from tasktokens.tasks.base import Task
 from tasktokens.tasks.binary import Edge, Saliency
 from tasktokens.tasks.depth import Depth
 from tasktokens.tasks.normals import Normals
@@ -33,37 +33,15 @@ def build_task(name: str, spec: Mapping[str, Any]) -> Task:
         raise ConfigError(
             f"task '{name}' has kind {kind!r}{did_you_mean(str(kind), KINDS)}; expected one of: {', '.join(KINDS)}"
         )
-    fields = {"weight": values.pop("weight", None), "threshold": values.pop("threshold", None)}
+    common = {name: values.pop(name, None) for name in ("weight", "threshold")}
     try:
-        if kind == Segmentation.kind:
-            require_keys(name, kind, values, {"classes", "void"})
-            if isinstance(values["classes"], str):
-                raise ValueError("classes, which must be a list of names")
-            fields |= {
-                "classes": tuple(map(str, values["classes"])),
-                "void": tuple(map(int, values.get("void", [255]))),
-            }
-        elif kind == Depth.kind:
-            require_keys(name, kind, values, {"range", "bins", "scale", "offset"})
-            low, high = values.pop("range", (None, None))
-            fields |= {"minimum": low, "maximum": high, **values}
-        elif kind == Normals.kind:
-            require_keys(name, kind, values, {"centres"})
-            fields |= {"centres_count": values.get("centres")}
-        elif kind == Edge.kind:
-            require_keys(name, kind, values, {"positive_weight"})
-            fields |= values
-        else:
-            require_keys(name, kind, values, set())
-    except (KeyError, TypeError, ValueError) as error:
-        raise ConfigError(
-            f"task '{name}' of kind '{kind}': {type(error).__name__} for {error} in {dict(spec)}"
-        ) from error
-    try:
+        fields = common | KINDS[kind].parse(values)
         task = KINDS[kind](name=name, **{key: value for key, value in fields.items() if value is not None})
         mistake = task.mistake()
-    except TypeError as error:
-        mistake = f"{error} in {dict(spec)}"
+    except ConfigError as error:
+        mistake = str(error)
+    except (KeyError, TypeError, ValueError) as error:
+        mistake = f"{type(error).__name__} for {error} in {dict(spec)}"
     if mistake:
         raise ConfigError(f"task '{name}' of kind '{kind}': {mistake}")
     return task

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tasktokens.errors import ConfigError, did_you_mean
 from tasktokens.metrics.base import Metric
 
 Array = npt.NDArray[Any]
@@ -50,6 +51,15 @@ class Task(ABC):
     @abstractmethod
     def spec(self) -> dict[str, Any]:
         """The plain values that `tasktokens.tasks.build_task` needs to make this task again."""
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Turn the settings of a ``dataset.yaml`` (what `spec` returns) into this class's fields.
+
+        Raises `ConfigError` for an unknown setting, KeyError, TypeError or ValueError for a missing or odd one.
+        """
+        known_keys(values)
+        return {}
 
     def mistake(self) -> str | None:
         """What is wrong with the task's own values, for `build_task`; values of another type raise `TypeError`."""
@@ -152,13 +162,8 @@ def channel_matmul(matrix_CK: Tensor, x_BKHW: Tensor) -> Tensor:
     return flat_BCN.view(len(x_BKHW), len(matrix_CK), *x_BKHW.shape[-2:])
 
 
-def require_keys(name: str, kind: str, spec: Mapping[str, Any], known: set[str]) -> None:
-    """Raise `ConfigError` for keys that a task of this kind does not have."""
-    from tasktokens.errors import ConfigError, did_you_mean
-
-    for key in spec:
+def known_keys(values: Mapping[str, Any], *known: str) -> None:
+    """Raise `ConfigError` for a setting that a kind of task does not have."""
+    for key in values:
         if key not in known:
-            raise ConfigError(
-                f"task '{name}' of kind '{kind}' has no setting '{key}'{did_you_mean(key, known)}; "
-                f"known: {', '.join(sorted(known))}"
-            )
+            raise ConfigError(f"no setting '{key}'{did_you_mean(str(key), known)}; known: {', '.join(known) or 'none'}")

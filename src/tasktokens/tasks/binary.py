@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tasktokens.metrics.fmeasure import FMeasure
-from tasktokens.tasks.base import Array, Task
+from tasktokens.tasks.base import Array, Task, known_keys
 from tasktokens.tasks.files import read_plane, unit_interval, write_png
 
 
@@ -96,6 +97,11 @@ class Edge(_Probability):
 
     def spec(self) -> dict[str, Any]:
         return {"kind": self.kind, "positive_weight": self.positive_weight}
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        known_keys(values, "positive_weight")
+        return dict(values)
 
     def mistake(self) -> str | None:
         if not 0 < self.positive_weight < 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -15,7 +16,7 @@ from torch.nn import functional as F
 
 from tasktokens.errors import LabelError
 from tasktokens.metrics.depth import DepthErrors
-from tasktokens.tasks.base import Array, Task, channel_matmul, expectation
+from tasktokens.tasks.base import Array, Task, channel_matmul, expectation, known_keys
 from tasktokens.tasks.colours import colour_map
 from tasktokens.tasks.files import read_plane, write_png
 
@@ -52,6 +53,13 @@ class Depth(Task):
             "kind": self.kind, "range": [self.minimum, self.maximum], "bins": self.bins,
             "scale": self.scale, "offset": self.offset,
         }  # fmt: skip
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        known_keys(values, "range", "bins", "scale", "offset")
+        low, high = values.get("range", (None, None))
+        others = {name: value for name, value in values.items() if name != "range"}
+        return {"minimum": low, "maximum": high, **others}
 
     def mistake(self) -> str | None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -13,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tasktokens.errors import ConfigError, LabelError
+from tasktokens.errors import LabelError
 from tasktokens.metrics.normals import AngularErrors
-from tasktokens.tasks.base import Array, Task, channel_matmul, expectation
+from tasktokens.tasks.base import Array, Task, channel_matmul, expectation, known_keys
 from tasktokens.tasks.files import read_array, write_png
 
 
@@ -40,10 +41,6 @@ class Normals(Task):
     neutral: ClassVar[tuple[float, ...]] = (0.0, 0.0, -1.0)
     confidence_weighted: ClassVar[bool] = True
 
-    def __post_init__(self) -> None:
-        if self.centres_count < 2 or self.centres_count % 2:
-            raise ConfigError(f"task '{self.name}': the number of centres must be even, found {self.centres_count}")
-
     @property
     def num_tokens(self) -> int:
         return self.centres_count
@@ -51,9 +48,14 @@ class Normals(Task):
     def spec(self) -> dict[str, Any]:
         return {"kind": self.kind, "centres": self.centres_count}
 
+    @classmethod
+    def parse(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        known_keys(values, "centres")
+        return {"centres_count": values.get("centres")}
+
     def mistake(self) -> str | None:
-        if not isinstance(self.centres_count, int) or self.centres_count < 1:
-            return f"centres must be a whole number above 0, found {self.centres_count!r}"
+        if not isinstance(self.centres_count, int) or self.centres_count < 2 or self.centres_count % 2:
+            return f"centres must be an even whole number above 0, found {self.centres_count!r}"
         return super().mistake()
 
     def centres(self) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,7 +14,7 @@ from torch.nn import functional as F
 
 from tasktokens.errors import LabelError
 from tasktokens.metrics.confusion import ConfusionMatrix
-from tasktokens.tasks.base import Array, Task
+from tasktokens.tasks.base import Array, Task, known_keys
 from tasktokens.tasks.colours import class_palette
 from tasktokens.tasks.files import read_plane, write_png
 
@@ -36,6 +37,13 @@ class Segmentation(Task):
 
     def spec(self) -> dict[str, Any]:
         return {"kind": self.kind, "classes": list(self.classes), "void": list(self.void)}
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        known_keys(values, "classes", "void")
+        if isinstance(values["classes"], str):
+            raise ValueError("classes, which must be a list of names")
+        return {"classes": tuple(map(str, values["classes"])), "void": tuple(map(int, values.get("void", [255])))}
 
     def mistake(self) -> str | None:
         if not self.classes:

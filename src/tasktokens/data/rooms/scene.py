@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 
-from tasktokens.data.rooms import furniture, objects, storage
+import tasktokens.data.rooms.furniture as furniture
+import tasktokens.data.rooms.objects as objects
+import tasktokens.data.rooms.storage as storage
 from tasktokens.data.rooms.dice import Dice
 from tasktokens.data.rooms.furniture import Built, Plan, Spot
 from tasktokens.data.rooms.kit import Frame, Kit
