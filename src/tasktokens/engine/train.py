@@ -92,9 +92,11 @@ class Trainer:
                     _start_from(student, init_from, self.info)
                 first = cursor.step if index == cursor.stage else 0
                 self._stage(index, stage, first, student, teacher, checkpoint, log)
-                if teacher is not None and self.accelerator.is_main_process:
+                if stage.teacher and teacher is not None and self.accelerator.is_main_process:
                     save_model(self.folder / "teacher", teacher, self.info)
-                network, checkpoint = student, None
+                # A moving average predicts better than the last of the networks that it averages (Mean Teacher, 2017).
+                network = teacher if teacher is not None and stage.ema is not None else student
+                checkpoint = None
             assert network is not None
             self._finish(network, log)
         finally:
