@@ -1,4 +1,6 @@
-"""MTL baseline against HTT: the same configuration, labels and optimiser steps, several seeds; one JSON of results.
+"""MTL baseline against HTT: the same configuration and labels, several seeds; one JSON of results.
+
+`mtl` takes as many optimiser steps as both stages of HTT together, or --mtl-steps; `mtl-both` always the former.
 
     python benchmarks/compare.py --config configs/nyud_small.yaml --seeds 0 --out benchmarks/results/nyud_small.json \
         data.root=DIR model.weights=FILE
@@ -29,7 +31,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--methods", nargs="+", default=["mtl", "htt"], choices=["mtl", "htt"])
+    parser.add_argument("--methods", nargs="+", default=["mtl", "htt"], choices=["mtl", "mtl-both", "htt"])
+    parser.add_argument("--mtl-steps", type=int)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--runs", type=Path, default=Path("runs/compare"))
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
@@ -63,6 +66,8 @@ def run(args: argparse.Namespace, method: str, seed: int) -> dict[str, object]:
     config = load_config(args.config, overrides)
     steps = total_steps(config)
     if method == "mtl":
+        steps = args.mtl_steps or steps
+    if method != "htt":
         overrides.append(f"method={{name: mtl, steps: {steps}}}")
     split = config.run.evaluate
     results = folder / f"evaluation-{split}.json"

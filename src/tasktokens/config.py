@@ -100,7 +100,8 @@ class HttMethod(Settings):
     name: Literal["htt"] = "htt"
     schedule: Literal["two-stage", "online"] = Field(
         "two-stage",
-        description="two-stage: a frozen teacher, as released; online: one run, whose teacher (and result) is the student's average",
+        description="two-stage: a frozen teacher, as released; "
+        "online: one run, whose teacher, and result, is the student's moving average",
     )
     stage1_steps: int = Field(500, ge=1, description="steps of the supervised stage, whose network becomes the teacher")
     stage2_steps: int = Field(500, ge=0, description="steps of the student on given and discovered labels")
