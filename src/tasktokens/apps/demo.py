@@ -14,7 +14,7 @@ from tasktokens.apps.inference import Predictor
 from tasktokens.apps.pictures import Picture, Strip, save_strips
 from tasktokens.apps.predict import predict, refuse_full
 from tasktokens.apps.report import RunColumn, write_report
-from tasktokens.config import Config, load_config
+from tasktokens.config import Config, HttMethod, load_config
 from tasktokens.data.dataset import load_sample
 from tasktokens.data.folder import read_image
 from tasktokens.data.source import full_split, open_data
@@ -75,7 +75,8 @@ def demo_config(method: str, out: Path, seed: int) -> Config:
     if method == "htt":
         return config
     # As many optimiser steps as HTT's first stage, as in the published comparisons.
-    steps = config.method.stage1_steps  # type: ignore[union-attr]
+    assert isinstance(config.method, HttMethod)
+    steps = config.method.stage1_steps
     with as_file(_ASSETS / "demo.yaml") as path:
         overrides = [f"seed={seed}", f"data.label_seed={seed}", f"run.dir={(out / method).as_posix()}"]
         return load_config(path, [*overrides, f"method={{name: mtl, steps: {steps}}}"])
@@ -135,13 +136,15 @@ def _hidden(shape: tuple[int, ...]) -> Array:
 
 def _notes(configs: dict[str, Config], images: int, minutes: float) -> list[str]:
     htt, (height, width) = configs["htt"].method, configs["htt"].data.size
+    assert isinstance(htt, HttMethod)
     return [
         f"{images} synthetic rooms at {height}x{width}; each image shows the label of one task only, the others are "
         f"hidden. Both networks have the same backbone ({configs['htt'].model.backbone}, from scratch), the same "
-        "labels, images, augmentation and optimiser steps.",
-        f"The baseline and the first stage of HTT take {htt.stage1_steps} steps on the given labels; HTT's second stage goes "  # type: ignore[union-attr]
-        f"on for {htt.stage2_steps} steps on given and discovered labels. The labels cost the same, the computing does not: "  # type: ignore[union-attr]
-        "a baseline that trains as long as both stages together is in benchmarks/results/demo_rooms.json.",
+        "labels, images and augmentation.",
+        f"The baseline and HTT's first stage take {htt.stage1_steps} steps on the given labels; HTT's second stage goes on "
+        f"for {htt.stage2_steps} steps on given and discovered labels. So the labels cost the same and the computing does "
+        "not: benchmarks/results/demo_rooms.json also has a baseline that trains as long as both stages together, which "
+        "in runs as short as these is still ahead.",
         f"The whole demo took {minutes:.1f} minutes. A few minutes from scratch give a first impression, not a "
         "benchmark; the photographs are far from what the network was trained on.",
     ]
