@@ -266,6 +266,8 @@ def test_senseless_arguments_are_refused():
 
 def test_parallel_is_the_same_as_serial_even_from_standard_input(tmp_path):
     code = (
+        # A job in the background of a script is started with SIGINT ignored, and its children inherit that.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from pathlib import Path; from tasktokens.data.rooms import write_rooms; import sys\n"
         "write_rooms(Path(sys.argv[1]), {'train': 16}, 16, 24, workers=2, progress=True)\n"
     )
