@@ -157,6 +157,7 @@ def _render_all(
             _write_room(folder, split, number, height, width, seed)
             step()
         return
+    others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin_worker)
     try:
         with _lean_children():
@@ -166,8 +167,13 @@ def _render_all(
         for future in as_completed(futures):
             future.result()
             step()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    except BaseException:
+        # What the workers write is thrown away, and waiting for them after an interrupt can take for ever.
+        for process in set(multiprocessing.active_children()) - others:
+            process.kill()
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    pool.shutdown()
 
 
 def _begin_worker() -> None:
