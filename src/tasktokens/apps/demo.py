@@ -14,7 +14,7 @@ from tasktokens.apps.inference import Predictor
 from tasktokens.apps.pictures import Picture, Strip, save_strips
 from tasktokens.apps.predict import predict, refuse_full
 from tasktokens.apps.report import RunColumn, write_report
-from tasktokens.config import Config, HttMethod, load_config
+from tasktokens.config import Config, HttMethod, MtlMethod, load_config
 from tasktokens.data.dataset import load_sample
 from tasktokens.data.folder import read_image
 from tasktokens.data.source import full_split, open_data
@@ -70,16 +70,14 @@ def demo(out: Path = Path("runs/demo"), seed: int = 0, overwrite: bool = False, 
 
 def demo_config(method: str, out: Path, seed: int) -> Config:
     """The demo's configuration for ``mtl`` or ``htt``: the same but for the method."""
+    overrides = [f"seed={seed}", f"data.label_seed={seed}", f"run.dir={(out / method).as_posix()}"]
     with as_file(_ASSETS / "demo.yaml") as path:
-        config = load_config(path, [f"seed={seed}", f"data.label_seed={seed}", f"run.dir={(out / method).as_posix()}"])
+        config = load_config(path, overrides)
     if method == "htt":
         return config
     # As many optimiser steps as HTT's first stage, as in the published comparisons.
     assert isinstance(config.method, HttMethod)
-    steps = config.method.stage1_steps
-    with as_file(_ASSETS / "demo.yaml") as path:
-        overrides = [f"seed={seed}", f"data.label_seed={seed}", f"run.dir={(out / method).as_posix()}"]
-        return load_config(path, [*overrides, f"method={{name: mtl, steps: {steps}}}"])
+    return config.model_copy(update={"method": MtlMethod(steps=config.method.stage1_steps)})
 
 
 def _discovery_strips(config: Config, out: Path, count: int) -> list[Strip]:
