@@ -16,11 +16,10 @@ from rich.progress import track
 
 from tasktokens.apps.inference import Predictor
 from tasktokens.apps.predict import refuse_full
-from tasktokens.config import load_config
 from tasktokens.data.folder import read_image
 from tasktokens.data.partial import load_split
 from tasktokens.data.source import Data, open_data
-from tasktokens.errors import CheckpointError
+from tasktokens.engine.evaluate import run_config
 from tasktokens.tasks.files import write_png
 
 
@@ -39,10 +38,9 @@ def discover(
     Raises:
         CheckpointError: the run is not finished. RunExistsError: ``out`` is not empty.
     """
-    if not (run / "config.yaml").is_file():
-        raise CheckpointError(f"{run} is no run folder (no config.yaml); give the folder that 'tasktokens train' wrote")
+    config = run_config(run)
     predictor = Predictor(run)
-    data = open_data(load_config(run / "config.yaml"))
+    data = open_data(config)
     tasks = data.tasks
     visible = load_split(run / "labels.csv", list(data.train), {name: data.folder.labels[name] for name in tasks})
     refuse_full(out, overwrite, clear=True)

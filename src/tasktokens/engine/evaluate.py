@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
-from tasktokens.config import load_config
+from tasktokens.config import Config, load_config
 from tasktokens.data.dataset import PartialDataset, eval_loader
 from tasktokens.data.source import Data, full_split, open_data
 from tasktokens.engine.model_file import load_model
@@ -41,6 +41,13 @@ def evaluate_network(network: Network, dataset: PartialDataset, batch_size: int,
     return {name: metric.compute() for name, metric in metrics.items()}
 
 
+def run_config(run: Path) -> Config:
+    """The settings that a run was started with. Raises `CheckpointError` for a folder that is no run."""
+    if not (run / "config.yaml").is_file():
+        raise CheckpointError(f"{run} is no run folder (no config.yaml); give the folder that 'tasktokens train' wrote")
+    return load_config(run / "config.yaml")
+
+
 def evaluate(run: Path, split: str = "test", write: bool = True) -> Results:
     """Evaluate a finished run on a split of its data.
 
@@ -53,9 +60,7 @@ def evaluate(run: Path, split: str = "test", write: bool = True) -> Results:
         CheckpointError: the run has no trained model.
         DataError: the data has no such split.
     """
-    if not (run / "config.yaml").is_file():
-        raise CheckpointError(f"{run} is no run folder (no config.yaml); give the folder that 'tasktokens train' wrote")
-    config = load_config(run / "config.yaml")
+    config = run_config(run)
     accelerator = Accelerator(cpu=config.run.device == "cpu")
     network, info = load_model(run, accelerator.device)
     data = open_data(config)
