@@ -97,7 +97,7 @@ def test_every_mistake_is_named_at_once_with_its_key_and_where() -> None:
     ("values", "message"),
     [
         ({"method": {"name": "hhtt"}}, r"'method' has no 'hhtt' \(did you mean 'htt'\?\).*htt, mtl"),
-        ({"data": {"kind": "foldr"}}, r"'data' has no 'foldr' \(did you mean 'folder'\?\).*folder, rooms"),
+        ({"data": {"kind": "foldr"}}, r"'data' has no 'foldr' \(did you mean 'folder'\?\).*folder, nyud"),
         ({"method": {"name": "mtl", "stage1_steps": 3}}, "unknown key 'method.stage1_steps'"),
         ({"method": {"name": "mtl", "step": 3}}, "did you mean 'steps'"),
         ({"model": {"variant": "smal"}}, "'model.variant'.*'small'"),
@@ -157,3 +157,10 @@ def test_yaml_runs_no_code(tmp_path: Path) -> None:
 def test_settings_do_not_change_after_checking() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         Config().optim.lr = 3.0  # type: ignore[misc]
+
+
+def test_mistakes_inside_one_of_several_parts_are_named_as_typed() -> None:
+    part = {"name": "a", "source": {"kind": "nyud", "rot": "x"}, "split": {}}
+    with pytest.raises(ConfigError, match=r"'data\.parts\.0\.source\.rot' \(did you mean 'root'") as error:
+        parse_config({"data": {"kind": "several", "parts": [part]}})
+    assert "'data.parts.0.split' (did you mean 'splits'" in str(error.value)

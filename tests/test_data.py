@@ -18,8 +18,9 @@ from torch import Tensor
 
 from properties import random_label
 from tasktokens.config import Augmentation, Config, parse_config
+from tasktokens.data.collection import read_image
 from tasktokens.data.dataset import EpochSampler, PartialDataset, eval_loader, load_sample, train_loader
-from tasktokens.data.folder import open_folder, read_image
+from tasktokens.data.folder import open_folder
 from tasktokens.data.sample import Batch, Label, Sample, collate
 from tasktokens.data.source import choose_tasks, full_split, open_data
 from tasktokens.data.transforms import augment, flip, photometric, resize, shrink_to_cover
@@ -43,7 +44,7 @@ def test_a_folder_is_listed(folder_root: Path) -> None:
     folder = open_folder(folder_root)
     assert folder.splits == {"train": tuple(f"im{n:02d}" for n in range(6)), "test": ("im06", "im07")}
     assert list(folder.tasks) == ["semseg", "depth", "normals", "edge", "saliency"]
-    assert folder.images["im03"] == folder_root / "images" / "im03.png"
+    assert folder.images["im03"].path == folder_root / "images" / "im03.png"
     assert all(len(labels) == 8 for labels in folder.labels.values())
 
 
@@ -147,23 +148,23 @@ def test_a_damaged_image_is_named(own_folder: Path) -> None:
     path.write_bytes(path.read_bytes()[:200])
     folder = open_folder(own_folder)
     with pytest.raises(DataError, match=r"im02\.png cannot be read"):
-        load_sample(folder, "im02", (), folder.tasks)
+        load_sample(folder, "im02", ())
     path.unlink()
     with pytest.raises(DataError, match=r"im02\.png does not exist"):
-        load_sample(folder, "im02", (), folder.tasks)
+        load_sample(folder, "im02", ())
 
 
 def test_a_label_of_another_size_than_its_image_is_named_with_both_sizes(own_folder: Path) -> None:
     Image.fromarray(np.zeros((20, 28), np.uint8)).save(own_folder / "semseg" / "im01.png")
     folder = open_folder(own_folder)
-    load_sample(folder, "im01", ("depth",), folder.tasks)
+    load_sample(folder, "im01", ("depth",))
     with pytest.raises(LabelError, match=r"im01\.png is 28x20 pixels.*56x40"):
-        load_sample(folder, "im01", ("depth", "semseg"), folder.tasks)
+        load_sample(folder, "im01", ("depth", "semseg"))
 
 
 def test_a_sample_holds_what_the_files_hold(folder_root: Path) -> None:
     folder = open_folder(folder_root)
-    sample = load_sample(folder, "im04", tuple(folder.tasks), folder.tasks)
+    sample = load_sample(folder, "im04", tuple(folder.tasks))
     stored = {name: np.asarray(Image.open(folder_root / name / "im04.png")) for name in ("images", *folder.tasks)}
     assert np.array_equal(sample.image.numpy(), stored["images"].transpose(2, 0, 1))
     assert sample.pixels.all()
@@ -188,7 +189,7 @@ def test_holdout_and_training_images_are_disjoint_and_repeatable(folder_root: Pa
     config = folder_config(folder_root, data={"holdout": 0.34, "labels": "full"}, seed=3)
     data = open_data(config)
     assert len(data.holdout) == 2
-    assert set(data.holdout) | set(data.train) == set(data.folder.split("train"))
+    assert set(data.holdout) | set(data.train) == set(data.collection.split("train"))
     assert not set(data.holdout) & set(data.train)
     assert open_data(config).holdout == data.holdout
 
@@ -444,7 +445,7 @@ def partial(
     root: Path, seed: int = 0, cache: bool = False, augmentation: Augmentation | None = MOVING
 ) -> PartialDataset:
     data = open_data(folder_config(root))
-    return PartialDataset(data.folder, data.train, data.tasks, SIZE, augmentation, seed, cache)
+    return PartialDataset(data.collection, data.train, data.tasks, SIZE, augmentation, seed, cache)
 
 
 def as_batch(dataset: PartialDataset, *keys: tuple[int, int]) -> Batch:

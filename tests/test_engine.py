@@ -139,7 +139,7 @@ def test_hidden_labels_change_nothing(
     data = open_data(config)
     hidden = [
         own_folder / name / f"{id}.png"
-        for id in data.folder.images
+        for id in data.collection.images
         for name in data.tasks
         if name not in data.train.get(id, ())
     ]

@@ -46,21 +46,47 @@ class DataSettings(Settings):
         description="'one', 'random', 'full', a fraction such as 0.3, or a CSV file of a split",
         coerce_numbers_to_str=True,
     )
-    label_seed: int = 0
+    label_seed: int | None = Field(
+        None, description="seed of the split drawn; null: the published split of 'one' and 'random' where there is one"
+    )
     holdout: float = Field(0.0, ge=0, lt=1, description="share of the training images set aside for validation")
     augmentation: Augmentation = Augmentation()
     workers: int = Field(0, ge=0, description="loader processes; 0 loads in the training process")
     cache: bool = Field(True, description="keep decoded images and labels in memory when they fit")
 
 
-class FolderData(DataSettings):
-    """A folder in the own-folder layout (docs/data.md)."""
+class FolderSource(Settings):
+    """A folder in the own-folder layout (docs/data.md), or the CSV or Parquet manifest of one."""
 
     kind: Literal["folder"] = "folder"
     root: Path | None = Field(None, description="the folder with dataset.yaml; required")
 
 
-class RoomsData(DataSettings):
+class NyudSource(Settings):
+    """NYU Depth v2 in any of its usual layouts, recognised by its files."""
+
+    kind: Literal["nyud"] = "nyud"
+    root: Path | None = Field(None, description="the folder that holds it; required")
+    classes: Literal[13, 40] = 13
+
+
+class CityscapesSource(Settings):
+    """Cityscapes in any of its usual layouts, recognised by its files."""
+
+    kind: Literal["cityscapes"] = "cityscapes"
+    root: Path | None = Field(None, description="the folder that holds it; required")
+    classes: Literal[7, 19] = 7
+    depth: Literal["inverse", "metres"] = Field("inverse", description="inverse: disparity / 65535, as published")
+
+
+class PascalContextSource(Settings):
+    """PASCAL-Context with five tasks in the layout of ATRC."""
+
+    kind: Literal["pascal_context"] = "pascal_context"
+    root: Path | None = Field(None, description="the folder that holds it; required")
+
+
+class RoomsSource(Settings):
     """The embedded synthetic rooms, rendered on first use."""
 
     kind: Literal["rooms"] = "rooms"
@@ -68,6 +94,51 @@ class RoomsData(DataSettings):
     val: int = Field(40, ge=1)
     test: int = Field(120, ge=1)
     render_seed: int = 0
+    render_size: tuple[_Side, _Side] | None = Field(None, description="height and width; default: data.size")
+
+
+Source = FolderSource | NyudSource | CityscapesSource | PascalContextSource | RoomsSource
+
+
+class Part(Settings):
+    """One of several data sets that are learned from together."""
+
+    name: str = Field(pattern=r"^\w[\w.-]*$", description="first part of its images' ids")
+    source: Annotated[Source, Field(discriminator="kind")]
+    tasks: dict[str, str] | list[str] | None = Field(
+        None, description="its tasks to use, or new names for them ({semseg: street}); null: all"
+    )
+    splits: dict[str, str] = Field({}, description="for a split, the part's own name of it, such as {test: val}")
+
+
+class FolderData(DataSettings, FolderSource):
+    """Images and labels of a folder."""
+
+
+class NyudData(DataSettings, NyudSource):
+    """Images and labels of NYU Depth v2."""
+
+
+class CityscapesData(DataSettings, CityscapesSource):
+    """Images and labels of Cityscapes."""
+
+
+class PascalContextData(DataSettings, PascalContextSource):
+    """Images and labels of PASCAL-Context."""
+
+
+class RoomsData(DataSettings, RoomsSource):
+    """Images and labels of the embedded rooms."""
+
+
+class SeveralData(DataSettings):
+    """Several data sets, each perhaps labelled for other tasks, learned from together."""
+
+    kind: Literal["several"] = "several"
+    parts: list[Part] = Field(min_length=1)
+
+
+DataUnion = FolderData | NyudData | CityscapesData | PascalContextData | RoomsData | SeveralData
 
 
 class TaskOptions(Settings):
@@ -146,7 +217,7 @@ class Config(Settings):
     """Everything that decides a run."""
 
     seed: int = 0
-    data: Annotated[FolderData | RoomsData, Field(discriminator="kind")] = RoomsData()
+    data: Annotated[DataUnion, Field(discriminator="kind")] = RoomsData()
     tasks: dict[str, TaskOptions] | None = Field(None, description="tasks to learn; null: all of the data set")
     model: ModelSettings = ModelSettings()
     method: Annotated[HttMethod | MtlMethod, Field(discriminator="name")] = HttMethod()
@@ -222,7 +293,10 @@ def _apply(values: dict[str, Any], override: str) -> None:
             values[last] = float(text)
 
 
-_TAGS: dict[str, type[Settings]] = {"folder": FolderData, "rooms": RoomsData, "htt": HttMethod, "mtl": MtlMethod}
+_TAGS: dict[str, type[Settings]] = {
+    "folder": FolderData, "nyud": NyudData, "cityscapes": CityscapesData, "pascal_context": PascalContextData,
+    "rooms": RoomsData, "several": SeveralData, "htt": HttMethod, "mtl": MtlMethod,
+}  # fmt: skip
 
 
 def _sentence(item: Any) -> str:
@@ -230,11 +304,14 @@ def _sentence(item: Any) -> str:
     model: Any = Config
     typed: list[str] = []
     for part in map(str, item["loc"]):
-        if typed in (["data"], ["method"]) and part in _TAGS:  # pydantic names the chosen member of a union here
-            model = _TAGS[part]
+        if part in _TAGS and (typed in (["data"], ["method"]) or typed[-1:] == ["source"]):
+            model = _TAGS[part]  # pydantic names the chosen member of a union here
             continue
         known = _known(model)
         typed.append(part)
+        if part.isdigit() and typed[:-1] == ["data", "parts"]:
+            model = Part
+            continue
         model = TaskOptions if typed[0] == "tasks" else known[part].annotation if part in known else None
     key = ".".join(typed)
     if item["type"] == "extra_forbidden":

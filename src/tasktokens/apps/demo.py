@@ -15,8 +15,8 @@ from tasktokens.apps.pictures import Picture, Strip, save_strips
 from tasktokens.apps.predict import predict, refuse_full
 from tasktokens.apps.report import RunColumn, write_report
 from tasktokens.config import Config, HttMethod, MtlMethod, load_config
+from tasktokens.data.collection import read_image
 from tasktokens.data.dataset import load_sample
-from tasktokens.data.folder import read_image
 from tasktokens.data.source import full_split, open_data
 from tasktokens.engine.train import train
 from tasktokens.tasks.base import Array
@@ -87,10 +87,10 @@ def _discovery_strips(config: Config, out: Path, count: int) -> list[Strip]:
     """
     data, predictor = open_data(config), Predictor(out / "htt")
     ids = list(data.train)[:: max(1, len(data.train) // count)][:count]
-    truth = full_split(data.folder, tuple(ids), data.tasks)
+    truth = full_split(data.collection, tuple(ids), data.tasks)
     strips = []
     for id in ids:
-        sample = load_sample(data.folder, id, truth[id], data.tasks)
+        sample = load_sample(data.collection, id, truth[id])
         image = sample.image.permute(1, 2, 0).numpy()
         predictions = predictor(image)
         for name, task in data.tasks.items():

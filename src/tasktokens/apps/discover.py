@@ -16,10 +16,11 @@ from rich.progress import track
 
 from tasktokens.apps.inference import Predictor
 from tasktokens.apps.predict import refuse_full
-from tasktokens.data.folder import read_image
+from tasktokens.data.collection import ImageFile, LabelFile, read_image
 from tasktokens.data.partial import load_split
 from tasktokens.data.source import Data, open_data
 from tasktokens.engine.evaluate import run_config
+from tasktokens.tasks import Task
 from tasktokens.tasks.files import write_png
 
 
@@ -42,15 +43,16 @@ def discover(
     predictor = Predictor(run)
     data = open_data(config)
     tasks = data.tasks
-    visible = load_split(run / "labels.csv", list(data.train), {name: data.folder.labels[name] for name in tasks})
+    visible = load_split(run / "labels.csv", list(data.train), {name: data.collection.labels[name] for name in tasks})
     refuse_full(out, overwrite, clear=True)
     rows = []
     for id, given in track(visible.items(), description="discovering", disable=quiet):
-        _copy(data.folder.images[id], out / "images", id)
+        image = data.collection.images[id]
+        _copy_image(image, out / "images", id)
         for name in given:
-            _copy(data.folder.labels[name][id], out / name, id)
+            _copy_label(data.collection.labels[name][id], tasks[name], out / name, id)
         missing = [name for name in tasks if name not in given]
-        predictions = predictor(read_image(data.folder.images[id])) if missing else {}
+        predictions = predictor(image.read()) if missing else {}
         for name in missing:
             prediction = predictions[name]
             sure = prediction.confidence > (tasks[name].threshold if threshold is None else threshold)
@@ -59,6 +61,22 @@ def discover(
             rows.append([id, name, round(float(sure.mean()), 4), round(float(prediction.confidence.mean()), 4)])
     _describe(out, data, rows)
     return out
+
+
+def _copy_image(image: ImageFile, folder: Path, id: str) -> None:
+    """Byte for byte where the file is an image; PNG where it is an array or part of a larger file."""
+    if image.reader is read_image:
+        _copy(image.path, folder, id)
+    else:
+        write_png(folder / f"{id}.png", image.read())
+
+
+def _copy_label(label: LabelFile, task: Task, folder: Path, id: str) -> None:
+    """Byte for byte where the file has the own-folder layout; else in the task's own format."""
+    if label.plain:
+        _copy(label.path, folder, id)
+    else:
+        task.write(folder / f"{id}.png", *label.read())
 
 
 def _copy(source: Path, folder: Path, id: str) -> None:
@@ -75,7 +93,7 @@ def _describe(out: Path, data: Data, rows: list[list[object]]) -> None:
         writer.writerows(rows)
     (out / "train.txt").write_text("".join(f"{id}\n" for id in data.train), encoding="utf-8")
     description = {
-        "name": f"{data.folder.root.name}-discovered",
+        "name": f"{data.collection.root.name}-discovered",
         "splits": {"train": "train.txt"},
         "tasks": {name: task.spec() for name, task in data.tasks.items()},
     }

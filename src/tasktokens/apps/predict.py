@@ -12,7 +12,8 @@ from rich.progress import track
 
 from tasktokens.apps.inference import Predictor
 from tasktokens.apps.pictures import Picture, Strip, save_strips
-from tasktokens.data.folder import IMAGE_ENDINGS, read_image
+from tasktokens.data.collection import read_image
+from tasktokens.data.folder import IMAGE_ENDINGS
 from tasktokens.errors import DataError, RunExistsError
 from tasktokens.tasks.files import write_png
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import get_args
 
 from rich.console import Console
 from rich.table import Table
@@ -28,7 +29,7 @@ def print_choices() -> None:
     """Kinds of tasks, variants, methods and data sources with one line each, and where the backbones come from."""
     import timm
 
-    from tasktokens.config import FolderData, HttMethod, MtlMethod, RoomsData
+    from tasktokens.config import Config, HttMethod, MtlMethod
     from tasktokens.models import DESIGNS
     from tasktokens.tasks import KINDS
 
@@ -38,7 +39,7 @@ def print_choices() -> None:
     table = Table("setting", "value", "what it is")
     for method in (HttMethod, MtlMethod):
         table.add_row("method.name", method.model_fields["name"].default, first_line(method))
-    for data in (RoomsData, FolderData):
+    for data in get_args(Config.model_fields["data"].annotation):
         table.add_row("data.kind", data.model_fields["kind"].default, first_line(data))
     for name, design in DESIGNS.items():
         table.add_row(

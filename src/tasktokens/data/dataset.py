@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from tasktokens.config import Augmentation
-from tasktokens.data.folder import Folder, read_image
+from tasktokens.data.collection import Collection
 from tasktokens.data.partial import Split
 from tasktokens.data.sample import Batch, Label, Sample, collate
 from tasktokens.data.transforms import augment, resize, shrink_to_cover
@@ -20,10 +20,10 @@ from tasktokens.tasks import Task
 
 
 class PartialDataset(Dataset[Sample]):
-    """Images of a folder with the labels that a split lets be seen; other label files are never opened.
+    """Images of a collection with the labels that a split lets be seen; other label files are never opened.
 
     Args:
-        folder: the data.
+        collection: the data.
         split: ids, in order, and the tasks whose labels may be seen.
         tasks: the tasks of the run by name.
         size: (height, width) of every sample.
@@ -34,7 +34,7 @@ class PartialDataset(Dataset[Sample]):
 
     def __init__(
         self,
-        folder: Folder,
+        collection: Collection,
         split: Split,
         tasks: Mapping[str, Task],
         size: tuple[int, int],
@@ -42,7 +42,7 @@ class PartialDataset(Dataset[Sample]):
         seed: int = 0,
         cache: bool = False,
     ) -> None:
-        self.folder, self.split, self.ids, self.tasks = folder, split, tuple(split), tasks
+        self.collection, self.split, self.ids, self.tasks = collection, split, tuple(split), tasks
         self.size, self.augmentation, self.seed = size, augmentation, seed
         self._cache: dict[int, Sample] | None = {} if cache else None
 
@@ -61,7 +61,7 @@ class PartialDataset(Dataset[Sample]):
         """The decoded sample, no larger than the augmentation can use."""
         if self._cache is not None and index in self._cache:
             return self._cache[index]
-        sample = load_sample(self.folder, self.ids[index], self.split[self.ids[index]], self.tasks)
+        sample = load_sample(self.collection, self.ids[index], self.split[self.ids[index]])
         if self.augmentation is None:
             sample = resize(sample, self.tasks, self.size)
         else:
@@ -74,17 +74,18 @@ class PartialDataset(Dataset[Sample]):
         return sample
 
 
-def load_sample(folder: Folder, id: str, visible: Sequence[str], tasks: Mapping[str, Task]) -> Sample:
+def load_sample(collection: Collection, id: str, visible: Sequence[str]) -> Sample:
     """Decode one image and its visible labels. Raises `DataError` or `LabelError` naming the file."""
-    image = torch.from_numpy(read_image(folder.images[id]).transpose(2, 0, 1).copy())
+    image = torch.from_numpy(collection.images[id].read().transpose(2, 0, 1).copy())
     size = tuple(image.shape[-2:])
     labels = {}
     for name in visible:
-        value, valid = tasks[name].read(folder.labels[name][id])
+        file = collection.labels[name][id]
+        value, valid = file.read()
         if valid.shape != size:
             raise LabelError(
-                f"label file {folder.labels[name][id]} is {valid.shape[1]}x{valid.shape[0]} pixels, its image "
-                f"{folder.images[id].name} is {size[1]}x{size[0]}; labels must have the size of their image"
+                f"label file {file.path} is {valid.shape[1]}x{valid.shape[0]} pixels, its image "
+                f"{collection.images[id].path.name} is {size[1]}x{size[0]}; labels must have the size of their image"
             )
         labels[name] = Label(torch.from_numpy(value), torch.from_numpy(valid)[None])
     return Sample(id, image, torch.ones(1, *size, dtype=torch.bool), labels)

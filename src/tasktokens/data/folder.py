@@ -13,50 +13,19 @@ A missing label file is a missing label; nothing else has to be said about it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
 from tasktokens.config import read_yaml
+from tasktokens.data.collection import Collection, ImageFile, LabelFile
 from tasktokens.errors import ConfigError, DataError, did_you_mean
-from tasktokens.tasks import Task, build_task
-from tasktokens.tasks.base import Array
+from tasktokens.tasks import build_task
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 LABEL_ENDINGS = (".png", ".npy", ".tif", ".tiff", ".bmp")
 
 
-@dataclass(frozen=True)
-class Folder:
-    """What lies in a data folder; nothing is opened yet but ``dataset.yaml`` and the lists of ids.
-
-    Attributes:
-        root: the folder.
-        images: image file by id.
-        tasks: the tasks that ``dataset.yaml`` declares, by name.
-        labels: label file by id, for each task; ids without a file are absent.
-        splits: ids by split; without declared splits all images are ``train``.
-    """
-
-    root: Path
-    images: Mapping[str, Path]
-    tasks: Mapping[str, Task]
-    labels: Mapping[str, Mapping[str, Path]]
-    splits: Mapping[str, tuple[str, ...]]
-
-    def split(self, name: str) -> tuple[str, ...]:
-        """Ids of a split. Raises `DataError` naming the splits there are."""
-        if name not in self.splits:
-            raise DataError(
-                f"{self.root} has no split '{name}'{did_you_mean(name, self.splits)}; found: {', '.join(self.splits)}"
-            )
-        return self.splits[name]
-
-
-def open_folder(root: Path) -> Folder:
+def open_folder(root: Path) -> Collection:
     """List a data folder. Raises `DataError` or `ConfigError` saying what is missing and what to do."""
     if not root.is_dir():
         raise DataError(f"data folder {root} does not exist")
@@ -81,8 +50,10 @@ def open_folder(root: Path) -> Folder:
         spec = dict(spec)
         folder = root / str(spec.pop("folder", name))
         tasks[name] = build_task(name, spec)
-        labels[name] = {id: file for id, file in _files(folder, LABEL_ENDINGS).items() if id in images}
-    return Folder(root, images, tasks, labels, _splits(root, values.get("splits"), images))
+        files = _files(folder, LABEL_ENDINGS)
+        labels[name] = {id: LabelFile(file, tasks[name].read, plain=True) for id, file in files.items() if id in images}
+    splits = _splits(root, values.get("splits"), images)
+    return Collection(root, {id: ImageFile(path) for id, path in images.items()}, tasks, labels, splits)
 
 
 _KEYS = ("name", "images", "splits", "tasks")
@@ -116,14 +87,3 @@ def _splits(root: Path, declared: Any, images: Mapping[str, Path]) -> dict[str, 
             raise DataError(f"{path} lists '{missing[0]}' ({len(missing)} such), for which there is no image in {root}")
         splits[name] = ids
     return splits
-
-
-def read_image(path: Path) -> Array:
-    """Read an image as (H, W, 3) uint8 RGB. Raises `DataError` naming the file when it cannot be read."""
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
-    except FileNotFoundError as error:
-        raise DataError(f"image {path} does not exist") from error
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise DataError(f"image {path} cannot be read ({error}); replace it or remove it") from error

@@ -46,13 +46,36 @@ def draw_split(ids: Sequence[str], available: Mapping[str, Mapping[str, object]]
         split = load_split(Path(labels), ids, available)
     else:
         split = _fraction(ids, has, list(available), labels, rng)
+    _refuse_unlabelled(split, available, labels)
+    return split
+
+
+def published_split(
+    ids: Sequence[str], available: Mapping[str, Mapping[str, object]], published: Split, labels: str
+) -> Split:
+    """The part of a published split that concerns these images and tasks, in the order of ``ids``.
+
+    Raises `DataError` where a task ends up without any label, or a listed label's file does not exist.
+    """
+    split = {id: tuple(task for task in available if task in published.get(id, ())) for id in ids}
+    for id, tasks in split.items():
+        for task in tasks:
+            if id not in available[task]:
+                raise DataError(
+                    f"the published split '{labels}' shows the label of task '{task}' for '{id}', which has no file; "
+                    f"complete the data set, or draw a split of your own with data.label_seed=0"
+                )
+    _refuse_unlabelled(split, available, labels)
+    return split
+
+
+def _refuse_unlabelled(split: Split, available: Mapping[str, Mapping[str, object]], labels: str) -> None:
     for task in available:
         if not any(task in tasks for tasks in split.values()):
             raise DataError(
-                f"no labelled image for task '{task}' among {len(ids)} training images (labels={labels}); "
+                f"no labelled image for task '{task}' among {len(split)} training images (labels={labels}); "
                 f"add label files or leave the task out with the 'tasks' setting"
             )
-    return split
 
 
 def _one(ids: Sequence[str], has: Mapping[str, list[str]], tasks: list[str], rng: np.random.RandomState) -> Split:

@@ -1,4 +1,4 @@
-"""Open the data of a run: a folder or the embedded rooms, and the labels of it that may be seen."""
+"""Open the data of a run, from whatever source, and choose the labels of it that may be seen."""
 
 from __future__ import annotations
 
@@ -7,9 +7,24 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tasktokens.config import Config, RoomsData, TaskOptions
-from tasktokens.data.folder import Folder, open_folder
-from tasktokens.data.partial import Split, draw_split
+from tasktokens.config import (
+    CityscapesSource,
+    Config,
+    FolderSource,
+    NyudSource,
+    Part,
+    RoomsSource,
+    SeveralData,
+    Source,
+    TaskOptions,
+)
+from tasktokens.data.cityscapes import open_cityscapes
+from tasktokens.data.collection import Collection
+from tasktokens.data.folder import open_folder
+from tasktokens.data.nyud import open_nyud
+from tasktokens.data.partial import Split, draw_split, published_split
+from tasktokens.data.pascal_context import open_pascal_context
+from tasktokens.data.several import combine
 from tasktokens.errors import ConfigError, DataError, did_you_mean
 from tasktokens.tasks import Task
 
@@ -19,60 +34,99 @@ class Data:
     """What a run learns from.
 
     Attributes:
-        folder: the files.
+        collection: the files.
         tasks: the run's tasks by name, with its weights and thresholds.
         train: visible labels of the training images.
         holdout: ids of training images set aside for validation; never trained on.
     """
 
-    folder: Folder
+    collection: Collection
     tasks: Mapping[str, Task]
     train: Split
     holdout: tuple[str, ...]
 
 
 def open_data(config: Config, progress: bool = False) -> Data:
-    """Open (and render, for rooms) the data of a run and draw its visible labels.
+    """Open (and render, for rooms) the data of a run and choose its visible labels.
 
     Raises `DataError` and `ConfigError` with what is missing and what to do.
     """
     settings = config.data
-    if isinstance(settings, RoomsData):
-        from tasktokens.data.rooms import rooms_folder
-
-        counts = {"train": settings.train, "val": settings.val, "test": settings.test}
-        folder = open_folder(rooms_folder(counts, *settings.size, settings.render_seed, progress=progress))
-    elif settings.root is None:
-        raise ConfigError("data.root is not set; give the data folder, such as data.root=path/to/folder")
-    else:
-        folder = open_folder(settings.root)
-    tasks = choose_tasks(folder, config.tasks)
-    ids = folder.split("train")
+    collection = open_collection(settings, settings.size, progress)
+    tasks = choose_tasks(collection, config.tasks)
+    ids = collection.split("train")
     held = round(settings.holdout * len(ids))
     chosen = set(np.random.RandomState(config.seed).permutation(len(ids))[:held].tolist())
     train = [id for i, id in enumerate(ids) if i not in chosen]
     if not train:
-        raise DataError(f"{folder.root} has no training images")
-    available = {name: folder.labels[name] for name in tasks}
-    split = draw_split(train, available, settings.labels, settings.label_seed)
-    return Data(folder, tasks, split, tuple(id for i, id in enumerate(ids) if i in chosen))
+        raise DataError(f"{collection.root} has no training images")
+    available = {name: collection.labels[name] for name in tasks}
+    if settings.label_seed is None and settings.labels in collection.published:
+        split = published_split(train, available, collection.published[settings.labels], settings.labels)
+    else:
+        split = draw_split(train, available, settings.labels, settings.label_seed or 0)
+    return Data(collection, tasks, split, tuple(id for i, id in enumerate(ids) if i in chosen))
 
 
-def choose_tasks(folder: Folder, options: Mapping[str, TaskOptions] | None) -> dict[str, Task]:
+def open_collection(settings: Source | SeveralData, size: tuple[int, int], progress: bool = False) -> Collection:
+    """What a source names; nothing is decoded yet.
+
+    Args:
+        settings: any kind of ``data`` settings.
+        size: (height, width) for sources that render images.
+        progress: show it while rendering.
+    """
+    if isinstance(settings, SeveralData):
+        return combine({part.name: _open_part(part, size, progress) for part in settings.parts})
+    if isinstance(settings, RoomsSource):
+        from tasktokens.data.rooms import rooms_folder
+
+        counts = {"train": settings.train, "val": settings.val, "test": settings.test}
+        height, width = settings.render_size or size
+        return open_folder(rooms_folder(counts, height, width, settings.render_seed, progress=progress))
+    if settings.root is None:
+        raise ConfigError("data.root is not set; give the data folder, such as data.root=path/to/folder")
+    if isinstance(settings, FolderSource):
+        return open_folder(settings.root)
+    if isinstance(settings, NyudSource):
+        return open_nyud(settings.root, settings.classes)
+    if isinstance(settings, CityscapesSource):
+        return open_cityscapes(settings.root, settings.classes, settings.depth)
+    return open_pascal_context(settings.root)
+
+
+def _open_part(part: Part, size: tuple[int, int], progress: bool) -> Collection:
+    """A part's collection with its tasks and splits under the names that the run uses."""
+    opened = open_collection(part.source, size, progress)
+    names = part.tasks if isinstance(part.tasks, dict) else {name: name for name in part.tasks or opened.tasks}
+    for name in names:
+        if name not in opened.tasks:
+            near = did_you_mean(name, opened.tasks)
+            raise ConfigError(f"part '{part.name}' has no task '{name}'{near}; found: {', '.join(opened.tasks)}")
+    return replace(
+        opened,
+        tasks={new: replace(opened.tasks[name], name=new) for name, new in names.items()},
+        labels={new: opened.labels[name] for name, new in names.items()},
+        splits=dict(opened.splits) | {name: opened.split(own) for name, own in part.splits.items()},
+        published={},
+    )
+
+
+def choose_tasks(collection: Collection, options: Mapping[str, TaskOptions] | None) -> dict[str, Task]:
     """The data set's tasks that were asked for (None: all), with their weights and thresholds changed."""
     if options is None:
-        return dict(folder.tasks)
+        return dict(collection.tasks)
     if not options:
         raise ConfigError("'tasks' is empty; name at least one task, or leave it out to learn all")
     tasks = {}
     for name, option in options.items():
-        if name not in folder.tasks:
-            near = did_you_mean(name, folder.tasks)
-            raise ConfigError(f"{folder.root} has no task '{name}'{near}; found: {', '.join(folder.tasks)}")
-        tasks[name] = replace(folder.tasks[name], **(option or TaskOptions()).model_dump(exclude_none=True))
+        if name not in collection.tasks:
+            near = did_you_mean(name, collection.tasks)
+            raise ConfigError(f"{collection.root} has no task '{name}'{near}; found: {', '.join(collection.tasks)}")
+        tasks[name] = replace(collection.tasks[name], **(option or TaskOptions()).model_dump(exclude_none=True))
     return tasks
 
 
-def full_split(folder: Folder, ids: tuple[str, ...], tasks: Mapping[str, Task]) -> Split:
+def full_split(collection: Collection, ids: tuple[str, ...], tasks: Mapping[str, Task]) -> Split:
     """Every label that exists: for evaluation."""
-    return {id: tuple(name for name in tasks if id in folder.labels[name]) for id in ids}
+    return {id: tuple(name for name in tasks if id in collection.labels[name]) for id in ids}

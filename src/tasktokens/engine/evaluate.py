@@ -73,10 +73,10 @@ def evaluate(run: Path, split: str = "test", write: bool = True) -> Results:
 
 def eval_dataset(data: Data, split: str, tasks: Mapping[str, Task], size: tuple[int, int]) -> PartialDataset:
     """All labels of a split of the data, or of ``holdout``. Raises `DataError` where there is no such image."""
-    ids = data.holdout if split == "holdout" else data.folder.split(split)
+    ids = data.holdout if split == "holdout" else data.collection.split(split)
     if not ids:
         raise DataError("no training images were set aside; evaluate another split, or train with data.holdout=0.1")
-    return PartialDataset(data.folder, full_split(data.folder, ids, tasks), tasks, size)
+    return PartialDataset(data.collection, full_split(data.collection, ids, tasks), tasks, size)
 
 
 def write_results(path: Path, results: Mapping[str, Mapping[str, float]]) -> None:

@@ -194,7 +194,7 @@ class Trainer:
         """Batches of a stage from step ``first`` on."""
         settings, seed = self.config.data, self._stage_seed(index)
         dataset = PartialDataset(
-            self.data.folder,
+            self.data.collection,
             self.data.train,
             self.tasks,
             settings.size,

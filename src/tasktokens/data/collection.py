@@ -1,0 +1,91 @@
+"""What every reader of a data set returns: image files, tasks, label files and splits, with nothing decoded yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from tasktokens.data.partial import Split
+from tasktokens.errors import DataError, did_you_mean
+from tasktokens.tasks import Task
+from tasktokens.tasks.base import Array
+
+
+def read_image(path: Path) -> Array:
+    """Read an image as (H, W, 3) uint8 RGB. Raises `DataError` naming the file when it cannot be read."""
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"))
+    except FileNotFoundError as error:
+        raise DataError(f"image {path} does not exist") from error
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise DataError(f"image {path} cannot be read ({error}); replace it or remove it") from error
+
+
+class ImageFile(NamedTuple):
+    """An image that can be read.
+
+    Attributes:
+        path: the file that it lies in.
+        reader: from the path to (H, W, 3) uint8 RGB; must be picklable, since loader processes use it.
+    """
+
+    path: Path
+    reader: Callable[[Path], Array] = read_image
+
+    def read(self) -> Array:
+        """Decode: (H, W, 3) uint8 RGB. Raises `DataError` naming the file."""
+        return self.reader(self.path)
+
+
+class LabelFile(NamedTuple):
+    """A label that can be read.
+
+    Attributes:
+        path: the file that it lies in.
+        reader: from the path to value (C, H, W) in the task's units and valid (H, W) bool; picklable.
+        plain: whether the file is what `Task.read` takes, so that a copy of it is a label of the own-folder layout.
+    """
+
+    path: Path
+    reader: Callable[[Path], tuple[Array, Array]]
+    plain: bool = False
+
+    def read(self) -> tuple[Array, Array]:
+        """Decode: value (C, H, W), valid (H, W) bool. Raises `LabelError` naming the file."""
+        return self.reader(self.path)
+
+
+@dataclass(frozen=True)
+class Collection:
+    """A data set, whatever its layout.
+
+    Attributes:
+        root: the folder it lies in, for messages.
+        images: image by id, in a fixed order. An id is a relative path without ending, such as ``kitchen/0001``.
+        tasks: its tasks by name.
+        labels: for each task, label by id; ids that are not there have no label.
+        splits: ids by split name; training images are ``train``.
+        published: label splits that the data set is known by (``one``, ``random``): for each training id the tasks
+            whose labels may be seen.
+    """
+
+    root: Path
+    images: Mapping[str, ImageFile]
+    tasks: Mapping[str, Task]
+    labels: Mapping[str, Mapping[str, LabelFile]]
+    splits: Mapping[str, tuple[str, ...]]
+    published: Mapping[str, Split] = field(default_factory=dict)
+
+    def split(self, name: str) -> tuple[str, ...]:
+        """Ids of a split. Raises `DataError` naming the splits there are."""
+        if name not in self.splits:
+            raise DataError(
+                f"{self.root} has no split '{name}'{did_you_mean(name, self.splits)}; found: {', '.join(self.splits)}"
+            )
+        return self.splits[name]
