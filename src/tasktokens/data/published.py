@@ -1,0 +1,43 @@
+"""The published label splits of the three benchmarks, which lie in the package (``assets/splits``, with their source).
+
+They come from the MTPSL release (Li et al., CVPR 2022; MIT licence) and are used by the papers that followed.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from importlib.resources import files
+
+from tasktokens.data.partial import Split
+
+FILES = {
+    "nyud": {"one": "nyud_one_label.csv", "random": "nyud_random_labels.csv"},
+    "cityscapes": {"one": "cityscapes_one_label.csv"},
+    "pascal_context": {"one": "pascal_context_one_label.csv", "random": "pascal_context_random_labels.csv"},
+}
+
+
+def published_labels(name: str, ids: Sequence[str]) -> dict[str, Split]:
+    """The published splits of a data set by rule (``one``, ``random``): the tasks whose labels each image shows.
+
+    Args:
+        name: ``nyud``, ``cityscapes`` or ``pascal_context``.
+        ids: its training images, in the order of the release where the files count by position (NYUD, Cityscapes), in
+            any order where they name images (PASCAL-Context).
+
+    Returns:
+        Nothing for a rule whose file does not fit these images: a part of the data has no published split.
+    """
+    return {rule: split for rule, file in FILES[name].items() if (split := _read(file, ids)) is not None}
+
+
+def _read(file: str, ids: Sequence[str]) -> Split | None:
+    text = (files("tasktokens") / "assets" / "splits" / file).read_text(encoding="utf-8")
+    rows = list(csv.DictReader(text.splitlines()))
+    key, *tasks = rows[0]
+    shown = {row[key]: tuple(task for task in tasks if row[task] == "1") for row in rows}
+    names = [str(i) for i in range(len(ids))] if key == "index" else list(ids)
+    if set(names) != set(shown):
+        return None
+    return {id: shown[name] for id, name in zip(ids, names, strict=True)}
