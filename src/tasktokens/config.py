@@ -26,6 +26,12 @@ class Augmentation(Settings):
     """Random geometry and colour of training images."""
 
     scale: tuple[float, float] = Field((1.0, 1.5), description="zoom range; depth is divided by the zoom")
+    crop_max_share: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="crops that one class covers by more than this share are drawn again; published: 0.75",
+    )
     flip: bool = True
     photometric: float = Field(0.3, ge=0, le=1, description="strength of brightness, contrast and colour changes")
 
@@ -51,6 +57,10 @@ class DataSettings(Settings):
     )
     holdout: float = Field(0.0, ge=0, lt=1, description="share of the training images set aside for validation")
     augmentation: Augmentation = Augmentation()
+    evaluation: Literal["network", "full"] = Field(
+        "network",
+        description="network: images and labels stretched to 'size'; full: images keep their shape, labels their size",
+    )
     workers: int = Field(0, ge=0, description="loader processes; 0 loads in the training process")
     cache: bool = Field(True, description="keep decoded images and labels in memory when they fit")
 

@@ -104,6 +104,10 @@ class Task(ABC):
         """Change values for an image magnified by ``scale`` (only distances change)."""
         return value_CHW
 
+    def crop_ok(self, value_CHW: Tensor, valid_1HW: Tensor, share: float) -> bool:
+        """Whether a crop shows enough of the label: no class covers more than ``share`` of its valid pixels."""
+        return True
+
     def widened(self, scale: tuple[float, float]) -> Task:
         """The task able to express every label after zooming by a factor in ``scale``."""
         return self

@@ -79,6 +79,12 @@ class Segmentation(Task):
         colours = class_palette(len(self.classes))[value_CHW[0].astype(np.int64).clip(0, len(self.classes) - 1)]
         return colours if valid_HW is None else np.where(valid_HW[..., None], colours, np.uint8(0))
 
+    def crop_ok(self, value_CHW: Tensor, valid_1HW: Tensor, share: float) -> bool:
+        """As in MMSegmentation's ``cat_max_ratio``; a crop without a valid pixel is not enough either."""
+        ids = value_CHW.flatten().long()
+        counts = torch.bincount(ids, weights=valid_1HW.flatten().float(), minlength=len(self.classes))
+        return bool(counts.sum() > 0 and counts.max() <= share * counts.sum())
+
     def pixel_loss(self, logits_BKHW: Tensor, target_BCHW: Tensor) -> Tensor:
         return F.cross_entropy(logits_BKHW, target_BCHW[:, 0].long(), reduction="none")[:, None]
 
