@@ -18,6 +18,7 @@ from typing import Any
 
 from tasktokens.config import read_yaml
 from tasktokens.data.collection import Collection, ImageFile, LabelFile
+from tasktokens.data.partial import Split, load_split
 from tasktokens.errors import ConfigError, DataError, did_you_mean
 from tasktokens.tasks import build_task
 
@@ -53,10 +54,11 @@ def open_folder(root: Path) -> Collection:
         files = _files(folder, LABEL_ENDINGS)
         labels[name] = {id: LabelFile(file, tasks[name].read, plain=True) for id, file in files.items() if id in images}
     splits = _splits(root, values.get("splits"), images)
-    return Collection(root, {id: ImageFile(path) for id, path in images.items()}, tasks, labels, splits)
+    published = _published(root, values.get("labels"), splits.get("train", ()), tasks)
+    return Collection(root, {id: ImageFile(path) for id, path in images.items()}, tasks, labels, splits, published)
 
 
-_KEYS = ("name", "images", "splits", "tasks")
+_KEYS = ("name", "images", "splits", "labels", "tasks")
 
 
 def _files(folder: Path, endings: tuple[str, ...]) -> dict[str, Path]:
@@ -87,3 +89,15 @@ def _splits(root: Path, declared: Any, images: Mapping[str, Path]) -> dict[str, 
             raise DataError(f"{path} lists '{missing[0]}' ({len(missing)} such), for which there is no image in {root}")
         splits[name] = ids
     return splits
+
+
+def _published(root: Path, declared: Any, ids: tuple[str, ...], tasks: Mapping[str, Any]) -> dict[str, Split]:
+    """The label splits that the folder brings along. That each label has its file is checked when one is chosen."""
+    if not declared:
+        return {}
+    if not isinstance(declared, dict):
+        raise ConfigError(f"dataset.yaml of {root}: 'labels' must name a CSV file a rule, such as one: labels_one.csv")
+    return {
+        str(rule): load_split(root / str(file), ids, dict.fromkeys(tasks, dict.fromkeys(ids)))
+        for rule, file in declared.items()
+    }
