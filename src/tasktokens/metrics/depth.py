@@ -39,3 +39,9 @@ class DepthErrors(Metric):
         values = {"absErr": absolute / count, "relErr": relative / count, "RMSE": (squared / count).sqrt()}
         values |= {f"delta{k + 1}": 100 * hits / count for k, hits in enumerate(within)}
         return {name: value.item() for name, value in values.items()}
+
+
+class InverseDepthErrors(DepthErrors):
+    """absErr and RMSE in the unit of the labels, relErr, and δ1..δ3: percent within a factor of 1.25, 1.25², 1.25³."""
+
+    units: ClassVar[dict[str, str]] = {"absErr": "", "RMSE": "", "delta1": "%", "delta2": "%", "delta3": "%"}
