@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from tasktokens.metrics.fmeasure import FMeasure
 from tasktokens.tasks.base import Array, Task, known_keys
+from tasktokens.tasks.examine import Summary, Sums, probability_sums, summarise_probabilities
 from tasktokens.tasks.files import read_plane, unit_interval, write_png
 
 
@@ -37,6 +38,12 @@ class _Probability(Task):
         rgb = np.repeat(grey[..., None], 3, axis=-1)
         # Void is dark blue here, since black means "no".
         return rgb if valid_HW is None else np.where(valid_HW[..., None], rgb, np.array([25, 25, 70], np.uint8))
+
+    def examine(self, value_CHW: Array, valid_HW: Array) -> dict[str, Array]:
+        return probability_sums(value_CHW[0], valid_HW)
+
+    def summarise(self, sums: Sums) -> Summary:
+        return summarise_probabilities(sums, rare=self.num_tokens == 1)
 
     def correct(self, prediction_BCHW: Tensor, target_BCHW: Tensor) -> Tensor:
         """The same side of 0.5."""

@@ -1,4 +1,4 @@
-"""Depth in metres as an expectation over log-spaced bins (HTT, section 3.2)."""
+"""Depth, or inverse depth, as an expectation over log-spaced bins (HTT, section 3.2)."""
 
 from __future__ import annotations
 
@@ -14,23 +14,29 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tasktokens.errors import LabelError
-from tasktokens.metrics.depth import DepthErrors
+from tasktokens.errors import ConfigError, LabelError
+from tasktokens.metrics.depth import DepthErrors, InverseDepthErrors
 from tasktokens.tasks.base import Array, Task, channel_matmul, expectation, known_keys
 from tasktokens.tasks.colours import colour_map
+from tasktokens.tasks.examine import Summary, Sums, amount_sums, summarise_depth
 from tasktokens.tasks.files import read_plane, write_png
 
 
 @dataclass(frozen=True)
 class Depth(Task):
-    """Distance along the optical axis in metres, float32 (1, H, W).
+    """Distance along the optical axis in metres, or its inverse up to a factor, float32 (1, H, W).
 
     Attributes:
-        minimum, maximum: range in metres that the labels have; the bins span it.
+        minimum, maximum: range that the labels have, in their unit; the bins span it.
         bins: number of log-spaced bins.
-        scale, offset: metres of a stored integer v are ``(v + offset) * scale``; 0 and NaN are void.
+        scale, offset: a stored integer v means ``(v + offset) * scale``; 0 and NaN are void. In a ``dataset.yaml`` the
+            scale of inverse depth is 1/65535 unless given.
+        inverse: the labels grow towards the camera (disparity, 1 / metres), in whatever unit the files have. Zooming
+            in by s brings everything s times nearer, so it divides depth and multiplies inverse depth; published
+            code for Cityscapes divides both.
 
-    Loss: L1 in metres plus 0.1 x cross-entropy to the nearest bin. Targets outside the bins are clamped to them.
+    Loss: L1 in the labels' unit plus 0.1 x cross-entropy to the nearest bin. Targets outside the bins are clamped to
+    them.
     """
 
     threshold: float = 0.85
@@ -39,6 +45,7 @@ class Depth(Task):
     bins: int = 30
     scale: float = 0.001
     offset: float = 0.0
+    inverse: bool = False
 
     kind: ClassVar[str] = "depth"
     neutral: ClassVar[tuple[float, ...]] = (1.0,)
@@ -49,14 +56,19 @@ class Depth(Task):
         return self.bins
 
     def spec(self) -> dict[str, Any]:
-        return {
+        spec = {
             "kind": self.kind, "range": [self.minimum, self.maximum], "bins": self.bins,
             "scale": self.scale, "offset": self.offset,
         }  # fmt: skip
+        return spec | {"inverse": True} if self.inverse else spec
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        known_keys(values, "range", "bins", "scale", "offset")
+        known_keys(values, "range", "bins", "scale", "offset", "inverse")
+        if values.get("inverse") is True:
+            if "range" not in values:
+                raise ConfigError("inverse depth needs its range, such as [0.004, 0.5]: its unit is that of the files")
+            values = {"scale": 1 / 65535, **values}
         low, high = values.get("range", (None, None))
         others = {name: value for name, value in values.items() if name != "range"}
         return {"minimum": low, "maximum": high, **others}
@@ -64,17 +76,20 @@ class Depth(Task):
     def mistake(self) -> str | None:
         try:
             if not 0 < self.minimum < self.maximum < math.inf:
-                return f"range must be [near, far] with 0 < near < far, found [{self.minimum}, {self.maximum}]"
+                order = "[far, near] with 0 < far < near" if self.inverse else "[near, far] with 0 < near < far"
+                return f"range must be {order}, found [{self.minimum}, {self.maximum}]"
         except TypeError:
             return f"range must be two numbers, found [{self.minimum!r}, {self.maximum!r}]"
         if not isinstance(self.bins, int) or self.bins < 2:
             return f"bins must be a whole number above 1, found {self.bins!r}"
+        if not isinstance(self.inverse, bool):
+            return f"inverse must be true or false, found {self.inverse!r}"
         if not self.scale > 0 or not math.isfinite(self.offset):
             return f"scale must be above 0 and offset finite, found {self.scale} and {self.offset}"
         return super().mistake()
 
     def centres(self) -> Tensor:
-        """Bin centres (K,) in metres."""
+        """Bin centres (K,) in the labels' unit."""
         return _log_space(self.minimum, self.maximum, self.bins)
 
     def read(self, path: Path) -> tuple[Array, Array]:
@@ -83,26 +98,36 @@ class Depth(Task):
         if plane.size and plane[valid].size and plane[valid].min() < 0:
             raise LabelError(f"label file {path} of task '{self.name}' holds negative depth; use 0 for void")
         stored = np.where(valid, plane, 1).astype(np.float32)
-        metres = stored if np.issubdtype(plane.dtype, np.floating) else (stored + self.offset) * np.float32(self.scale)
-        return metres.astype(np.float32)[None], valid
+        value = stored if np.issubdtype(plane.dtype, np.floating) else (stored + self.offset) * np.float32(self.scale)
+        return value.astype(np.float32)[None], valid
 
     def write(self, path: Path, value_CHW: Array, valid_HW: Array | None = None) -> None:
         stored = np.rint(value_CHW[0] / self.scale - self.offset).clip(1, 65535).astype(np.uint16)
         write_png(path, stored if valid_HW is None else np.where(valid_HW, stored, np.uint16(0)))
 
     def colourise(self, value_CHW: Array, valid_HW: Array | None = None) -> Array:
-        near_to_far = (np.log(value_CHW[0].clip(self.minimum, self.maximum)) - math.log(self.minimum)) / math.log(
+        low_to_high = (np.log(value_CHW[0].clip(self.minimum, self.maximum)) - math.log(self.minimum)) / math.log(
             self.maximum / self.minimum
         )
-        colours = colour_map(1 - near_to_far)
+        colours = colour_map(low_to_high if self.inverse else 1 - low_to_high)
         return colours if valid_HW is None else np.where(valid_HW[..., None], colours, np.uint8(0))
 
+    def examine(self, value_CHW: Array, valid_HW: Array) -> dict[str, Array]:
+        return amount_sums(value_CHW[0], valid_HW, self.minimum, self.maximum)
+
+    def summarise(self, sums: Sums) -> Summary:
+        return summarise_depth(sums, self.minimum, self.maximum, self.inverse)
+
     def zoom(self, value_CHW: Tensor, scale: float) -> Tensor:
-        return value_CHW / scale
+        return value_CHW * scale if self.inverse else value_CHW / scale
 
     def widened(self, scale: tuple[float, float]) -> Depth:
-        """Extend the bins by the zoom range at the same log spacing: zooming by s divides depth by s."""
-        low, high = self.minimum / max(scale[1], 1.0), self.maximum / min(scale[0], 1.0)
+        """Extend the bins by the zoom range at the same log spacing (`zoom`)."""
+        nearer, farther = max(scale[1], 1.0), max(1 / scale[0], 1.0)
+        if self.inverse:
+            low, high = self.minimum / farther, self.maximum * nearer
+        else:
+            low, high = self.minimum / nearer, self.maximum * farther
         step = math.log(self.maximum / self.minimum) / (self.bins - 1)
         count = math.ceil(math.log(high / low) / step - 1e-9) + 1
         return replace(self, minimum=low, maximum=low * math.exp(step * (count - 1)), bins=count)
@@ -133,7 +158,7 @@ class Depth(Task):
         return F.softmax(5 * logits_BKHW.float(), dim=1).amax(dim=1, keepdim=True)
 
     def metric(self) -> DepthErrors:
-        return DepthErrors()
+        return InverseDepthErrors() if self.inverse else DepthErrors()
 
 
 @cache

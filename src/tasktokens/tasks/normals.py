@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from tasktokens.errors import LabelError
 from tasktokens.metrics.normals import AngularErrors
 from tasktokens.tasks.base import Array, Task, channel_matmul, expectation, known_keys
+from tasktokens.tasks.examine import Summary, Sums, direction_sums, length_sums, summarise_directions
 from tasktokens.tasks.files import read_array, write_png
 
 
@@ -89,6 +90,15 @@ class Normals(Task):
         display = np.moveaxis(value_CHW, 0, -1) * np.array([1, -1, -1], np.float32)
         colours = np.rint((display.clip(-1, 1) + 1) * 127.5).astype(np.uint8)
         return colours if valid_HW is None else np.where(valid_HW[..., None], colours, np.uint8(0))
+
+    def examine(self, value_CHW: Array, valid_HW: Array) -> dict[str, Array]:
+        return direction_sums(value_CHW, valid_HW)
+
+    def examine_file(self, path: Path) -> dict[str, Array]:
+        return length_sums(read_array(path))
+
+    def summarise(self, sums: Sums) -> Summary:
+        return summarise_directions(sums)
 
     def flip(self, value_CHW: Tensor) -> Tensor:
         return value_CHW.flip(-1) * torch.tensor([-1.0, 1.0, 1.0])[:, None, None]

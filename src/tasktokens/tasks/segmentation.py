@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,11 +12,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tasktokens.errors import LabelError
+from tasktokens.errors import ConfigError, LabelError, did_you_mean
 from tasktokens.metrics.confusion import ConfusionMatrix
 from tasktokens.tasks.base import Array, Task, known_keys
 from tasktokens.tasks.colours import class_palette
-from tasktokens.tasks.files import read_plane, write_png
+from tasktokens.tasks.examine import Summary, Sums, class_sums, summarise_classes
+from tasktokens.tasks.files import read_colours, read_plane, refuse_lossy, write_png
+
+Colour = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -24,10 +27,20 @@ class Segmentation(Task):
     """One class id a pixel, 0 to ``len(classes) - 1``; ids in ``void`` are ignored.
 
     Labels are uint8 (1, H, W). Loss: cross-entropy. Confidence: the largest softmax probability.
+
+    Attributes:
+        classes: their names.
+        void: stored ids that mean "no label".
+        ids: pairs of a stored id and its class, for files whose ids are not 0, 1, 2, ...; empty: they are.
+        colours: one (red, green, blue) a class, for files that are RGB-coded; empty: they hold ids.
+        void_colours: colours that mean "no label".
     """
 
     classes: tuple[str, ...] = ()
     void: tuple[int, ...] = (255,)
+    ids: tuple[tuple[int, int], ...] = ()
+    colours: tuple[Colour, ...] = ()
+    void_colours: tuple[Colour, ...] = ()
 
     kind: ClassVar[str] = "classes"
 
@@ -36,48 +49,127 @@ class Segmentation(Task):
         return len(self.classes)
 
     def spec(self) -> dict[str, Any]:
-        return {"kind": self.kind, "classes": list(self.classes), "void": list(self.void)}
+        coded: dict[str, Any] = {"ids": dict(self.ids)} if self.ids else {}
+        coded |= {name: [list(c) for c in colours] for name in ("colours", "void_colours")
+                  if (colours := getattr(self, name))}  # fmt: skip
+        return {"kind": self.kind, "classes": list(self.classes), "void": list(self.void)} | coded
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        known_keys(values, "classes", "void")
-        if isinstance(values["classes"], str):
+        known_keys(values, "classes", "void", "ids", "colours", "void_colours")
+        colours = values.get("colours", [])
+        named = isinstance(colours, Mapping)
+        classes = values.get("classes", list(colours) if named else None)
+        if classes is None:
+            raise KeyError("classes")
+        if isinstance(classes, str):
             raise ValueError("classes, which must be a list of names")
-        return {"classes": tuple(map(str, values["classes"])), "void": tuple(map(int, values.get("void", [255])))}
+        names = tuple(map(str, classes))
+        if named:
+            by_name = {str(name): colour for name, colour in colours.items()}
+            for name in [*names, *by_name]:
+                if name not in by_name or name not in names:
+                    raise ConfigError(f"'classes' and 'colours' must name the same classes; '{name}' is in one only")
+            colours = [by_name[name] for name in names]
+        return {
+            "classes": names,
+            "void": tuple(map(int, values.get("void", [255]))),
+            "ids": tuple((int(id), _class_index(of, names)) for id, of in dict(values.get("ids", {})).items()),
+            "colours": _parse_colours(colours),
+            "void_colours": _parse_colours(values.get("void_colours", [])),
+        }
 
     def mistake(self) -> str | None:
         if not self.classes:
             return "needs at least one class"
         if len(self.classes) > 256:
             return f"at most 256 classes, found {len(self.classes)}"
+        if self.colours and self.ids:
+            return "has 'colours' and 'ids'; files are either RGB-coded or hold ids"
+        if self.colours and len(self.colours) != len(self.classes):
+            return f"'colours' must have one colour a class: {len(self.classes)} classes, {len(self.colours)} colours"
+        if len({*self.colours, *self.void_colours}) < len(self.colours) + len(self.void_colours):
+            return "'colours' and 'void_colours' name a colour twice"
+        both = sorted({id for id, _ in self.ids} & set(self.void))
+        if both:
+            return f"id {both[0]} is in 'ids' and in 'void'"
+        if any(not -1 < of < len(self.classes) for _, of in self.ids):
+            return f"'ids' must map to classes 0 to {len(self.classes) - 1}, found {dict(self.ids)}"
         return super().mistake()
 
     def class_names(self) -> tuple[str, ...]:
         return self.classes
 
     def read(self, path: Path) -> tuple[Array, Array]:
-        ids, valid = read_plane(path)
+        refuse_lossy(path, self.name)
+        if self.colours:
+            return self._read_colours(path)
+        ids, valid = read_plane(path, self.name)
         if np.issubdtype(ids.dtype, np.floating):
             raise LabelError(f"label file {path} of task '{self.name}' must hold whole class ids, found {ids.dtype}")
         valid = valid & ~np.isin(ids, self.void)
-        found = ids[valid]
-        if found.size and (found.min() < 0 or found.max() >= len(self.classes)):
-            wrong = sorted({int(i) for i in np.unique(found) if not 0 <= i < len(self.classes)})
+        known = [id for id, _ in self.ids] or range(len(self.classes))
+        if self.ids:
+            right = np.isin(ids, known)
+        else:
+            right = (ids >= 0) & (ids < len(self.classes))
+        if not right[valid].all():
+            wrong = np.unique(ids[valid & ~right])[:5].tolist()
+            expected = f"one of {sorted(known)[:20]}" if self.ids else f"0 to {len(self.classes) - 1}"
             raise LabelError(
-                f"label file {path} of task '{self.name}' holds class id {wrong[:5]}; expected 0 to "
-                f"{len(self.classes) - 1} or void {list(self.void)}: add the class or the void id to dataset.yaml"
+                f"label file {path} of task '{self.name}' holds class id {wrong}; expected {expected} "
+                f"or void {list(self.void)}: add the class or the void id to dataset.yaml"
             )
+        if self.ids:
+            ids = _look_up(ids.astype(np.int64), dict(self.ids))
         return np.where(valid, ids, 0).astype(np.uint8)[None], valid
 
+    def _read_colours(self, path: Path) -> tuple[Array, Array]:
+        colours, valid = read_colours(path, self.name)
+        packed = _pack(colours)
+        classes = dict(zip(_pack(np.array(self.colours)).tolist(), range(len(self.colours)), strict=True))
+        void = dict.fromkeys(_pack(np.array(self.void_colours).reshape(-1, 3)).tolist(), -1)
+        found = _look_up(packed, classes | void)
+        wrong, counts = np.unique(packed[valid & (found == -2)], return_counts=True)
+        if wrong.size:
+            most = int(wrong[counts.argmax()])
+            raise LabelError(
+                f"label file {path} of task '{self.name}' has the colour {[most >> 16, most >> 8 & 255, most & 255]} "
+                f"on {counts.max()} pixels ({wrong.size} unknown colours in all); add it to 'colours' or 'void_colours'"
+            )
+        valid = valid & (found >= 0)
+        return np.where(valid, found, 0).astype(np.uint8)[None], valid
+
     def write(self, path: Path, value_CHW: Array, valid_HW: Array | None = None) -> None:
-        ids = value_CHW[0].astype(np.uint8)
+        ids = value_CHW[0].astype(np.int64)
+        if self.colours:
+            stored = np.array(self.colours, np.uint8)[ids]
+        else:
+            # Of several ids of a class, the first listed.
+            by_class = {of: id for id, of in reversed(self.ids)}
+            used = np.array([by_class.get(of, of) for of in range(len(self.classes))])
+            deep = used.max() > 255
+            stored = used[ids].astype(np.uint16 if deep else np.uint8)
+            void = [id for id in self.void if 0 <= id <= (65535 if deep else 255)]
+            if valid_HW is not None and (void or deep):
+                # 16-bit files have no alpha; where no void id is named, take one that is no class.
+                free = next(id for id in range(65535, -1, -1) if id not in used)
+                stored, valid_HW = np.where(valid_HW, stored, stored.dtype.type((void or [free])[0])), None
         if valid_HW is not None:
-            ids = np.where(valid_HW, ids, np.uint8(self.void[0] if self.void else 255))
-        write_png(path, ids)
+            alpha = np.where(valid_HW, np.uint8(255), np.uint8(0))
+            stored = np.concatenate([stored.reshape(*ids.shape, -1), alpha[..., None]], axis=-1)
+        write_png(path, stored)
 
     def colourise(self, value_CHW: Array, valid_HW: Array | None = None) -> Array:
-        colours = class_palette(len(self.classes))[value_CHW[0].astype(np.int64).clip(0, len(self.classes) - 1)]
+        palette = np.array(self.colours, np.uint8) if self.colours else class_palette(len(self.classes))
+        colours = palette[value_CHW[0].astype(np.int64).clip(0, len(self.classes) - 1)]
         return colours if valid_HW is None else np.where(valid_HW[..., None], colours, np.uint8(0))
+
+    def examine(self, value_CHW: Array, valid_HW: Array) -> dict[str, Array]:
+        return class_sums(value_CHW[0], valid_HW, len(self.classes))
+
+    def summarise(self, sums: Sums) -> Summary:
+        return summarise_classes(self.classes, sums)
 
     def crop_ok(self, value_CHW: Tensor, valid_1HW: Tensor, share: float) -> bool:
         """As in MMSegmentation's ``cat_max_ratio``; a crop without a valid pixel is not enough either."""
@@ -100,3 +192,34 @@ class Segmentation(Task):
 
     def metric(self) -> ConfusionMatrix:
         return ConfusionMatrix(self.classes)
+
+
+def _class_index(value: Any, names: tuple[str, ...]) -> int:
+    """A class given by its number or its name."""
+    if isinstance(value, int):
+        return value
+    if str(value) not in names:
+        raise ConfigError(f"'ids' names the class '{value}'{did_you_mean(str(value), names)}, which is not in classes")
+    return names.index(str(value))
+
+
+def _parse_colours(values: Iterable[Any]) -> tuple[Colour, ...]:
+    colours = []
+    for value in values:
+        if isinstance(value, str) or len(value) != 3 or not all(isinstance(v, int) and 0 <= v <= 255 for v in value):
+            raise ConfigError(f"a colour must be [red, green, blue] with values of 0 to 255, found {value!r}")
+        colours.append((value[0], value[1], value[2]))
+    return tuple(colours)
+
+
+def _pack(colours: Array) -> Array:
+    """Colours (..., 3) as one number each."""
+    wide = colours.astype(np.int32)
+    return wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
+
+
+def _look_up(values: Array, table: Mapping[int, int]) -> Array:
+    """What a table has for each value, int64; -2 where it has nothing."""
+    keys = np.array(sorted(table))
+    place = np.searchsorted(keys, values).clip(max=len(keys) - 1)
+    return np.where(keys[place] == values, np.array([table[key] for key in keys.tolist()])[place], -2)

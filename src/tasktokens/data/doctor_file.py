@@ -1,0 +1,123 @@
+"""Examine one image and its labels: what is wrong with the files, and their statistics. No file makes it fail."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from tasktokens.data.collection import ImageFile, LabelFile
+from tasktokens.data.doctor_report import Finding
+from tasktokens.errors import TaskTokensError
+from tasktokens.tasks import Task
+from tasktokens.tasks.base import Array
+
+SMALLEST, LARGEST = 16, 100_000_000
+"""Side in pixels below which, and pixels above which, an image is taken for a mistake."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """An image to examine and its labels with their tasks; picklable."""
+
+    id: str
+    image: ImageFile
+    labels: Mapping[str, tuple[Task, LabelFile]]
+
+
+@dataclass(frozen=True)
+class LabelLook:
+    """A label that could be read: (width, height), its pixels that are not void, and its task's sums."""
+
+    size: tuple[int, int]
+    valid: int
+    sums: Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a job found; ``size`` (width, height) and ``digest`` of the image's pixels are None if it is unreadable."""
+
+    id: str
+    size: tuple[int, int] | None = None
+    digest: bytes | None = None
+    labels: Mapping[str, LabelLook] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+
+
+def examine_job(job: Job) -> Look:
+    """Read the image and its labels once each."""
+    findings: list[Finding] = []
+    labels = {}
+    with np.errstate(all="ignore"):
+        image = _examine_image(job, findings)
+        for name, (task, file) in job.labels.items():
+            look = _examine_label(job, task, name, file, image[0] if image else None, findings)
+            if look is not None:
+                labels[name] = look
+    size, digest = image if image else (None, None)
+    return Look(job.id, size, digest, labels, tuple(findings))
+
+
+def _examine_image(job: Job, findings: list[Finding]) -> tuple[tuple[int, int], bytes] | None:
+    """Its (width, height) and the digest of its pixels."""
+    where = {"id": job.id, "path": str(job.image.path)}
+    try:
+        pixels = job.image.read()
+    except Exception as error:  # whatever a file does to a decoder, it is the file that is named
+        findings.append(_failure(error, "image", where))
+        return None
+    height, width = pixels.shape[:2]
+    if min(height, width) < SMALLEST:
+        text = f"the image is {width}x{height} pixels; expected at least {SMALLEST} a side: is it a thumbnail?"
+        findings.append(Finding("warning", "image-tiny", text, **where))
+    elif height * width > LARGEST:
+        text = f"the image is {width}x{height} pixels, which takes long to decode; store a smaller one"
+        findings.append(Finding("warning", "image-huge", text, **where))
+    if pixels.size and (pixels == pixels[:1, :1]).all():
+        text = f"all pixels of the image are {tuple(int(v) for v in pixels[0, 0])}; is it an empty picture? remove it"
+        findings.append(Finding("warning", "image-constant", text, **where))
+    digest = hashlib.blake2b(np.ascontiguousarray(pixels), digest_size=16, salt=f"{width}x{height}".encode()[:16])
+    return (width, height), digest.digest()
+
+
+def _examine_label(
+    job: Job, task: Task, name: str, file: LabelFile, size: tuple[int, int] | None, findings: list[Finding]
+) -> LabelLook | None:
+    """Its statistics; None where it cannot be used."""
+    where = {"task": name, "id": job.id, "path": str(file.path)}
+    try:
+        value, valid = file.read()
+        if value.shape[1:] != valid.shape or len(value) != task.label_channels:
+            raise ValueError(f"its reader gave shapes {value.shape} and {valid.shape}")
+        height, width = valid.shape
+        sums = dict(task.examine(value, valid))
+        if file.plain:
+            sums |= task.examine_file(file.path)
+    except Exception as error:
+        findings.append(_failure(error, f"label of task '{name}'", where))
+        return None
+    if size is not None and (width, height) != size:
+        text = (f"the label is {width}x{height} pixels, its image {job.image.path.name} is {size[0]}x{size[1]}; "
+                f"labels must have the size of their image: resize it with nearest neighbour")  # fmt: skip
+        findings.append(Finding("error", "size-mismatch", text, **where))
+        return None
+    if not np.isfinite(value[:, valid]).all():
+        text = "values that are not void are NaN or infinite; expected finite numbers: mark these pixels as void"
+        findings.append(Finding("error", "not-finite", text, **where))
+        return None
+    if not valid.any():
+        text = "every pixel is void, so the label teaches nothing; remove the file, or check the void value"
+        findings.append(Finding("warning", "all-void", text, **where))
+    return LabelLook((width, height), int(valid.sum()), sums)
+
+
+def _failure(error: Exception, what: str, where: Mapping[str, str]) -> Finding:
+    """Readers' own errors say enough; those that another error caused could not read the file, others its values."""
+    if isinstance(error, TaskTokensError):
+        code = "unreadable" if error.__cause__ is not None else "wrong-values"
+        return Finding("error", code, str(error), **where)
+    text = f"the {what} in {where['path']} cannot be used ({type(error).__name__}: {error}); replace it or remove it"
+    return Finding("error", "unreadable", text, **where)

@@ -1,0 +1,255 @@
+"""What `tasktokens check` looks at in the labels of a kind of task: sums that add up over files, and what they suggest.
+
+A task's `examine` gives the sums of one label; added over all labels they go to its `summarise`. Histograms have fixed
+bins, so that quantiles of a data set of any size take constant memory, and the order of the files does not matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Sums = Mapping[str, Array]
+Severity = Literal["error", "warning"]
+
+
+class Bar(NamedTuple):
+    """A bar of a histogram: what it counts, and its share of the valid pixels in [0, 1]."""
+
+    label: str
+    share: float
+
+
+class Suspicion(NamedTuple):
+    """Something that is wrong with the labels as a whole: a code such as ``depth-millimetres`` and a sentence."""
+
+    severity: Severity
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Summary:
+    """All labels of a task in short.
+
+    Attributes:
+        numbers: values by name, with the unit in the name.
+        histogram: shares of classes or of ranges of values.
+        suspicions: what looks wrong.
+    """
+
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    histogram: tuple[Bar, ...] = ()
+    suspicions: tuple[Suspicion, ...] = ()
+
+
+# -- class ids ---------------------------------------------------------------------------------------------------------
+def class_sums(ids: Array, valid_HW: Array, count: int) -> dict[str, Array]:
+    """Pixels of each class, and labels in which it is seen."""
+    pixels = np.bincount(ids[valid_HW].astype(np.int64), minlength=count)[:count]
+    return {"pixels": pixels, "labels": (pixels > 0).astype(np.int64)}
+
+
+def summarise_classes(names: Sequence[str], sums: Sums) -> Summary:
+    """Share of each class; a class that is never seen is a warning."""
+    total = max(int(sums["pixels"].sum()), 1)
+    bars = tuple(Bar(name, float(n / total)) for name, n in zip(names, sums["pixels"], strict=True))
+    missing = [name for name, n in zip(names, sums["pixels"], strict=True) if n == 0]
+    numbers = {"classes seen": float(len(names) - len(missing)), "classes": float(len(names))}
+    text = (
+        f"{len(missing)} of {len(names)} classes are in no label: {_some(missing)}; it cannot be learned nor measured: "
+        f"check the order of the class names, or remove it"
+    )
+    return Summary(numbers, bars, (Suspicion("warning", "class-never-seen", text),) if missing else ())
+
+
+def _some(names: Sequence[str], most: int = 8) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+# -- probabilities -----------------------------------------------------------------------------------------------------
+def probability_sums(value_HW: Array, valid_HW: Array) -> dict[str, Array]:
+    """Pixels by value in steps of 1/255."""
+    steps = np.rint(value_HW[valid_HW].clip(0, 1) * 255).astype(np.int64)
+    return {"steps": np.bincount(steps, minlength=256)}
+
+
+def summarise_probabilities(sums: Sums, rare: bool) -> Summary:
+    """Ten ranges of values.
+
+    Args:
+        sums: of `probability_sums`.
+        rare: whether most pixels should be negative, as for edges.
+    """
+    steps = sums["steps"]
+    total = max(int(steps.sum()), 1)
+    edges = np.linspace(0, 256, 11).round().astype(int)
+    bars = tuple(
+        Bar(f"{i / 10:.1f}–{(i + 1) / 10:.1f}", float(steps[a:b].sum() / total))
+        for i, (a, b) in enumerate(zip(edges[:-1], edges[1:], strict=True))
+    )
+    positive = float(steps[128:].sum() / total)
+    found = []
+    if steps[1] > 0 and not steps[2:].any():
+        found.append(Suspicion("error", "values-0-and-1", "values are at most 1/255: the files seem to hold 0 and 1 in 8 "
+                               "bits, where 0 to 255 is expected; multiply them by 255"))  # fmt: skip
+    elif positive == 0 and steps.any():
+        text = "no pixel is above 0.5: nothing positive can be learned; check the files"
+        found.append(Suspicion("warning", "never-positive", text))
+    elif positive > 0.5 and rare:
+        text = f"{positive:.0%} of the pixels are above 0.5, where few are expected; the labels may be inverted"
+        found.append(Suspicion("warning", "looks-inverted", text))
+    return Summary({"positive share": positive}, bars, tuple(found))
+
+
+# -- positive amounts: depth -------------------------------------------------------------------------------------------
+_DECADES, _PER_DECADE = (-5, 7), 100
+_BINS = (_DECADES[1] - _DECADES[0]) * _PER_DECADE
+
+
+def amount_sums(value_HW: Array, valid_HW: Array, low: float, high: float) -> dict[str, Array]:
+    """A log histogram of positive values, how many lie outside [low, high], and whether they grow down the picture."""
+    values = value_HW[valid_HW].astype(np.float64)
+    position = (np.log10(values.clip(1e-30)) - _DECADES[0]) * _PER_DECADE
+    third = len(value_HW) // 3
+    upper, lower = value_HW[:third][valid_HW[:third]], value_HW[-third:][valid_HW[-third:]]
+    ratio = float(np.median(lower) / max(np.median(upper), 1e-30)) if third and upper.size and lower.size else 1.0
+    return {
+        "bins": np.bincount(np.floor(position).clip(0, _BINS - 1).astype(np.int64), minlength=_BINS),
+        # A thousandth is rounding, no mistake.
+        "outside": np.array([(values < low * 0.999).sum(), (values > high * 1.001).sum()]),
+        "slopes": np.array([ratio > 1.1, ratio < 1 / 1.1], dtype=np.int64),
+    }
+
+
+def amount_quantile(sums: Sums, share: float) -> float:
+    """The value below which that share of the pixels lies, within 1.2 %; NaN where there is none."""
+    cumulative = np.cumsum(sums["bins"])
+    if not cumulative[-1]:
+        return float("nan")
+    index = int(np.searchsorted(cumulative, share * cumulative[-1]))
+    return float(10 ** (_DECADES[0] + (min(index, _BINS - 1) + 0.5) / _PER_DECADE))
+
+
+def summarise_depth(sums: Sums, low: float, high: float, inverse: bool) -> Summary:
+    """Quantiles, histogram and what speaks for another unit.
+
+    Args:
+        sums: of `amount_sums`.
+        low, high: the declared range.
+        inverse: whether what is nearer has larger values, in whatever unit.
+    """
+    total = int(sums["bins"].sum())
+    if not total:
+        return Summary()
+    middle = amount_quantile(sums, 0.5)
+    numbers = {text + ("" if inverse else ", m"): amount_quantile(sums, q) for text, q in _QUANTILES.items()}
+    below, above = (float(n / total) for n in sums["outside"])
+    numbers |= {"below range": below, "above range": above}
+    growing, shrinking = (int(n) for n in sums["slopes"])
+    inverted, normal = (shrinking, growing) if inverse else (growing, shrinking)
+    found = []
+    against = inverted >= 5 and inverted >= 4 * normal
+    if against and inverse:
+        text = (f"values grow towards the top of the picture in {inverted} of {inverted + normal} labels, as distances "
+                f"do; expected inverse depth, which is larger for what is nearer")  # fmt: skip
+        found.append(Suspicion("warning", "looks-like-depth", text))
+    elif against:
+        text = (f"values are larger at the bottom of the picture in {inverted} of {inverted + normal} labels, as "
+                f"disparities are; expected distances in metres: convert them (depth = baseline x focal / disparity)")  # fmt: skip
+        found.append(Suspicion("warning", "looks-like-disparity", text))
+    if middle > 100 and not inverse and not against:
+        text = (f"the median is {middle:.3g} metres: the files seem to hold millimetres; set the task's scale, or divide "
+                f"the values of float files by 1000")  # fmt: skip
+        found.append(Suspicion("error", "looks-like-millimetres", text))
+    elif below + above > 0.02:
+        far = below + above > 0.5
+        text = (f"{below + above:.1%} of the pixels are outside the range [{low:g}, {high:g}] ({below:.1%} below, "
+                f"{above:.1%} above; median {middle:.3g}); they are treated as its ends: check scale and range")  # fmt: skip
+        found.append(Suspicion("error" if far else "warning", "outside-range", text))
+    return Summary(numbers, _amount_bars(sums), tuple(found))
+
+
+_QUANTILES = {"0.1 %": 0.001, "5 %": 0.05, "median": 0.5, "95 %": 0.95, "99.9 %": 0.999}
+
+
+def _amount_bars(sums: Sums, count: int = 12) -> tuple[Bar, ...]:
+    """Bars of equal width in log value between the outermost thousandths, which join the outer bars."""
+    cumulative = np.cumsum(sums["bins"])
+    first, last = (int(np.searchsorted(cumulative, share * cumulative[-1])) for share in (0.001, 0.999))
+    edges = np.unique(np.linspace(first, last + 1, count + 1).round().astype(int))
+    shares = np.diff(np.concatenate([[0], cumulative[edges[1:-1] - 1], [cumulative[-1]]])) / cumulative[-1]
+    limits = 10 ** (_DECADES[0] + edges / _PER_DECADE)
+    return tuple(
+        Bar(f"{a:.3g}–{b:.3g}", float(share)) for a, b, share in zip(limits[:-1], limits[1:], shares, strict=True)
+    )
+
+
+# -- unit vectors ------------------------------------------------------------------------------------------------------
+def direction_sums(value_3HW: Array, valid_HW: Array) -> dict[str, Array]:
+    """Sum of the vectors, the axis that each is nearest to, and their y in the upper and lower third of the picture."""
+    vectors = value_3HW[:, valid_HW].astype(np.float64)
+    axis = np.abs(vectors).argmax(axis=0)
+    negative = vectors[axis, np.arange(vectors.shape[1])] < 0
+    third = valid_HW.shape[0] // 3
+    upper, lower = valid_HW[:third], valid_HW[valid_HW.shape[0] - third :]
+    y = value_3HW[1].astype(np.float64)
+    return {
+        "sum": vectors.sum(axis=1),
+        "axes": np.bincount(axis * 2 + negative, minlength=6),
+        "thirds": np.array([y[:third][upper].sum(), upper.sum(), y[len(y) - third :][lower].sum(), lower.sum()]),
+    }
+
+
+def length_sums(array_HW3: Array) -> dict[str, Array]:
+    """How many stored vectors have length 1 (within a tenth), and another length; what stands for void counts not."""
+    if array_HW3.ndim != 3 or array_HW3.shape[-1] != 3:
+        return {}
+    if array_HW3.dtype == np.uint8:
+        length = np.sqrt(((array_HW3.astype(np.float32) / 127.5 - 1) ** 2).sum(-1))
+        # Grey, black and white are customary for void.
+        void = (length < 0.1) | (array_HW3 == 0).all(-1) | (array_HW3 == 255).all(-1)
+    elif np.issubdtype(array_HW3.dtype, np.floating):
+        length = np.sqrt((array_HW3.astype(np.float64) ** 2).sum(-1))
+        void = ~np.isfinite(length) | (length < 1e-3)
+    else:
+        return {}
+    near = np.abs(length - 1) <= 0.1
+    return {"lengths": np.array([(near & ~void).sum(), (~near & ~void).sum()])}
+
+
+def summarise_directions(sums: Sums, camera_frame: bool = True) -> Summary:
+    """Mean direction, share of each axis, length; with ``camera_frame`` also whether the frame is ours."""
+    total = int(sums["axes"].sum())
+    if not total:
+        return Summary()
+    mean = sums["sum"] / total
+    numbers = {f"mean {name}": float(v) for name, v in zip("xyz", mean, strict=True)}
+    names = ("+x", "−x", "+y", "−y", "+z", "−z")
+    ours = ("right", "left", "down", "up", "away", "to the camera")
+    labels = [f"{a} {b}" for a, b in zip(names, ours, strict=True)] if camera_frame else list(names)
+    bars = tuple(Bar(label, float(n / total)) for label, n in zip(labels, sums["axes"], strict=True))
+    found = []
+    if "lengths" in sums and sums["lengths"].sum():
+        odd = float(sums["lengths"][1] / sums["lengths"].sum())
+        numbers["not of unit length"] = odd
+        if odd > 0.01:
+            text = (f"{odd:.1%} of the stored vectors are not of length 1 (within a tenth); expected unit vectors, in 8 "
+                    f"bits n = 2 v / 255 - 1: check the encoding, and normalise them")  # fmt: skip
+            found.append(Suspicion("error" if odd > 0.2 else "warning", "not-unit-length", text))
+    if camera_frame and mean[2] > 0.1:
+        text = (f"the mean z is {mean[2]:+.2f}: the normals point away from the camera; expected x right, y down, "
+                f"z forward, pointing to the camera (mean z near -0.7): set the task's frame, or negate z")  # fmt: skip
+        found.append(Suspicion("error", "normals-frame", text))
+    upper, lower = sums["thirds"][0] / max(sums["thirds"][1], 1), sums["thirds"][2] / max(sums["thirds"][3], 1)
+    numbers |= {"mean y, upper third": float(upper), "mean y, lower third": float(lower)}
+    if camera_frame and lower > 0.2 and lower > upper + 0.2:
+        text = (f"the mean y is {lower:+.2f} in the lower third of the pictures and {upper:+.2f} in the upper: y seems "
+                f"to point up; expected y down, so that floors have y near -1: set the task's frame, or negate y")  # fmt: skip
+        found.append(Suspicion("warning", "normals-frame", text))
+    return Summary(numbers, bars, tuple(found))
