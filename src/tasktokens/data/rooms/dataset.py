@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import shutil
-import signal
-import sys
-import threading
 import uuid
-from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from tasktokens.data.processes import process_map
 from tasktokens.data.rooms.names import FAR, HUMAN_PARTS, NEAR, RENDER_VERSION, ROOMS_CLASSES, SPLITS
 from tasktokens.data.rooms.progress import Step, bar
 from tasktokens.data.rooms.render import render_room
@@ -71,27 +68,27 @@ def write_rooms(
         raise DataError(f"seed must be between 0 and 2**32 - 1, found {seed}")
     _refuse(out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.parent / f".{out.name}.{uuid.uuid4().hex[:8]}.partial"
+    unfinished = out.parent / f".{out.name}.{uuid.uuid4().hex[:8]}.partial"
     try:
         for name in MAPS:
-            (partial / name).mkdir(parents=True)
+            (unfinished / name).mkdir(parents=True)
         jobs = [(split, number) for split, count in counts.items() for number in range(1, count + 1)]
         with bar(len(jobs), progress) as step:
-            _render_all(partial, jobs, height, width, seed, workers, step)
+            _render_all(unfinished, jobs, height, width, seed, workers, step)
         for split, count in counts.items():
             lines = [f"{split}_{number:05d}\n" for number in range(1, count + 1)]
-            (partial / f"{split}.txt").write_text("".join(lines), encoding="ascii")
-        (partial / "dataset.yaml").write_text(_description(counts, height, width, seed), encoding="ascii")
+            (unfinished / f"{split}.txt").write_text("".join(lines), encoding="ascii")
+        (unfinished / "dataset.yaml").write_text(_description(counts, height, width, seed), encoding="ascii")
         _refuse(out)
         with contextlib.suppress(FileNotFoundError):
             out.rmdir()  # empty: not every system renames onto an empty folder
         try:
-            partial.rename(out)
+            unfinished.rename(out)
         except OSError:
             _refuse(out)  # somebody else was faster
             raise
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
     return out
 
 
@@ -128,8 +125,9 @@ tasks:
 """
 
 
-def _write_room(folder: Path, split: str, number: int, height: int, width: int, seed: int) -> None:
+def _write_room(folder: Path, height: int, width: int, seed: int, job: tuple[str, int]) -> None:
     """Render one image and write its files."""
+    split, number = job
     room = render_room(seed * SCENES + number, height, width, split)
     maps: dict[str, npt.NDArray[Any]] = {
         "images": room["image"],
@@ -148,66 +146,7 @@ def _write_room(folder: Path, split: str, number: int, height: int, width: int, 
 def _render_all(
     folder: Path, jobs: list[tuple[str, int]], height: int, width: int, seed: int, workers: int | None, step: Step
 ) -> None:
-    cores = os.cpu_count() or 1
-    if workers is None:
-        workers = min(cores, max(len(jobs) // 32, 1))  # starting a process costs as much as some 30 images
-    workers = min(max(workers, 1), cores)
-    if workers == 1:
-        for split, number in jobs:
-            _write_room(folder, split, number, height, width, seed)
+    write = partial(_write_room, folder, height, width, seed)
+    with contextlib.closing(process_map(write, jobs, workers)) as done:
+        for _ in done:
             step()
-        return
-    others = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin_worker)
-    try:
-        with _lean_children():
-            futures: list[Future[None]] = [
-                pool.submit(_write_room, folder, split, number, height, width, seed) for split, number in jobs
-            ]
-        for future in as_completed(futures):
-            future.result()
-            step()
-    except BaseException:
-        # What the workers write is thrown away, and waiting for them after an interrupt can take for ever.
-        for process in set(multiprocessing.active_children()) - others:
-            process.kill()
-        pool.shutdown(wait=False, cancel_futures=True)
-        raise
-    pool.shutdown()
-
-
-def _begin_worker() -> None:
-    """Leave Ctrl-C to the parent, and end with it should it be killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-
-    def follow() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
-
-
-@contextlib.contextmanager
-def _lean_children() -> Iterator[None]:
-    """Start processes with one numeric thread each and without the caller's ``__main__``.
-
-    A spawned process normally runs the caller's script again, which fails for scripts without a ``__main__`` guard and
-    for code from standard input; these workers need nothing from it.
-    """
-    main, names = sys.modules["__main__"], ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    kept: dict[str, object] = {key: vars(main)[key] for key in ("__spec__", "__file__") if key in vars(main)}
-    before = {name: os.environ.get(name) for name in names}
-    try:
-        main.__spec__ = None
-        vars(main).pop("__file__", None)
-        os.environ.update(dict.fromkeys(names, "1"))
-        yield
-    finally:
-        vars(main).update(kept)
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

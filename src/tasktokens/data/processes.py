@@ -1,0 +1,87 @@
+"""Do a job for each of many images in several processes: spawned, without the caller's script, ended with it."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from typing import TypeVar
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+
+def process_map(
+    function: Callable[[Job], Result], jobs: Sequence[Job], workers: int | None = None
+) -> Generator[Result, None, None]:
+    """Yield ``function(job)`` of every job, in the order in which they end. Use it in ``contextlib.closing``.
+
+    Args:
+        function, jobs: picklable. What a job wrote before an interrupt is the caller's to clean up.
+        workers: processes; by default one a core, fewer for few jobs; 1 works in this process.
+
+    Raises:
+        What a job raised. Then, and on an interrupt, the processes are killed: waiting for them can take for ever.
+    """
+    cores = os.cpu_count() or 1
+    if workers is None:
+        workers = min(cores, max(len(jobs) // 32, 1))  # starting a process costs as much as some 30 images
+    workers = min(max(workers, 1), cores)
+    if workers == 1:
+        yield from map(function, jobs)
+        return
+    others = set(multiprocessing.active_children())
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin_worker)
+    try:
+        with _lean_children():
+            futures = [pool.submit(function, job) for job in jobs]
+        for future in as_completed(futures):
+            yield future.result()
+    except BaseException:
+        for process in set(multiprocessing.active_children()) - others:
+            process.kill()
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    pool.shutdown()
+
+
+def _begin_worker() -> None:
+    """Leave Ctrl-C to the parent, and end with it should it be killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def follow() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
+@contextlib.contextmanager
+def _lean_children() -> Iterator[None]:
+    """Start processes with one numeric thread each and without the caller's ``__main__``.
+
+    A spawned process normally runs the caller's script again, which fails for scripts without a ``__main__`` guard and
+    for code from standard input; these workers need nothing from it.
+    """
+    main, names = sys.modules["__main__"], ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    kept: dict[str, object] = {key: vars(main)[key] for key in ("__spec__", "__file__") if key in vars(main)}
+    before = {name: os.environ.get(name) for name in names}
+    try:
+        main.__spec__ = None
+        vars(main).pop("__file__", None)
+        os.environ.update(dict.fromkeys(names, "1"))
+        yield
+    finally:
+        vars(main).update(kept)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
