@@ -61,12 +61,13 @@ def train(
 def evaluate(
     run: Annotated[Path, typer.Argument(help="A finished run.")],
     split: Annotated[str, typer.Option(help="A split of the data, or holdout.")] = "test",
+    full: Annotated[bool, typer.Option("--full-size", help="At the labels' own size, however the run did.")] = False,
 ) -> None:
     """Print a run's metrics on a split and write them to evaluation-SPLIT.json in the run."""
     from tasktokens.apps.tables import print_results
     from tasktokens.engine.evaluate import evaluate as evaluate_run
 
-    print_results(run, evaluate_run(run, split))
+    print_results(run, evaluate_run(run, split, at="full" if full else None))
 
 
 @app.command()

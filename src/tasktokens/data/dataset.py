@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import psutil
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from tasktokens.config import Augmentation
 from tasktokens.data.collection import Collection
 from tasktokens.data.partial import Split
-from tasktokens.data.sample import Batch, Label, Sample, collate
-from tasktokens.data.transforms import augment, resize, shrink_to_cover
+from tasktokens.data.sample import Batch, Label, Sample, collate, collate_by_size
+from tasktokens.data.transforms import augment, no_padding, resize, resize_image, shrink_to_cover, working_size
 from tasktokens.errors import LabelError
 from tasktokens.tasks import Task
 
@@ -29,7 +31,8 @@ class PartialDataset(Dataset[Sample]):
         size: (height, width) of every sample.
         augmentation: None for evaluation: samples are then stretched to ``size`` and nothing is random.
         seed: of the augmentation.
-        cache: keep decoded samples in memory if all of them fit into a quarter of what is free.
+        cache: keep decoded samples in memory, as many as fit into `cache_room`.
+        full: evaluation at full size: images keep their shape (`working_size`), labels their size.
     """
 
     def __init__(
@@ -41,10 +44,12 @@ class PartialDataset(Dataset[Sample]):
         augmentation: Augmentation | None = None,
         seed: int = 0,
         cache: bool = False,
+        full: bool = False,
     ) -> None:
         self.collection, self.split, self.ids, self.tasks = collection, split, tuple(split), tasks
-        self.size, self.augmentation, self.seed = size, augmentation, seed
+        self.size, self.augmentation, self.seed, self.full = size, augmentation, seed, full
         self._cache: dict[int, Sample] | None = {} if cache else None
+        self._room: float | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -53,30 +58,51 @@ class PartialDataset(Dataset[Sample]):
         epoch, index = key
         sample = self._base(index)
         if self.augmentation is None:
-            return resize(sample, self.tasks, self.size)
+            return sample
         rng = np.random.default_rng([self.seed, epoch, index])
         return augment(sample, self.tasks, self.size, self.augmentation, rng)
 
     def _base(self, index: int) -> Sample:
-        """The decoded sample, no larger than the augmentation can use."""
+        """The decoded sample, no larger than the augmentation can use; for evaluation, as the network sees it."""
         if self._cache is not None and index in self._cache:
             return self._cache[index]
         sample = load_sample(self.collection, self.ids[index], self.split[self.ids[index]])
-        if self.augmentation is None:
-            sample = resize(sample, self.tasks, self.size)
-        else:
+        height, width = sample.image.shape[-2:]
+        if self.augmentation is not None:
             most = max(1.0, self.augmentation.scale[1])
             sample = shrink_to_cover(sample, self.tasks, (round(self.size[0] * most), round(self.size[1] * most)))
+        elif self.full:
+            seen = working_size((height, width), self.size)
+            sample = replace(sample, image=resize_image(sample.image, seen), pixels=no_padding(seen))
+        else:
+            sample = resize(sample, self.tasks, self.size)
         if self._cache is not None:
-            self._cache[index] = sample
-            if len(self._cache) == 1 and _bytes(sample) * len(self) > psutil.virtual_memory().available / 4:
-                self._cache = None
+            self._keep(index, sample)
         return sample
+
+    def _keep(self, index: int, sample: Sample) -> None:
+        """Cache a sample while there is room."""
+        assert self._cache is not None
+        if self._room is None:
+            self._room = cache_room()
+        if (size := _bytes(sample)) <= self._room:
+            self._cache[index] = sample
+            self._room -= size
+
+
+def cache_room() -> float:
+    """Bytes that this process may cache: a quarter of the free memory over all loader processes of the machine.
+
+    Each loader process of each rank has a cache of its own, since any of them may be asked for any sample.
+    """
+    worker = get_worker_info()
+    processes = (worker.num_workers if worker else 1) * int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return psutil.virtual_memory().available / 4 / processes
 
 
 def load_sample(collection: Collection, id: str, visible: Sequence[str]) -> Sample:
     """Decode one image and its visible labels. Raises `DataError` or `LabelError` naming the file."""
-    image = torch.from_numpy(collection.images[id].read().transpose(2, 0, 1).copy())
+    image = torch.from_numpy(collection.images[id].read().copy()).permute(2, 0, 1)  # channels last is fastest to resize
     size = tuple(image.shape[-2:])
     labels = {}
     for name in visible:
@@ -88,7 +114,7 @@ def load_sample(collection: Collection, id: str, visible: Sequence[str]) -> Samp
                 f"{collection.images[id].path.name} is {size[1]}x{size[0]}; labels must have the size of their image"
             )
         labels[name] = Label(torch.from_numpy(value), torch.from_numpy(valid)[None])
-    return Sample(id, image, torch.ones(1, *size, dtype=torch.bool), labels)
+    return Sample(id, image, no_padding((size[0], size[1])), labels)
 
 
 def _bytes(sample: Sample) -> int:
@@ -97,7 +123,7 @@ def _bytes(sample: Sample) -> int:
         sample.pixels,
         *(t for label in sample.labels.values() for t in (label.value, label.valid)),
     ]
-    return sum(tensor.nbytes for tensor in tensors)
+    return sum(tensor.untyped_storage().nbytes() for tensor in tensors)
 
 
 class EpochSampler(Sampler[list[tuple[int, int]]]):
@@ -133,18 +159,21 @@ def train_loader(dataset: PartialDataset, sampler: EpochSampler, workers: int) -
         dataset,
         batch_sampler=sampler,
         num_workers=workers,
-        collate_fn=_collate_for(dataset),
+        collate_fn=partial(collate, channels=_channels(dataset)),
         pin_memory=torch.cuda.is_available(),
         persistent_workers=workers > 0,
     )
 
 
-def eval_loader(dataset: PartialDataset, batch_size: int, rank: int = 0, ranks: int = 1) -> DataLoader[Sample]:
-    """Each image once, in order; ranks share them without padding by duplicates."""
+def eval_loader(dataset: PartialDataset, batch_size: int, rank: int = 0, ranks: int = 1) -> Iterator[Batch]:
+    """Each image once; ranks share them without padding by duplicates. Images of different sizes come apart."""
     indices = list(range(rank, len(dataset), ranks))
     batches = [[(0, index) for index in indices[i : i + batch_size]] for i in range(0, len(indices), batch_size)]
-    return DataLoader(dataset, batch_sampler=batches, collate_fn=_collate_for(dataset))
+    collate_all = partial(collate_by_size, channels=_channels(dataset))
+    loader: DataLoader[Sample] = DataLoader(dataset, batch_sampler=batches, collate_fn=collate_all)
+    for of_one_size in loader:
+        yield from of_one_size
 
 
-def _collate_for(dataset: PartialDataset) -> partial[Batch]:
-    return partial(collate, channels={name: task.label_channels for name, task in dataset.tasks.items()})
+def _channels(dataset: PartialDataset) -> dict[str, int]:
+    return {name: task.label_channels for name, task in dataset.tasks.items()}

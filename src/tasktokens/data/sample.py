@@ -23,7 +23,10 @@ class Label:
 
 @dataclass(frozen=True)
 class Sample:
-    """An image (3, H, W) uint8, its pixels that are no padding (1, H, W) bool, and labels of present tasks only."""
+    """An image (3, H, W) uint8, its pixels that are no padding (1, H, W) bool, and labels of present tasks only.
+
+    Labels have the image's size, but for evaluation at full size, where they keep their own.
+    """
 
     id: str
     image: Tensor
@@ -90,7 +93,17 @@ def collate(samples: Sequence[Sample], channels: Mapping[str, int]) -> Batch:
         )
     return Batch(
         ids=tuple(sample.id for sample in samples),
-        image=torch.stack([sample.image for sample in samples]),
+        # An image as decoded has its channels last, and a stack of such would too.
+        image=torch.stack([sample.image for sample in samples]).contiguous(),
         pixels=torch.stack([sample.pixels for sample in samples]),
         labels=labels,
     )
+
+
+def collate_by_size(samples: Sequence[Sample], channels: Mapping[str, int]) -> list[Batch]:
+    """Like `collate`, one batch for each combination of image and label size among the samples, in order."""
+    groups: dict[tuple[torch.Size, ...], list[Sample]] = {}
+    for sample in samples:
+        sizes = (sample.image.shape, *{label.valid.shape for label in sample.labels.values()})
+        groups.setdefault(sizes, []).append(sample)
+    return [collate(group, channels) for group in groups.values()]

@@ -1,8 +1,15 @@
-"""Joint geometry of an image and its labels, driven by each task's rules, and colour changes of images alone."""
+"""Joint geometry of an image and its labels, driven by each task's rules, and colour changes of images alone.
+
+Plain tensors and not torchvision's tv_tensors: those know images, masks and boxes, while here a normal turns with a
+flip, a depth shrinks with a zoom, an edge must survive shrinking, and each label has its own valid pixels. A subclass a
+task kind with its own kernels would hide these rules from the task that they belong to, and is no faster
+(``benchmarks/loading.py`` measures both).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -16,17 +23,41 @@ from tasktokens.tasks import Task
 
 Size = tuple[int, int]
 
+_CROPS = 10  # draws of a crop, as in MMSegmentation
+
+
+def resize_image(image_3HW: Tensor, size: Size) -> Tensor:
+    """Stretch a uint8 image to (height, width): antialiased bilinear, within one level of the result in floats."""
+    if tuple(image_3HW.shape[-2:]) == size:
+        return image_3HW
+    return F.interpolate(image_3HW[None], size, mode="bilinear", antialias=True, align_corners=False)[0]
+
 
 def resize(sample: Sample, tasks: Mapping[str, Task], size: Size) -> Sample:
-    """Stretch a sample to (height, width): antialiased bilinear for the image, each task's rule for its labels."""
+    """Stretch a sample to (height, width): `resize_image` for the image, each task's rule for its labels."""
     if tuple(sample.image.shape[-2:]) == size:
         return sample
+    image = resize_image(sample.image, size)
     labels = {name: Label(*tasks[name].resize(label.value, label.valid, size)) for name, label in sample.labels.items()}
-    image = F.interpolate(sample.image[None].float(), size, mode="bilinear", antialias=True, align_corners=False)
+    if sample.pixels.all():
+        return replace(sample, image=image, pixels=no_padding(size), labels=labels)
     # By pixel centres, as the labels; an edge's area may reach into the padding, where nothing is valid.
     pixels = F.interpolate(sample.pixels[None].float(), size, mode="nearest-exact")[0] > 0
     labels = {name: replace(label, valid=label.valid & pixels) for name, label in labels.items()}
-    return replace(sample, image=image[0].round().clamp(0, 255).to(torch.uint8), pixels=pixels, labels=labels)
+    return replace(sample, image=image, pixels=pixels, labels=labels)
+
+
+def working_size(image: Size, trained: Size) -> Size:
+    """What an image of any size is resized to for a network, keeping its shape.
+
+    The training images' own size where the shape is theirs to 1 %; else about their area, in multiples of 32 (the
+    coarsest stride).
+    """
+    if abs(math.log(image[0] * trained[1] / (image[1] * trained[0]))) < 0.01:
+        return trained
+    factor = math.sqrt(trained[0] * trained[1] / (image[0] * image[1]))
+    height, width = (max(32, round(side * factor / 32) * 32) for side in image)
+    return height, width
 
 
 def shrink_to_cover(sample: Sample, tasks: Mapping[str, Task], size: Size) -> Sample:
@@ -41,23 +72,34 @@ def shrink_to_cover(sample: Sample, tasks: Mapping[str, Task], size: Size) -> Sa
 def augment(
     sample: Sample, tasks: Mapping[str, Task], size: Size, settings: Augmentation, rng: np.random.Generator
 ) -> Sample:
-    """Random zoom, crop and mirror to ``size``. Beyond the image's border is padding: black, and valid nowhere."""
-    height, width = sample.image.shape[-2:]
+    """Random zoom, crop and mirror to ``size``. Beyond the image's border is padding: black, and valid nowhere.
+
+    A task that has classes may ask for another crop (`Task.crop_ok`); only labels that may be seen are asked.
+    """
+    sides = sample.image.shape[-2:]
     scale = float(np.exp(rng.uniform(*np.log(settings.scale))))
     # At scale 1 the crop is the largest of the output's shape that the image contains.
-    whole = min(height / size[0], width / size[1])
-    crop = [max(1, round(side * whole / scale)) for side in size]
-    sample = _pad(sample, max(0, crop[0] - height), max(0, crop[1] - width), rng)
-    height, width = sample.image.shape[-2:]
-    top, left = int(rng.integers(height - crop[0] + 1)), int(rng.integers(width - crop[1] + 1))
-    window = (slice(None), slice(top, top + crop[0]), slice(left, left + crop[1]))
-    labels = {
-        name: Label(tasks[name].zoom(label.value[window], scale), label.valid[window])
-        for name, label in sample.labels.items()
-    }
-    sample = replace(sample, image=sample.image[window], pixels=sample.pixels[window], labels=labels)
-    sample = resize(sample, tasks, size)
+    whole = min(side / out for side, out in zip(sides, size, strict=True))
+    crop = [max(1, round(out * whole / scale)) for out in size]
+    sample = _draw_crop(sample, tasks, crop, settings.crop_max_share, rng)
+    labels = {name: replace(label, value=tasks[name].zoom(label.value, scale)) for name, label in sample.labels.items()}
+    # Where the crop is larger than the image, the image is only a part of the output, and no border is mixed into it.
+    height, width = (max(1, round(out * min(1, side / c))) for out, side, c in zip(size, sides, crop, strict=True))
+    sample = _pad(resize(replace(sample, labels=labels), tasks, (height, width)), size, rng)
     return flip(sample, tasks) if settings.flip and rng.random() < 0.5 else sample
+
+
+def _draw_crop(
+    sample: Sample, tasks: Mapping[str, Task], crop: Sequence[int], max_share: float | None, rng: np.random.Generator
+) -> Sample:
+    """A part of at most (height, width) ``crop``; the tenth draw is taken as it is."""
+    for _ in range(_CROPS):
+        top, left = (int(rng.integers(max(0, s - c) + 1)) for s, c in zip(sample.image.shape[-2:], crop, strict=True))
+        window = (slice(None), slice(top, top + crop[0]), slice(left, left + crop[1]))
+        labels = {name: Label(label.value[window], label.valid[window]) for name, label in sample.labels.items()}
+        if max_share is None or all(tasks[name].crop_ok(x.value, x.valid, max_share) for name, x in labels.items()):
+            break
+    return replace(sample, image=sample.image[window], pixels=sample.pixels[window], labels=labels)
 
 
 def flip(sample: Sample, tasks: Mapping[str, Task]) -> Sample:
@@ -66,11 +108,18 @@ def flip(sample: Sample, tasks: Mapping[str, Task]) -> Sample:
     return replace(sample, image=sample.image.flip(-1), pixels=sample.pixels.flip(-1), labels=labels)
 
 
-def _pad(sample: Sample, extra_height: int, extra_width: int, rng: np.random.Generator) -> Sample:
-    if extra_height == 0 and extra_width == 0:
+def no_padding(size: Size) -> Tensor:
+    """``pixels`` (1, H, W) of an image without padding; a single stored value."""
+    return torch.ones(1, 1, 1, dtype=torch.bool).expand(1, *size)
+
+
+def _pad(sample: Sample, size: Size, rng: np.random.Generator) -> Sample:
+    """Place a sample at random in a black image of ``size``."""
+    height, width = (out - side for out, side in zip(size, sample.image.shape[-2:], strict=True))
+    if height == 0 and width == 0:
         return sample
-    top, left = int(rng.integers(extra_height + 1)), int(rng.integers(extra_width + 1))
-    border = (left, extra_width - left, top, extra_height - top)
+    top, left = int(rng.integers(height + 1)), int(rng.integers(width + 1))
+    border = (left, width - left, top, height - top)
     labels = {
         name: Label(F.pad(label.value, border), F.pad(label.valid, border)) for name, label in sample.labels.items()
     }
@@ -85,11 +134,14 @@ def photometric(image_B3HW: Tensor, strength: float, generator: torch.Generator)
     if strength == 0:
         return image_B3HW
     draws = torch.rand(len(image_B3HW), 6, generator=generator).to(image_B3HW.device)
-    factors = (1 + strength * (2 * draws - 1))[..., None, None]
-    image = image_B3HW.float() / 255
-    image = image * factors[:, 0:1] * (1 + 0.3 * (factors[:, 3:6] - 1))
-    middle = image.mean(dim=(1, 2, 3), keepdim=True)
-    image = (image - middle) * factors[:, 1:2] + middle
-    grey = image.mean(dim=1, keepdim=True)
-    image = (image - grey) * factors[:, 2:3] + grey
-    return (image * 255).round().clamp(0, 255).to(torch.uint8)
+    brightness, contrast, saturation, *_ = factors = (1 + strength * (2 * draws - 1)).T[..., None, None]
+    white_B31 = brightness * (1 + 0.3 * (torch.cat([*factors[3:]], dim=1) - 1))
+    # All three changes are linear in a pixel's colours, so they are one 3x3 matrix and a shift: one pass over the
+    # image in place of seven.
+    own, grey = saturation * torch.eye(3, device=draws.device), (1 - saturation) / 3
+    matrix_B33 = contrast * (own + grey) * white_B31.mT
+    with torch.autocast(image_B3HW.device.type, enabled=False):  # bf16 has fewer than 256 levels
+        flat_B3N = image_B3HW.float().flatten(2)
+        middle_B11 = (white_B31 * flat_B3N.mean(dim=2, keepdim=True)).mean(dim=1, keepdim=True)
+        changed = torch.baddbmm((1 - contrast) * middle_B11, matrix_B33, flat_B3N)
+    return changed.round_().clamp_(0, 255).to(torch.uint8).view_as(image_B3HW)

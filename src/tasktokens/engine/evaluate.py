@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import torch
 from accelerate import Accelerator
@@ -15,7 +16,11 @@ from tasktokens.data.source import Data, full_split, open_data
 from tasktokens.engine.model_file import load_model
 from tasktokens.errors import CheckpointError, DataError
 from tasktokens.models import Network
+from tasktokens.models.decoding import decode_at
 from tasktokens.tasks import Task
+
+Evaluation = Literal["network", "full"]
+"""At what size: the network's (``data.size``), or each label's own. See ``data.evaluation``."""
 
 Results = dict[str, dict[str, float]]
 """Metrics by task and name."""
@@ -23,7 +28,11 @@ Results = dict[str, dict[str, float]]
 
 @torch.no_grad()
 def evaluate_network(network: Network, dataset: PartialDataset, batch_size: int, accelerator: Accelerator) -> Results:
-    """Metrics of a network over a data set; images without a label for a task do not count for it."""
+    """Metrics of a network over a data set, at the size that its labels come in.
+
+    Images without a label for a task do not count for it. Logits are brought to the label's size image by image, so
+    that only one image's are in memory at a time.
+    """
     device = accelerator.device
     network.eval()
     metrics = {name: task.metric() for name, task in network.tasks.items()}
@@ -33,9 +42,11 @@ def evaluate_network(network: Network, dataset: PartialDataset, batch_size: int,
             outputs = network(batch.image, {name: labels.rows for name, labels in batch.labels.items()})
         for name, task in network.tasks.items():
             labels = batch.labels[name]
-            if len(labels.rows):
-                logits = outputs[name].logits_at(labels.value.shape[-2:])
-                metrics[name].update(task.decode(logits), labels.value, labels.valid)
+            # A head with nothing to do returns one image's output; there is no label to pair it with.
+            height, width = labels.value.shape[-2:]
+            for logits, value, valid in zip(outputs[name].logits, labels.value, labels.valid, strict=False):
+                prediction = decode_at(task, logits[None], (height, width))
+                metrics[name].update(prediction[None], value[None], valid[None])
     for metric in metrics.values():
         metric.state = accelerator.reduce(metric.state.to(device), "sum").cpu()
     return {name: metric.compute() for name, metric in metrics.items()}
@@ -48,13 +59,15 @@ def run_config(run: Path) -> Config:
     return load_config(run / "config.yaml")
 
 
-def evaluate(run: Path, split: str = "test", write: bool = True) -> Results:
+def evaluate(run: Path, split: str = "test", write: bool = True, at: Evaluation | None = None) -> Results:
     """Evaluate a finished run on a split of its data.
 
     Args:
         run: folder that `train` wrote.
         split: a split of the data set, or ``holdout``: the training images that the run set aside.
-        write: also write ``evaluation-{split}.json`` into the run.
+        write: also write ``evaluation-{split}.json`` into the run; ``evaluation-{split}-{at}.json`` where ``at`` is not
+            the run's own.
+        at: ``network`` or ``full`` size; default: as configured.
 
     Raises:
         CheckpointError: the run has no trained model.
@@ -64,19 +77,24 @@ def evaluate(run: Path, split: str = "test", write: bool = True) -> Results:
     accelerator = Accelerator(cpu=config.run.device == "cpu")
     network, info = load_model(run, accelerator.device)
     data = open_data(config)
-    dataset = eval_dataset(data, split, info.tasks, info.size)
+    own = config.data.evaluation
+    dataset = eval_dataset(data, split, info.tasks, info.size, at or own)
     results = evaluate_network(network, dataset, config.optim.batch_size, accelerator)
     if write and accelerator.is_main_process:
-        write_results(run / f"evaluation-{split}.json", results)
+        suffix = "" if at in (None, own) else f"-{at}"
+        write_results(run / f"evaluation-{split}{suffix}.json", results)
     return results
 
 
-def eval_dataset(data: Data, split: str, tasks: Mapping[str, Task], size: tuple[int, int]) -> PartialDataset:
+def eval_dataset(
+    data: Data, split: str, tasks: Mapping[str, Task], size: tuple[int, int], at: Evaluation = "network"
+) -> PartialDataset:
     """All labels of a split of the data, or of ``holdout``. Raises `DataError` where there is no such image."""
     ids = data.holdout if split == "holdout" else data.collection.split(split)
     if not ids:
         raise DataError("no training images were set aside; evaluate another split, or train with data.holdout=0.1")
-    return PartialDataset(data.collection, full_split(data.collection, ids, tasks), tasks, size)
+    visible = full_split(data.collection, ids, tasks)
+    return PartialDataset(data.collection, visible, tasks, size, full=at == "full")
 
 
 def write_results(path: Path, results: Mapping[str, Mapping[str, float]]) -> None:

@@ -222,7 +222,7 @@ class Trainer:
         minutes = (time.monotonic() - self.started) / 60
         split = config.run.evaluate
         if split is not None:
-            dataset = eval_dataset(self.data, split, self.tasks, config.data.size)
+            dataset = eval_dataset(self.data, split, self.tasks, config.data.size, config.data.evaluation)
             results = evaluate_network(network, dataset, config.optim.batch_size, accelerator)
             if accelerator.is_main_process:
                 write_results(self.folder / f"evaluation-{split}.json", results)
