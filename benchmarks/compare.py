@@ -43,20 +43,26 @@ def main() -> None:
     jobs = [(method, seed) for seed in args.seeds for method in args.methods]
     with ThreadPoolExecutor(args.jobs) as pool:
         rows = list(pool.map(lambda job: run(args, *job), jobs))
-    result = {
-        "command": " ".join(["python", *(shlex.quote(_public(a)) for a in sys.argv)]),
-        "commit": git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "src", "configs") else ""),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": f"{os.cpu_count()} CPU cores, {platform.machine()}, one thread a run, {args.jobs} runs side by side",
-        "versions": {"python": platform.python_version()}
-        | {p: version(p) for p in ("tasktokens", "torch", "timm", "numpy")},
-        "seeds": args.seeds,
+    result = describe(args.seeds, args.jobs) | {
         "minutes_in_all": round((time.time() - started) / 60, 1),
         "rows": rows,
     }
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     print(json.dumps(rows, indent=1))
+
+
+def describe(seeds: list[int], jobs: int) -> dict[str, object]:
+    """What every file of results says of its making; the rows follow."""
+    return {
+        "command": " ".join(["python", *(shlex.quote(_public(a)) for a in sys.argv)]),
+        "commit": git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "src", "configs") else ""),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": f"{os.cpu_count()} CPU cores, {platform.machine()}, one thread a run, {jobs} runs side by side",
+        "versions": {"python": platform.python_version()}
+        | {p: version(p) for p in ("tasktokens", "torch", "timm", "numpy")},
+        "seeds": seeds,
+    }
 
 
 def run(args: argparse.Namespace, method: str, seed: int) -> dict[str, object]:
