@@ -14,7 +14,7 @@ from torch import Tensor
 from tasktokens.data.sample import Batch, Label, Sample, collate
 from tasktokens.metrics.base import Metric
 from tasktokens.models import Network, TaskOutput
-from tasktokens.tasks import Depth, Normals, Segmentation, Task
+from tasktokens.tasks import Depth, Normals, Regression, Segmentation, Task, Vectors
 
 
 class Hostile:
@@ -31,11 +31,12 @@ def random_label(task: Task, size: tuple[int, int], rng: np.random.Generator) ->
     """A label map (C, H, W) of a task, every pixel usable."""
     if isinstance(task, Segmentation):
         return torch.from_numpy(rng.integers(0, task.num_tokens, (1, *size)).astype(np.uint8))
-    if isinstance(task, Depth):
+    if isinstance(task, Depth | Regression):
         return torch.from_numpy(rng.uniform(task.minimum, task.maximum, (1, *size)).astype(np.float32))
-    if isinstance(task, Normals):
+    if isinstance(task, Normals | Vectors):
         vectors = rng.normal(size=(3, *size))
-        vectors[2] = -np.abs(vectors[2])
+        if isinstance(task, Normals):
+            vectors[2] = -np.abs(vectors[2])
         return torch.from_numpy((vectors / np.linalg.norm(vectors, axis=0)).astype(np.float32))
     return torch.from_numpy(rng.uniform(0, 1, (task.label_channels, *size)).astype(np.float32))
 

@@ -15,15 +15,36 @@ from PIL import Image
 from properties import random_label
 from tasktokens.errors import ConfigError, LabelError
 from tasktokens.losses import masked_loss
-from tasktokens.tasks import KINDS, Depth, Edge, Normals, Saliency, Segmentation, Task, build_task
+from tasktokens.tasks import (
+    KINDS,
+    Binary,
+    Depth,
+    Edge,
+    Normals,
+    Regression,
+    Saliency,
+    Segmentation,
+    Task,
+    Vectors,
+    build_task,
+)
 
 SEMSEG = Segmentation("semseg", classes=("sky", "road", "car", "person"), void=(255, 9))
 DEPTH = Depth("depth", minimum=0.5, maximum=8.0, bins=12)
 NORMALS = Normals("normals", centres_count=20)
 EDGE, SALIENCY = Edge("edge"), Saliency("saliency")
-ALL = [SEMSEG, DEPTH, NORMALS, EDGE, SALIENCY]
+BINARY = Binary("binary", positive_weight=0.8)
+HEAT = Regression("heat", minimum=-20.0, maximum=60.0, unit="°C", bins=17)
+FLOW = Vectors("flow", centres_count=32, flip_signs=(-1, 1, -1))
+ALL = [SEMSEG, DEPTH, NORMALS, EDGE, SALIENCY, BINARY, HEAT, FLOW]
 every_task = pytest.mark.parametrize("task", ALL, ids=lambda task: task.name)
 SIZE = (9, 14)
+
+
+def only_file(path: Path) -> Path:
+    """What was written for a path, whatever its ending."""
+    (found,) = path.parent.glob(f"{path.stem}.*")
+    return found
 
 
 def logits_like(task: Task, seed: int = 0, factor: float = 3.0) -> torch.Tensor:
@@ -37,22 +58,23 @@ def test_a_written_label_is_read_back_with_its_void(task: Task, tmp_path: Path) 
     value, valid = random_label(task, SIZE, rng).numpy(), rng.random(SIZE) > 0.3
     path = tmp_path / "new" / "label.png"
     task.write(path, value, valid)
-    read, read_valid = task.read(path)
+    read, read_valid = task.read(only_file(path))
     assert read.shape == value.shape
     assert np.array_equal(read_valid, valid)
     assert np.isfinite(read).all()
-    tolerance = {"semseg": 0, "depth": 0.0005, "normals": 1.5 / 127.5, "edge": 0.5 / 255, "saliency": 0.5 / 255}[
-        task.name
-    ]
+    tolerance = {
+        "semseg": 0, "depth": 0.0005, "normals": 1.5 / 127.5, "edge": 0.5 / 255, "saliency": 0.5 / 255,
+        "binary": 0.5 / 255, "heat": 0, "flow": 1.5 / 127.5,
+    }[task.name]  # fmt: skip
     assert np.abs(read - value)[:, valid].max() <= tolerance + 1e-6
-    if task is NORMALS:
+    if task in (NORMALS, FLOW):
         np.testing.assert_allclose(np.linalg.norm(read, axis=0), 1, atol=1e-5)
 
 
 @every_task
 def test_without_a_mask_every_written_pixel_is_valid(task: Task, tmp_path: Path) -> None:
     task.write(tmp_path / "label.png", random_label(task, SIZE, np.random.default_rng(2)).numpy())
-    assert task.read(tmp_path / "label.png")[1].all()
+    assert task.read(only_file(tmp_path / "label.png"))[1].all()
 
 
 def test_class_ids_are_those_of_the_file(tmp_path: Path) -> None:
@@ -112,7 +134,7 @@ def test_normals_in_npy_may_have_any_length_near_one_and_nan_is_void(tmp_path: P
     assert np.isfinite(value).all()
 
 
-@pytest.mark.parametrize("task", [EDGE, SALIENCY], ids=lambda task: task.name)
+@pytest.mark.parametrize("task", [EDGE, SALIENCY, BINARY], ids=lambda task: task.name)
 def test_probabilities_are_scaled_by_the_type_and_alpha_marks_void(task: Task, tmp_path: Path) -> None:
     grey, alpha = np.array([[0, 51, 255]], np.uint8), np.array([[255, 255, 0]], np.uint8)
     Image.fromarray(grey).save(tmp_path / "grey.png")
@@ -152,11 +174,12 @@ def test_class_ids_that_are_no_ids_are_refused(ids: list[list[float]], tmp_path:
 def test_a_truncated_missing_or_foreign_file_is_a_label_error(task: Task, tmp_path: Path) -> None:
     whole = tmp_path / "whole.png"
     task.write(whole, random_label(task, (64, 64), np.random.default_rng(3)).numpy())
-    cut = tmp_path / "cut.png"
+    whole = only_file(whole)
+    cut = tmp_path / f"cut{whole.suffix}"
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
     (tmp_path / "text.png").write_text("no picture")
     (tmp_path / "text.npy").write_text("no array")
-    for name in ("cut.png", "text.png", "text.npy", "missing.png"):
+    for name in (cut.name, "text.png", "text.npy", "missing.png"):
         with pytest.raises(LabelError, match=name):
             task.read(tmp_path / name)
 
@@ -167,9 +190,9 @@ def test_a_pickle_in_npy_is_not_executed(tmp_path: Path) -> None:
         DEPTH.read(tmp_path / "label.npy")
 
 
-@pytest.mark.parametrize("task", [SEMSEG, DEPTH, EDGE, SALIENCY], ids=lambda task: task.name)
+@pytest.mark.parametrize("task", [SEMSEG, DEPTH, EDGE, SALIENCY, BINARY, HEAT], ids=lambda task: task.name)
 def test_three_channels_are_refused_where_one_is_expected(task: Task, tmp_path: Path) -> None:
-    Image.fromarray(np.zeros((4, 5, 3), np.uint8)).save(tmp_path / "rgb.png")
+    Image.fromarray(np.arange(60, dtype=np.uint8).reshape(4, 5, 3)).save(tmp_path / "rgb.png")
     with pytest.raises(LabelError, match=r"rgb\.png.*one channel"):
         task.read(tmp_path / "rgb.png")
 
@@ -207,7 +230,8 @@ def test_a_flip_is_its_own_inverse_and_mirrors_positions(task: Task) -> None:
     value = random_label(task, SIZE, np.random.default_rng(5))
     flipped = task.flip(value)
     assert torch.equal(task.flip(flipped), value)
-    sign = torch.tensor([-1.0, 1.0, 1.0])[:, None, None] if task is NORMALS else 1
+    signs = {"normals": [-1.0, 1.0, 1.0], "flow": [-1.0, 1.0, -1.0]}.get(task.name, [1.0])
+    sign = torch.tensor(signs)[:, None, None]
     assert torch.equal(flipped.float(), value.float().flip(-1) * sign)
 
 
@@ -362,7 +386,9 @@ def test_predictions_lie_in_the_range_of_the_labels(task: Task, factor: float) -
         assert prediction.max() < task.num_tokens
     elif task is DEPTH:
         assert DEPTH.minimum * 0.999 <= prediction.min() <= prediction.max() <= DEPTH.maximum * 1.001
-    elif task is NORMALS:
+    elif task is HEAT:
+        assert HEAT.minimum - 1e-3 <= prediction.min() <= prediction.max() <= HEAT.maximum + 1e-3
+    elif task in (NORMALS, FLOW):
         torch.testing.assert_close(prediction.norm(dim=1), torch.ones(2, *SIZE))
     else:
         assert 0 <= prediction.min() <= prediction.max() <= 1
@@ -372,7 +398,7 @@ def test_predictions_lie_in_the_range_of_the_labels(task: Task, factor: float) -
 def test_a_sure_network_is_more_confident_than_a_flat_one(task: Task) -> None:
     sharp = torch.full((1, task.num_tokens, 1, 1), -10.0)
     # In the middle of a scale, or facing the camera: at the end of one, flat mass moved there spreads it first.
-    sharp[:, {"depth": DEPTH.bins // 2, "normals": -1}.get(task.name, 0)] = 10.0
+    sharp[:, {"depth": DEPTH.bins // 2, "normals": -1, "heat": HEAT.bins // 2}.get(task.name, 0)] = 10.0
     flat = torch.zeros_like(sharp)
     for confidence in (task.confidence, task.paper_confidence):
         assert 0 <= confidence(flat).item() < confidence(sharp).item() <= 1 + 1e-6
@@ -406,6 +432,7 @@ def test_the_truth_itself_is_correct_and_its_opposite_is_not(task: Task) -> None
     truth = random_label(task, SIZE, np.random.default_rng(9))[None]
     opposite = {
         "semseg": (truth + 1) % 4, "depth": truth * 2, "normals": -truth, "edge": 1 - truth, "saliency": 1 - truth,
+        "binary": 1 - truth, "heat": truth + 5, "flow": -truth,
     }[task.name]  # fmt: skip
     assert task.correct(truth, truth).shape == (1, 1, *SIZE)
     assert task.correct(truth, truth).all()
@@ -441,19 +468,19 @@ def test_loss_falls_to_near_its_least_on_the_truth(task: Task) -> None:
     assert task.correct(task.decode(logits.detach()), target).float().mean() > 0.9
 
 
-@pytest.mark.parametrize("task", [EDGE, SALIENCY], ids=lambda task: task.name)
+@pytest.mark.parametrize("task", [EDGE, SALIENCY, BINARY], ids=lambda task: task.name)
 @pytest.mark.parametrize("target", [0.04, 0.3, 0.9, 0.97])
 def test_a_soft_discovered_target_is_best_met_by_its_own_probability(task: Task, target: float) -> None:
     """Defect 4 of the release: a teacher's sure "no" must not teach "perhaps", nor its 0.9 a 0."""
     probability = torch.linspace(0.005, 0.995, 199)
     logit = torch.logit(probability)[:, None, None, None]
-    logits = logit if task is EDGE else torch.cat([torch.zeros_like(logit), logit], dim=1)
+    logits = logit if task.num_tokens == 1 else torch.cat([torch.zeros_like(logit), logit], dim=1)
     one = torch.ones(1, 1, 1, 1)
     losses = torch.stack([masked_loss(task, row[None], one * target, one > 0, one)[0] for row in logits])
     assert probability[losses.argmin()].item() == pytest.approx(target, abs=0.006)
 
 
-@pytest.mark.parametrize("task", [EDGE, SALIENCY], ids=lambda task: task.name)
+@pytest.mark.parametrize("task", [EDGE, SALIENCY, Binary("even")], ids=lambda task: task.name)
 def test_a_soft_given_target_is_best_met_by_its_own_probability(task: Task) -> None:
     target = torch.tensor([0.1, 0.4, 0.8, 0.95]).reshape(1, 1, 1, 4)
     logits = torch.zeros(1, task.num_tokens, 1, 4, requires_grad=True)

@@ -10,14 +10,20 @@ from torch import nn
 
 from tasktokens.errors import ConfigError, did_you_mean
 from tasktokens.tasks.base import Task
-from tasktokens.tasks.binary import Edge, Saliency
+from tasktokens.tasks.binary import Binary, Edge, Saliency
 from tasktokens.tasks.depth import Depth
 from tasktokens.tasks.normals import Normals
+from tasktokens.tasks.regression import Regression
 from tasktokens.tasks.segmentation import Segmentation
+from tasktokens.tasks.vectors import Vectors
 
-__all__ = ["KINDS", "Depth", "Edge", "Normals", "Saliency", "Segmentation", "Task", "build_task"]
+__all__ = [
+    "KINDS", "Binary", "Depth", "Edge", "Normals", "Regression", "Saliency", "Segmentation", "Task", "Vectors",
+    "build_task",
+]  # fmt: skip
 
-KINDS: dict[str, type[Task]] = {task.kind: task for task in (Segmentation, Depth, Normals, Edge, Saliency)}
+_ALL = (Segmentation, Depth, Normals, Edge, Saliency, Binary, Regression, Vectors)
+KINDS: dict[str, type[Task]] = {task.kind: task for task in _ALL}
 
 
 def build_task(name: str, spec: Mapping[str, Any]) -> Task:

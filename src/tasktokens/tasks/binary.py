@@ -1,4 +1,4 @@
-"""Tasks whose label is a probability a pixel: saliency (two logits) and edges (one logit)."""
+"""Tasks whose label is a probability a pixel: saliency (two logits), edges and any other yes or no (one logit)."""
 
 from __future__ import annotations
 
@@ -12,23 +12,39 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tasktokens.metrics.binary import BinaryOverlap
 from tasktokens.metrics.fmeasure import FMeasure
 from tasktokens.tasks.base import Array, Task, known_keys
 from tasktokens.tasks.examine import Summary, Sums, probability_sums, summarise_probabilities
-from tasktokens.tasks.files import read_plane, unit_interval, write_png
+from tasktokens.tasks.files import read_plane, unit_interval, write_floats, write_png
 
 
 @dataclass(frozen=True)
 class _Probability(Task):
-    """A label in [0, 1] a pixel, float32 (1, H, W); files are grey PNG (0..255), an alpha of zero marks void."""
+    """A label in [0, 1] a pixel, float32 (1, H, W); an alpha of zero and NaN mark void.
+
+    Attributes:
+        white: the stored integer that means 1; None: 255 in 8 bits, 65535 in 16 bits. Floats are probabilities.
+        void: stored values that mean "no label".
+    """
+
+    white: float | None = None
+    void: tuple[float, ...] = ()
+
+    settings: ClassVar[tuple[str, ...]] = ()
+    """Its own settings besides those of the files."""
 
     def read(self, path: Path) -> tuple[Array, Array]:
-        plane, valid = read_plane(path)
-        value = unit_interval(path, plane)
-        valid = valid & np.isfinite(value)
-        return np.where(valid, value, np.float32(0))[None], valid
+        plane, valid = read_plane(path, self.name)
+        valid = valid & np.isfinite(plane) & ~np.isin(plane, self.void)
+        value = unit_interval(path, np.where(valid, plane, plane.dtype.type(0)), self.white)
+        return value[None], valid
 
     def write(self, path: Path, value_CHW: Array, valid_HW: Array | None = None) -> None:
+        if self.white is not None or self.void:
+            # Grey values are taken otherwise here; floats always mean the same.
+            write_floats(path, value_CHW[0].clip(0, 1), valid_HW)
+            return
         grey = np.rint(value_CHW[0].clip(0, 1) * 255).astype(np.uint8)
         alpha = None if valid_HW is None else np.where(valid_HW, np.uint8(255), np.uint8(0))
         write_png(path, grey if alpha is None else np.stack([grey, alpha], axis=-1))
@@ -50,7 +66,18 @@ class _Probability(Task):
         return (prediction_BCHW > 0.5) == (target_BCHW > 0.5)
 
     def spec(self) -> dict[str, Any]:
-        return {"kind": self.kind}
+        stored = {"white": self.white} if self.white is not None else {}
+        return {"kind": self.kind} | stored | ({"void": list(self.void)} if self.void else {})
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        known_keys(values, "white", "void", *cls.settings)
+        return dict(values) | {"void": tuple(map(float, values.get("void", ())))}
+
+    def mistake(self) -> str | None:
+        if self.white is not None and not self.white > 0:
+            return f"white must be above 0, found {self.white}"
+        return super().mistake()
 
 
 @dataclass(frozen=True)
@@ -87,33 +114,65 @@ class Saliency(_Probability):
 
 
 @dataclass(frozen=True)
-class Edge(_Probability):
-    """Boundary probability. Loss: binary cross-entropy, positive weight 0.95. Prediction: sigmoid.
+class _OneLogit(_Probability):
+    """The probability is the sigmoid of one logit; confidence: how far it is from 0.5.
 
-    Discovered labels are not weighted by class, for a weighted loss of a soft target is least at another probability
-    than the target; they have the factor 0.05 of the release on all pixels instead.
+    Attributes:
+        positive_weight: share of the given labels' loss that a "yes" has against a "no", in (0, 1). Discovered labels
+            are not weighted, for a weighted loss of a soft target is least at another probability than the target.
     """
 
     threshold: float = 0.9
-    positive_weight: float = 0.95
-    kind: ClassVar[str] = "edge"
+    positive_weight: float = 0.5
+    settings: ClassVar[tuple[str, ...]] = ("positive_weight",)
 
     @property
     def num_tokens(self) -> int:
         return 1
 
     def spec(self) -> dict[str, Any]:
-        return {"kind": self.kind, "positive_weight": self.positive_weight}
-
-    @classmethod
-    def parse(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        known_keys(values, "positive_weight")
-        return dict(values)
+        return super().spec() | {"positive_weight": self.positive_weight}
 
     def mistake(self) -> str | None:
         if not 0 < self.positive_weight < 1:
             return f"positive_weight must lie between 0 and 1, found {self.positive_weight}"
         return super().mistake()
+
+    def decode(self, logits_BKHW: Tensor) -> Tensor:
+        return logits_BKHW.float().sigmoid()
+
+    def confidence(self, logits_BKHW: Tensor) -> Tensor:
+        return (logits_BKHW.float().sigmoid() - 0.5).abs() * 2
+
+
+@dataclass(frozen=True)
+class Binary(_OneLogit):
+    """Yes or no, or a probability. Loss: binary cross-entropy. Prediction: sigmoid. Metrics: IoU, best F1."""
+
+    kind: ClassVar[str] = "binary"
+
+    def pixel_loss(self, logits_BKHW: Tensor, target_BCHW: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(logits_BKHW.float(), target_BCHW.float(), reduction="none")
+
+    def pixel_weight(self, target_BCHW: Tensor, valid_B1HW: Tensor) -> Tensor:
+        return 2 * (target_BCHW * self.positive_weight + (1 - target_BCHW) * (1 - self.positive_weight))
+
+    def summarise(self, sums: Sums) -> Summary:
+        return summarise_probabilities(sums, rare=self.positive_weight > 0.5)
+
+    def metric(self) -> BinaryOverlap:
+        return BinaryOverlap()
+
+
+@dataclass(frozen=True)
+class Edge(_OneLogit):
+    """Boundary probability. Loss: binary cross-entropy, positive weight 0.95. Prediction: sigmoid.
+
+    Discovered labels have the factor 0.05 of the release on all pixels.
+    """
+
+    positive_weight: float = 0.95
+    kind: ClassVar[str] = "edge"
 
     def resize(self, value_CHW: Tensor, valid_1HW: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """One-pixel lines would fall between the samples of a smaller grid: there, take the area's maximum."""
@@ -130,12 +189,6 @@ class Edge(_Probability):
 
     def pixel_weight(self, target_BCHW: Tensor, valid_B1HW: Tensor) -> Tensor:
         return 1 + target_BCHW * (self.positive_weight / (1 - self.positive_weight) - 1)
-
-    def decode(self, logits_BKHW: Tensor) -> Tensor:
-        return logits_BKHW.float().sigmoid()
-
-    def confidence(self, logits_BKHW: Tensor) -> Tensor:
-        return (logits_BKHW.float().sigmoid() - 0.5).abs() * 2
 
     def metric(self) -> FMeasure:
         # Pixel against pixel, no tolerance; boundary matching (odsF) is another metric.

@@ -1,7 +1,9 @@
-"""Reading and writing label files: PNG of 8 and 16 bits and npy, with errors that name the file."""
+"""Reading and writing label files: PNG, TIFF, JPEG and BMP, npy and npz, with errors that name the file."""
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -12,48 +14,121 @@ from PIL import Image
 from tasktokens.errors import LabelError
 
 Array = npt.NDArray[Any]
+LOSSY_ENDINGS = (".jpg", ".jpeg")
+_UNREADABLE = (
+    OSError, ValueError, SyntaxError, EOFError, zipfile.BadZipFile, zlib.error, Image.DecompressionBombError
+)  # fmt: skip
 
 
-def read_array(path: Path) -> Array:
-    """Read a label file as stored: (H, W) or (H, W, channels). Raises `LabelError` when it cannot be read."""
+def read_array(path: Path, key: str | None = None) -> Array:
+    """Read a label file as stored: (H, W) or (H, W, channels), in the machine's byte order.
+
+    A palette image gives its indices: they are the class ids, its colours are decoration.
+
+    Args:
+        key: the array to take from an npz that holds more than one.
+
+    Raises:
+        LabelError: the file cannot be read, or which of its arrays is meant cannot be told.
+    """
     try:
         if path.suffix.lower() == ".npy":
-            return np.asarray(np.load(path, allow_pickle=False))
-        with Image.open(path) as image:
-            # A palette PNG stores class ids; its colours are decoration.
-            return np.asarray(image)
+            array = np.asarray(np.load(path, allow_pickle=False))
+        elif path.suffix.lower() == ".npz":
+            array = _read_npz(path, key)
+        else:
+            with Image.open(path) as image:
+                _refuse_cut_depth(path, image)
+                array = np.asarray(image)
     except FileNotFoundError as error:
         raise LabelError(f"label file {path} does not exist") from error
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+    except _UNREADABLE as error:
         raise LabelError(
             f"label file {path} cannot be read ({error}); replace it or remove it to leave the label out"
         ) from error
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
-def read_plane(path: Path) -> tuple[Array, Array]:
-    """Read a one-channel label file; an alpha channel of zero marks void. Returns plane (H, W) and valid (H, W)."""
-    array = read_array(path)
-    if array.ndim == 3 and array.shape[-1] == 1:
+def _read_npz(path: Path, key: str | None) -> Array:
+    with np.load(path, allow_pickle=False) as arrays:
+        names = list(arrays)
+        if key not in names and len(names) != 1:
+            raise LabelError(
+                f"label file {path} holds the arrays {', '.join(names) or 'none'}; keep one, or name one '{key}'"
+            )
+        return np.asarray(arrays[key if key in names else names[0]])
+
+
+def _refuse_cut_depth(path: Path, image: Image.Image) -> None:
+    """16 bits with alpha would come as 8 bits without a word, and a millimetre as nothing."""
+    if any(str(tile.args).startswith(("LA;16", "('LA;16")) for tile in getattr(image, "tile", ())):
+        raise LabelError(f"label file {path} is 16-bit grey with alpha; save it without alpha, void as a void value")
+
+
+def read_plane(path: Path, key: str | None = None) -> tuple[Array, Array]:
+    """Read a one-channel label file. Returns plane (H, W) and valid (H, W) bool.
+
+    An alpha channel of zero marks void; a grey picture that was saved as RGB counts as one channel.
+    """
+    array = read_array(path, key)
+    shape = array.shape
+    valid = np.ones(shape[:2], dtype=bool)
+    if array.ndim == 3 and shape[-1] in (2, 4):
+        array, valid = array[..., :-1], array[..., -1] > 0
+    if array.ndim == 3 and (array == array[..., :1]).all():
         array = array[..., 0]
-    if array.ndim == 3 and array.shape[-1] == 2:
-        return array[..., 0], array[..., 1] > 0
     if array.ndim != 2:
-        raise LabelError(f"label file {path} must have one channel, found an array of shape {array.shape}")
-    return array, np.ones(array.shape, dtype=bool)
+        raise LabelError(f"label file {path} must have one channel, found an array of shape {shape}")
+    return array, valid
+
+
+def read_colours(path: Path, key: str | None = None) -> tuple[Array, Array]:
+    """Read a colour-coded label file: colours (H, W, 3) uint8 and valid (H, W) bool, false where alpha is zero."""
+    if path.suffix.lower() in (".npy", ".npz"):
+        array = read_array(path, key)
+    else:
+        read_array(path)  # for its errors
+        with Image.open(path) as image:
+            array = np.asarray(image if image.mode.startswith(("I", "F")) else image.convert("RGBA"))
+    if array.ndim != 3 or array.shape[-1] not in (3, 4) or array.dtype != np.uint8:
+        raise LabelError(f"label file {path} must hold 8-bit RGB, found {array.dtype} of shape {array.shape}")
+    return array[..., :3], array[..., 3] > 0 if array.shape[-1] == 4 else np.ones(array.shape[:2], dtype=bool)
+
+
+def refuse_lossy(path: Path, name: str) -> None:
+    """Raise `LabelError` for a JPEG: compression changes ids and colours, most of all at the borders."""
+    if path.suffix.lower() in LOSSY_ENDINGS:
+        raise LabelError(
+            f"label file {path} of task '{name}' is a JPEG, whose compression changes class ids; export it as PNG"
+        )
 
 
 def write_png(path: Path, array: Array) -> None:
-    """Write uint8 (H, W), (H, W, 2: value and alpha), (H, W, 3) or uint16 (H, W) as PNG, making its folder."""
+    """Write uint8 (H, W), (H, W, 2: value and alpha), (H, W, 3), (H, W, 4) or uint16 (H, W) as PNG, with its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.ascontiguousarray(array)).save(path.with_suffix(".png"))
 
 
-def unit_interval(path: Path, plane: Array) -> Array:
-    """Scale a stored plane to [0, 1]: 8 and 16 bits by their maximum, bool and floats as they are."""
-    if plane.dtype == np.uint8 or plane.dtype == np.uint16:
+def write_floats(path: Path, plane_HW: Array, valid_HW: Array | None = None) -> None:
+    """Write a float32 plane as npy, making its folder; NaN where it is not valid."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    plane = plane_HW.astype(np.float32)
+    np.save(path.with_suffix(".npy"), plane if valid_HW is None else np.where(valid_HW, plane, np.float32(np.nan)))
+
+
+def unit_interval(path: Path, plane: Array, white: float | None = None) -> Array:
+    """Scale a stored plane to [0, 1]: integers by ``white`` (default: the type's maximum), bool and floats as they are.
+
+    Raises `LabelError` where a value lies outside.
+    """
+    if plane.dtype in (np.uint8, np.uint16) and white is None:
         return plane.astype(np.float32) / np.float32(np.iinfo(plane.dtype).max)
-    value = plane.astype(np.float32)
+    whole = np.issubdtype(plane.dtype, np.integer)
+    value = plane.astype(np.float32) / np.float32(white if whole and white is not None else 1)
     finite = value[np.isfinite(value)]
     if finite.size and (finite.min() < 0 or finite.max() > 1):
-        raise LabelError(f"label file {path} must hold values from 0 to 1, found {finite.min():g} to {finite.max():g}")
+        raise LabelError(
+            f"label file {path} must hold values from 0 to {white if whole and white is not None else 1:g}, found "
+            f"{plane[np.isfinite(value)].min():g} to {plane[np.isfinite(value)].max():g}"
+        )
     return value

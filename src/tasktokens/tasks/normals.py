@@ -1,8 +1,9 @@
-"""Surface normals as an expectation over unit vectors (HTT, section 3.2)."""
+"""Unit vectors a pixel, above all surface normals, as an expectation over fixed directions (HTT, section 3.2)."""
 
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -22,49 +23,36 @@ from tasktokens.tasks.files import read_array, write_png
 
 
 @dataclass(frozen=True)
-class Normals(Task):
-    """Unit vectors in camera coordinates, float32 (3, H, W): x right, y down, z forward, pointing to the camera.
+class UnitVectors(Task):
+    """A unit vector a pixel, float32 (3, H, W).
 
-    Files are 8-bit RGB, ``n = 2 v / 255 - 1``, or npy of floats; a vector whose length is not near 1 is void.
-    The published centres are k-means clusters of training normals; ours are a fixed, nearly even lattice on the half
-    sphere that faces the camera, so that no label, hidden or not, has to be read to build the network.
-
-    The centres come in mirrored pairs, so their number is even.
-
-    Loss: L1 of the three channels, summed, after normalisation, plus 0.1 x cross-entropy to the nearest centre.
+    Files are 8-bit RGB, ``n = 2 v / 255 - 1``, or npy of floats; a vector whose length is not near 1 is void, as is an
+    alpha of zero. Loss: L1 of the three channels, summed, after normalisation, plus 0.1 x cross-entropy to the nearest
+    centre.
     """
 
     threshold: float = 0.85
     centres_count: int = 40
 
-    kind: ClassVar[str] = "normals"
     label_channels: ClassVar[int] = 3
     neutral: ClassVar[tuple[float, ...]] = (0.0, 0.0, -1.0)
     confidence_weighted: ClassVar[bool] = True
+    shortest: ClassVar[float] = 1e-6
+    """Length below which the loss does not stretch a mean vector to 1."""
 
     @property
     def num_tokens(self) -> int:
         return self.centres_count
 
-    def spec(self) -> dict[str, Any]:
-        return {"kind": self.kind, "centres": self.centres_count}
-
-    @classmethod
-    def parse(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        known_keys(values, "centres")
-        return {"centres_count": values.get("centres")}
-
-    def mistake(self) -> str | None:
-        if not isinstance(self.centres_count, int) or self.centres_count < 2 or self.centres_count % 2:
-            return f"centres must be an even whole number above 0, found {self.centres_count!r}"
-        return super().mistake()
-
+    @abstractmethod
     def centres(self) -> Tensor:
-        """Unit vectors (K, 3) that face the camera."""
-        return _half_sphere(self.centres_count)
+        """Unit vectors (K, 3)."""
 
     def read(self, path: Path) -> tuple[Array, Array]:
-        array = read_array(path)
+        array = read_array(path, self.name)
+        alpha = np.ones(array.shape[:2], dtype=bool)
+        if array.ndim == 3 and array.shape[-1] == 4 and array.dtype == np.uint8:
+            array, alpha = array[..., :3], array[..., 3] > 0
         if array.ndim != 3 or array.shape[-1] != 3:
             raise LabelError(f"label file {path} of task '{self.name}' must have 3 channels, found shape {array.shape}")
         if array.dtype == np.uint8:
@@ -75,7 +63,7 @@ class Normals(Task):
             raise LabelError(f"label file {path} of task '{self.name}' must be 8-bit or float, found {array.dtype}")
         length = np.sqrt((vectors**2).sum(axis=-1))
         # NaN compares false, so it is void too.
-        valid = (length > 0.5) & (length < 1.5)
+        valid = alpha & (length > 0.5) & (length < 1.5)
         unit = np.where(
             valid[..., None], vectors / np.where(valid, length, 1)[..., None], np.array([0, 0, -1], np.float32)
         )
@@ -85,12 +73,6 @@ class Normals(Task):
         stored = np.rint((np.moveaxis(value_CHW, 0, -1).clip(-1, 1) + 1) * 127.5).astype(np.uint8)
         write_png(path, stored if valid_HW is None else np.where(valid_HW[..., None], stored, np.uint8(128)))
 
-    def colourise(self, value_CHW: Array, valid_HW: Array | None = None) -> Array:
-        # The customary colours: a wall that faces the camera is light blue.
-        display = np.moveaxis(value_CHW, 0, -1) * np.array([1, -1, -1], np.float32)
-        colours = np.rint((display.clip(-1, 1) + 1) * 127.5).astype(np.uint8)
-        return colours if valid_HW is None else np.where(valid_HW[..., None], colours, np.uint8(0))
-
     def examine(self, value_CHW: Array, valid_HW: Array) -> dict[str, Array]:
         return direction_sums(value_CHW, valid_HW)
 
@@ -98,21 +80,13 @@ class Normals(Task):
         return length_sums(read_array(path))
 
     def summarise(self, sums: Sums) -> Summary:
-        return summarise_directions(sums)
-
-    def flip(self, value_CHW: Tensor) -> Tensor:
-        return value_CHW.flip(-1) * torch.tensor([-1.0, 1.0, 1.0])[:, None, None]
-
-    def flip_logits(self, logits_BKHW: Tensor) -> Tensor:
-        # Centre 2i+1 is the mirror image of centre 2i.
-        swapped = torch.arange(self.num_tokens, device=logits_BKHW.device) ^ 1
-        return logits_BKHW.flip(-1).index_select(1, swapped)
+        return summarise_directions(sums, camera_frame=False)
 
     def pixel_loss(self, logits_BKHW: Tensor, target_BCHW: Tensor) -> Tensor:
         target = target_BCHW.float()
         log_p = F.log_softmax(logits_BKHW.float(), dim=1)
         centres = self.centres().to(log_p)
-        predicted = F.normalize(channel_matmul(centres.T, log_p.exp()), dim=1, eps=1e-6)
+        predicted = F.normalize(channel_matmul(centres.T, log_p.exp()), dim=1, eps=self.shortest)
         nearest = channel_matmul(centres, target).argmax(dim=1, keepdim=True)
         return (predicted - target).abs().sum(dim=1, keepdim=True) - 0.1 * log_p.gather(1, nearest)
 
@@ -133,6 +107,76 @@ class Normals(Task):
 
     def metric(self) -> AngularErrors:
         return AngularErrors()
+
+
+@dataclass(frozen=True)
+class Normals(UnitVectors):
+    """Surface normals in camera coordinates: x right, y down, z forward, pointing to the camera.
+
+    The published centres are k-means clusters of training normals; ours are a fixed, nearly even lattice on the half
+    sphere that faces the camera, so that no label, hidden or not, has to be read to build the network. They come in
+    mirrored pairs, so their number is even.
+
+    Attributes:
+        centres_count: number of centres.
+        frame: what the three channels of the files are in our axes: ``("x", "-y", "-z")`` for x right, y up and z
+            backward, ``("x", "z", "-y")`` for x right, y forward and z up.
+    """
+
+    frame: tuple[str, str, str] = ("x", "y", "z")
+
+    kind: ClassVar[str] = "normals"
+
+    def spec(self) -> dict[str, Any]:
+        frame = {} if self.frame == ("x", "y", "z") else {"frame": list(self.frame)}
+        return {"kind": self.kind, "centres": self.centres_count} | frame
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        known_keys(values, "centres", "frame")
+        frame = values.get("frame")
+        return {"centres_count": values.get("centres"), "frame": None if frame is None else tuple(map(str, frame))}
+
+    def mistake(self) -> str | None:
+        if not isinstance(self.centres_count, int) or self.centres_count < 2 or self.centres_count % 2:
+            return f"centres must be an even whole number above 0, found {self.centres_count!r}"
+        if sorted(axis.removeprefix("-") for axis in self.frame) != ["x", "y", "z"]:
+            return f"frame must have x, y and z once each, each perhaps with a minus, found {list(self.frame)}"
+        return super().mistake()
+
+    def centres(self) -> Tensor:
+        """Unit vectors (K, 3) that face the camera."""
+        return _half_sphere(self.centres_count)
+
+    def read(self, path: Path) -> tuple[Array, Array]:
+        value, valid = super().read(path)
+        if self.frame == ("x", "y", "z"):
+            return value, valid
+        ours = np.empty_like(value)
+        for channel, axis in enumerate(self.frame):
+            ours["xyz".index(axis[-1])] = -value[channel] if axis[0] == "-" else value[channel]
+        return np.where(valid, ours, np.array([0, 0, -1], np.float32)[:, None, None]), valid
+
+    def write(self, path: Path, value_CHW: Array, valid_HW: Array | None = None) -> None:
+        theirs = [(-1 if axis[0] == "-" else 1) * value_CHW["xyz".index(axis[-1])] for axis in self.frame]
+        super().write(path, np.stack(theirs), valid_HW)
+
+    def colourise(self, value_CHW: Array, valid_HW: Array | None = None) -> Array:
+        # The customary colours: a wall that faces the camera is light blue.
+        display = np.moveaxis(value_CHW, 0, -1) * np.array([1, -1, -1], np.float32)
+        colours = np.rint((display.clip(-1, 1) + 1) * 127.5).astype(np.uint8)
+        return colours if valid_HW is None else np.where(valid_HW[..., None], colours, np.uint8(0))
+
+    def summarise(self, sums: Sums) -> Summary:
+        return summarise_directions(sums)
+
+    def flip(self, value_CHW: Tensor) -> Tensor:
+        return value_CHW.flip(-1) * torch.tensor([-1.0, 1.0, 1.0])[:, None, None]
+
+    def flip_logits(self, logits_BKHW: Tensor) -> Tensor:
+        # Centre 2i+1 is the mirror image of centre 2i.
+        swapped = torch.arange(self.num_tokens, device=logits_BKHW.device) ^ 1
+        return logits_BKHW.flip(-1).index_select(1, swapped)
 
 
 @cache

@@ -1,0 +1,42 @@
+"""Errors of a scalar map over all valid pixels of the set."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from tasktokens.metrics.base import Metric
+
+
+class RegressionErrors(Metric):
+    """MAE and RMSE in the task's unit, and the percent of pixels with an error below 5 % of its range.
+
+    Args:
+        span: width of the task's range, in its unit.
+        unit: for tables, such as ``°C``.
+    """
+
+    higher_is_better: ClassVar[dict[str, bool]] = {"MAE": False, "RMSE": False, "within5": True}
+
+    def __init__(self, span: float, unit: str = "") -> None:
+        super().__init__(4)
+        self.span = span
+        # A constant of the class elsewhere; here the unit is the user's.
+        self.units = {"MAE": unit, "RMSE": unit, "within5": "%"}  # type: ignore[misc]
+
+    @property
+    def primary(self) -> str:
+        return "MAE"
+
+    def statistics(self, prediction_BCHW: Tensor, target_BCHW: Tensor, valid_B1HW: Tensor) -> Tensor:
+        truth = torch.where(valid_B1HW, target_BCHW, 0.0).double()
+        error = torch.where(valid_B1HW, prediction_BCHW.double() - truth, 0.0).abs()
+        within = (error < 0.05 * self.span) & valid_B1HW
+        return torch.stack([valid_B1HW.sum().double(), error.sum(), (error**2).sum(), within.sum().double()])
+
+    def compute(self) -> dict[str, float]:
+        count, absolute, squared, within = self.state
+        values = {"MAE": absolute / count, "RMSE": (squared / count).sqrt(), "within5": 100 * within / count}
+        return {name: value.item() for name, value in values.items()}

@@ -1,0 +1,138 @@
+"""Any scalar a pixel, as an expectation over evenly spaced bins."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tasktokens.metrics.regression import RegressionErrors
+from tasktokens.tasks.base import Array, Task, channel_matmul, expectation, known_keys
+from tasktokens.tasks.colours import colour_map
+from tasktokens.tasks.files import read_plane, refuse_lossy, write_floats
+
+
+@dataclass(frozen=True)
+class Regression(Task):
+    """A scalar a pixel in a unit of the user's (temperature, height, a score), float32 (1, H, W).
+
+    Attributes:
+        minimum, maximum: the range that the labels have; the bins span it.
+        unit: for tables, such as ``K``.
+        bins: number of evenly spaced bins.
+        scale, offset: the value of a stored integer v is ``(v + offset) * scale``; floats are values.
+        void: stored values that mean "no label"; NaN, infinity and an alpha of zero do too.
+
+    Loss: L1 in tenths of the range (so that the choice of a unit does not change what a task weighs) plus 0.1 x
+    cross-entropy to the nearest bin. Targets outside the range are clamped to it. Zooming changes no value. Written
+    labels are npy of floats, NaN for void.
+    """
+
+    threshold: float = 0.9
+    minimum: float = 0.0
+    maximum: float = 1.0
+    unit: str = ""
+    bins: int = 30
+    scale: float = 1.0
+    offset: float = 0.0
+    void: tuple[float, ...] = ()
+
+    kind: ClassVar[str] = "regression"
+    confidence_weighted: ClassVar[bool] = True
+
+    @property
+    def num_tokens(self) -> int:
+        return self.bins
+
+    @property
+    def span(self) -> float:
+        """Width of the range."""
+        return self.maximum - self.minimum
+
+    def spec(self) -> dict[str, Any]:
+        return {
+            "kind": self.kind, "range": [self.minimum, self.maximum], "unit": self.unit, "bins": self.bins,
+            "scale": self.scale, "offset": self.offset, "void": list(self.void),
+        }  # fmt: skip
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        known_keys(values, "range", "unit", "bins", "scale", "offset", "void")
+        low, high = values["range"]
+        others = {name: value for name, value in values.items() if name != "range"}
+        return {"minimum": low, "maximum": high} | others | {"void": tuple(map(float, values.get("void", ())))}
+
+    def mistake(self) -> str | None:
+        try:
+            if not -math.inf < self.minimum < self.maximum < math.inf:
+                return f"range must be [low, high] with low < high, found [{self.minimum}, {self.maximum}]"
+        except TypeError:
+            return f"range must be two numbers, found [{self.minimum!r}, {self.maximum!r}]"
+        if not isinstance(self.unit, str):
+            return f"unit must be text, found {self.unit!r}"
+        if not isinstance(self.bins, int) or self.bins < 2:
+            return f"bins must be a whole number above 1, found {self.bins!r}"
+        if not self.scale > 0 or not math.isfinite(self.offset):
+            return f"scale must be above 0 and offset finite, found {self.scale} and {self.offset}"
+        return super().mistake()
+
+    def centres(self) -> Tensor:
+        """Bin centres (K,) in the labels' unit."""
+        return _line(self.minimum, self.maximum, self.bins)
+
+    def read(self, path: Path) -> tuple[Array, Array]:
+        if self.void:
+            refuse_lossy(path, self.name)
+        plane, valid = read_plane(path, self.name)
+        valid = valid & np.isfinite(plane) & ~np.isin(plane, self.void)
+        whole = not np.issubdtype(plane.dtype, np.floating)
+        # In double precision: a 32-bit integer does not fit a float.
+        value = (plane.astype(np.float64) + self.offset) * self.scale if whole else plane
+        return np.where(valid, value, 0).astype(np.float32)[None], valid
+
+    def write(self, path: Path, value_CHW: Array, valid_HW: Array | None = None) -> None:
+        write_floats(path, value_CHW[0], valid_HW)
+
+    def colourise(self, value_CHW: Array, valid_HW: Array | None = None) -> Array:
+        colours = colour_map((value_CHW[0] - self.minimum) / self.span)
+        return colours if valid_HW is None else np.where(valid_HW[..., None], colours, np.uint8(0))
+
+    def pixel_loss(self, logits_BKHW: Tensor, target_BCHW: Tensor) -> Tensor:
+        target = target_BCHW.float().clamp(self.minimum, self.maximum)
+        nearest = ((target - self.minimum) * ((self.bins - 1) / self.span)).round().long().clamp_(0, self.bins - 1)
+        log_p = F.log_softmax(logits_BKHW.float(), dim=1)
+        predicted = channel_matmul(self.centres()[None], log_p.exp())
+        return (predicted - target).abs() * (10 / self.span) - 0.1 * log_p.gather(1, nearest)
+
+    def decode(self, logits_BKHW: Tensor) -> Tensor:
+        return expectation(logits_BKHW, self.centres()[:, None])
+
+    def confidence(self, logits_BKHW: Tensor) -> Tensor:
+        """One minus twice the standard deviation as a share of the range: 0 when torn between its two ends."""
+        place = torch.linspace(0, 1, self.bins)
+        moments = expectation(logits_BKHW, torch.stack([place, place**2], dim=1))
+        variance = (moments[:, 1:2] - moments[:, 0:1] ** 2).clamp(min=0)
+        return (1 - 2 * variance.sqrt()).clamp(0, 1)
+
+    def correct(self, prediction_BCHW: Tensor, target_BCHW: Tensor) -> Tensor:
+        """Within 5 % of the range."""
+        return (prediction_BCHW - target_BCHW).abs() < 0.05 * self.span
+
+    def paper_confidence(self, logits_BKHW: Tensor) -> Tensor:
+        return F.softmax(5 * logits_BKHW.float(), dim=1).amax(dim=1, keepdim=True)
+
+    def metric(self) -> RegressionErrors:
+        return RegressionErrors(self.span, self.unit)
+
+
+@cache
+def _line(low: float, high: float, count: int) -> Tensor:
+    return torch.linspace(low, high, count)

@@ -1,0 +1,81 @@
+"""Unit vectors of any direction a pixel: flow directions, orientations, illumination, and whatever else points."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tasktokens.tasks.base import Array, known_keys
+from tasktokens.tasks.normals import UnitVectors
+
+
+@dataclass(frozen=True)
+class Vectors(UnitVectors):
+    """Unit vectors in the user's own frame. Files, loss and metrics as for normals, but over the whole sphere.
+
+    Attributes:
+        centres_count: number of centres, a multiple of 8: they come in every combination of signs.
+        flip_signs: factor of each component when the picture is mirrored left to right: ``(-1, 1, 1)`` where the
+            first component points right in the picture, ``(1, 1, 1)`` where the frame is not the picture's.
+    """
+
+    centres_count: int = 64
+    flip_signs: tuple[int, int, int] = (-1, 1, 1)
+
+    kind: ClassVar[str] = "vectors"
+    # Over the whole sphere the mean of an undecided network is near 0; the gradient of making it a unit vector, which
+    # is one over its length, would drown all others.
+    shortest: ClassVar[float] = 0.1
+
+    def spec(self) -> dict[str, Any]:
+        return {"kind": self.kind, "centres": self.centres_count, "flip": list(self.flip_signs)}
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        known_keys(values, "centres", "flip")
+        flip = values.get("flip")
+        return {"centres_count": values.get("centres"), "flip_signs": None if flip is None else tuple(flip)}
+
+    def mistake(self) -> str | None:
+        if not isinstance(self.centres_count, int) or self.centres_count < 8 or self.centres_count % 8:
+            return f"centres must be a multiple of 8, found {self.centres_count!r}"
+        if len(self.flip_signs) != 3 or any(sign not in (-1, 1) for sign in self.flip_signs):
+            return f"flip must be three signs, such as [-1, 1, 1], found {list(self.flip_signs)}"
+        return super().mistake()
+
+    def centres(self) -> Tensor:
+        """Unit vectors (K, 3) all around."""
+        return _sphere(self.centres_count)
+
+    def colourise(self, value_CHW: Array, valid_HW: Array | None = None) -> Array:
+        colours = np.rint((np.moveaxis(value_CHW, 0, -1).clip(-1, 1) + 1) * 127.5).astype(np.uint8)
+        return colours if valid_HW is None else np.where(valid_HW[..., None], colours, np.uint8(0))
+
+    def flip(self, value_CHW: Tensor) -> Tensor:
+        return value_CHW.flip(-1) * torch.tensor(self.flip_signs, dtype=torch.float32)[:, None, None]
+
+    def flip_logits(self, logits_BKHW: Tensor) -> Tensor:
+        # Bit c of a centre's number is the sign of its component c.
+        mask = sum(1 << component for component, sign in enumerate(self.flip_signs) if sign < 0)
+        swapped = torch.arange(self.num_tokens, device=logits_BKHW.device) ^ mask
+        return logits_BKHW.flip(-1).index_select(1, swapped)
+
+
+@cache
+def _sphere(count: int) -> Tensor:
+    """A nearly even lattice: count / 8 points in an octant, each with all eight combinations of signs."""
+    index = torch.arange(count // 8, dtype=torch.float64)
+    z = (index + 0.5) / (count // 8)
+    # The golden ratio spreads the angles over the octant, but for a margin between mirrored points.
+    angle = math.pi / 2 * (0.05 + 0.9 * ((index * (math.sqrt(5) - 1) / 2 + 0.3) % 1))
+    radius = (1 - z**2).sqrt()
+    octant = torch.stack([radius * angle.cos(), radius * angle.sin(), z], dim=1).float()
+    signs = torch.tensor([[1.0 - 2 * (number >> component & 1) for component in range(3)] for number in range(8)])
+    return (octant[:, None] * signs).flatten(0, 1)
