@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tasktokens.apps.demo import demo
     from tasktokens.apps.discover import discover
     from tasktokens.apps.predict import predict
+    from tasktokens.apps.prepare import prepare
     from tasktokens.config import Config, load_config
     from tasktokens.engine.evaluate import evaluate
     from tasktokens.engine.model_file import load_model
@@ -28,10 +29,11 @@ _HOMES = {
     "load_config": "tasktokens.config",
     "load_model": "tasktokens.engine.model_file",
     "predict": "tasktokens.apps.predict",
+    "prepare": "tasktokens.apps.prepare",
     "train": "tasktokens.engine.train",
 }
 
-__all__ = ["Config", "demo", "discover", "evaluate", "load_config", "load_model", "predict", "train"]
+__all__ = ["Config", "demo", "discover", "evaluate", "load_config", "load_model", "predict", "prepare", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from tasktokens.errors import TaskTokensError
+from tasktokens.errors import ConfigError, TaskTokensError
 
 app = typer.Typer(
     name="tasktokens",
@@ -43,6 +44,10 @@ def demo(
 def train(
     overrides: Overrides = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of settings; see configs/.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Kind of the data: folder, nyud, cityscapes, ... (data.kind).")
+    ] = None,
+    root: Annotated[Path | None, typer.Option(help="Folder of the data (data.root).")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
     init_from: Annotated[Path | None, typer.Option(help="Start a new run from another run's weights.")] = None,
     overwrite: Overwrite = False,
@@ -51,7 +56,9 @@ def train(
     """Train as configured into the run folder (run.dir)."""
     from tasktokens.config import load_config
 
-    settings = load_config(config, overrides or [])
+    # JSON is YAML in which a folder called 2024 is no number.
+    chosen = [f"data.{key}={json.dumps(str(value))}" for key, value in {"kind": data, "root": root}.items() if value]
+    settings = load_config(config, [*chosen, *(overrides or [])])
     from tasktokens.engine.train import train as run
 
     print(run(settings, resume, overwrite, init_from, quiet))
@@ -116,6 +123,42 @@ def rooms(
     from tasktokens.data.rooms import write_rooms
 
     print(write_rooms(out, {"train": train, "val": val, "test": test}, height, width, seed, progress=not quiet))
+
+
+@app.command()
+def prepare(
+    data: Annotated[str | None, typer.Option(help="nyud, cityscapes, pascal_context or folder.")] = None,
+    root: Annotated[
+        Path | None, typer.Option(help="Where the data set lies; docs/datasets.md says what to get.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write; an interrupted preparation goes on.")] = None,
+    classes: Annotated[int | None, typer.Option(help="nyud: 13 or 40; cityscapes: 7 or 19.")] = None,
+    depth: Annotated[str | None, typer.Option(help="cityscapes: inverse or metres.")] = None,
+    height: Annotated[int | None, typer.Option(min=1, help="Stretch to this size; default: as it is.")] = None,
+    width: Annotated[int | None, typer.Option(min=1)] = None,
+    jpeg: Annotated[int | None, typer.Option(min=1, max=100, help="Write images as JPEG of this quality.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: one a core.")] = None,
+    skip_corrupt: Annotated[
+        bool, typer.Option("--skip-corrupt", help="Leave unreadable files out and list them.")
+    ] = False,
+    verify: Annotated[Path | None, typer.Option(help="Only check the files of such a folder.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Turn a data set into a compact folder of JPEG and PNG files, which every verb takes as data.root."""
+    from tasktokens.apps import prepare as app_prepare
+
+    if verify is not None:
+        faults = app_prepare.verify(verify, quiet)
+        print("\n".join(faults) or f"{verify}: all files are as they were written")
+        raise typer.Exit(1 if faults else 0)
+    values = {"kind": data, "root": root, "classes": classes, "depth": depth}
+    source = app_prepare.source_settings({key: value for key, value in values.items() if value is not None})
+    if out is None:
+        raise ConfigError("--out is not set; name the folder to write")
+    if (height is None) != (width is None):
+        raise ConfigError("--height and --width belong together; give both or neither")
+    size = (height, width) if height is not None and width is not None else None
+    print(app_prepare.prepare(source, out, size, jpeg, workers, skip_corrupt, quiet))
 
 
 @app.command("list")
