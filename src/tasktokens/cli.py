@@ -65,6 +65,27 @@ def train(
 
 
 @app.command()
+def check(
+    folder: Annotated[Path | None, typer.Argument(metavar="[DIR]", help="A folder with a dataset.yaml.")] = None,
+    data: Annotated[str | None, typer.Option(help="Another kind of data, such as nyud.")] = None,
+    root: Annotated[Path | None, typer.Option(help="Where data of that kind lies.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Or: a YAML file of settings whose data is meant.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON and nothing else.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Also write this page, with panels of images and labels.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: as many as pay.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Examine at most so many images, evenly spread.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Look at every image and label: statistics, and what is wrong. Exit code 1 where something is."""
+    from tasktokens.apps.check import check as run
+    from tasktokens.apps.check import print_json, print_report, settings
+
+    report = run(settings(folder, data, root, config), workers, limit, html, quiet)
+    print_json(report) if as_json else print_report(report)
+    raise typer.Exit(0 if report.ok else 1)
+
+
+@app.command()
 def evaluate(
     run: Annotated[Path, typer.Argument(help="A finished run.")],
     split: Annotated[str, typer.Option(help="A split of the data, or holdout.")] = "test",

@@ -62,6 +62,7 @@ class DataSettings(Settings):
         description="network: images and labels stretched to 'size'; full: images keep their shape, labels their size",
     )
     workers: int = Field(0, ge=0, description="loader processes; 0 loads in the training process")
+    check: bool = Field(True, description="look at every visible file before the first run on it; see docs/check.md")
     cache: bool = Field(True, description="keep decoded images and labels in memory when they fit")
 
 

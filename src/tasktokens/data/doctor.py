@@ -185,7 +185,7 @@ class _Tally:
 # -- what is listed ----------------------------------------------------------------------------------------------------
 def _membership(collection: Collection) -> Mapping[str, tuple[str, ...]]:
     """The splits of each id; splits of the same images under two names count as one."""
-    distinct = {frozenset(ids): name for name, ids in reversed(collection.splits.items())}
+    distinct = {frozenset(ids): name for name, ids in reversed(list(collection.splits.items()))}
     member: dict[str, tuple[str, ...]] = defaultdict(tuple)
     for name, ids in collection.splits.items():
         if distinct[frozenset(ids)] == name:

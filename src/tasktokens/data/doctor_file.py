@@ -79,7 +79,7 @@ def _examine_image(job: Job, findings: list[Finding]) -> tuple[tuple[int, int], 
     if pixels.size and (pixels == pixels[:1, :1]).all():
         text = f"all pixels of the image are {tuple(int(v) for v in pixels[0, 0])}; is it an empty picture? remove it"
         findings.append(Finding("warning", "image-constant", text, **where))
-    digest = hashlib.blake2b(np.ascontiguousarray(pixels), digest_size=16, salt=f"{width}x{height}".encode()[:16])
+    digest = hashlib.blake2b(np.ascontiguousarray(pixels).data, digest_size=16, salt=f"{width}x{height}".encode()[:16])
     return (width, height), digest.digest()
 
 

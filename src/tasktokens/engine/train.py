@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from tasktokens.config import Config, load_config, to_yaml
 from tasktokens.data.dataset import EpochSampler, PartialDataset, train_loader
+from tasktokens.data.doctor_start import check_before_run
 from tasktokens.data.partial import save_split
 from tasktokens.data.sample import Batch, Sample
 from tasktokens.data.source import Data, open_data
@@ -57,6 +58,7 @@ def train(
     if config.run.evaluate is not None:
         eval_dataset(data, config.run.evaluate, data.tasks, config.data.size)  # an error now, not after training
     if accelerator.is_main_process:
+        check_before_run(data, config, quiet)
         _prepare_folder(config, data, resume, overwrite)
     accelerator.wait_for_everyone()
     trainer = Trainer(config, data, accelerator, quiet)

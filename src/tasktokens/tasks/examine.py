@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -91,13 +92,16 @@ def summarise_probabilities(sums: Sums, rare: bool) -> Summary:
     edges = np.linspace(0, 256, 11).round().astype(int)
     bars = tuple(
         Bar(f"{i / 10:.1f}–{(i + 1) / 10:.1f}", float(steps[a:b].sum() / total))
-        for i, (a, b) in enumerate(zip(edges[:-1], edges[1:], strict=True))
+        for i, (a, b) in enumerate(pairwise(edges))
     )
     positive = float(steps[128:].sum() / total)
     found = []
     if steps[1] > 0 and not steps[2:].any():
-        found.append(Suspicion("error", "values-0-and-1", "values are at most 1/255: the files seem to hold 0 and 1 in 8 "
-                               "bits, where 0 to 255 is expected; multiply them by 255"))  # fmt: skip
+        text = (
+            "values are at most 1/255: the files seem to hold 0 and 1 in 8 bits, where 0 to 255 is expected; "
+            "multiply them by 255"
+        )
+        found.append(Suspicion("error", "values-0-and-1", text))
     elif positive == 0 and steps.any():
         text = "no pixel is above 0.5: nothing positive can be learned; check the files"
         found.append(Suspicion("warning", "never-positive", text))
@@ -155,23 +159,31 @@ def summarise_depth(sums: Sums, low: float, high: float, inverse: bool) -> Summa
     inverted, normal = (shrinking, growing) if inverse else (growing, shrinking)
     found = []
     against = inverted >= 5 and inverted >= 4 * normal
+    seen = f"in {inverted} of {inverted + normal} labels"
     if against and inverse:
-        text = (f"values grow towards the top of the picture in {inverted} of {inverted + normal} labels, as distances "
-                f"do; expected inverse depth, which is larger for what is nearer")  # fmt: skip
+        text = (
+            f"values grow towards the top of the picture {seen}, as distances do; "
+            f"expected inverse depth, which is larger for what is nearer"
+        )
         found.append(Suspicion("warning", "looks-like-depth", text))
     elif against:
-        text = (f"values are larger at the bottom of the picture in {inverted} of {inverted + normal} labels, as "
-                f"disparities are; expected distances in metres: convert them (depth = baseline x focal / disparity)")  # fmt: skip
+        text = (
+            f"values are larger at the bottom of the picture {seen}, as disparities are; expected distances in metres: "
+            f"convert them (depth = baseline x focal length / disparity), or declare inverse: true"
+        )
         found.append(Suspicion("warning", "looks-like-disparity", text))
     if middle > 100 and not inverse and not against:
-        text = (f"the median is {middle:.3g} metres: the files seem to hold millimetres; set the task's scale, or divide "
-                f"the values of float files by 1000")  # fmt: skip
+        text = (
+            f"the median is {middle:.3g} metres: the files seem to hold millimetres; set the task's scale, or divide "
+            f"the values of float files by 1000"
+        )
         found.append(Suspicion("error", "looks-like-millimetres", text))
     elif below + above > 0.02:
-        far = below + above > 0.5
-        text = (f"{below + above:.1%} of the pixels are outside the range [{low:g}, {high:g}] ({below:.1%} below, "
-                f"{above:.1%} above; median {middle:.3g}); they are treated as its ends: check scale and range")  # fmt: skip
-        found.append(Suspicion("error" if far else "warning", "outside-range", text))
+        text = (
+            f"{below + above:.1%} of the pixels are outside the range [{low:g}, {high:g}] ({below:.1%} below, "
+            f"{above:.1%} above; median {middle:.3g}); they are treated as its ends: check scale and range"
+        )
+        found.append(Suspicion("error" if below + above > 0.5 else "warning", "outside-range", text))
     return Summary(numbers, _amount_bars(sums), tuple(found))
 
 
@@ -193,6 +205,7 @@ def _amount_bars(sums: Sums, count: int = 12) -> tuple[Bar, ...]:
 # -- unit vectors ------------------------------------------------------------------------------------------------------
 def direction_sums(value_3HW: Array, valid_HW: Array) -> dict[str, Array]:
     """Sum of the vectors, the axis that each is nearest to, and their y in the upper and lower third of the picture."""
+    value_3HW, valid_HW = value_3HW[:, ::2, ::2], valid_HW[::2, ::2]  # a quarter of the pixels says as much
     vectors = value_3HW[:, valid_HW].astype(np.float64)
     axis = np.abs(vectors).argmax(axis=0)
     negative = vectors[axis, np.arange(vectors.shape[1])] < 0
@@ -210,6 +223,7 @@ def length_sums(array_HW3: Array) -> dict[str, Array]:
     """How many stored vectors have length 1 (within a tenth), and another length; what stands for void counts not."""
     if array_HW3.ndim != 3 or array_HW3.shape[-1] != 3:
         return {}
+    array_HW3 = array_HW3[::2, ::2]
     if array_HW3.dtype == np.uint8:
         length = np.sqrt(((array_HW3.astype(np.float32) / 127.5 - 1) ** 2).sum(-1))
         # Grey, black and white are customary for void.
@@ -239,17 +253,23 @@ def summarise_directions(sums: Sums, camera_frame: bool = True) -> Summary:
         odd = float(sums["lengths"][1] / sums["lengths"].sum())
         numbers["not of unit length"] = odd
         if odd > 0.01:
-            text = (f"{odd:.1%} of the stored vectors are not of length 1 (within a tenth); expected unit vectors, in 8 "
-                    f"bits n = 2 v / 255 - 1: check the encoding, and normalise them")  # fmt: skip
+            text = (
+                f"{odd:.1%} of the stored vectors are not of length 1 (within a tenth); expected unit vectors, in 8 "
+                f"bits n = 2 v / 255 - 1: check the encoding, and normalise them"
+            )
             found.append(Suspicion("error" if odd > 0.2 else "warning", "not-unit-length", text))
     if camera_frame and mean[2] > 0.1:
-        text = (f"the mean z is {mean[2]:+.2f}: the normals point away from the camera; expected x right, y down, "
-                f"z forward, pointing to the camera (mean z near -0.7): set the task's frame, or negate z")  # fmt: skip
+        text = (
+            f"the mean z is {mean[2]:+.2f}: the normals point away from the camera; expected x right, y down, "
+            f"z forward, pointing to the camera (mean z near -0.7): set the task's frame, or negate z"
+        )
         found.append(Suspicion("error", "normals-frame", text))
     upper, lower = sums["thirds"][0] / max(sums["thirds"][1], 1), sums["thirds"][2] / max(sums["thirds"][3], 1)
     numbers |= {"mean y, upper third": float(upper), "mean y, lower third": float(lower)}
     if camera_frame and lower > 0.2 and lower > upper + 0.2:
-        text = (f"the mean y is {lower:+.2f} in the lower third of the pictures and {upper:+.2f} in the upper: y seems "
-                f"to point up; expected y down, so that floors have y near -1: set the task's frame, or negate y")  # fmt: skip
+        text = (
+            f"the mean y is {lower:+.2f} in the lower third of the pictures and {upper:+.2f} in the upper: y seems "
+            f"to point up; expected y down, so that floors have y near -1: set the task's frame, or negate y"
+        )
         found.append(Suspicion("warning", "normals-frame", text))
     return Summary(numbers, bars, tuple(found))

@@ -1,0 +1,124 @@
+"""`check` at the start of a run: only what the run may see, and once for each state of the files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+from tasktokens.config import Config, RoomsData
+from tasktokens.data.doctor import check
+from tasktokens.data.doctor_report import Report
+from tasktokens.data.partial import Split
+from tasktokens.data.source import Data, full_split
+from tasktokens.errors import DataError
+
+
+def check_before_run(data: Data, config: Config, quiet: bool = False) -> None:
+    """Examine the images and visible labels of a run and say in one line on standard error that they are right.
+
+    Label files that the run must not see are not touched. A data set that was found to be right is not examined again
+    until a file's size or time, the tasks or this package change; what is remembered lies in ``tasktokens/check`` under
+    ``$TASKTOKENS_CACHE``, ``$XDG_CACHE_HOME`` or ``~/.cache``. Rendered rooms need no check.
+
+    Raises:
+        DataError: naming the first mistakes.
+    """
+    if not config.data.check or isinstance(config.data, RoomsData):
+        return
+    started = time.monotonic()
+    visible = _visible(data, config)
+    note = _cache() / f"{_state(data, visible, config)}.json"
+    before = _read(note)
+    if before is None:
+        progress = not quiet and len(visible) > 200
+        threads = min(os.cpu_count() or 1, 4)  # not processes: a run may be started by a script without a main guard
+        report = check(data.collection, data.tasks, visible, threads=threads, progress=progress)
+        if not report.ok:
+            raise DataError(_mistakes(report))
+        before = {"images": report.examined, "warnings": sum(report.counts.values())}
+        _write(note, before)
+        told = f"checked in {time.monotonic() - started:.1f} s"
+    else:
+        told = f"as checked before ({time.monotonic() - started:.1f} s)"
+    if not quiet:
+        warnings = (
+            f"{before['warnings']} warnings (tasktokens check lists them)" if before["warnings"] else "no warning"
+        )
+        labels = sum(len(names) for names in visible.values())
+        print(f"data: {len(visible)} images and {labels} labels {told}, {warnings}", file=sys.stderr)
+
+
+def _visible(data: Data, config: Config) -> Split:
+    """Labels that the run trains on, and those of the images that it is measured on."""
+    visible = dict(data.train)
+    for ids in (data.holdout, data.collection.splits.get(config.run.evaluate or "", ())):
+        for id, names in full_split(data.collection, ids, data.tasks).items():
+            visible.setdefault(id, names)  # an image that is trained on shows what training may see
+    return visible
+
+
+def _mistakes(report: Report) -> str:
+    errors = report.errors
+    shown = " | ".join(finding.message for finding in errors[:3])
+    more = f" | and {len(errors) - 3} more" if len(errors) > 3 else ""
+    return (
+        f"the data is not fit to train on: {shown}{more}. 'tasktokens check' lists every mistake; "
+        f"data.check=false trains all the same"
+    )
+
+
+# -- what is remembered ------------------------------------------------------------------------------------------------
+def _cache() -> Path:
+    base = os.environ.get("TASKTOKENS_CACHE") or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "tasktokens" / "check"
+
+
+def _state(data: Data, visible: Split, config: Config) -> str:
+    """A digest of all that the result depends on: files by path, size and time; tasks; splits; how they are read."""
+    collection = data.collection
+    settings = config.data.model_dump(mode="json", include={"kind", "root", "classes", "depth", "parts"})
+    digest = hashlib.blake2b(digest_size=20)
+    digest.update(json.dumps([version("tasktokens"), settings]).encode())
+    digest.update(json.dumps({name: task.spec() for name, task in data.tasks.items()}, default=str).encode())
+    digest.update(json.dumps({name: list(ids) for name, ids in collection.splits.items()}).encode())
+    for id, names in visible.items():
+        paths = [collection.images[id].path, *(collection.labels[name][id].path for name in names)]
+        for line in _file_states(id, paths):
+            digest.update(line.encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
+def _file_states(id: str, paths: list[Path]) -> Iterator[str]:
+    for path in paths:
+        try:
+            stat = path.stat()
+        except OSError:
+            yield f"{id}\0{path}\0missing\n"
+        else:
+            yield f"{id}\0{path.absolute()}\0{stat.st_size}\0{stat.st_mtime_ns}\n"
+
+
+def _read(note: Path) -> Mapping[str, int] | None:
+    """What was found before; None where nothing, or nothing readable, is remembered."""
+    try:
+        values = json.loads(note.read_text(encoding="utf-8"))
+        return {"images": int(values["images"]), "warnings": int(values["warnings"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _write(note: Path, values: Mapping[str, int]) -> None:
+    """Remember; a cache that cannot be written costs time and nothing else."""
+    try:
+        note.parent.mkdir(parents=True, exist_ok=True)
+        part = note.with_suffix(f".{os.getpid()}.part")
+        part.write_text(json.dumps(values), encoding="utf-8")
+        part.replace(note)
+    except OSError:
+        pass
