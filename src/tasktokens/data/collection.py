@@ -11,18 +11,50 @@ import numpy as np
 from PIL import Image
 
 from tasktokens.data.partial import Split
-from tasktokens.errors import DataError, did_you_mean
+from tasktokens.errors import DataError, LabelError, did_you_mean
 from tasktokens.tasks import Task
 from tasktokens.tasks.base import Array
+from tasktokens.tasks.files import read_array
 
 
 def read_image(path: Path) -> Array:
-    """Read an image as (H, W, 3) uint8 RGB. Raises `DataError` naming the file when it cannot be read."""
+    """Read an image as (H, W, 3) uint8 RGB: a picture file, or npy or npz of (H, W) or (H, W, 3 or 4).
+
+    16 bits are scaled to 8, grey becomes RGB, alpha is left out, CMYK is converted. The pixels stay as they are stored:
+    an EXIF orientation is not applied, for labels lie on the stored pixels.
+
+    Raises:
+        DataError: naming the file, which cannot be read or has values of no known range (32 bits, floats).
+    """
     try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
+        if path.suffix.lower() in (".npy", ".npz"):
+            array = read_array(path)
+        else:
+            with Image.open(path) as image:
+                array = np.asarray(image if image.mode[0] in "IF" else image.convert("RGB"))
     except FileNotFoundError as error:
         raise DataError(f"image {path} does not exist") from error
+    except LabelError as error:
+        raise DataError(str(error).replace("label file", "image", 1)) from error
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise DataError(f"image {path} cannot be read ({error}); replace it or remove it") from error
+    if array.dtype.newbyteorder("=") == np.uint16:
+        array = ((array.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
+        raise DataError(f"image {path} must be grey or RGB of 8 or 16 bits, found {array.dtype} of shape {array.shape}")
+    if array.ndim == 2 or array.shape[2] == 1:
+        array = np.repeat(array.reshape(*array.shape[:2], 1), 3, axis=2)
+    return array[..., :3]
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """(height, width) of an image, of a picture file without decoding it. Raises `DataError` naming the file."""
+    if path.suffix.lower() in (".npy", ".npz"):
+        height, width = read_image(path).shape[:2]
+        return height, width
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise DataError(f"image {path} cannot be read ({error}); replace it or remove it") from error
 

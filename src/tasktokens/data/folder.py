@@ -1,29 +1,37 @@
 """The own-folder layout: ``images/``, one folder a task with any subset of label files, and a ``dataset.yaml``.
 
     images/kitchen/0001.jpg
-    semseg/kitchen/0001.png      8-bit class ids
+    semseg/kitchen/0001.png      class ids
     depth/kitchen/0001.png       16-bit, (v + offset) * scale metres, 0 void; or npy in metres
     normals/kitchen/0001.png     8-bit RGB, n = 2 v / 255 - 1; or npy
     train.txt  test.txt          ids, one a line; an id is the path below images/ without its ending
     dataset.yaml                 name, tasks, splits (docs/data.md)
 
-A missing label file is a missing label; nothing else has to be said about it.
+A missing label file is a missing label; nothing else has to be said about it. Instead of folders, a table (CSV or
+Parquet, `tasktokens.data.manifest`) can name the files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from tasktokens.config import read_yaml
-from tasktokens.data.collection import Collection, ImageFile, LabelFile
+from tasktokens.data.collection import Collection, ImageFile, LabelFile, image_size
+from tasktokens.data.manifest import read_manifest
 from tasktokens.data.partial import Split, load_split
-from tasktokens.errors import ConfigError, DataError, did_you_mean
-from tasktokens.tasks import build_task
+from tasktokens.errors import ConfigError, DataError, LabelError, did_you_mean
+from tasktokens.tasks import Task, build_task
+from tasktokens.tasks.base import Array
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-LABEL_ENDINGS = (".png", ".npy", ".tif", ".tiff", ".bmp")
+ARRAY_ENDINGS = (".npy", ".npz")
+LABEL_ENDINGS = (".png", ".npy", ".npz", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg")
 
 
 def open_folder(root: Path) -> Collection:
@@ -32,7 +40,10 @@ def open_folder(root: Path) -> Collection:
         raise DataError(f"data folder {root} does not exist")
     description = root / "dataset.yaml"
     if not description.is_file():
-        raise DataError(f"{root} has no dataset.yaml that names its tasks; see docs/data.md for its few lines")
+        raise DataError(
+            f"{root} has no dataset.yaml that names its tasks; `tasktokens init {root}` writes one by looking at the "
+            f"folder (docs/data.md)"
+        )
     values = read_yaml(description)
     for key in values:
         if key not in _KEYS:
@@ -40,46 +51,123 @@ def open_folder(root: Path) -> Collection:
     specs = values.get("tasks")
     if not isinstance(specs, dict) or not specs:
         raise ConfigError(f"{description} must list at least one task under 'tasks'")
-
-    images = _files(root / str(values.get("images", "images")), IMAGE_ENDINGS)
-    if not images:
-        raise DataError(f"no images in {root / str(values.get('images', 'images'))} ({', '.join(IMAGE_ENDINGS)})")
-    tasks, labels = {}, {}
     for name, spec in specs.items():
         if not isinstance(spec, dict):
             raise ConfigError(f"{description}: task '{name}' must have settings such as kind: depth, found {spec!r}")
-        spec = dict(spec)
-        folder = root / str(spec.pop("folder", name))
-        tasks[name] = build_task(name, spec)
-        files = _files(folder, LABEL_ENDINGS)
-        labels[name] = {id: LabelFile(file, tasks[name].read, plain=True) for id, file in files.items() if id in images}
-    splits = _splits(root, values.get("splits"), images)
+
+    settings = {name: {key: spec.get(key) for key in _FILE_KEYS} for name, spec in specs.items()}
+    tasks = {name: build_task(name, {k: v for k, v in spec.items() if k not in _FILE_KEYS})
+             for name, spec in specs.items()}  # fmt: skip
+    if values.get("manifest"):
+        images, files, splits = _from_manifest(root, values, settings)
+    else:
+        images, files = _from_folders(root, values, settings)
+        splits = _splits(root, values.get("splits"), images)
+    labels = {
+        name: {id: _label(path, task, images[id], settings[name]["resize"]) for id, path in files[name].items()}
+        for name, task in tasks.items()
+    }
     published = _published(root, values.get("labels"), splits.get("train", ()), tasks)
     return Collection(root, {id: ImageFile(path) for id, path in images.items()}, tasks, labels, splits, published)
 
 
-_KEYS = ("name", "images", "splits", "labels", "tasks")
+_KEYS = ("name", "images", "manifest", "splits", "labels", "tasks")
+_FILE_KEYS = ("folder", "resize")
+"""Settings of a task that say where its files lie and how they fit the images, not what they mean."""
+
+_Files = dict[str, Path]
 
 
-def _files(folder: Path, endings: tuple[str, ...]) -> dict[str, Path]:
-    """Files below a folder by id: the relative path without its ending."""
+def _from_folders(
+    root: Path, values: Mapping[str, Any], settings: Mapping[str, Mapping[str, Any]]
+) -> tuple[_Files, dict[str, _Files]]:
+    folder = root / str(values.get("images", "images"))
+    images = list_files(folder, IMAGE_ENDINGS + ARRAY_ENDINGS)
+    if not images:
+        raise DataError(f"no images in {folder} ({', '.join(IMAGE_ENDINGS + ARRAY_ENDINGS)})")
+    files = {name: list_files(root / str(own["folder"] or name), LABEL_ENDINGS) for name, own in settings.items()}
+    return images, {name: {id: path for id, path in own.items() if id in images} for name, own in files.items()}
+
+
+def _from_manifest(
+    root: Path, values: Mapping[str, Any], settings: Mapping[str, Mapping[str, Any]]
+) -> tuple[_Files, dict[str, _Files], dict[str, tuple[str, ...]]]:
+    path = root / str(values["manifest"])
+    if not path.is_file():
+        raise DataError(f"dataset.yaml of {root} names the manifest {path}, which does not exist")
+    for name, own in settings.items():
+        if own["folder"]:
+            raise ConfigError(f"dataset.yaml of {root}: task '{name}' has a folder, but the files are those of {path}")
+    if values.get("images"):
+        raise ConfigError(f"dataset.yaml of {root} has both 'images' and 'manifest'; the manifest names the images")
+    manifest = read_manifest(path, list(settings), IMAGE_ENDINGS + ARRAY_ENDINGS, LABEL_ENDINGS)
+    if manifest.splits and values.get("splits"):
+        raise ConfigError(f"{path} has a column 'split' and dataset.yaml has 'splits'; keep one of them")
+    splits = manifest.splits or _splits(root, values.get("splits"), manifest.images)
+    return manifest.images, manifest.labels, splits
+
+
+def list_files(folder: Path, endings: Iterable[str]) -> dict[str, Path]:
+    """Files below a folder by id, which is the relative path without its ending; hidden files and folders left out.
+
+    Raises `DataError` where two files have one id.
+    """
+    # Strings until the end: for a hundred thousand files, paths would take most of the time.
+    known, base, paths = frozenset(endings), str(folder), []
+    for above, below, names in os.walk(base):
+        below[:] = [name for name in below if not name.startswith(".")]
+        relative = os.path.relpath(above, base).split(os.sep) if above != base else []
+        paths += [(*relative, name) for name in names
+                  if os.path.splitext(name)[1].lower() in known and not name.startswith(".")]  # fmt: skip
     found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in endings and not path.name.startswith("."):
-            id = path.relative_to(folder).with_suffix("").as_posix()
-            if id in found:
-                raise DataError(f"{found[id]} and {path.name} have the same id '{id}'; keep one of them")
-            found[id] = path
+    for parts in sorted(paths):
+        id = "/".join((*parts[:-1], os.path.splitext(parts[-1])[0]))
+        path = Path(os.path.join(base, *parts))
+        if id in found:
+            raise DataError(f"{found[id]} and {path.name} have the same id '{id}'; keep one of them")
+        found[id] = path
     return found
 
 
+def _label(path: Path, task: Task, image: Path, resize: Any) -> LabelFile:
+    if not resize:
+        return LabelFile(path, task.read, plain=True)
+    # Not plain: a copy would need the setting, too.
+    return LabelFile(path, partial(read_resized, task=task, image=image))
+
+
+def read_resized(path: Path, task: Task, image: Path) -> tuple[Array, Array]:
+    """Read a label and bring it to its image's size by the task's own rule (``resize: true``).
+
+    Raises `LabelError` where the two have another shape: then one is cropped, and no rule can know where.
+    """
+    value, valid = task.read(path)
+    (height, width), (new_height, new_width) = valid.shape, image_size(image)
+    if (height, width) == (new_height, new_width):
+        return value, valid
+    # Sizes are rounded: up to a pixel of either grid.
+    if abs(height * new_width - width * new_height) > max(height + width, new_height + new_width):
+        raise LabelError(
+            f"label file {path} is {width}x{height} pixels, its image {image.name} is {new_width}x{new_height}: "
+            f"another shape, which resizing would distort; crop one of them"
+        )
+    resized = task.resize(torch.from_numpy(value), torch.from_numpy(valid)[None], (new_height, new_width))
+    return resized[0].numpy(), resized[1][0].numpy()
+
+
 def _splits(root: Path, declared: Any, images: Mapping[str, Path]) -> dict[str, tuple[str, ...]]:
+    """Ids by split: those that a text file lists, or, of a name that ends in a slash, all below that folder."""
     if not declared:
         return {"train": tuple(images)}
     if not isinstance(declared, dict):
         raise ConfigError(f"dataset.yaml of {root}: 'splits' must name a file a split, such as train: train.txt")
     splits = {}
     for name, file in declared.items():
+        if str(file).endswith("/"):
+            splits[str(name)] = tuple(id for id in images if id.startswith(str(file)))
+            if not splits[str(name)]:
+                raise DataError(f"dataset.yaml of {root}: no image's id begins with '{file}', the split '{name}'")
+            continue
         path = root / str(file)
         if not path.is_file():
             raise DataError(f"dataset.yaml of {root} names the split file {file}, which does not exist")
@@ -87,7 +175,7 @@ def _splits(root: Path, declared: Any, images: Mapping[str, Path]) -> dict[str, 
         missing = [id for id in ids if id not in images]
         if missing:
             raise DataError(f"{path} lists '{missing[0]}' ({len(missing)} such), for which there is no image in {root}")
-        splits[name] = ids
+        splits[str(name)] = ids
     return splits
 
 
