@@ -55,19 +55,17 @@ class UnitVectors(Task):
             array, alpha = array[..., :3], array[..., 3] > 0
         if array.ndim != 3 or array.shape[-1] != 3:
             raise LabelError(f"label file {path} of task '{self.name}' must have 3 channels, found shape {array.shape}")
-        if array.dtype == np.uint8:
-            vectors = array.astype(np.float32) * np.float32(2 / 255) - 1
-        elif np.issubdtype(array.dtype, np.floating):
-            vectors = array.astype(np.float32)
-        else:
+        if array.dtype != np.uint8 and not np.issubdtype(array.dtype, np.floating):
             raise LabelError(f"label file {path} of task '{self.name}' must be 8-bit or float, found {array.dtype}")
-        length = np.sqrt((vectors**2).sum(axis=-1))
+        # Channels first: numpy is several times slower along a last axis of three.
+        vectors = np.ascontiguousarray(np.moveaxis(array, -1, 0)).astype(np.float32)
+        if array.dtype == np.uint8:
+            vectors = vectors * np.float32(2 / 255) - 1
+        length = np.sqrt(vectors[0] ** 2 + vectors[1] ** 2 + vectors[2] ** 2)
         # NaN compares false, so it is void too.
         valid = alpha & (length > 0.5) & (length < 1.5)
-        unit = np.where(
-            valid[..., None], vectors / np.where(valid, length, 1)[..., None], np.array([0, 0, -1], np.float32)
-        )
-        return np.moveaxis(unit, -1, 0).astype(np.float32), valid
+        towards = np.array([0, 0, -1], np.float32)[:, None, None]
+        return np.where(valid, vectors / np.where(valid, length, np.float32(1)), towards), valid
 
     def write(self, path: Path, value_CHW: Array, valid_HW: Array | None = None) -> None:
         stored = np.rint((np.moveaxis(value_CHW, 0, -1).clip(-1, 1) + 1) * 127.5).astype(np.uint8)
