@@ -5,16 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 import yaml
-from PIL import Image
 
 import tasktokens
 from tasktokens.config import (
@@ -27,35 +23,28 @@ from tasktokens.config import (
     SeveralData,
     parse_config,
 )
-from tasktokens.data.collection import Collection, ImageFile, LabelFile, read_image
+from tasktokens.data.collection import Collection
+from tasktokens.data.convert import Job, Writer
 from tasktokens.data.partial import save_split
 from tasktokens.data.prepared import (
     FORMAT,
     Journal,
-    Record,
     alone,
     atomically,
     check_settings,
     file_fault,
     finish,
     listed_files,
-    sha256,
     unlisted_files,
 )
 from tasktokens.data.processes import process_map
 from tasktokens.data.rooms.progress import bar
-from tasktokens.data.sample import Label, Sample
 from tasktokens.data.source import open_collection
-from tasktokens.data.transforms import resize
-from tasktokens.errors import ConfigError, DataError, LabelError, did_you_mean
-from tasktokens.tasks import Task
-from tasktokens.tasks.base import Array
+from tasktokens.errors import ConfigError, DataError, did_you_mean
 
 Preparable = FolderSource | NyudSource | CityscapesSource | PascalContextSource
 
 KINDS = ("nyud", "cityscapes", "pascal_context", "folder")
-JPEG = (".jpg", ".jpeg")
-
 DESCRIPTION = """\
 # Written by tasktokens prepare. One label file an image and task, {task}/{id}.png; a missing file is a missing label.
 # classes: 8-bit ids, void listed. Depth kinds: 16 bit, (v + offset) * scale, 0 void. normals: 8-bit RGB, 2 v / 255 - 1,
@@ -91,7 +80,7 @@ def prepare(
             ``out`` was begun with other arguments or by another version, or is damaged.
         RunExistsError: ``out`` holds other files.
     """
-    collection = open_collection(source, size or (1, 1))
+    collection = _storable(open_collection(source, size or (1, 1)))
     _check_names(collection)
     settings = _settings(source, collection, size, jpeg)
     if out.exists():
@@ -103,7 +92,7 @@ def prepare(
                 _refuse_damaged(out, quiet)
                 return out
             journal = Journal(out, settings)
-            _convert_all(collection, journal, _Writer(out, collection.tasks, size, jpeg, skip_corrupt), workers, quiet)
+            _convert_all(collection, journal, Writer(out, collection.tasks, size, jpeg, skip_corrupt), workers, quiet)
             _finish(collection, journal, out, settings)
     except OSError as error:
         raise DataError(f"cannot write {out}: {error.strerror or error}; the same command goes on from here") from error
@@ -150,6 +139,18 @@ def _settings(source: Preparable, collection: Collection, size: tuple[int, int] 
     return json.loads(json.dumps(values))
 
 
+def _storable(collection: Collection) -> Collection:
+    """With tasks whose files can hold every label; files of a task that had to be changed for that are not copied."""
+    tasks = {name: task.storable() for name, task in collection.tasks.items()}
+    labels = {
+        name: {
+            id: file._replace(plain=file.plain and tasks[name] == collection.tasks[name]) for id, file in files.items()
+        }
+        for name, files in collection.labels.items()
+    }
+    return replace(collection, tasks=tasks, labels=labels)
+
+
 def _check_names(collection: Collection) -> None:
     """Splits and tasks become names of files and folders."""
     for name in (*collection.splits, *collection.published):
@@ -170,132 +171,14 @@ def _refuse_damaged(out: Path, quiet: bool) -> None:
         )
 
 
-@dataclass(frozen=True)
-class _Job:
-    """An image and its labels."""
-
-    id: str
-    image: ImageFile
-    labels: Mapping[str, LabelFile]
-
-
-@dataclass(frozen=True)
-class _Writer:
-    """What one image becomes; called in the worker processes."""
-
-    out: Path
-    tasks: Mapping[str, Task]
-    size: tuple[int, int] | None
-    jpeg: int | None
-    skip_corrupt: bool
-
-    def __call__(self, job: _Job) -> Record:
-        self._remove_old(job)
-        left_out: list[Mapping[str, str | None]] = []
-
-        def cannot(task: str | None, path: Path, error: DataError) -> None:
-            if not self.skip_corrupt:
-                raise error
-            left_out.append({"task": task, "file": path.as_posix(), "reason": str(error)})
-
-        files: dict[str, str] = {}
-        rounding = {}
-        try:
-            image = job.image.read()
-        except DataError as error:
-            cannot(None, job.image.path, error)
-            return Record(job.id, {}, {}, tuple(left_out))
-        path = self._write_image(job, image)
-        files[path.relative_to(self.out).as_posix()] = sha256(path)
-        for name, label in job.labels.items():
-            path = self.out / name / f"{job.id}.png"
-            try:
-                rounding[name] = self._write_label(path, self.tasks[name], label, job, image)
-                files[path.relative_to(self.out).as_posix()] = sha256(path)
-            except DataError as error:
-                cannot(name, label.path, error)
-        return Record(job.id, files, rounding, tuple(left_out))
-
-    def _remove_old(self, job: _Job) -> None:
-        """What an earlier attempt wrote, from a source that has been mended since."""
-        for ending in (*JPEG, ".png"):
-            (self.out / "images" / f"{job.id}{ending}").unlink(missing_ok=True)
-        for name in self.tasks:
-            (self.out / name / f"{job.id}.png").unlink(missing_ok=True)
-
-    def _resizes(self, image: Array) -> bool:
-        return self.size is not None and image.shape[:2] != self.size
-
-    def _write_image(self, job: _Job, image: Array) -> Path:
-        ending = job.image.path.suffix.lower()
-        whole = job.image.reader is read_image and not self._resizes(image)
-        copied = whole and ending in (JPEG if self.jpeg else (*JPEG, ".png"))
-        path = self.out / "images" / f"{job.id}{ending if copied else '.jpg' if self.jpeg else '.png'}"
-        with atomically(path) as new:
-            if copied:
-                shutil.copyfile(job.image.path, new)
-                return path
-            if self._resizes(image):
-                image = self._resized(job.id, image, {}).image.numpy().transpose(1, 2, 0)
-            picture = Image.fromarray(np.ascontiguousarray(image))
-            if self.jpeg:
-                picture.save(new, quality=self.jpeg)
-            else:
-                picture.save(new)
-        return path
-
-    def _write_label(self, path: Path, task: Task, label: LabelFile, job: _Job, image: Array) -> float:
-        """Write a label and read it again; the largest difference of a value."""
-        value, valid = label.read()
-        if valid.shape != image.shape[:2]:
-            raise LabelError(
-                f"label file {label.path} is {valid.shape[1]}x{valid.shape[0]} pixels, its image "
-                f"{job.image.path.name} is {image.shape[1]}x{image.shape[0]}; labels must have the size of their image"
-            )
-        with atomically(path) as new:
-            if label.plain and label.path.suffix.lower() == ".png" and not self._resizes(image):
-                shutil.copyfile(label.path, new)
-                return 0.0
-            if self._resizes(image):
-                given = Label(torch.from_numpy(value.copy()), torch.from_numpy(valid.copy())[None])
-                resized = self._resized(job.id, image, {task.name: given}).labels[task.name]
-                value, valid = resized.value.numpy(), resized.valid[0].numpy()
-            task.write(new, value, None if valid.all() else valid)
-            return _difference(task, new, label.path, value, valid)
-
-    def _resized(self, id: str, image: Array, labels: Mapping[str, Label]) -> Sample:
-        assert self.size is not None
-        pixels = torch.from_numpy(image.transpose(2, 0, 1).copy())
-        sample = Sample(id, pixels, torch.ones(1, *pixels.shape[1:], dtype=torch.bool), labels)
-        return resize(sample, self.tasks, self.size)
-
-
-def _difference(task: Task, written: Path, source: Path, value: Array, valid: Array) -> float:
-    """The largest difference between a label and what its written file says.
-
-    Raises `LabelError` when other pixels are void, or a whole number (a class) has changed: the label cannot be stored.
-    """
-    again, again_valid = task.read(written)
-    same_void = np.array_equal(again_valid, valid)
-    difference = np.abs(again.astype(np.float64) - value)[:, valid] if same_void else np.ones((1, 1))
-    largest = float(difference.max()) if difference.size else 0.0
-    if not same_void or (largest > 0 and np.issubdtype(value.dtype, np.integer)):
-        raise LabelError(
-            f"label file {source} cannot be stored as a label of task '{task.name}': its "
-            f"{'classes' if same_void else 'void pixels'} would be others when read again; compare it with the task's "
-            f"settings {task.spec()}"
-        )
-    return largest
-
-
-def _convert_all(collection: Collection, journal: Journal, write: _Writer, workers: int | None, quiet: bool) -> None:
+def _convert_all(collection: Collection, journal: Journal, write: Writer, workers: int | None, quiet: bool) -> None:
     """Do what is not done yet. What is done of other labels than the source has now is done again."""
     jobs = []
     for id, image in collection.images.items():
         labels = {name: files[id] for name, files in collection.labels.items() if id in files}
         done = journal.records.get(id)
         if done is None or {name.split("/")[0] for name in done.files} != {"images", *labels}:
-            jobs.append(_Job(id, image, labels))
+            jobs.append(Job(id, image, labels))
     with (
         bar(len(collection.images), not quiet, "preparing") as step,
         contextlib.closing(process_map(write, jobs, workers)) as records,
@@ -317,8 +200,8 @@ def _finish(collection: Collection, journal: Journal, out: Path, settings: Mappi
         for name in journal.records[id].files:
             (out / name).unlink(missing_ok=True)
     records = [journal.records[id] for id in collection.images]
-    written = {name for record in records for name in record.files}
-    images = {record.id for record in records if record.files}
+    has = {record.id: {name.split("/")[0] for name in record.files} for record in records}
+    images = {id for id, folders in has.items() if folders}
     if not images:
         raise DataError(f"no image of {collection.root} could be read")
     splits = {name: [id for id in ids if id in images] for name, ids in collection.splits.items()}
@@ -330,9 +213,7 @@ def _finish(collection: Collection, journal: Journal, out: Path, settings: Mappi
         with atomically(out / lists[name]) as new:
             new.write_text("".join(f"{id}\n" for id in ids), encoding="utf-8")
     for rule, split in collection.published.items():
-        shown = {
-            id: tuple(t for t in tasks if f"{t}/{id}.png" in written) for id, tasks in split.items() if id in images
-        }
+        shown = {id: tuple(task for task in tasks if task in has[id]) for id, tasks in split.items() if id in images}
         with atomically(out / rules[rule]) as new:
             save_split(new, shown, list(collection.tasks))
     source = settings["source"]
@@ -349,6 +230,6 @@ def _finish(collection: Collection, journal: Journal, out: Path, settings: Mappi
     facts = {
         "images": len(images),
         "splits": {name: len(ids) for name, ids in splits.items()},
-        "labels": {task: sum(f"{task}/{id}.png" in written for id in images) for task in collection.tasks},
+        "labels": {task: sum(task in has[id] for id in images) for task in collection.tasks},
     }
     finish(out, settings, records, [*lists.values(), *rules.values(), "dataset.yaml"], facts)

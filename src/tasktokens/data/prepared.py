@@ -11,6 +11,8 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -51,8 +53,8 @@ class Journal:
 
     def __init__(self, out: Path, settings: Mapping[str, Any]) -> None:
         self.path = out / JOURNAL
-        for path in out.rglob(_UNFINISHED):
-            path.unlink()
+        for path in list(out.rglob(_UNFINISHED)):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         if not self.path.exists():
             with atomically(self.path) as new:
                 new.write_text(json.dumps(settings) + "\n", encoding="utf-8")
@@ -121,6 +123,14 @@ def atomically(path: Path) -> Iterator[Path]:
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def unfinished_folder(parent: Path) -> Iterator[Path]:
+    """A new folder in ``parent`` to write to and to move things out of; gone afterwards."""
+    parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".", suffix=".partial", dir=parent) as folder:
+        yield Path(folder)
 
 
 def sha256(path: Path) -> str:

@@ -80,6 +80,10 @@ class Task(ABC):
     def write(self, path: Path, value_CHW: Array, valid_HW: Array | None = None) -> None:
         """Write a label file in the format that `read` takes; pixels that are not valid become void."""
 
+    def storable(self) -> Task:
+        """The task with file settings (a scale) under which `write` holds every label in its range."""
+        return self
+
     @abstractmethod
     def colourise(self, value_CHW: Array, valid_HW: Array | None = None) -> Array:
         """A picture (H, W, 3) uint8 of a label or prediction; void is black."""
@@ -99,14 +103,12 @@ class Task(ABC):
 
     # -- geometry --------------------------------------------------------------------------------------------------
     def resize(self, value_CHW: Tensor, valid_1HW: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Resize a label map to (height, width); nearest neighbour, since labels must not be mixed."""
+        """Resize a label map, uint8 or floats, to (height, width): the nearest pixel, since labels must not be mixed."""
         if tuple(value_CHW.shape[-2:]) == size:
             return value_CHW, valid_1HW
-        rows, columns = (_nearest(old, new) for old, new in zip(value_CHW.shape[-2:], size, strict=True))
-        # One flat index is several times faster than a row and a column index.
-        index = (rows[:, None] * value_CHW.shape[-1] + columns).flatten().to(value_CHW.device)
-        value, valid = (x.flatten(1).index_select(1, index).view(-1, *size) for x in (value_CHW, valid_1HW))
-        return value, valid
+        # Twice as fast as indexing; ``nearest-exact`` goes by pixel centres.
+        value = F.interpolate(value_CHW[None], size, mode="nearest-exact")[0]
+        return value, F.interpolate(valid_1HW[None].view(torch.uint8), size, mode="nearest-exact")[0].view(torch.bool)
 
     def flip(self, value_CHW: Tensor) -> Tensor:
         """Mirror a label map left to right, values included."""
@@ -164,11 +166,6 @@ class Task(ABC):
     def class_names(self) -> tuple[str, ...] | None:
         """Names of the classes, for tasks that have classes."""
         return None
-
-
-def _nearest(old: int, new: int) -> Tensor:
-    """For each of ``new`` positions, the nearest of ``old`` ones by pixel centres."""
-    return ((torch.arange(new, dtype=torch.float64) + 0.5) * (old / new)).long().clamp_(max=old - 1)
 
 
 def expectation(logits_BKHW: Tensor, values_KC: Tensor) -> Tensor:

@@ -105,6 +105,14 @@ class Depth(Task):
         stored = np.rint(value_CHW[0] / self.scale - self.offset).clip(1, 65535).astype(np.uint16)
         write_png(path, stored if valid_HW is None else np.where(valid_HW, stored, np.uint16(0)))
 
+    def storable(self) -> Depth:
+        if self.maximum / self.scale - self.offset <= 65535:
+            return self
+        least = self.maximum / 65535
+        power = 10.0 ** math.floor(math.log10(least))
+        step = next(step for step in (1, 2, 5, 10) if step * power >= least)
+        return replace(self, scale=float(f"{step * power:g}"), offset=0.0)
+
     def colourise(self, value_CHW: Array, valid_HW: Array | None = None) -> Array:
         low_to_high = (np.log(value_CHW[0].clip(self.minimum, self.maximum)) - math.log(self.minimum)) / math.log(
             self.maximum / self.minimum
