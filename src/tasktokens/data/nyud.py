@@ -40,6 +40,7 @@ from tasktokens.data.nyud_files import (
     compact_depth,
     compact_normals,
     forty_classes,
+    npy_depth,
     nyud_tasks,
     published_normals,
     read_edge,
@@ -117,10 +118,10 @@ def _open_mtan(root: Path, classes: int) -> Collection:
             f"the MTAN files in {root} have 13 classes only, found classes={classes}; set data.classes=13"
         )
     tasks = nyud_tasks(classes)
-    readers: dict[str, tuple[str, Reader, bool]] = {
-        "semseg": ("label", thirteen_classes, False),
-        "depth": ("depth", tasks["depth"].read, True),
-        "normals": ("normal", partial(published_normals, task=cast(Normals, tasks["normals"])), False),
+    readers: dict[str, tuple[str, Reader]] = {
+        "semseg": ("label", thirteen_classes),
+        "depth": ("depth", npy_depth),
+        "normals": ("normal", partial(published_normals, task=cast(Normals, tasks["normals"]))),
     }
     images: dict[str, ImageFile] = {}
     labels: dict[str, dict[str, LabelFile]] = {name: {} for name in tasks}
@@ -130,10 +131,10 @@ def _open_mtan(root: Path, classes: int) -> Collection:
         for path in paths:
             id = _mtan_id(path)
             images[id] = ImageFile(path, read_unit_image)
-            for name, (folder, reader, plain) in readers.items():
+            for name, (folder, reader) in readers.items():
                 file = path.parent.parent / folder / path.name
                 if file.is_file():
-                    labels[name][id] = LabelFile(file, reader, plain)
+                    labels[name][id] = LabelFile(file, reader)
     for name, files in labels.items():
         if not files:
             raise DataError(
@@ -161,19 +162,18 @@ def _numbered(folder: Path) -> list[Path]:
 def _open_atrc(root: Path, classes: int) -> Collection:
     tasks = nyud_tasks(classes)
     normals = partial(published_normals, task=cast(Normals, tasks["normals"]))
-    folders: dict[str, tuple[str, tuple[str, ...], Reader, bool]] = {
-        "semseg": ("segmentation", (".png",), partial(forty_classes, classes=classes), False),
-        "depth": ("depth", (".npy",), tasks["depth"].read, True),
-        "normals": ("normals", (".png", ".npy"), normals, False),
+    folders: dict[str, tuple[str, tuple[str, ...], Reader]] = {
+        "semseg": ("segmentation", (".png",), partial(forty_classes, classes=classes)),
+        "depth": ("depth", (".npy",), npy_depth),
+        "normals": ("normals", (".png", ".npy"), normals),
     }
     if (root / "edge").is_dir():
         tasks["edge"] = Edge("edge")
-        folders["edge"] = ("edge", (".png", ".npy"), partial(read_edge, task=tasks["edge"]), False)
+        folders["edge"] = ("edge", (".png", ".npy"), partial(read_edge, task=tasks["edge"]))
     lists = {"train": root / "gt_sets" / "train.txt", "test": root / "gt_sets" / "val.txt"}
     splits, images = _listed(lists, root / "images", (".png", ".jpg"))
     labels = {
-        name: _labelled(images, root / folder, endings, reader, plain)
-        for name, (folder, endings, reader, plain) in folders.items()
+        name: _labelled(images, root / folder, endings, reader) for name, (folder, endings, reader) in folders.items()
     }
     return Collection(root, images, tasks, labels, splits, _published(splits["train"]))
 
@@ -208,12 +208,10 @@ def _listed(
     return splits, {id: ImageFile(files[id]) for ids in splits.values() for id in ids}
 
 
-def _labelled(
-    images: Iterable[str], folder: Path, endings: tuple[str, ...], reader: Reader, plain: bool = False
-) -> dict[str, LabelFile]:
+def _labelled(images: Iterable[str], folder: Path, endings: tuple[str, ...], reader: Reader) -> dict[str, LabelFile]:
     """The labels in a folder. Raises `DataError` where not one image has any: then the files are of another kind."""
     files = _by_stem(folder, endings)
-    labels = {id: LabelFile(files[id], reader, plain) for id in images if id in files}
+    labels = {id: LabelFile(files[id], reader) for id in images if id in files}
     if not labels:
         raise DataError(
             f"{folder} holds no label of any listed image; expected files such as {next(iter(images))}{endings[0]}"

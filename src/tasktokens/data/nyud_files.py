@@ -43,7 +43,8 @@ HALF_WINDOW = 10
 """Pixels at 480 x 640: with 8, 10 and 12 the median angle to the published normals of image 433 is 3.7, 2.1 and 3.8."""
 FACING_SHARE = 0.9
 """Least share of a map's normals that must face the camera: 0.9999 of image 433; at most 0.75 of it in other frames."""
-
+FARTHEST = 20.0
+"""Metres that no pixel of the Kinect reaches (the official depths end at 10)."""
 COMPACT_STEP = 1 / 25.5
 """Metres of one of the 255 steps of the compact layout's depth."""
 
@@ -95,6 +96,31 @@ def thirteen_classes(path: Path) -> tuple[Array, Array]:
     if ids.dtype.kind not in "iu" or not (np.isnan(stored) | (ids == stored)).all():
         raise LabelError(f"label file {path} must hold whole class ids, -1 to 12; found fractions or {stored.dtype}")
     return look_up(path, ids.astype(np.int64) + 1, np.arange(-1, 13))
+
+
+def npy_depth(path: Path) -> tuple[Array, Array]:
+    """Read an npy of metres, (H, W) or (H, W, 1), as in `metres`."""
+    stored = read_array(path)
+    if stored.ndim == 3 and stored.shape[-1] == 1:
+        stored = stored[..., 0]
+    return metres(path, stored)
+
+
+def metres(path: Path, stored: Array) -> tuple[Array, Array]:
+    """Depth (H, W) as value (1, H, W) float32 metres and valid (H, W); 0, NaN and infinite are void.
+
+    Raises `LabelError` where it is negative, too far for the sensor (then it is in other units) or of another shape.
+    """
+    if stored.ndim != 2 or stored.dtype.kind != "f":
+        raise LabelError(f"label file {path} must hold one float a pixel, found {stored.dtype} of shape {stored.shape}")
+    valid = np.isfinite(stored) & (stored != 0)
+    found = stored[valid]
+    if found.size and not 0 < found.min() <= found.max() < FARTHEST:
+        raise LabelError(
+            f"label file {path} must hold metres below {FARTHEST:g}, 0 for void; "
+            f"found {found.min():g} to {found.max():g}"
+        )
+    return np.where(valid, stored, 1).astype(np.float32)[None], valid
 
 
 def published_normals(path: Path, task: Normals) -> tuple[Array, Array]:

@@ -21,9 +21,9 @@ from typing import Any, cast
 import numpy as np
 
 from tasktokens.data.collection import Collection, ImageFile, LabelFile
-from tasktokens.data.nyud_files import class_table, computed_normals, look_up, nyud_tasks
+from tasktokens.data.nyud_files import class_table, computed_normals, look_up, metres, nyud_tasks
 from tasktokens.data.published import published_labels
-from tasktokens.errors import DataError, LabelError
+from tasktokens.errors import DataError
 from tasktokens.tasks import Normals
 from tasktokens.tasks.base import Array
 
@@ -74,12 +74,8 @@ def read_classes(path: Path, index: int, table: Array) -> tuple[Array, Array]:
 
 
 def read_depth(path: Path, index: int) -> tuple[Array, Array]:
-    """Depth in metres (1, 480, 640); 0 and NaN are void. Raises `LabelError` for a negative depth."""
-    stored = _read(path, "depths", index).T.astype(np.float32)
-    valid = np.isfinite(stored) & (stored != 0)
-    if (stored[valid] < 0).any():
-        raise LabelError(f"picture {index + 1} of {path} holds negative depth; download the file again")
-    return np.where(valid, stored, np.float32(1))[None], valid
+    """Depth in metres (1, 480, 640); 0 and NaN are void. Raises `LabelError` for other units."""
+    return metres(path, _read(path, "depths", index).T)
 
 
 def read_normals(path: Path, index: int, task: Normals) -> tuple[Array, Array]:
