@@ -42,7 +42,7 @@ def resize(sample: Sample, tasks: Mapping[str, Task], size: Size) -> Sample:
     if sample.pixels.all():
         return replace(sample, image=image, pixels=no_padding(size), labels=labels)
     # By pixel centres, as the labels; an edge's area may reach into the padding, where nothing is valid.
-    pixels = F.interpolate(sample.pixels[None].float(), size, mode="nearest-exact")[0] > 0
+    pixels = F.interpolate(sample.pixels[None].view(torch.uint8), size, mode="nearest-exact")[0].view(torch.bool)
     labels = {name: replace(label, valid=label.valid & pixels) for name, label in labels.items()}
     return replace(sample, image=image, pixels=pixels, labels=labels)
 

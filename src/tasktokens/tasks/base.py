@@ -103,7 +103,7 @@ class Task(ABC):
 
     # -- geometry --------------------------------------------------------------------------------------------------
     def resize(self, value_CHW: Tensor, valid_1HW: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Resize a label map, uint8 or floats, to (height, width): the nearest pixel, since labels must not be mixed."""
+        """Resize a label map, uint8 or floats, to (height, width); nearest pixel, since labels must not be mixed."""
         if tuple(value_CHW.shape[-2:]) == size:
             return value_CHW, valid_1HW
         # Twice as fast as indexing; ``nearest-exact`` goes by pixel centres.

@@ -169,7 +169,9 @@ class Normals(UnitVectors):
         return summarise_directions(sums)
 
     def flip(self, value_CHW: Tensor) -> Tensor:
-        return value_CHW.flip(-1) * torch.tensor([-1.0, 1.0, 1.0])[:, None, None]
+        mirrored = value_CHW.flip(-1)
+        mirrored[0].neg_()
+        return mirrored
 
     def flip_logits(self, logits_BKHW: Tensor) -> Tensor:
         # Centre 2i+1 is the mirror image of centre 2i.
