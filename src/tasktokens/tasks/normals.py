@@ -57,15 +57,17 @@ class UnitVectors(Task):
             raise LabelError(f"label file {path} of task '{self.name}' must have 3 channels, found shape {array.shape}")
         if array.dtype != np.uint8 and not np.issubdtype(array.dtype, np.floating):
             raise LabelError(f"label file {path} of task '{self.name}' must be 8-bit or float, found {array.dtype}")
-        # Channels first: numpy is several times slower along a last axis of three.
+        # Channels first, for numpy is slow along a last axis of three, and in place, for fresh memory is slow too.
         vectors = np.ascontiguousarray(np.moveaxis(array, -1, 0)).astype(np.float32)
         if array.dtype == np.uint8:
-            vectors = vectors * np.float32(2 / 255) - 1
+            vectors *= np.float32(2 / 255)
+            vectors -= 1
         length = np.sqrt(vectors[0] ** 2 + vectors[1] ** 2 + vectors[2] ** 2)
         # NaN compares false, so it is void too.
         valid = alpha & (length > 0.5) & (length < 1.5)
-        towards = np.array([0, 0, -1], np.float32)[:, None, None]
-        return np.where(valid, vectors / np.where(valid, length, np.float32(1)), towards), valid
+        vectors /= np.where(valid, length, np.float32(1))
+        np.copyto(vectors, np.array([0, 0, -1], np.float32)[:, None, None], where=~valid)
+        return vectors, valid
 
     def write(self, path: Path, value_CHW: Array, valid_HW: Array | None = None) -> None:
         stored = np.rint((np.moveaxis(value_CHW, 0, -1).clip(-1, 1) + 1) * 127.5).astype(np.uint8)
