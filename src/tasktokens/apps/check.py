@@ -89,7 +89,7 @@ def print_report(report: Report, console: Console | None = None) -> None:
             table.add_row(name, task.kind, *labelled, str(task.failed), share_text(task.void))
         console.print(table)
         for name, task in report.tasks.items():
-            values = [f"{key} {number_text(value)}" for key, value in task.numbers.items()]
+            values = [f"{key}: {number_text(value)}" for key, value in task.numbers.items()]
             shares = [f"{bar.label} {share_text(bar.share)}" for bar in task.histogram]
             if values or shares:
                 console.print(f"[bold]{name}[/]: {escape(', '.join(values))}\n  shares: {escape(', '.join(shares))}")

@@ -93,8 +93,9 @@ def _examine_label(
         if value.shape[1:] != valid.shape or len(value) != task.label_channels:
             raise ValueError(f"its reader gave shapes {value.shape} and {valid.shape}")
         height, width = valid.shape
-        sums = dict(task.examine(value, valid))
-        if file.plain:
+        finite = bool(np.isfinite(value[:, valid]).all())
+        sums = dict(task.examine(value, valid)) if finite else {}
+        if file.plain and finite:
             sums |= task.examine_file(file.path)
     except Exception as error:
         findings.append(_failure(error, f"label of task '{name}'", where))
@@ -104,7 +105,7 @@ def _examine_label(
                 f"labels must have the size of their image: resize it with nearest neighbour")  # fmt: skip
         findings.append(Finding("error", "size-mismatch", text, **where))
         return None
-    if not np.isfinite(value[:, valid]).all():
+    if not finite:
         text = "values that are not void are NaN or infinite; expected finite numbers: mark these pixels as void"
         findings.append(Finding("error", "not-finite", text, **where))
         return None

@@ -61,7 +61,7 @@ def summarise_classes(names: Sequence[str], sums: Sums) -> Summary:
     total = max(int(sums["pixels"].sum()), 1)
     bars = tuple(Bar(name, float(n / total)) for name, n in zip(names, sums["pixels"], strict=True))
     missing = [name for name, n in zip(names, sums["pixels"], strict=True) if n == 0]
-    numbers = {"classes seen": float(len(names) - len(missing)), "classes": float(len(names))}
+    numbers = {f"classes seen of {len(names)}": float(len(names) - len(missing))}
     text = (
         f"{len(missing)} of {len(names)} classes are in no label: {_some(missing)}; it cannot be learned nor measured: "
         f"check the order of the class names, or remove it"
@@ -152,7 +152,7 @@ def summarise_depth(sums: Sums, low: float, high: float, inverse: bool) -> Summa
     if not total:
         return Summary()
     middle = amount_quantile(sums, 0.5)
-    numbers = {text + ("" if inverse else ", m"): amount_quantile(sums, q) for text, q in _QUANTILES.items()}
+    numbers = {text + ("" if inverse else " (m)"): amount_quantile(sums, q) for text, q in _QUANTILES.items()}
     below, above = (float(n / total) for n in sums["outside"])
     numbers |= {"below range": below, "above range": above}
     growing, shrinking = (int(n) for n in sums["slopes"])
