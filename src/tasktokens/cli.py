@@ -130,6 +130,18 @@ def discover(
 
 
 @app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="A folder of images/ and one folder of labels a task.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace a dataset.yaml that is there.")] = False,
+) -> None:
+    """Write the dataset.yaml of your own data folder by looking at it."""
+    from tasktokens.apps.init import init as run
+    from tasktokens.apps.init import print_guess
+
+    print_guess(folder, run(folder, force))
+
+
+@app.command()
 def rooms(
     out: Annotated[Path, typer.Option(help="Folder to write.")],
     train: Annotated[int, typer.Option(min=1)] = 400,

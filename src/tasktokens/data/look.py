@@ -1,0 +1,162 @@
+"""What lies in a folder of label files, as far as a few of them show it: for `tasktokens.data.guess`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tasktokens.data.collection import image_size
+from tasktokens.errors import DataError
+from tasktokens.tasks.base import Array
+from tasktokens.tasks.files import LOSSY_ENDINGS, read_array
+
+LOOK_AT = 20
+MOST_VALUES = 4096
+"""More different values or colours than this are not kept: they are no classes."""
+
+
+@dataclass
+class Look:
+    """What up to `LOOK_AT` files of a folder hold.
+
+    Attributes:
+        files: number of readable files looked at; ``unreadable`` says what was wrong with the others.
+        channels: 1 or 3, 0 where the files differ or have another number; alpha does not count.
+        dtype: of the arrays, such as ``uint8``; the widest where they differ.
+        palette, jpeg: whether a file has a palette, is a JPEG.
+        values: pixels by value of one-channel files of whole numbers; None where there are too many.
+        colours: pixels by colour of 8-bit files of three channels; None where there are too many.
+        flat: share of neighbours in a row that are equal: high for ids, low for photographs and measurements.
+        low, middle, high: the 1st, 50th and 99th hundredth of what is finite and not 0.
+        least, most: extremes of the finite values.
+        unit: share of the vectors that have length 1, but for those that are near 0 (three channels).
+        mean_z, mean_y_below: mean third component, and mean second component in the lower third of the pictures.
+        one_sided: share of the vectors whose third component has the more frequent sign.
+        other_size: number of files whose size is not their image's; ``other_shape``: nor is their aspect ratio.
+    """
+
+    files: int = 0
+    unreadable: list[str] = field(default_factory=list)
+    channels: int = 0
+    dtype: str = ""
+    palette: bool = False
+    jpeg: bool = False
+    values: dict[int, int] | None = None
+    colours: dict[tuple[int, int, int], int] | None = None
+    flat: float = 0.0
+    low: float = 0.0
+    middle: float = 0.0
+    high: float = 0.0
+    least: float = 0.0
+    most: float = 0.0
+    unit: float = 0.0
+    mean_z: float = 0.0
+    mean_y_below: float = 0.0
+    one_sided: float = 0.0
+    other_size: int = 0
+    other_shape: int = 0
+
+
+def some(files: Sequence[Path]) -> list[Path]:
+    """Up to `LOOK_AT` of them, evenly spread."""
+    return [files[i] for i in np.linspace(0, len(files) - 1, min(len(files), LOOK_AT)).round().astype(int)]
+
+
+def look_at(files: Sequence[tuple[Path, Path]], name: str) -> Look:
+    """Read label files, each given with its image. ``name`` chooses among the arrays of an npz."""
+    look, arrays = Look(), []
+    for path, image in files:
+        try:
+            array, palette = read_array(path, name), _has_palette(path)
+            sides, image_sides = array.shape[:2], image_size(image)
+        except DataError as error:
+            look.unreadable.append(str(error))
+            continue
+        arrays.append(_without_alpha(array))
+        look.palette |= palette
+        look.jpeg |= path.suffix.lower() in LOSSY_ENDINGS
+        look.other_size += sides != image_sides
+        look.other_shape += abs(sides[0] * image_sides[1] - sides[1] * image_sides[0]) > sum(image_sides)
+    look.files = len(arrays)
+    shapes = {1 if a.ndim == 2 else a.shape[-1] if a.ndim == 3 else 0 for a in arrays}
+    look.channels = shapes.pop() if len(shapes) == 1 and shapes <= {1, 3} else 0
+    if look.channels:
+        look.dtype = str(np.result_type(*arrays))
+        _count(look, arrays)
+    if look.channels == 3:
+        _directions(look, arrays)
+    return look
+
+
+def _has_palette(path: Path) -> bool:
+    if path.suffix.lower() in (".npy", ".npz"):
+        return False
+    with Image.open(path) as image:
+        return image.mode in ("P", "PA")
+
+
+def _without_alpha(array: Array) -> Array:
+    """(H, W) for one channel, also where grey was saved as RGB; (H, W, 3) for colours."""
+    if array.ndim == 3 and array.shape[-1] in (2, 4):
+        array = array[..., :-1]
+    if array.ndim == 3 and (array == array[..., :1]).all():
+        array = array[..., 0]
+    return array
+
+
+def _count(look: Look, arrays: Sequence[Array]) -> None:
+    whole = not np.issubdtype(np.dtype(look.dtype), np.floating)
+    counts: dict[int, int] | None = {}
+    equal = pairs = 0
+    kept = []
+    for array in arrays:
+        same = array[:, 1:] == array[:, :-1]
+        same = same if array.ndim == 2 else same.all(axis=-1)
+        equal, pairs = equal + int(same.sum()), pairs + same.size
+        flat = array.reshape(-1, look.channels)
+        if whole and counts is not None:
+            wide = flat.astype(np.int64)
+            packed = wide[:, 0] if look.channels == 1 else wide[:, 0] << 16 | wide[:, 1] << 8 | wide[:, 2]
+            for value, count in zip(*(x.tolist() for x in np.unique(packed, return_counts=True)), strict=True):
+                counts[value] = counts.get(value, 0) + count
+            counts = counts if len(counts) <= MOST_VALUES else None
+        values = flat.astype(np.float64)
+        # A few of each file: quantiles need no more.
+        kept.append(values[np.isfinite(values)][:: max(1, values.size // 20_000)])
+        if np.isfinite(values).any():
+            look.least = min(look.least if len(kept) > 1 else np.inf, float(values[np.isfinite(values)].min()))
+            look.most = max(look.most if len(kept) > 1 else -np.inf, float(values[np.isfinite(values)].max()))
+    look.flat = equal / max(pairs, 1)
+    used = np.concatenate(kept)
+    used = used[used != 0]
+    if used.size:
+        look.low, look.middle, look.high = (float(v) for v in np.quantile(used, (0.01, 0.5, 0.99)))
+    if look.channels == 1:
+        look.values = counts if whole else None
+    elif look.dtype == "uint8" and counts is not None:
+        look.colours = {(v >> 16, v >> 8 & 255, v & 255): count for v, count in counts.items()}
+
+
+def _directions(look: Look, arrays: Sequence[Array]) -> None:
+    near = total = up = 0
+    z, y_below, below = 0.0, 0.0, 0
+    for array in arrays:
+        vectors = array.astype(np.float64)
+        if array.dtype == np.uint8:
+            vectors = vectors * (2 / 255) - 1
+        length = np.linalg.norm(np.nan_to_num(vectors), axis=-1)
+        # 0 and the grey of 128 are the usual void, and so is black, which decodes to length 1.7.
+        used = (length > 0.1) & ~((array == 0).all(axis=-1) if array.dtype == np.uint8 else False)
+        unit = used & (abs(length - 1) < 0.1)
+        near, total = near + int(unit.sum()), total + int(used.sum())
+        z, up = z + float(vectors[unit][:, 2].sum()), up + int((vectors[unit][:, 2] > 0).sum())
+        third = slice(2 * array.shape[0] // 3, None)
+        y_below += float(vectors[third][unit[third]][:, 1].sum())
+        below += int(unit[third].sum())
+    look.unit = near / max(total, 1)
+    look.mean_z, look.mean_y_below = z / max(near, 1), y_below / max(below, 1)
+    look.one_sided = max(up, near - up) / max(near, 1)
