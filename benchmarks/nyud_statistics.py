@@ -1,7 +1,7 @@
 """Count what NYU Depth v2 holds, through the reader: classes, void, depths and normals of both official splits.
 
-Every row of the result is one number: ``split``, ``task``, ``what`` and ``value``. Shares are of pixels, 0..1; a class's
-share is of the pixels that have a class. Depths are metres, quantiles to the centimetre. The mean normal is the mean of
+Every row of the result is one number: ``split``, ``task``, ``what`` and ``value``. Shares are of pixels, 0..1;
+that of a class is of the pixels that have one. Depths are metres, quantiles to the centimetre. The mean normal is of
 the unit vectors (x right, y down, z forward, pointing to the camera); ``up``, ``facing``, ``left`` and ``right`` are
 shares of normals within 30 degrees of (0, -1, 0), (0, 0, -1), (-1, 0, 0) and (1, 0, 0).
 
