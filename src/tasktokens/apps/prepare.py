@@ -222,7 +222,7 @@ def _finish(collection: Collection, journal: Journal, out: Path, settings: Mappi
         "images": "images",
         "splits": lists,
         "labels": rules,
-        "tasks": settings["tasks"],
+        "tasks": {name: task.spec() for name, task in collection.tasks.items()},
     }
     with atomically(out / "dataset.yaml") as new:
         text = yaml.safe_dump({key: value for key, value in description.items() if value}, sort_keys=False)

@@ -142,14 +142,15 @@ def _difference(task: Task, written: Path, source: Path, value: Array, valid: Ar
 
     Raises `LabelError` when other pixels are void, or a whole number (a class) has changed: the label cannot be stored.
     """
-    again, again_valid = task.read(written)
-    same_void = np.array_equal(again_valid, valid)
-    difference = np.abs(again.astype(np.float64) - value)[:, valid] if same_void else np.ones((1, 1))
+    refused = f"label file {source} cannot be stored as a label of task '{task.name}' with the settings {task.spec()}: "
+    try:
+        again, again_valid = task.read(written)
+    except LabelError as error:
+        raise LabelError(f"{refused}{error}") from error
+    if not np.array_equal(again_valid, valid):
+        raise LabelError(f"{refused}other pixels would be void when it is read again")
+    difference = np.abs(again.astype(np.float64) - value)[:, valid]
     largest = float(difference.max()) if difference.size else 0.0
-    if not same_void or (largest > 0 and np.issubdtype(value.dtype, np.integer)):
-        raise LabelError(
-            f"label file {source} cannot be stored as a label of task '{task.name}': its "
-            f"{'classes' if same_void else 'void pixels'} would be others when read again; compare it with the task's "
-            f"settings {task.spec()}"
-        )
+    if largest > 0 and np.issubdtype(value.dtype, np.integer):
+        raise LabelError(f"{refused}its classes would be others when it is read again")
     return largest
