@@ -10,6 +10,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tasktokens.apps.check import check
     from tasktokens.apps.demo import demo
     from tasktokens.apps.discover import discover
     from tasktokens.apps.predict import predict
@@ -23,6 +24,7 @@ __version__ = version("tasktokens")
 
 _HOMES = {
     "Config": "tasktokens.config",
+    "check": "tasktokens.apps.check",
     "demo": "tasktokens.apps.demo",
     "discover": "tasktokens.apps.discover",
     "evaluate": "tasktokens.engine.evaluate",
@@ -33,7 +35,7 @@ _HOMES = {
     "train": "tasktokens.engine.train",
 }
 
-__all__ = ["Config", "demo", "discover", "evaluate", "load_config", "load_model", "predict", "prepare", "train"]
+__all__ = ["Config", "check", "demo", "discover", "evaluate", "load_config", "load_model", "predict", "prepare", "train"]
 
 
 def __getattr__(name: str) -> Any:

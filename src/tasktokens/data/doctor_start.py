@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tasktokens.config import Config, RoomsData
 from tasktokens.data.doctor import check
-from tasktokens.data.doctor_report import Report
+from tasktokens.data.doctor_report import Finding, Report
 from tasktokens.data.partial import Split
 from tasktokens.data.source import Data, full_split
 from tasktokens.errors import DataError
@@ -65,12 +65,18 @@ def _visible(data: Data, config: Config) -> Split:
 
 def _mistakes(report: Report) -> str:
     errors = report.errors
-    shown = " | ".join(finding.message for finding in errors[:3])
+    shown = " | ".join(_placed(finding) for finding in errors[:3])
     more = f" | and {len(errors) - 3} more" if len(errors) > 3 else ""
     return (
         f"the data is not fit to train on: {shown}{more}. 'tasktokens check' lists every mistake; "
         f"data.check=false trains all the same"
     )
+
+
+def _placed(finding: Finding) -> str:
+    """The message with its file or task, where it does not name them itself."""
+    place = finding.path or (f"task '{finding.task}'" if finding.task else None)
+    return finding.message if place is None or place in finding.message else f"{place}: {finding.message}"
 
 
 # -- what is remembered ------------------------------------------------------------------------------------------------
