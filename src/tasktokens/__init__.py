@@ -35,7 +35,18 @@ _HOMES = {
     "train": "tasktokens.engine.train",
 }
 
-__all__ = ["Config", "check", "demo", "discover", "evaluate", "load_config", "load_model", "predict", "prepare", "train"]
+__all__ = [
+    "Config",
+    "check",
+    "demo",
+    "discover",
+    "evaluate",
+    "load_config",
+    "load_model",
+    "predict",
+    "prepare",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:
