@@ -165,7 +165,10 @@ def guess_kind(name: str, look: Look) -> tuple[dict[str, Any], str]:
             raise DataError("JPEG files of what seem to be class ids, which compression has changed; export PNG files")
         return _classes(look, sorted(values))
     spec = {"kind": "regression", "range": _round_range(look.least, look.most)}
-    return spec, f"{look.dtype}, {_range(look)}; set its unit, and scale where a stored 1 is not 1 of the unit"
+    advice = "set its unit, and scale where a stored 1 is not 1 of the unit"
+    if _DEPTH.search(name):
+        advice = "8 bits tell no unit; for metres write kind: depth with the scale and the range in metres"
+    return spec, f"{look.dtype}, {_range(look)}; {advice}"
 
 
 def _of_three_channels(name: str, look: Look) -> tuple[dict[str, Any], str]:
@@ -212,7 +215,8 @@ def _classes(look: Look, values: Sequence[int]) -> tuple[dict[str, Any], str]:
         spec = {"kind": "classes", "classes": [f"class_{id}" for id in ids], "ids": {id: i for i, id in enumerate(ids)}}
     else:
         spec = {"kind": "classes", "classes": [f"class_{id}" for id in range(ids[-1] + 1)]}
-    return spec | {"void": void or [255]}, f"{saw}; write the names, and void: [0] if 0 means no label"
+    advice = "write the names; an id that was not seen is an error until it has one; void: [0] if 0 means no label"
+    return spec | {"void": void or [255]}, f"{saw}; {advice}"
 
 
 def _nearly_two_valued(look: Look) -> bool:
