@@ -183,6 +183,18 @@ def test_quantiles_from_sums_of_histograms(share: float) -> None:
     assert amount_quantile(total, share) == pytest.approx(np.quantile(np.stack(parts), share), rel=0.015)
 
 
+def test_a_scalar_in_a_unit_of_the_users(tmp_path: Path) -> None:
+    task = build_task("heat", {"kind": "regression", "range": [-20, 80], "unit": "K"})
+    picture = np.random.default_rng(0).normal(20, 5, (60, 60)).astype(np.float32)
+    for shift, code in ((0, None), (273, "outside-range")):
+        summary = task.summarise(task.examine(picture[None] + shift, np.ones(picture.shape, bool)))
+        assert [each.code for each in summary.suspicions] == ([code] if code else [])
+        assert sum(bar.share for bar in summary.histogram) == pytest.approx(1)
+        if not shift:
+            assert summary.numbers["median (K)"] == pytest.approx(np.median(picture), abs=0.5)
+            assert summary.numbers["95 % (K)"] == pytest.approx(np.quantile(picture, 0.95), abs=0.5)
+
+
 def test_a_normal_that_is_half_a_percent_long_is_no_matter(folder_root: Path) -> None:
     assert check(folder_root, workers=1).tasks["normals"].numbers["not of unit length"] == 0
 

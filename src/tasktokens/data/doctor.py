@@ -16,6 +16,7 @@ from pathlib import Path
 from tasktokens.data.collection import Collection
 from tasktokens.data.doctor_file import Job, LabelLook, Look, examine_job
 from tasktokens.data.doctor_report import Finding, Findings, Report, TaskReport, most_frequent
+from tasktokens.data.folder import LABEL_ENDINGS, list_files
 from tasktokens.data.partial import Split
 from tasktokens.data.processes import process_map
 from tasktokens.data.rooms.progress import bar
@@ -255,19 +256,12 @@ def _counted(code: str, ids: Sequence[str], text: str, what: str) -> Iterator[Fi
 
 
 def _orphans(collection: Collection, name: str) -> list[Path]:
-    """Label files of a task that belong to no image, where labels lie in a folder of their own under images' names."""
-    files = collection.labels[name]
+    """Label files of a task that belong to no image, in an own folder whose labels lie under their images' names."""
     folder = collection.root / name
-    for id, file in files.items():
-        if not file.plain or not str(file.path.with_suffix("")).endswith(id):
-            return []
-        folder = Path(str(file.path.with_suffix(""))[: -len(id)])
+    for id, file in collection.labels[name].items():
+        stem = str(file.path.with_suffix(""))
+        folder = Path(stem[: -len(id)]) if stem.endswith(id) else collection.root
         break
-    endings = {file.path.suffix.lower() for file in files.values()} or {".png", ".npy"}
-    used = {file.path for file in files.values()}
-    if not folder.is_dir():
+    if not (collection.root / "dataset.yaml").is_file() or folder == collection.root or not folder.is_dir():
         return []
-    return [
-        path for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in endings and path not in used and not path.name.startswith(".")
-    ]  # fmt: skip
+    return [path for id, path in list_files(folder, LABEL_ENDINGS).items() if id not in collection.images]

@@ -99,7 +99,7 @@ def summarise_probabilities(sums: Sums, rare: bool) -> Summary:
     if steps[1] > 0 and not steps[2:].any():
         text = (
             "values are at most 1/255: the files seem to hold 0 and 1 in 8 bits, where 0 to 255 is expected; "
-            "multiply them by 255"
+            "multiply them by 255, or set the task's white: 1"
         )
         found.append(Suspicion("error", "values-0-and-1", text))
     elif positive == 0 and steps.any():
@@ -178,13 +178,20 @@ def summarise_depth(sums: Sums, low: float, high: float, inverse: bool) -> Summa
             f"the values of float files by 1000"
         )
         found.append(Suspicion("error", "looks-like-millimetres", text))
-    elif below + above > 0.02:
-        text = (
-            f"{below + above:.1%} of the pixels are outside the range [{low:g}, {high:g}] ({below:.1%} below, "
-            f"{above:.1%} above; median {middle:.3g}); they are treated as its ends: check scale and range"
-        )
-        found.append(Suspicion("error" if below + above > 0.5 else "warning", "outside-range", text))
+    else:
+        found += _outside_range(below, above, low, high, middle)
     return Summary(numbers, _amount_bars(sums), tuple(found))
+
+
+def _outside_range(below: float, above: float, low: float, high: float, middle: float) -> list[Suspicion]:
+    """A warning where 2 % of the pixels are outside, an error where most are."""
+    if below + above <= 0.02:
+        return []
+    text = (
+        f"{below + above:.1%} of the pixels are outside the range [{low:g}, {high:g}] ({below:.1%} below, "
+        f"{above:.1%} above; median {middle:.3g}); they are treated as its ends: check scale and range"
+    )
+    return [Suspicion("error" if below + above > 0.5 else "warning", "outside-range", text)]
 
 
 _QUANTILES = {"0.1 %": 0.001, "5 %": 0.05, "median": 0.5, "95 %": 0.95, "99.9 %": 0.999}
@@ -200,6 +207,43 @@ def _amount_bars(sums: Sums, count: int = 12) -> tuple[Bar, ...]:
     return tuple(
         Bar(f"{a:.3g}–{b:.3g}", float(share)) for a, b, share in zip(limits[:-1], limits[1:], shares, strict=True)
     )
+
+
+# -- any scalar --------------------------------------------------------------------------------------------------------
+_STEPS = 200
+
+
+def range_sums(value_HW: Array, valid_HW: Array, low: float, high: float) -> dict[str, Array]:
+    """A histogram of the range in `_STEPS` bins, with as many on either side, and how many values lie outside."""
+    values = value_HW[valid_HW].astype(np.float64)
+    position = ((values - low) / (high - low) + 1) * _STEPS
+    margin = 0.001 * (high - low)  # a thousandth is rounding, no mistake
+    return {
+        "bins": np.bincount(position.clip(0, 3 * _STEPS - 1).astype(np.int64), minlength=3 * _STEPS),
+        "outside": np.array([(values < low - margin).sum(), (values > high + margin).sum()]),
+    }
+
+
+def summarise_range(sums: Sums, low: float, high: float, unit: str) -> Summary:
+    """Quantiles, exact to half a percent of the range, and ten equal parts of the range, the outer ones with what is
+    outside."""
+    bins, total = sums["bins"], int(sums["bins"].sum())
+    if not total:
+        return Summary()
+    cumulative, step = np.cumsum(bins), (high - low) / _STEPS
+    numbers = {}
+    for name, share in _QUANTILES.items():
+        index = min(int(np.searchsorted(cumulative, share * total)), len(bins) - 1)
+        numbers[name + (f" ({unit})" if unit else "")] = float(low + (index + 0.5 - _STEPS) * step)
+    middle = next(value for name, value in numbers.items() if name.startswith("median"))
+    below, above = (float(n / total) for n in sums["outside"])
+    numbers |= {"below range": below, "above range": above}
+    parts = bins[_STEPS : 2 * _STEPS].reshape(10, -1).sum(axis=1)
+    parts[0] += bins[:_STEPS].sum()
+    parts[-1] += bins[2 * _STEPS :].sum()
+    limits = np.linspace(low, high, 11)
+    bars = (Bar(f"{a:.3g}–{b:.3g}", float(n / total)) for (a, b), n in zip(pairwise(limits), parts, strict=True))
+    return Summary(numbers, tuple(bars), tuple(_outside_range(below, above, low, high, middle)))
 
 
 # -- unit vectors ------------------------------------------------------------------------------------------------------

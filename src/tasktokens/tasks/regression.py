@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from tasktokens.metrics.regression import RegressionErrors
 from tasktokens.tasks.base import Array, Task, channel_matmul, expectation, known_keys
 from tasktokens.tasks.colours import colour_map
+from tasktokens.tasks.examine import Summary, Sums, range_sums, summarise_range
 from tasktokens.tasks.files import read_plane, refuse_lossy, write_floats
 
 
@@ -104,6 +105,12 @@ class Regression(Task):
     def colourise(self, value_CHW: Array, valid_HW: Array | None = None) -> Array:
         colours = colour_map((value_CHW[0] - self.minimum) / self.span)
         return colours if valid_HW is None else np.where(valid_HW[..., None], colours, np.uint8(0))
+
+    def examine(self, value_CHW: Array, valid_HW: Array) -> dict[str, Array]:
+        return range_sums(value_CHW[0], valid_HW, self.minimum, self.maximum)
+
+    def summarise(self, sums: Sums) -> Summary:
+        return summarise_range(sums, self.minimum, self.maximum, self.unit)
 
     def pixel_loss(self, logits_BKHW: Tensor, target_BCHW: Tensor) -> Tensor:
         target = target_BCHW.float().clamp(self.minimum, self.maximum)
