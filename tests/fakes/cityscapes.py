@@ -30,9 +30,9 @@ def bands(height: int, width: int, column: int) -> Array:
     return np.tile(np.array([band[column] for band in BANDS])[rows][:, None], (1, width))
 
 
-def picture(seed: int, height: int, width: int) -> Array:
-    """(height, width, 3) uint8."""
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+def picture(name: str, height: int, width: int) -> Array:
+    """(height, width, 3) uint8, another one for each name."""
+    return np.random.default_rng(list(name.encode())).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 def disparity(seed: int, height: int, width: int) -> Array:
@@ -48,7 +48,7 @@ def write_mtan(root: Path, train: int = 12, val: int = 2, height: int = 16, widt
     for split, count in {"train": train, "val": val}.items():
         for i in range(count):
             stored = {
-                "image": picture(i, height, width) / (255.0 if i % 2 else np.float32(255)),
+                "image": picture(f"{split}/{i}", height, width) / (255.0 if i % 2 else np.float32(255)),
                 "label_7": bands(height, width, 2).astype(np.float64 if i % 2 else np.int64),
                 "label_19": bands(height, width, 1).astype(np.float32 if i % 2 else np.int8),
                 "label_2": np.zeros((height, width)),
@@ -72,7 +72,7 @@ def write_official(root: Path, each: int = 2, height: int = 16, width: int = 32)
                 name = f"{city}_{i:06}_000019"
                 ids = bands(height, width, 0) if split != "test" else np.zeros((height, width))
                 files = {
-                    "leftImg8bit": ("leftImg8bit.png", picture(i, height, width)),
+                    "leftImg8bit": ("leftImg8bit.png", picture(name, height, width)),
                     "gtFine": ("gtFine_labelIds.png", ids.astype(np.uint8)),
                     "disparity": ("disparity.png", disparity(i, height, width)),
                 }

@@ -94,7 +94,7 @@ def write(
 
 def _write_picture(root: Path, name: str, number: int, height: int, width: int) -> None:
     person = number % 2 == 0
-    rng = np.random.default_rng(number)
+    rng = np.random.default_rng(list(name.encode()))
     # VOC has its own classes for a part of the pictures; the others have those made from the LabelMap.
     source = "VOC12" if number % 3 == 0 else "pascal-context"
     classes = Image.fromarray(semseg(height, width, person))
