@@ -41,6 +41,7 @@ from tasktokens.data.transforms import photometric
 
 SIZE = (288, 384)
 TASKS = ("semseg", "depth", "normals")
+MEASURED = [f"src/tasktokens/{file}.py" for file in ("data/transforms", "data/dataset", "data/sample", "tasks/normals")]
 SETTINGS = Augmentation(scale=(0.5, 2.0), crop_max_share=0.75, flip=True, photometric=0.3)
 
 
@@ -64,8 +65,7 @@ def main() -> None:
             seconds[what].append((time.process_time() - started) / args.images)
     result = {
         "command": " ".join(["python", *map(shlex.quote, sys.argv)]),
-        "commit": git("rev-parse", "HEAD")
-        + ("+changes" if git("status", "--porcelain", "src/tasktokens/data") else ""),
+        "commit": git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", *MEASURED) else ""),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": f"{processor()}, {os.cpu_count()} cores, one thread of one process",
         "versions": {p: version(p) for p in ("tasktokens", "torch", "torchvision", "pillow", "numpy")},
