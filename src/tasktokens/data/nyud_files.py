@@ -42,8 +42,8 @@ CAMERA = Camera(fx=518.858, fy=519.470, cx=325.582, cy=253.736)
 HALF_WINDOW = 10
 """Pixels at 480 x 640: with 8, 10 and 12 the median angle to the published normals of image 433 is 3.7, 2.1 and 3.8."""
 FACING_SHARE = 0.9
-"""Least share of a map's normals that must face the camera: of image 433, 0.9999 do, and up to 0.89 in other frames (but
-0.96 in the mirror image, which therefore passes)."""
+"""Least share of a map's normals that must face the camera: of image 433, 0.9999 do, and up to 0.89 in other frames
+(0.96 in the mirror image, which therefore passes)."""
 FARTHEST = 20.0
 """Metres that no pixel of the Kinect reaches (the official depths end at 10)."""
 COMPACT_STEP = 1 / 25.5
