@@ -205,6 +205,16 @@ def test_official_labels_are_absent_where_files_are_missing(tmp_path: Path) -> N
     assert second not in metres.labels["depth"]
 
 
+def test_hidden_files_are_no_images(tmp_path: Path) -> None:
+    for root, folder, name in (
+        (write_official(tmp_path / "a", each=1), "leftImg8bit/train/aachen", "._aachen_000000_000019_leftImg8bit.png"),
+        (write_mtan(tmp_path / "b", train=1), "train/image", "._0.npy"),
+    ):
+        images = set(open_cityscapes(root).images)
+        (root / folder / name).write_bytes(b"left by another system")
+        assert set(open_cityscapes(root).images) == images
+
+
 def test_without_validation_images_there_is_no_such_split(tmp_path: Path) -> None:
     root = write_official(tmp_path, each=1)
     (root / "leftImg8bit" / "val").rename(tmp_path / "elsewhere")

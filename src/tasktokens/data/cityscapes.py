@@ -169,7 +169,8 @@ def _open_official(root: Path, tasks: dict[str, Task], classes: int, depth: str)
     splits: dict[str, tuple[str, ...]] = {}
     for split in _SPLITS:
         ending = "_leftImg8bit.png"
-        paths = sorted((root / "leftImg8bit" / split).glob(f"*/*{ending}"))
+        # Names begin with the city; what macOS adds to archives begins with a dot.
+        paths = sorted((root / "leftImg8bit" / split).glob(f"*/[!.]*{ending}"))
         found = {f"{split}/{path.parent.name}/{path.name.removesuffix(ending)}": ImageFile(path) for path in paths}
         for id in found:
             ids, disparity, camera = (
