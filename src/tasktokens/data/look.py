@@ -103,7 +103,7 @@ def _without_alpha(array: Array) -> Array:
     """(H, W) for one channel, also where grey was saved as RGB; (H, W, 3) for colours."""
     if array.ndim == 3 and array.shape[-1] in (2, 4):
         array = array[..., :-1]
-    if array.ndim == 3 and (array == array[..., :1]).all():
+    if array.ndim == 3 and array.shape[-1] in (1, 3) and (array == array[..., :1]).all():
         array = array[..., 0]
     return array
 

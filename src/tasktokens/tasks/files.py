@@ -75,7 +75,7 @@ def read_plane(path: Path, key: str | None = None) -> tuple[Array, Array]:
     valid = np.ones(shape[:2], dtype=bool)
     if array.ndim == 3 and shape[-1] in (2, 4):
         array, valid = array[..., :-1], array[..., -1] > 0
-    if array.ndim == 3 and (array == array[..., :1]).all():
+    if array.ndim == 3 and array.shape[-1] in (1, 3) and (array == array[..., :1]).all():
         array = array[..., 0]
     if array.ndim != 2:
         raise LabelError(f"label file {path} must have one channel, found an array of shape {shape}")
