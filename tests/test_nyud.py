@@ -279,6 +279,21 @@ def test_listed_images_must_be_there_and_labels_may_be_missing(fakes: dict[str, 
         open_nyud(root)
 
 
+def test_odd_lists_and_folders_are_named(fakes: dict[str, Path], tmp_path: Path) -> None:
+    root = Path(shutil.copytree(fakes["compact"], tmp_path / "copy"))
+    (root / "train.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DataError, match=r"train.txt cannot be read"):
+        open_nyud(root)
+    (root / "train.txt").write_text("\n")
+    with pytest.raises(DataError, match=r"train.txt lists no image"):
+        open_nyud(root)
+    (root / "train.txt").write_text("0001\n")
+    shutil.rmtree(root / "depth")
+    (root / "depth").write_text("not a folder")
+    with pytest.raises(DataError, match="depth must be a folder"):
+        open_nyud(root)
+
+
 def test_labels_of_another_kind_are_not_silently_left_out(fakes: dict[str, Path], tmp_path: Path) -> None:
     root = Path(shutil.copytree(fakes["ATRC"], tmp_path / "copy"))
     for file in (root / "depth").iterdir():
@@ -321,6 +336,10 @@ def test_broken_official_files_are_named(fakes: dict[str, Path], tmp_path: Path)
     with h5py.File(root / "nyu_depth_v2_labeled.mat", "a") as file:
         del file["depths"]
     with pytest.raises(DataError, match=r"must hold images \(N, 3, 640, 480\)"):
+        open_nyud(root)
+    with h5py.File(root / "nyu_depth_v2_labeled.mat", "a") as file:
+        file.create_group("depths")
+    with pytest.raises(DataError, match="cannot be read"):
         open_nyud(root)
 
 

@@ -30,6 +30,7 @@ lists 795 official training images) but documented nowhere.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -104,7 +105,8 @@ def find_layout(root: Path) -> Layout:
 
 
 def _fits(root: Path) -> bool:
-    return any(all((root / mark).exists() for mark in layout.marks) for layout in LAYOUTS)
+    # os.path says no, and raises nothing, for a folder that may not be looked into.
+    return any(all(os.path.exists(root / mark) for mark in layout.marks) for layout in LAYOUTS)
 
 
 def _published(train: Sequence[str]) -> dict[str, Split]:
@@ -199,13 +201,20 @@ def _listed(
 ) -> tuple[dict[str, tuple[str, ...]], dict[str, ImageFile]]:
     """The ids that each list names, one a line, and their images. Raises `DataError` for an image that is missing."""
     files = _by_stem(folder, endings)
-    splits = {name: tuple(path.read_text(encoding="utf-8").split()) for name, path in lists.items()}
+    splits = {name: _ids(path) for name, path in lists.items()}
     for name, ids in splits.items():
         missing = [id for id in ids if id not in files]
         if missing or not ids:
             what = f"'{missing[0]}' ({len(missing)} such), for which there is no image" if missing else "no image"
             raise DataError(f"{lists[name]} lists {what} in {folder} ({', '.join(endings)})")
     return splits, {id: ImageFile(files[id]) for ids in splits.values() for id in ids}
+
+
+def _ids(path: Path) -> tuple[str, ...]:
+    try:
+        return tuple(path.read_text(encoding="utf-8").split())
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read ({error}); expected one id a line") from error
 
 
 def _labelled(images: Iterable[str], folder: Path, endings: tuple[str, ...], reader: Reader) -> dict[str, LabelFile]:
@@ -221,6 +230,8 @@ def _labelled(images: Iterable[str], folder: Path, endings: tuple[str, ...], rea
 
 def _by_stem(folder: Path, endings: tuple[str, ...]) -> dict[str, Path]:
     """Files of a folder by name without ending; the first of the endings wins."""
+    if not folder.is_dir():
+        raise DataError(f"{folder} must be a folder of {', '.join(endings)} files")
     paths = [path for path in sorted(folder.iterdir()) if path.suffix in endings and not path.name.startswith(".")]
     return {path.stem: path for path in sorted(paths, key=lambda path: -endings.index(path.suffix))}
 

@@ -97,7 +97,7 @@ def _hdf5(path: Path) -> Iterator[Any]:
     try:
         with h5py.File(path, "r") as file:
             yield file
-    except (OSError, KeyError, RuntimeError) as error:
+    except (OSError, KeyError, AttributeError, RuntimeError) as error:
         raise DataError(
             f"{path} cannot be read ({error}); expected the 2.8 GB file as downloaded: get it again"
         ) from error
