@@ -126,7 +126,7 @@ def test_a_report_stays_small_however_many_files_are_broken(tmp_path: Path) -> N
         path.write_bytes(b"")
     report = check(root, workers=1)
     assert len([f for f in report.findings if f.code == "unreadable"]) == SHOWN
-    assert report.counts["unreadable"] == report.tasks["edge"].failed == 30
+    assert report.counts["unreadable"] == report.tasks["edge"].failed == report.totals["error"] == 30
 
 
 # -- sound data --------------------------------------------------------------------------------------------------------
@@ -243,7 +243,7 @@ def test_json_is_all_that_is_printed_and_has_a_stable_form(
     assert code == 1
     assert values == json.loads(json.dumps(damaged_report.to_json()))
     assert list(values) == [
-        "version", "ok", "root", "images", "examined", "splits", "sizes", "tasks", "findings", "counts"
+        "version", "ok", "root", "images", "examined", "splits", "sizes", "tasks", "findings", "counts", "totals"
     ]  # fmt: skip
     assert values["version"] == 1
     assert values["ok"] is False

@@ -50,7 +50,7 @@ def check(
         collection = open_collection(config.data, config.data.size, progress=not quiet)
     except (DataError, ConfigError) as error:
         finding = Finding("error", "cannot-open", str(error), path=str(root) if root else None)
-        report = Report(str(root), findings=(finding,), counts={"cannot-open": 1})
+        report = Report(str(root), findings=(finding,), counts={"cannot-open": 1}, totals={"error": 1, "warning": 0})
         if page is not None:
             write_page(page, report, {}, None)
         return report

@@ -35,7 +35,8 @@ def write_page(path: Path, report: Report, tasks: Mapping[str, Task], collection
     environment.filters |= {"share": share_text, "number": number_text, "sizes": sizes_text}
     page = environment.get_template("check.html.j2").render(
         report=report, verdict=verdict(report), bars={name: _bars(tasks[name], r) for name, r in report.tasks.items()},
-        panels=list(_panels(collection, tasks)) if collection else [], written=f"{datetime.now():%Y-%m-%d %H:%M}",
+        panels=list(_panels(report, collection, tasks)) if collection else [],
+        written=f"{datetime.now():%Y-%m-%d %H:%M}",
     )  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
     return write_atomically(path, page.encode())
@@ -55,22 +56,30 @@ def _bars(task: Task, report: TaskReport) -> list[dict[str, Any]]:
 
 
 # -- panels ------------------------------------------------------------------------------------------------------------
-def _panels(collection: Collection, tasks: Mapping[str, Task], count: int = 8) -> Iterator[dict[str, Any]]:
-    """Images with their labels, chosen so that every task is shown as often as the others where labels allow."""
+def _panels(report: Report, collection: Collection, tasks: Mapping[str, Task]) -> Iterator[dict[str, Any]]:
+    """Images with their labels: some that are named in findings, then some that show every task equally often."""
+    named = {f.id: f.code for f in report.findings if f.id is not None and f.id in collection.images}
+    for id in list(named)[:_NAMED]:
+        yield _panel(collection, tasks, id, named[id])
     ids = list(collection.images)
-    order = [ids[i] for i in np.random.RandomState(0).permutation(len(ids))]
+    order = [ids[i] for i in np.random.RandomState(0).permutation(len(ids)) if ids[i] not in named]
     shown = dict.fromkeys(tasks, 0)
-    for _ in range(min(count, len(ids))):
+    for _ in range(min(_SAMPLES, len(order))):
         best = max(order, key=partial(_gain, collection, shown))
         order.remove(best)
-        pictures = [{"caption": "image", "uri": _data_uri(collection.images[best].read, "JPEG")}]
-        for name, task in tasks.items():
-            if best in collection.labels[name]:
-                shown[name] += 1
-                pictures.append(
-                    {"caption": name, "uri": _data_uri(partial(_drawn, collection, best, name, task), "PNG")}
-                )
-        yield {"id": best, "pictures": pictures}
+        shown = {name: count + (best in collection.labels[name]) for name, count in shown.items()}
+        yield _panel(collection, tasks, best, None)
+
+
+_NAMED, _SAMPLES = 4, 8
+
+
+def _panel(collection: Collection, tasks: Mapping[str, Task], id: str, code: str | None) -> dict[str, Any]:
+    pictures = [{"caption": "image", "uri": _data_uri(collection.images[id].read, "JPEG")}]
+    for name, task in tasks.items():
+        if id in collection.labels[name]:
+            pictures.append({"caption": name, "uri": _data_uri(partial(_drawn, collection, id, name, task), "PNG")})
+    return {"id": id, "code": code, "pictures": pictures}
 
 
 def _gain(collection: Collection, shown: Mapping[str, int], id: str) -> float:
@@ -98,10 +107,11 @@ def _data_uri(draw: Callable[[], Array], form: str) -> str | None:
 # -- words -------------------------------------------------------------------------------------------------------------
 def verdict(report: Report) -> str:
     """The outcome in a sentence."""
-    if report.ok:
-        warnings = len(report.warnings)
-        return f"nothing wrong found, {warnings} warning{'s' * (warnings != 1)}" if warnings else "nothing wrong found"
-    return f"{len(report.errors)} error{'s' * (len(report.errors) != 1)}, {len(report.warnings)} warnings"
+    errors, warnings = (report.totals.get(severity, 0) for severity in ("error", "warning"))
+    told = f"{warnings} warning{'s' * (warnings != 1)}"
+    if errors:
+        return f"{errors} error{'s' * (errors != 1)}, {told}"
+    return f"nothing wrong found, {told}" if warnings else "nothing wrong found"
 
 
 def number_text(value: float) -> str:

@@ -54,16 +54,13 @@ def check(
         ids = [ids[i * len(ids) // limit] for i in range(limit)]
     jobs = [_job(collection, tasks, id, visible) for id in ids]
     tally = _Tally(collection, tasks)
+    if visible is None:
+        tally.findings.add(*_listing(collection, tasks))
     with bar(len(jobs), progress, "checking") as step:
         for look in _looks(jobs, workers, threads):
             tally.add(look)
             step()
-    found = Findings()
-    if visible is None:
-        found.add(*_listing(collection, tasks))
-    found.add(*tally.findings.kept)
-    found.counts.update(tally.findings.counts - Counter(finding.code for finding in tally.findings.kept))
-    return tally.report(found)
+    return tally.report()
 
 
 def _job(collection: Collection, tasks: Mapping[str, Task], id: str, visible: Split | None) -> Job:
@@ -155,17 +152,17 @@ class _Tally:
         path = str(self.collection.images[second].path)
         return Finding("error" if leak else "warning", code, text, id=second, path=path)
 
-    def report(self, found: Findings) -> Report:
+    def report(self) -> Report:
         """The report, with what the tasks themselves find suspicious."""
-        tasks = {name: self._task_report(name, task, found) for name, task in self.tasks.items()}
-        collection = self.collection
+        tasks = {name: self._task_report(name, task) for name, task in self.tasks.items()}
+        collection, found = self.collection, self.findings
         return Report(
             str(collection.root), len(collection.images), self.examined,
             {name: len(ids) for name, ids in collection.splits.items()}, most_frequent(self.sizes), tasks,
-            found.sorted(), dict(sorted(found.counts.items())),
+            found.sorted(), dict(sorted(found.counts.items())), dict(found.totals),
         )  # fmt: skip
 
-    def _task_report(self, name: str, task: Task, found: Findings) -> TaskReport:
+    def _task_report(self, name: str, task: Task) -> TaskReport:
         files, sizes = self.collection.labels[name], self.label_sizes[name]
         labelled = {split: sum(id in files for id in ids) for split, ids in self.collection.splits.items()}
         report = TaskReport(task.kind, labelled, sizes.total(), self.failed[name], most_frequent(sizes))
@@ -173,11 +170,11 @@ class _Tally:
         if not pixels:
             return report
         summary = task.summarise(self.sums[name])
-        found.add(*(Finding(each.severity, each.code, each.message, name) for each in summary.suspicions))
+        self.findings.add(*(Finding(each.severity, each.code, each.message, name) for each in summary.suspicions))
         void = 1 - self.valid[name] / pixels
         if void > 0.95:
             text = f"{void:.1%} of all pixels are void; check the void values and the labels"
-            found.add(Finding("warning", "mostly-void", text, name))
+            self.findings.add(Finding("warning", "mostly-void", text, name))
         return TaskReport(
             task.kind, labelled, report.examined, report.failed, report.sizes, void, summary.numbers, summary.histogram
         )

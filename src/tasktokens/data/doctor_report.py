@@ -71,6 +71,7 @@ class Report:
         tasks: statistics by task.
         findings: errors first; at most `SHOWN` of a code and task.
         counts: number of findings by code, all of them.
+        totals: number of findings by severity, all of them.
     """
 
     root: str
@@ -81,21 +82,17 @@ class Report:
     tasks: Mapping[str, TaskReport] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
+    totals: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def errors(self) -> tuple[Finding, ...]:
-        """The findings that stop a run."""
+        """The findings that stop a run, as far as they are kept."""
         return tuple(finding for finding in self.findings if finding.severity == "error")
-
-    @property
-    def warnings(self) -> tuple[Finding, ...]:
-        """The others."""
-        return tuple(finding for finding in self.findings if finding.severity == "warning")
 
     @property
     def ok(self) -> bool:
         """Whether there is no error."""
-        return not self.errors
+        return not self.totals.get("error", 0)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for machines; ``version`` changes with the form. Numbers that are not finite become null."""
@@ -112,12 +109,14 @@ class Findings:
     def __init__(self) -> None:
         self.kept: list[Finding] = []
         self.counts: Counter[str] = Counter()
+        self.totals: Counter[str] = Counter(error=0, warning=0)
         self._seen: Counter[tuple[str, str | None]] = Counter()
 
     def add(self, *findings: Finding) -> None:
         """Count them, and keep the first of a kind."""
         for finding in findings:
             self.counts[finding.code] += 1
+            self.totals[finding.severity] += 1
             self._seen[finding.code, finding.task] += 1
             if self._seen[finding.code, finding.task] <= SHOWN:
                 self.kept.append(finding)

@@ -41,7 +41,7 @@ def check_before_run(data: Data, config: Config, quiet: bool = False) -> None:
         report = check(data.collection, data.tasks, visible, threads=threads, progress=progress)
         if not report.ok:
             raise DataError(_mistakes(report))
-        before = {"images": report.examined, "warnings": sum(report.counts.values())}
+        before = {"images": report.examined, "warnings": report.totals["warning"]}
         _write(note, before)
         told = f"checked in {time.monotonic() - started:.1f} s"
     else:
@@ -66,7 +66,7 @@ def _visible(data: Data, config: Config) -> Split:
 def _mistakes(report: Report) -> str:
     errors = report.errors
     shown = " | ".join(_placed(finding) for finding in errors[:3])
-    more = f" | and {len(errors) - 3} more" if len(errors) > 3 else ""
+    more = f" | and {report.totals['error'] - 3} more" if report.totals["error"] > 3 else ""
     return (
         f"the data is not fit to train on: {shown}{more}. 'tasktokens check' lists every mistake; "
         f"data.check=false trains all the same"
