@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from PIL import Image
 from tasktokens.data.dataset import load_sample
 from tasktokens.data.folder import LABEL_ENDINGS, list_files, open_folder
 from tasktokens.errors import ConfigError, DataError, LabelError
+from tasktokens.tasks import KINDS, build_task
 
 
 def describe(root: Path, **changes: Any) -> Path:
@@ -173,3 +175,13 @@ def test_a_wrong_description_is_named(
 ) -> None:
     with pytest.raises(error, match=message):
         open_folder(describe(own_folder, **changes))
+
+
+def test_the_tasks_of_the_documentation_can_be_built() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "data.md").read_text(encoding="utf-8")
+    found = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)]
+    specs = [item for values in found for item in values["tasks"].items()]
+    kinds = set()
+    for name, spec in specs:
+        kinds.add(build_task(name, {k: v for k, v in spec.items() if k not in ("folder", "resize")}).kind)
+    assert kinds == set(KINDS)
