@@ -47,8 +47,8 @@ Preparable = FolderSource | NyudSource | CityscapesSource | PascalContextSource
 KINDS = ("nyud", "cityscapes", "pascal_context", "folder")
 DESCRIPTION = """\
 # Written by tasktokens prepare. One label file an image and task, {task}/{id}.png; a missing file is a missing label.
-# classes: 8-bit ids, void listed. Depth kinds: 16 bit, (v + offset) * scale, 0 void. normals: 8-bit RGB, 2 v / 255 - 1,
-# x right, y down, z forward, towards the camera, (128, 128, 128) void. Probabilities: 8 bit, v / 255, alpha 0 void.
+# classes: ids, `void` among them. depth: 16 bit, (v + offset) * scale, 0 void. normals: 8-bit RGB, n = 2 v / 255 - 1, x
+# right, y down, z forward, towards the camera (or `frame`), (128, 128, 128) void. Probabilities: v / 255, alpha 0 void.
 """
 
 
