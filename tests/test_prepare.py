@@ -9,7 +9,9 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +22,23 @@ from PIL import Image
 
 import tasktokens
 from conftest import Array
-from fakes import nyud as nyud_fakes
+from fakes import cityscapes, nyud, pascal_context
 from tasktokens import cli
 from tasktokens.apps.prepare import prepare, verify
-from tasktokens.config import CityscapesSource, Config, FolderSource, NyudData, NyudSource, load_config
+from tasktokens.config import (
+    CityscapesSource,
+    Config,
+    FolderSource,
+    NyudData,
+    NyudSource,
+    PascalContextSource,
+    load_config,
+)
 from tasktokens.data.cityscapes import open_cityscapes
 from tasktokens.data.collection import Collection, LabelFile
 from tasktokens.data.folder import open_folder
-from tasktokens.data.nyud import open_nyud
 from tasktokens.data.prepared import alone
+from tasktokens.data.source import open_collection
 from tasktokens.errors import ConfigError, DataError, LabelError, RunExistsError
 
 HEADER = "id,semseg,depth,normals,edge,saliency\n"
@@ -122,22 +132,45 @@ def test_an_own_folder_is_copied_byte_for_byte(folder_root: Path, tmp_path: Path
     assert after["checksums.sha256"].count(b"\n") == len(after) - 2
 
 
-@pytest.mark.parametrize("layout", ["mtan", "atrc", "compact"])
-def test_nyud_prepared_is_nyud_read_directly(layout: str, tmp_path: Path) -> None:
-    root = getattr(nyud_fakes, f"write_{layout}")(tmp_path / "source")
-    out = prepare(NyudSource(root=root), tmp_path / "out", workers=1, quiet=True)
-    # Millimetres, and 8 bits for -1..1, whose vector is made one of unit length again.
-    check_same(open_nyud(root), open_folder(out), depth=0.00051, normals=0.012)
-    id = open_nyud(root).splits["train"][0]
-    stored = np.asarray(Image.open(out / "depth" / f"{id}.png"))
-    assert stored.dtype == np.uint16
-    value, valid = open_nyud(root).labels["depth"][id].read()
-    np.testing.assert_array_equal(stored, np.where(valid, np.rint(value[0].astype(np.float64) * 1000), 0))
-    if layout == "compact":
-        assert (out / "images" / f"{id}.jpg").read_bytes() == (root / "image" / f"{id}.jpg").read_bytes()
+LAYOUTS: dict[str, tuple[Callable[[Path], Path], Any]] = {
+    "nyud-mtan": (nyud.write_mtan, NyudSource),
+    "nyud-atrc": (nyud.write_atrc, NyudSource),
+    "nyud-compact": (nyud.write_compact, NyudSource),
+    "nyud-official": (nyud.write_official, partial(NyudSource, classes=40)),
+    "cityscapes-mtan": (cityscapes.write_mtan, CityscapesSource),
+    "cityscapes-official": (cityscapes.write_official, partial(CityscapesSource, classes=19)),
+    "cityscapes-metres": (cityscapes.write_official, partial(CityscapesSource, depth="metres")),
+    "pascal-context": (pascal_context.write, PascalContextSource),
+}
+DEPTH = {"nyud": 0.00051, "cityscapes": 1 / 131070 + 1e-7, "cityscapes-metres": 0.0051, "pascal": 0.0}
+"""The largest rounding of depth: half a millimetre, half of 1/65535, half a centimetre."""
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_benchmark_prepared_is_what_is_read_directly(layout: str, tmp_path: Path) -> None:
+    if layout == "nyud-official":
+        pytest.importorskip("h5py")
+    write, kind = LAYOUTS[layout]
+    source = kind(root=write(tmp_path / "source"))
+    out = prepare(source, tmp_path / "out", workers=1, quiet=True)
+    depth = DEPTH[layout] if layout in DEPTH else DEPTH[layout.split("-")[0]]
+    # 8 bits for -1..1, whose vector is made one of unit length again.
+    check_same(open_collection(source, (1, 1)), open_folder(out), depth, normals=0.012)
     rounding = json.loads((out / "prepared.json").read_text())["rounding"]
-    assert rounding["semseg"] == 0
-    assert 0 < rounding["depth"] <= 0.00051
+    assert all(rounding[task] == 0 for task in rounding if task not in ("depth", "normals"))
+
+
+def test_nyud_is_stored_in_millimetres(tmp_path: Path) -> None:
+    root = nyud.write_mtan(tmp_path / "source")
+    out = prepare(NyudSource(root=root), tmp_path / "out", workers=1, quiet=True)
+    metres = np.nan_to_num(np.load(root / "train" / "depth" / "3.npy")[..., 0].astype(np.float64))
+    with Image.open(out / "depth" / "train" / "3.png") as image:
+        assert image.mode == "I;16"
+        np.testing.assert_array_equal(np.asarray(image), np.rint(metres * 1000))
+    normal = np.load(root / "val" / "normal" / "1.npy")
+    ours = np.stack([normal[..., 0], -normal[..., 2], normal[..., 1]], -1)  # x right, y down, z forward
+    with Image.open(out / "normals" / "val" / "1.png") as image:
+        assert np.abs(np.asarray(image) - (ours + 1) * 127.5).max() <= 0.501
 
 
 def test_inverse_depth_has_a_scale_of_its_own(tmp_path: Path) -> None:
