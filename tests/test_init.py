@@ -19,7 +19,6 @@ from tasktokens.data.guess import task_name
 from tasktokens.data.source import open_data
 from tasktokens.errors import DataError
 
-Write = Callable[[Path, np.ndarray], None]
 HEIGHT, WIDTH = 24, 32
 
 
