@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import re
@@ -310,9 +311,33 @@ def test_a_finished_folder_stays_and_a_damaged_one_is_named(folder_root: Path, t
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
     assert make(folder_root, out) == out
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
+    (out / "preparing.jsonl").write_text("{}\n")  # what a kill at the very end leaves
+    make(folder_root, out)
+    assert not (out / "preparing.jsonl").exists()
     (out / "depth" / "im03.png").write_bytes(b"")
     with pytest.raises(DataError, match=r"depth/im03\.png"):
         make(folder_root, out)
+
+
+def test_a_full_disk_is_said_and_survived(
+    folder_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy, calls = shutil.copyfile, []
+
+    def full(source: Path, target: Path) -> None:
+        calls.append(target)
+        if len(calls) == 9:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        copy(source, target)
+
+    words = ["prepare", "--data", "folder", "--root", folder_root, "--out", tmp_path / "out", "--workers", 1, "-q"]
+    monkeypatch.setattr(shutil, "copyfile", full)
+    code, _, error = run(capsys, *words)
+    assert code == 2
+    assert "No space left on device" in error
+    assert run(capsys, *words)[0] == 0
+    assert len(calls) == 9 + 7 * 6, "the first of eight images was kept, with its five labels"
+    assert verify(tmp_path / "out", quiet=True) == []
 
 
 def test_two_at_a_time_are_refused(folder_root: Path, tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from tasktokens.data.convert import Job, Writer
 from tasktokens.data.partial import save_split
 from tasktokens.data.prepared import (
     FORMAT,
+    JOURNAL,
     Journal,
     alone,
     atomically,
@@ -90,12 +91,13 @@ def prepare(
         with alone(out):
             if check_settings(out, settings):
                 _refuse_damaged(out, quiet)
+                (out / JOURNAL).unlink(missing_ok=True)  # from a kill at the very end
                 return out
             journal = Journal(out, settings)
             _convert_all(collection, journal, Writer(out, collection.tasks, size, jpeg, skip_corrupt), workers, quiet)
             _finish(collection, journal, out, settings)
     except OSError as error:
-        raise DataError(f"cannot write {out}: {error.strerror or error}; the same command goes on from here") from error
+        raise DataError(f"preparing {out} failed ({error}); mended, the same command goes on from here") from error
     return out
 
 
