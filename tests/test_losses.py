@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from torch import Tensor
+from torch.nn import functional as F
 
 from properties import garbage, random_batch, random_label
 from tasktokens.config import ModelSettings
-from tasktokens.losses import masked_loss, masked_mse, mean
+from tasktokens.losses import masked_divergence, masked_loss, masked_mse, mean
 from tasktokens.models import at_least_one, build_network
 from tasktokens.tasks import Depth, Edge, Normals, Saliency, Segmentation, Task
 
@@ -144,3 +145,24 @@ def test_distillation_is_the_weighted_mean_of_squared_errors() -> None:
 def test_the_mean_of_nothing_is_zero() -> None:
     assert mean(torch.zeros(()), torch.zeros(())) == 0
     assert mean(torch.tensor(6.0), torch.tensor(4.0)) == 1.5
+
+
+def test_divergence_is_zero_with_no_gradient_where_student_and_teacher_agree_and_counts_valid_pixels_alone() -> None:
+    teacher = torch.randn(2, 5, 3, 4)
+    student = teacher.clone()
+    student[1, 0, 0, 0] += 1  # they agree but for one pixel, which counts
+    student[0, 1, 2, 2] += 1  # and one that does not
+    student.requires_grad_()
+    valid = torch.ones(2, 1, 3, 4, dtype=torch.bool)
+    valid[0, 0, 2, 2] = False
+    weight = torch.full(valid.shape, 0.5)
+    total, count = masked_divergence(student, teacher, valid, weight)
+    expected = F.kl_div(student.log_softmax(1)[1, :, 0, 0], teacher.softmax(1)[1, :, 0, 0], reduction="sum") / 2
+    torch.testing.assert_close(total, expected)
+    assert count == 23
+    total.backward()
+    assert student.grad is not None
+    elsewhere = student.grad.clone()
+    elsewhere[1, :, 0, 0] = 0
+    assert elsewhere.abs().max() < 1e-6
+    assert student.grad[1, 0, 0, 0] > 0

@@ -190,6 +190,11 @@ class HttMethod(Settings):
     student: Literal["fresh", "teacher"] = Field("fresh", description="what the student starts from; the paper: fresh")
     prediction_level: float = Field(1.0, ge=0, description="weight of the loss on discovered labels; 0 turns it off")
     feature_level: float = Field(1.0, ge=0, description="weight of feature distillation; 0 turns it off")
+    targets: Literal["distribution", "value"] = Field(
+        "distribution",
+        description="where a prediction is a mean over bins, the student learns the teacher's "
+        "distribution, or, as published, its value",
+    )
     ramp: int = Field(100, ge=1, description="online: steps over which the discovery losses grow to their weights")
     ema: float = Field(0.99, ge=0, lt=1, description="online: decay of the moving average that is the teacher")
     teacher_views: Literal[1, 2] = Field(2, description="2: the teacher averages each image and its mirror image")

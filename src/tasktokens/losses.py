@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from tasktokens.tasks import Task
 
@@ -36,6 +37,20 @@ def masked_loss(
     if balance is not None:
         loss = loss * balance
     return torch.where(valid_B1HW, loss, 0.0).sum(), valid_B1HW.sum().float()
+
+
+def masked_divergence(
+    logits_BKHW: Tensor, teacher_BKHW: Tensor, valid_B1HW: Tensor, weight_B1HW: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Kullback-Leibler divergence of the student's distribution over bins from the teacher's; (sum, count of valid).
+
+    Its gradient fades as the two agree; that of an L1 loss to the teacher's value stays as large as it was, and drowns
+    the labels.
+    """
+    log_teacher = F.log_softmax(teacher_BKHW.float(), dim=1)
+    difference = log_teacher - F.log_softmax(logits_BKHW.float(), dim=1)
+    divergence = (log_teacher.exp() * difference).sum(dim=1, keepdim=True)
+    return torch.where(valid_B1HW, divergence * weight_B1HW, 0.0).sum(), valid_B1HW.sum().float()
 
 
 def masked_mse(student_BDHW: Tensor, teacher_BDHW: Tensor, weight_B1HW: Tensor) -> tuple[Tensor, Tensor]:

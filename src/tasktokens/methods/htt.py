@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from tasktokens.config import HttMethod
 from tasktokens.data.sample import Batch
 from tasktokens.discovery import discover_labels, feature_weights, teach
-from tasktokens.losses import masked_loss, masked_mse
+from tasktokens.losses import masked_divergence, masked_loss, masked_mse
 from tasktokens.methods.base import Grid, Method, Stage, StepOptions, Term, student_view, supervised_term
 from tasktokens.models import TaskOutput, at_least_one
 from tasktokens.models.layers import upsample
@@ -90,7 +90,10 @@ class Htt(Method):
         found = discover_labels(task, teacher_logits, pixels, self.settings.confidence)
         logits = grid.logits(output)[len(labels.rows) :]
         weight: Tensor = found.confidence if task.confidence_weighted else torch.ones_like(found.confidence)
-        total, sure = masked_loss(task, logits, found.value, found.valid, weight)
+        if task.confidence_weighted and self.settings.targets == "distribution":
+            total, sure = masked_divergence(logits, teacher_logits, found.valid, weight)
+        else:
+            total, sure = masked_loss(task, logits, found.value, found.valid, weight)
         possible = pixels.sum().float()
         return [
             Term(f"discovered_loss/{task.name}", task.weight * self.settings.prediction_level, total, possible),

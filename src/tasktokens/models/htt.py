@@ -62,6 +62,9 @@ class HttHead(nn.Module):
         self.fine_tokens = FineTokens(count, design.width)
         self.decoder = TokenDecoder(count, design.width, scaled=design.light)
         self.factor = design.width**-0.5 if design.light else 1.0
+        # The light variant starts from the global token; what the image adds comes in as far as it proves useful, for
+        # with few labels it is learned by heart: it held the scale of each training image's depth.
+        self.image_part = nn.Parameter(torch.zeros(design.width)) if design.light else None
 
     def forward(self, features: list[Tensor], tokens: list[Tensor]) -> TaskOutput:
         """Gated features (B, C_i, H_i, W_i) and the task's mixed global tokens (C_i,), one a scale."""
@@ -69,6 +72,8 @@ class HttHead(nn.Module):
         fused = self.fusion([scale(x) for scale, x in zip(self.scales, features, strict=True)])
         feature = self.context(fused)
         feature, token = self.attention(feature, token_D.expand(len(feature), -1))
+        if self.image_part is not None:
+            token = token_D + self.image_part * token
         logits = self.decoder(feature, self.fine_tokens(token))
         # Detached: "is the prediction right here?" must not bend the feature that makes the prediction.
         confidence = token_scores(feature.detach(), token[:, None]) * self.factor

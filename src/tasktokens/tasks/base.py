@@ -156,7 +156,7 @@ class Task(ABC):
         return self.confidence(logits_BKHW)
 
     confidence_weighted: ClassVar[bool] = False
-    """Whether a discovered pixel's loss is also weighted by its confidence (the L1 losses)."""
+    """Whether the prediction is a mean over bins with an L1 loss: a discovered pixel is weighted by its confidence."""
 
     # -- evaluation ------------------------------------------------------------------------------------------------
     @abstractmethod
