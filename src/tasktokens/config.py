@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -147,6 +148,14 @@ class SeveralData(DataSettings):
 
     kind: Literal["several"] = "several"
     parts: list[Part] = Field(min_length=1)
+
+    @field_validator("parts")
+    @classmethod
+    def _own_names(cls, parts: list[Part]) -> list[Part]:
+        for name, count in Counter(part.name for part in parts).items():
+            if count > 1:
+                raise ValueError(f"two parts are named '{name}'")
+        return parts
 
 
 DataUnion = FolderData | NyudData | CityscapesData | PascalContextData | RoomsData | SeveralData

@@ -99,7 +99,7 @@ def _metric_rows(task: Task, results: Sequence[Mapping[str, float | None]]) -> l
     for name in dict.fromkeys([metric.primary, *(name for result in results for name in result)]):
         values = [None if (v := result.get(name)) is None or math.isnan(v) else v for result in results]
         higher, unit = higher_is_better(metric, name), metric.units.get(name.split("/")[0], "")
-        texts = ["–" if v is None else f"{v:.2f}" if unit in ("%", "°") else f"{v:.3f}" for v in values]
+        texts = ["–" if v is None else f"{v:.2f}" if unit in ("%", "°") else f"{v:.4f}" for v in values]
         known = [v for v in values if v is not None]
         best = (max if higher else min)(known) if len(set(texts) - {"–"}) > 1 else None
         rows.append({

@@ -21,7 +21,7 @@ def print_results(run: Path, results: Mapping[str, Mapping[str, float]]) -> None
         metric = info.tasks[name].metric()
         for key, value in values.items():
             unit = metric.units.get(key.split("/")[0], "")
-            table.add_row(name, f"{key} {'↑' if higher_is_better(metric, key) else '↓'}", f"{value:.3f} {unit}")
+            table.add_row(name, f"{key} {'↑' if higher_is_better(metric, key) else '↓'}", f"{value:.4g} {unit}")
     Console().print(table)
 
 

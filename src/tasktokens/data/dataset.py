@@ -111,7 +111,8 @@ def load_sample(collection: Collection, id: str, visible: Sequence[str]) -> Samp
         if valid.shape != size:
             raise LabelError(
                 f"label file {file.path} is {valid.shape[1]}x{valid.shape[0]} pixels, its image "
-                f"{collection.images[id].path.name} is {size[1]}x{size[0]}; labels must have the size of their image"
+                f"{collection.images[id].path.name} is {size[1]}x{size[0]}; labels must have the size of their "
+                f"image, or its shape and 'resize: true' in dataset.yaml"
             )
         labels[name] = Label(torch.from_numpy(value), torch.from_numpy(valid)[None])
     return Sample(id, image, no_padding((size[0], size[1])), labels)

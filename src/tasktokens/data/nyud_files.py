@@ -11,6 +11,7 @@ every map that is read: a visible surface faces the camera, and in a wrong frame
 from __future__ import annotations
 
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 
@@ -165,7 +166,7 @@ def read_unit_image(path: Path) -> Array:
         stored = np.asarray(np.load(path, allow_pickle=False))
     except FileNotFoundError as error:
         raise DataError(f"image {path} does not exist") from error
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, SyntaxError, EOFError, TokenError) as error:
         raise DataError(f"image {path} cannot be read ({error}); replace it or remove it") from error
     if stored.ndim != 3 or stored.shape[-1] != 3:
         raise DataError(f"image {path} must have the shape (H, W, 3), found {stored.shape}")

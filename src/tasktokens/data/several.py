@@ -22,14 +22,16 @@ def combine(parts: Mapping[str, Collection]) -> Collection:
     labels: dict[str, dict[str, LabelFile]] = {}
     for part, collection in parts.items():
         for name, task in collection.tasks.items():
-            if name in tasks and tasks[name] != task:
+            known = tasks.setdefault(name, task)
+            if not task.predicts_like(known):
                 raise ConfigError(
-                    f"task '{name}' of part '{part}' is {task.spec()}, of another part {tasks[name].spec()}; "
+                    f"task '{name}' of part '{part}' is {task.spec()}, of another part {known.spec()}; "
                     f"rename one of them, such as tasks: {{{name}: {part}_{name}}}"
                 )
-            tasks[name] = task
+            # A file of another storage is not what the one task of this name would write.
+            files = {f"{part}/{id}": file for id, file in collection.labels.get(name, {}).items()}
             labels.setdefault(name, {}).update(
-                {f"{part}/{id}": file for id, file in collection.labels.get(name, {}).items()}
+                files if task == known else {id: file._replace(plain=False) for id, file in files.items()}
             )
     images = {f"{part}/{id}": file for part, each in parts.items() for id, file in each.images.items()}
     names = dict.fromkeys(split for each in parts.values() for split in each.splits)

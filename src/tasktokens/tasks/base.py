@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -43,6 +43,8 @@ class Task(ABC):
     label_channels: ClassVar[int] = 1
     neutral: ClassVar[tuple[float, ...]] = (0.0,)
     """Per label channel, a value that is safe in every formula; it replaces invalid targets before the loss."""
+    storage: ClassVar[tuple[str, ...]] = ()
+    """Fields that only say how label files are stored."""
 
     @property
     @abstractmethod
@@ -70,6 +72,11 @@ class Task(ABC):
         if not self.weight >= 0:
             return f"weight must not be negative, found {self.weight}"
         return None if 0 <= self.threshold <= 1 else f"threshold must be from 0 to 1, found {self.threshold}"
+
+    def predicts_like(self, other: Task) -> bool:
+        """Whether the two tasks mean the same prediction, however their label files are stored."""
+        own = {field: getattr(self, field) for field in self.storage}
+        return type(self) is type(other) and self == replace(other, **own)
 
     # -- files -----------------------------------------------------------------------------------------------------
     @abstractmethod

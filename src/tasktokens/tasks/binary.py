@@ -32,6 +32,7 @@ class _Probability(Task):
     void: tuple[float, ...] = ()
 
     settings: ClassVar[tuple[str, ...]] = ()
+    storage: ClassVar[tuple[str, ...]] = ("white", "void")
     """Its own settings besides those of the files."""
 
     def read(self, path: Path) -> tuple[Array, Array]:

@@ -19,7 +19,7 @@ from tasktokens.metrics.depth import DepthErrors, InverseDepthErrors
 from tasktokens.tasks.base import Array, Task, channel_matmul, expectation, known_keys
 from tasktokens.tasks.colours import colour_map
 from tasktokens.tasks.examine import Summary, Sums, amount_sums, summarise_depth
-from tasktokens.tasks.files import read_plane, write_png
+from tasktokens.tasks.files import read_plane, refuse_lossy, write_png
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class Depth(Task):
     inverse: bool = False
 
     kind: ClassVar[str] = "depth"
+    storage: ClassVar[tuple[str, ...]] = ("scale", "offset")
     neutral: ClassVar[tuple[float, ...]] = (1.0,)
     confidence_weighted: ClassVar[bool] = True
 
@@ -93,7 +94,8 @@ class Depth(Task):
         return _log_space(self.minimum, self.maximum, self.bins)
 
     def read(self, path: Path) -> tuple[Array, Array]:
-        plane, valid = read_plane(path)
+        refuse_lossy(path, self.name)
+        plane, valid = read_plane(path, self.name)
         valid = valid & np.isfinite(plane) & (plane != 0)
         if plane.size and plane[valid].size and plane[valid].min() < 0:
             raise LabelError(f"label file {path} of task '{self.name}' holds negative depth; use 0 for void")

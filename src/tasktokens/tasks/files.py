@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -16,7 +17,8 @@ from tasktokens.errors import LabelError
 Array = npt.NDArray[Any]
 LOSSY_ENDINGS = (".jpg", ".jpeg")
 _UNREADABLE = (
-    OSError, ValueError, SyntaxError, EOFError, zipfile.BadZipFile, zlib.error, Image.DecompressionBombError
+    OSError, ValueError, SyntaxError, EOFError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+    Image.DecompressionBombError,
 )  # fmt: skip
 
 
@@ -75,7 +77,7 @@ def read_plane(path: Path, key: str | None = None) -> tuple[Array, Array]:
     valid = np.ones(shape[:2], dtype=bool)
     if array.ndim == 3 and shape[-1] in (2, 4):
         array, valid = array[..., :-1], array[..., -1] > 0
-    if array.ndim == 3 and array.shape[-1] in (1, 3) and (array == array[..., :1]).all():
+    if array.ndim == 3 and (array.shape[-1] == 1 or (array.shape[-1] == 3 and (array == array[..., :1]).all())):
         array = array[..., 0]
     if array.ndim != 2:
         raise LabelError(f"label file {path} must have one channel, found an array of shape {shape}")
@@ -99,7 +101,7 @@ def refuse_lossy(path: Path, name: str) -> None:
     """Raise `LabelError` for a JPEG: compression changes ids and colours, most of all at the borders."""
     if path.suffix.lower() in LOSSY_ENDINGS:
         raise LabelError(
-            f"label file {path} of task '{name}' is a JPEG, whose compression changes class ids; export it as PNG"
+            f"label file {path} of task '{name}' is a JPEG, whose compression changes values; export it as PNG"
         )
 
 

@@ -126,6 +126,7 @@ class Normals(UnitVectors):
     frame: tuple[str, str, str] = ("x", "y", "z")
 
     kind: ClassVar[str] = "normals"
+    storage: ClassVar[tuple[str, ...]] = ("frame",)
 
     def spec(self) -> dict[str, Any]:
         frame = {} if self.frame == ("x", "y", "z") else {"frame": list(self.frame)}

@@ -47,6 +47,7 @@ class Regression(Task):
     void: tuple[float, ...] = ()
 
     kind: ClassVar[str] = "regression"
+    storage: ClassVar[tuple[str, ...]] = ("scale", "offset", "void")
     confidence_weighted: ClassVar[bool] = True
 
     @property

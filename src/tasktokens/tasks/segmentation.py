@@ -43,6 +43,7 @@ class Segmentation(Task):
     void_colours: tuple[Colour, ...] = ()
 
     kind: ClassVar[str] = "classes"
+    storage: ClassVar[tuple[str, ...]] = ("void", "ids", "colours", "void_colours")
 
     @property
     def num_tokens(self) -> int:
