@@ -120,7 +120,7 @@ def page(tmp_path: Path) -> Page:
 
 def test_values_units_and_directions(page: Page) -> None:
     assert page.row("mIoU") == ["mIoU % ↑", "40.00", "44.00", "+10.0 %"]
-    assert page.row("absErr") == ["absErr m ↓", "0.800", "0.600", "+25.0 %"]
+    assert page.row("absErr") == ["absErr m ↓", "0.8000", "0.6000", "+25.0 %"]
     assert page.row("delta1") == ["delta1 % ↑", "–", "–", "–"]
     assert page.row("wall")[1:] == ["50.00", "55.00", "+10.0 %"]
 
