@@ -12,7 +12,9 @@ from accelerate import Accelerator
 
 from tasktokens.config import Config, load_config
 from tasktokens.data.dataset import PartialDataset, eval_loader
+from tasktokens.data.prepared import atomically
 from tasktokens.data.source import Data, full_split, open_data
+from tasktokens.engine.guards import StopSignal
 from tasktokens.engine.model_file import load_model
 from tasktokens.errors import CheckpointError, DataError
 from tasktokens.models import Network
@@ -27,16 +29,24 @@ Results = dict[str, dict[str, float]]
 
 
 @torch.no_grad()
-def evaluate_network(network: Network, dataset: PartialDataset, batch_size: int, accelerator: Accelerator) -> Results:
+def evaluate_network(
+    network: Network,
+    dataset: PartialDataset,
+    batch_size: int,
+    accelerator: Accelerator,
+    stop: StopSignal | None = None,
+) -> Results:
     """Metrics of a network over a data set, at the size that its labels come in.
 
     Images without a label for a task do not count for it. Logits are brought to the label's size image by image, so
-    that only one image's are in memory at a time.
+    that only one image's are in memory at a time. A signal that ``stop`` has received ends it between two batches.
     """
     device = accelerator.device
     network.eval()
     metrics = {name: task.metric() for name, task in network.tasks.items()}
     for batch in eval_loader(dataset, batch_size, accelerator.process_index, accelerator.num_processes):
+        if stop is not None and stop.received:
+            stop.leave("the evaluation is not complete, nothing was written; start it again")
         batch = batch.to(device)
         with accelerator.autocast():
             outputs = network(batch.image, {name: labels.rows for name, labels in batch.labels.items()})
@@ -72,6 +82,7 @@ def evaluate(run: Path, split: str = "test", write: bool = True, at: Evaluation 
     Raises:
         CheckpointError: the run has no trained model.
         DataError: the data has no such split.
+        SystemExit: 130 or 143 after SIGINT or SIGTERM; nothing was written.
     """
     config = run_config(run)
     accelerator = Accelerator(cpu=config.run.device == "cpu")
@@ -79,7 +90,8 @@ def evaluate(run: Path, split: str = "test", write: bool = True, at: Evaluation 
     data = open_data(config)
     own = config.data.evaluation
     dataset = eval_dataset(data, split, info.tasks, info.size, at or own)
-    results = evaluate_network(network, dataset, config.optim.batch_size, accelerator)
+    with StopSignal() as stop:
+        results = evaluate_network(network, dataset, config.optim.batch_size, accelerator, stop)
     if write and accelerator.is_main_process:
         suffix = "" if at in (None, own) else f"-{at}"
         write_results(run / f"evaluation-{split}{suffix}.json", results)
@@ -98,6 +110,7 @@ def eval_dataset(
 
 
 def write_results(path: Path, results: Mapping[str, Mapping[str, float]]) -> None:
-    """Metrics as JSON; a metric of nothing is null."""
+    """Metrics as JSON, in one piece; a metric of nothing is null."""
     plain = {t: {k: None if v != v else v for k, v in values.items()} for t, values in results.items()}
-    path.write_text(json.dumps(plain, indent=1), encoding="utf-8")
+    with atomically(path) as new:
+        new.write_text(json.dumps(plain, indent=1), encoding="utf-8")

@@ -1,14 +1,16 @@
-"""What keeps a run safe: not finite gradients never reach the weights, signals end it at a step boundary."""
+"""What keeps a run safe: not finite numbers never reach the network, signals end it at a step boundary."""
 
 from __future__ import annotations
 
 import signal
+import sys
 from collections import deque
 from collections.abc import Iterable
 from types import FrameType, TracebackType
+from typing import NoReturn
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tasktokens.errors import TrainingError
 
@@ -16,19 +18,33 @@ from tasktokens.errors import TrainingError
 class FiniteGuard:
     """Skips the update of a step whose gradient norm is not finite, on the device, without waiting for it.
 
-    The fused optimisers look at ``found_inf`` and leave weights and moments alone where it is 1. How many steps in a
-    row were bad is looked at only when `check` is called.
+    The fused optimisers look at ``found_inf`` and leave weights and moments alone where it is 1; the statistics of
+    batch norm, which the forward pass has changed already, go back to what they were. How many steps in a row were bad
+    is looked at only when `check` is called.
+
+    Args:
+        network: whose statistics to guard, on its device; None: of no network.
     """
 
-    def __init__(self, optimizer: torch.optim.Optimizer, device: torch.device, patience: int = 10) -> None:
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        device: torch.device,
+        patience: int = 10,
+        network: nn.Module | None = None,
+    ) -> None:
         self.optimizer, self.patience = optimizer, patience
+        self.statistics = Statistics(network) if network is not None else None
         self.in_a_row = torch.zeros((), device=device)
         self.recent: deque[tuple[str, ...]] = deque(maxlen=patience)
 
     def before_update(self, gradient_norm: Tensor, ids: tuple[str, ...]) -> None:
         """Call between the backward pass and the optimiser's step."""
-        bad = (~torch.isfinite(gradient_norm)).float()
+        not_finite = ~torch.isfinite(gradient_norm)
+        bad = not_finite.float()
         self.optimizer.found_inf = bad  # type: ignore[attr-defined]
+        if self.statistics is not None:
+            self.statistics.keep_or_restore(not_finite)
         self.in_a_row = (self.in_a_row + 1) * bad
         self.recent.append(ids)
 
@@ -44,8 +60,35 @@ class FiniteGuard:
         return count
 
 
+class Statistics:
+    """The statistics of a network's batch norms, as they were after the last good step."""
+
+    def __init__(self, network: nn.Module) -> None:
+        names = ("running_mean", "running_var", "num_batches_tracked")
+        buffers = [b for name, b in network.named_buffers() if name.rpartition(".")[2] in names]
+        # One copy for each type: then a step costs a few operations and not a few for each layer.
+        kinds = dict.fromkeys(b.dtype for b in buffers)
+        self._groups = [[b for b in buffers if b.dtype == kind] for kind in kinds]
+        self._good = [_flat(group) for group in self._groups]
+
+    @torch.no_grad()
+    def keep_or_restore(self, bad: Tensor) -> None:
+        """Put the last good statistics back where ``bad`` () bool is true, or where one is not finite."""
+        now = [_flat(group) for group in self._groups]
+        for flat in now:
+            bad = bad | ~torch.isfinite(flat).all()
+        self._good = [torch.where(bad, good, flat) for good, flat in zip(self._good, now, strict=True)]
+        for group, flat in zip(self._groups, self._good, strict=True):
+            parts = flat.split([b.numel() for b in group])
+            torch._foreach_copy_(group, [part.view(b.shape) for part, b in zip(parts, group, strict=True)])
+
+
+def _flat(tensors: list[Tensor]) -> Tensor:
+    return torch.cat([tensor.reshape(-1) for tensor in tensors])
+
+
 class StopSignal:
-    """While active, SIGINT and SIGTERM only set ``received``; the loop ends at its next step boundary."""
+    """While active, SIGINT and SIGTERM only set ``received``; the work ends at its next boundary, by `leave`."""
 
     def __init__(self, signals: Iterable[signal.Signals] = (signal.SIGINT, signal.SIGTERM)) -> None:
         self.signals = tuple(signals)
@@ -55,6 +98,11 @@ class StopSignal:
     def exit_code(self) -> int:
         """130 after SIGINT, 143 after SIGTERM."""
         return 128 + (self.received or 0)
+
+    def leave(self, note: str) -> NoReturn:
+        """Say on standard error where the work stands and end with `exit_code`."""
+        print(f"stopped by {signal.Signals(self.received or 0).name}: {note}", file=sys.stderr)
+        raise SystemExit(self.exit_code)
 
     def __enter__(self) -> StopSignal:
         try:

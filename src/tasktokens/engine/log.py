@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import psutil
 import torch
@@ -15,16 +15,45 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from tasktokens.data.prepared import atomically
+from tasktokens.errors import RunExistsError
+
+Row = dict[str, Any]
+
 
 class RunLog:
     """Appends rows to ``metrics.jsonl`` and shows progress on standard error.
 
     On a terminal one line is kept up to date; elsewhere a line is written about every 15 seconds. Without a path (all
-    ranks but the first have none) it does nothing.
+    ranks but the first have none) it does nothing. The file is locked while the log is open.
+
+    Args:
+        keep: of a resumed run: which of the rows that are there to keep; half a line is never kept.
+
+    Attributes:
+        minutes: what the last row that was kept says; 0 without one.
+        finished: whether a row that was kept says so.
+
+    Raises:
+        RunExistsError: another process is writing to the file.
     """
 
-    def __init__(self, path: Path | None, quiet: bool = False, title: str = "") -> None:
-        self._file = path.open("a", encoding="utf-8") if path else None
+    def __init__(
+        self,
+        path: Path | None,
+        quiet: bool = False,
+        title: str = "",
+        keep: Callable[[Row], bool] = lambda row: True,
+    ) -> None:
+        rows: list[Row] = []
+        if path is not None and path.exists():
+            refuse_written(path)
+            rows = [row for row in read_rows(path) if keep(row)]
+            with atomically(path) as new:
+                new.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        self.minutes = next((float(row["minutes"]) for row in reversed(rows) if row.get("minutes") is not None), 0.0)
+        self.finished = any(row.get("finished") for row in rows)
+        self._file = _open_locked(path) if path else None
         quiet = quiet or path is None
         self._quiet, self._title = quiet, title
         self._console = Console(stderr=True)
@@ -72,6 +101,60 @@ class RunLog:
             self._live.stop()
         if self._file:
             self._file.close()
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a ``metrics.jsonl``; lines that are no JSON object are left out, as the last of a killed run."""
+    rows = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict):
+            rows.append(row)
+    return rows
+
+
+def is_written(path: Path) -> bool:
+    """Whether another process holds this log open for writing; False where the system cannot tell.
+
+    Not to be asked by the process that writes it: a process loses its lock when it closes the file a second time.
+    """
+    try:
+        with path.open("rb") as file:
+            return not _lock(file, shared=True)
+    except OSError:
+        return False
+
+
+def refuse_written(path: Path) -> None:
+    """Raise `RunExistsError` while another process writes to this log."""
+    if is_written(path):
+        raise RunExistsError(f"another process is training in {path.parent}; wait for it to end, or stop it")
+
+
+def _open_locked(path: Path) -> IO[str]:
+    file = path.open("a", encoding="utf-8")
+    if not _lock(file):
+        file.close()
+        raise RunExistsError(f"another process is training in {path.parent}; wait for it to end, or stop it")
+    return file
+
+
+def _lock(file: IO[Any], shared: bool = False) -> bool:
+    """Lock a file for this process alone (loader processes do not inherit it); False if another one has it."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return True
+    try:
+        fcntl.lockf(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError:  # a file system without locks
+        return True
+    return True
 
 
 class Clock:

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tasktokens.config import ModelSettings
+from tasktokens.data.prepared import atomically
 from tasktokens.errors import CheckpointError, ConfigError
 from tasktokens.models import NETWORKS, Network, build_network
 from tasktokens.tasks import Task, build_task
@@ -36,10 +37,12 @@ class ModelInfo:
 
 
 def save_model(folder: Path, network: Network, info: ModelInfo) -> None:
-    """Write both files into ``folder``."""
+    """Write both files into ``folder``, each in one piece, the description last."""
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({k: v.contiguous() for k, v in network.state_dict().items()}, folder / "model.safetensors")
-    (folder / "model.json").write_text(json.dumps(to_json(info), indent=1), encoding="utf-8")
+    with atomically(folder / "model.safetensors") as new:
+        save_file({k: v.contiguous() for k, v in network.state_dict().items()}, new)
+    with atomically(folder / "model.json") as new:
+        new.write_text(json.dumps(to_json(info), indent=1), encoding="utf-8")
 
 
 def to_json(info: ModelInfo) -> dict[str, Any]:

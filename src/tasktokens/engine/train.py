@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import copy
-import json
-import platform
-import shutil
 import time
-from importlib.metadata import version
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -16,19 +13,19 @@ from accelerate.optimizer import AcceleratedOptimizer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from tasktokens.config import Config, load_config, to_yaml
+from tasktokens.config import Config
 from tasktokens.data.dataset import EpochSampler, PartialDataset, train_loader
 from tasktokens.data.doctor_start import check_before_run
-from tasktokens.data.partial import save_split
 from tasktokens.data.sample import Batch, Sample
 from tasktokens.data.source import Data, open_data
 from tasktokens.engine.checkpoint import Cursor, latest_checkpoint, load_optimizer, read_cursor, save_checkpoint
 from tasktokens.engine.evaluate import eval_dataset, evaluate_network, write_results
 from tasktokens.engine.guards import FiniteGuard, StopSignal
-from tasktokens.engine.log import Clock, RunLog, memory_mb
+from tasktokens.engine.log import Clock, Row, RunLog, memory_mb
 from tasktokens.engine.model_file import ModelInfo, load_weights, read_info, save_model
 from tasktokens.engine.optim import make_optimizer, set_lr
-from tasktokens.errors import CheckpointError, ConfigError, RunExistsError
+from tasktokens.engine.run_folder import prepare_folder
+from tasktokens.errors import CheckpointError
 from tasktokens.methods import Method, Stage, StepOptions, Term, build_method
 from tasktokens.models import Network
 
@@ -41,15 +38,16 @@ def train(
     Args:
         config: see `load_config`.
         resume: go on with the run in ``config.run.dir`` from its last checkpoint, with the same result as if it had
-            never stopped. The configuration must be the run's own.
+            never stopped; what is left may be the evaluation, or nothing. The configuration must be the run's own.
         overwrite: delete what lies in the run folder first.
         init_from: a run or model folder whose weights the first stage of this new run starts from.
         quiet: no progress line.
 
     Raises:
-        RunExistsError: the run folder is not empty and neither ``resume`` nor ``overwrite`` is set.
+        RunExistsError: the run folder is not empty and neither ``resume`` nor ``overwrite`` is set, or another process
+            is training in it.
         ConfigError, DataError, CheckpointError, WeightsError, TrainingError: see their messages.
-        SystemExit: 130 or 143 after SIGINT or SIGTERM, with a checkpoint saved.
+        SystemExit: 130 or 143 after SIGINT or SIGTERM, with a checkpoint saved; during the evaluation, too.
     """
     if config.run.threads is not None:
         torch.set_num_threads(config.run.threads)
@@ -59,7 +57,7 @@ def train(
         eval_dataset(data, config.run.evaluate, data.tasks, config.data.size)  # an error now, not after training
     if accelerator.is_main_process:
         check_before_run(data, config, quiet)
-        _prepare_folder(config, data, resume, overwrite)
+        prepare_folder(config, data, resume, overwrite)
     accelerator.wait_for_everyone()
     trainer = Trainer(config, data, accelerator, quiet)
     trainer.run(resume, init_from)
@@ -83,26 +81,42 @@ class Trainer:
         checkpoint = latest_checkpoint(self.folder / "checkpoints") if resume else None
         cursor = read_cursor(checkpoint) if checkpoint else Cursor()
         network: Network | None = None
-        main = self.accelerator.is_main_process
-        log = RunLog(self.folder / "metrics.jsonl" if main else None, self.quiet, f"{self.folder.name} ")
+        path = self.folder / "metrics.jsonl" if self.accelerator.is_main_process else None
+        log = RunLog(path, self.quiet, f"{self.folder.name} ", self._rows_until(cursor))
+        self.started -= 60 * log.minutes
         try:
-            for index, stage in enumerate(self.method.stages()):
-                if index < cursor.stage:
-                    continue
-                student, teacher = self._networks(index, stage, network, checkpoint)
-                if index == 0 and init_from is not None and checkpoint is None:
-                    _start_from(student, init_from, self.info)
-                first = cursor.step if index == cursor.stage else 0
-                self._stage(index, stage, first, student, teacher, checkpoint, log)
-                if stage.teacher and teacher is not None and self.accelerator.is_main_process:
-                    save_model(self.folder / "teacher", teacher, self.info)
-                # A moving average predicts better than the last of the networks that it averages (Mean Teacher, 2017).
-                network = teacher if teacher is not None and stage.ema is not None else student
-                checkpoint = None
-            assert network is not None
-            self._finish(network, log)
+            with StopSignal() as stop:
+                for index, stage in enumerate(self.method.stages()):
+                    if index < cursor.stage:
+                        continue
+                    student, teacher = self._networks(index, stage, network, checkpoint)
+                    if index == 0 and init_from is not None and checkpoint is None:
+                        _start_from(student, init_from, self.info)
+                    first = cursor.step if index == cursor.stage else 0
+                    self._stage(index, stage, first, student, teacher, checkpoint, log, stop)
+                    if stage.teacher and teacher is not None and self.accelerator.is_main_process:
+                        save_model(self.folder / "teacher", teacher, self.info)
+                    # A moving average predicts better than the last of the networks that it averages (Mean Teacher,
+                    # 2017).
+                    network = teacher if teacher is not None and stage.ema is not None else student
+                    checkpoint = None
+                assert network is not None
+                self._finish(network, log, stop)
         finally:
             log.close()
+
+    def _rows_until(self, cursor: Cursor) -> Callable[[Row], bool]:
+        """Which rows of the log belong to a run that stands there: those of later steps will be written again."""
+        stages = self.method.stages()
+        names = [stage.name for stage in stages]
+        at_end = cursor == Cursor(len(stages) - 1, stages[-1].steps)
+
+        def keep(row: Row) -> bool:
+            if "stage" not in row:
+                return at_end
+            return row["stage"] in names and (names.index(row["stage"]), row["step"]) <= (cursor.stage, cursor.step)
+
+        return keep
 
     def _networks(
         self, index: int, stage: Stage, before: Network | None, checkpoint: Path | None
@@ -135,6 +149,7 @@ class Trainer:
         teacher: Network | None,
         checkpoint: Path | None,
         log: RunLog,
+        stop: StopSignal,
     ) -> None:
         """The loop over steps ``first`` to the stage's last."""
         settings = self.config.run
@@ -142,35 +157,48 @@ class Trainer:
         if checkpoint is not None:
             load_optimizer(checkpoint, optimizer)
         model, prepared = self.accelerator.prepare(student, optimizer)
-        guard = FiniteGuard(optimizer, self.accelerator.device)
-        batches = iter(self._loader(index, first))
+        guard = FiniteGuard(optimizer, self.accelerator.device, network=student)
+        batches = iter(self._loader(index, first)) if first < stage.steps else iter(())
         clock = Clock()
-        with StopSignal() as stop:
-            for step in range(first, stage.steps):
-                batch = next(batches).to(self.accelerator.device)
-                clock.loaded()
-                set_lr(optimizer, self.config.optim, step, stage.steps)
-                means = self._step(batch, model.train(), teacher, prepared, guard, self._options(index, step))
-                if teacher is not None and stage.ema is not None:
-                    # A short memory at first, or the random start would linger in the average.
-                    move_average(teacher, student, min(stage.ema, step / (step + 10)))
-                clock.stepped(len(batch.ids) * self.accelerator.num_processes)
-                done = step + 1
-                last = done == stage.steps
-                if last or done % settings.log_every == 0:
-                    row = {"stage": stage.name, "step": done, "lr": optimizer.param_groups[-1]["lr"]}
-                    row |= {"skipped": guard.check()} | {name: mean.item() for name, mean in means.items()}
-                    row |= clock.read() | {"memory_mb": memory_mb(self.accelerator.device)}
-                    log.row(row)
-                    log.progress(row, stage.steps, eta=(stage.steps - done) * clock.seconds_per_step)
-                if self.accelerator.is_main_process and (
-                    stop.received or last or done % settings.checkpoint_every == 0
-                ):
-                    cursor = Cursor(index, done)
-                    save_checkpoint(self.folder / "checkpoints", cursor, student, teacher, optimizer, settings.keep)
-                if stop.received:
-                    raise SystemExit(stop.exit_code)
+
+        def save(done: int) -> None:
+            if self.accelerator.is_main_process:
+                folder, cursor = self.folder / "checkpoints", Cursor(index, done)
+                save_checkpoint(folder, cursor, student, teacher, optimizer, settings.keep)
+
+        for step in range(first, stage.steps):
+            try:
+                loaded: Batch = next(batches)
+            except RuntimeError:
+                if not stop.received:
+                    raise
+                save(step)  # a signal to the whole process group has ended the loader processes
+                stop.leave(f"{step} of {stage.steps} steps of stage {stage.name} are saved; --resume goes on")
+            batch = loaded.to(self.accelerator.device)
+            clock.loaded()
+            set_lr(optimizer, self.config.optim, step, stage.steps)
+            means = self._step(batch, model.train(), teacher, prepared, guard, self._options(index, step))
+            if teacher is not None and stage.ema is not None:
+                # A short memory at first, or the random start would linger in the average.
+                move_average(teacher, student, min(stage.ema, step / (step + 10)))
+            clock.stepped(len(batch.ids) * self.accelerator.num_processes)
+            done = step + 1
+            last = done == stage.steps
+            if last or done % settings.log_every == 0:
+                row = {"stage": stage.name, "step": done, "lr": optimizer.param_groups[-1]["lr"]}
+                row |= {"skipped": guard.check()} | {name: mean.item() for name, mean in means.items()}
+                row |= clock.read() | {"memory_mb": memory_mb(self.accelerator.device), "minutes": self._minutes()}
+                log.row(row)
+                log.progress(row, stage.steps, eta=(stage.steps - done) * clock.seconds_per_step)
+            if stop.received or last or done % settings.checkpoint_every == 0:
+                save(done)
+            if stop.received:
+                stop.leave(f"{done} of {stage.steps} steps of stage {stage.name} are saved; --resume goes on")
         self.accelerator.free_memory()
+
+    def _minutes(self) -> float:
+        """Minutes of training, those before the run was resumed included."""
+        return (time.monotonic() - self.started) / 60
 
     def _step(
         self,
@@ -216,20 +244,24 @@ class Trainer:
     def _stage_seed(self, index: int) -> int:
         return self.config.seed * 1000 + index
 
-    def _finish(self, network: Network, log: RunLog) -> None:
-        """Save the model, evaluate it, and note how long this took."""
+    def _finish(self, network: Network, log: RunLog, stop: StopSignal) -> None:
+        """Save the model, evaluate it unless that was done before, and note how long the training took."""
         config, accelerator = self.config, self.accelerator
         if accelerator.is_main_process:
             save_model(self.folder / "model", network, self.info)
-        minutes = (time.monotonic() - self.started) / 60
+        minutes = self._minutes()
+        # Only the main process has read the log, and all must agree or wait for each other for ever.
+        finished = accelerator.reduce(torch.tensor(float(log.finished), device=accelerator.device), "sum").item() > 0
         split = config.run.evaluate
-        if split is not None:
+        if split is not None and not finished:
             dataset = eval_dataset(self.data, split, self.tasks, config.data.size, config.data.evaluation)
-            results = evaluate_network(network, dataset, config.optim.batch_size, accelerator)
+            results = evaluate_network(network, dataset, config.optim.batch_size, accelerator, stop)
             if accelerator.is_main_process:
                 write_results(self.folder / f"evaluation-{split}.json", results)
-        if accelerator.is_main_process:
+        if accelerator.is_main_process and not finished:
             log.row({"finished": True, "minutes": minutes})
+        if stop.received:
+            stop.leave("the run is complete")
 
 
 def combine(terms: list[Term], accelerator: Accelerator) -> tuple[Tensor, dict[str, Tensor]]:
@@ -263,42 +295,6 @@ def _precision(config: Config) -> str:
     return (
         "bf16" if config.run.device != "cpu" and torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
     )
-
-
-def _prepare_folder(config: Config, data: Data, resume: bool, overwrite: bool) -> None:
-    """Refuse to mix runs; write what the run is made of: settings, visible labels, environment."""
-    folder = config.run.dir
-    if resume:
-        if not (folder / "config.yaml").is_file():
-            raise CheckpointError(f"{folder} holds no run to resume (no config.yaml)")
-        if (old := load_config(folder / "config.yaml")) != config:
-            raise ConfigError(
-                f"{folder} was started with other settings; resume with its own ({_difference(old, config)})"
-            )
-        return
-    if folder.exists() and not folder.is_dir():
-        raise RunExistsError(f"{folder} is a file; choose another run.dir")
-    if folder.exists() and any(folder.iterdir()):
-        if not overwrite:
-            raise RunExistsError(f"{folder} is not empty; choose another run.dir, or give --resume or --overwrite")
-        if not (folder / "config.yaml").is_file():
-            raise RunExistsError(
-                f"{folder} is not empty and no run (no config.yaml); it is not deleted, do so yourself"
-            )
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
-    save_split(folder / "labels.csv", data.train, list(data.tasks))
-    packages = ("tasktokens", "torch", "timm", "accelerate", "numpy")
-    environment = {"python": platform.python_version(), "machine": platform.platform(), "processor": platform.machine()}
-    environment |= {name: version(name) for name in packages}
-    (folder / "environment.json").write_text(json.dumps(environment, indent=1), encoding="utf-8")
-
-
-def _difference(old: Config, new: Config) -> str:
-    """The first setting that differs."""
-    pairs = zip(to_yaml(old).splitlines(), to_yaml(new).splitlines(), strict=False)
-    return next((f"'{a.strip()}' there, '{b.strip()}' here" for a, b in pairs if a != b), "see config.yaml")
 
 
 def _start_from(network: Network, source: Path, info: ModelInfo) -> None:
