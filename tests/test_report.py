@@ -127,7 +127,7 @@ def test_values_units_and_directions(page: Page) -> None:
 
 def test_delta_is_positive_where_better_whichever_way_a_metric_points(page: Page) -> None:
     assert page.row("pixAcc")[-1] == "−5.0 %"
-    assert page.row("relErr") == ["relErr ↓", "0.250", "0.300", "−20.0 %"]
+    assert page.row("relErr") == ["relErr ↓", "0.2500", "0.3000", "−20.0 %"]
     cells = [cell for row in page.rows for cell in row]
     tones = {" ".join(cell.split()): tone for cell, tone in zip(cells, page.classes, strict=True)}
     assert tones["+25.0 %"] == "number better"
@@ -142,7 +142,7 @@ def test_delta_mtl_is_the_mean_over_the_primary_metrics(page: Page) -> None:
 
 def test_the_better_value_is_bold(tmp_path: Path) -> None:
     html = write_report(tmp_path / "r.html", "t", two_runs(tmp_path), TASKS, {}, []).read_text()
-    assert set(re.findall(r"<b>([\d.]+)</b>", html)) == {"44.00", "60.00", "55.00", "0.600", "0.250"}
+    assert set(re.findall(r"<b>([\d.]+)</b>", html)) == {"44.00", "60.00", "55.00", "0.6000", "0.2500"}
 
 
 def test_costs_labels_and_settings(page: Page) -> None:
