@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -114,6 +116,21 @@ def predict(
 
 
 @app.command()
+def explain(
+    model: Annotated[Path, typer.Argument(help="A finished run, or its model folder.")],
+    inputs: Annotated[list[str], typer.Argument(help="Images, folders or glob patterns.")],
+    out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("explanations"),
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Draw what the network sees in images: task gates, affinity between tasks, token maps, confidences."""
+    from tasktokens.apps.explain import explain as run
+
+    run(model, inputs, out, overwrite, quiet)
+    print(out)
+
+
+@app.command()
 def discover(
     run: Annotated[Path, typer.Argument(help="A finished run.")],
     out: Annotated[Path, typer.Option(help="Folder to write.")],
@@ -203,7 +220,9 @@ def list_() -> None:
 
 
 def main() -> None:
-    """Entry point. A user's mistake is one sentence and exit code 2; Ctrl-C is 130."""
+    """Entry point. A user's mistake is one sentence and exit code 2; Ctrl-C is 130, SIGTERM 143."""
+    # By an exception, so that what is half done is cleaned up on the way out.
+    before = signal.signal(signal.SIGTERM, _end)
     try:
         app()
     except TaskTokensError as error:
@@ -211,6 +230,12 @@ def main() -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
 
 
 if __name__ == "__main__":

@@ -2,13 +2,18 @@
 
 What is written is a data folder in the own-folder layout, ready to be trained on with ``data.labels=full``: images and
 given labels are copied byte for byte, discovered labels stand beside them, void where they are not sure enough.
+``discovering.jsonl`` lies in it until it is whole and holds what is done, so that an interrupted discovery goes on.
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import json
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -18,10 +23,17 @@ from tasktokens.apps.inference import Predictor
 from tasktokens.apps.predict import refuse_full
 from tasktokens.data.collection import ImageFile, LabelFile, read_image
 from tasktokens.data.partial import load_split
+from tasktokens.data.prepared import atomically, sha256
 from tasktokens.data.source import Data, open_data
 from tasktokens.engine.evaluate import run_config
+from tasktokens.engine.guards import StopSignal
+from tasktokens.errors import RunExistsError
 from tasktokens.tasks import Task
 from tasktokens.tasks.files import write_png
+
+JOURNAL = "discovering.jsonl"
+
+_Row = list[Any]
 
 
 def discover(
@@ -31,36 +43,83 @@ def discover(
 
     Args:
         run: a finished run of any method.
-        out: new folder. Besides the data set it holds ``confidence/{task}/{id}.png`` (0..255 for 0..1) and
+        out: new folder, or one in which the same discovery was interrupted: it goes on. Besides the data set it holds ``confidence/{task}/{id}.png`` (0..255 for 0..1) and
             ``discovered.csv``: id, task, share of sure pixels and mean confidence of each discovered label.
         threshold: confidence in [0, 1] below which a pixel is void; default: each task's own.
         overwrite: delete what lies in ``out`` first.
 
     Raises:
-        CheckpointError: the run is not finished. RunExistsError: ``out`` is not empty.
+        CheckpointError: the run is not finished.
+        RunExistsError: ``out`` is not empty, or another discovery was begun there.
+        SystemExit: 130 or 143 after SIGINT or SIGTERM; the same call goes on.
     """
     config = run_config(run)
     predictor = Predictor(run)
     data = open_data(config)
     tasks = data.tasks
     visible = load_split(run / "labels.csv", list(data.train), {name: data.collection.labels[name] for name in tasks})
-    refuse_full(out, overwrite, clear=True)
-    rows = []
-    for id, given in track(visible.items(), description="discovering", disable=quiet):
-        image = data.collection.images[id]
-        _copy_image(image, out / "images", id)
-        for name in given:
-            _copy_label(data.collection.labels[name][id], tasks[name], out / name, id)
-        missing = [name for name in tasks if name not in given]
-        predictions = predictor(image.read()) if missing else {}
-        for name in missing:
-            prediction = predictions[name]
-            sure = prediction.confidence > (tasks[name].threshold if threshold is None else threshold)
-            tasks[name].write(out / name / f"{id}.png", prediction.value, sure)
-            write_png(out / "confidence" / name / f"{id}.png", np.rint(prediction.confidence * 255).astype(np.uint8))
-            rows.append([id, name, round(float(sure.mean()), 4), round(float(prediction.confidence.mean()), 4)])
-    _describe(out, data, rows)
+    settings = {"model": sha256(run / "model" / "model.safetensors"), "threshold": threshold, "images": len(visible)}
+    done = _begin(out, settings, overwrite)
+    with StopSignal() as stop, (out / JOURNAL).open("a", encoding="utf-8") as journal:
+        for id, given in track(visible.items(), description="discovering", disable=quiet):
+            if stop.received:
+                stop.leave(f"{len(done)} of {len(visible)} images are done; the same command goes on")
+            if id in done:
+                continue
+            image = data.collection.images[id]
+            _copy_image(image, out / "images", id)
+            for name in given:
+                _copy_label(data.collection.labels[name][id], tasks[name], out / name, id)
+            missing = [name for name in tasks if name not in given]
+            done[id] = _discover_image(predictor, id, image, missing, threshold, tasks, out)
+            journal.write(json.dumps([id, done[id]]) + "\n")
+            journal.flush()
+    _describe(out, data, [row for id in visible for row in done[id]])
+    (out / JOURNAL).unlink()
     return out
+
+
+def _discover_image(
+    predictor: Predictor,
+    id: str,
+    image: ImageFile,
+    missing: Sequence[str],
+    threshold: float | None,
+    tasks: Mapping[str, Task],
+    out: Path,
+) -> list[_Row]:
+    """Write what was discovered in an image; returns its rows of ``discovered.csv``."""
+    predictions = predictor(image.read()) if missing else {}
+    rows: list[_Row] = []
+    for name in missing:
+        prediction = predictions[name]
+        sure = prediction.confidence > (tasks[name].threshold if threshold is None else threshold)
+        tasks[name].write(out / name / f"{id}.png", prediction.value, sure)
+        write_png(out / "confidence" / name / f"{id}.png", np.rint(prediction.confidence * 255).astype(np.uint8))
+        rows.append([id, name, round(float(sure.mean()), 4), round(float(prediction.confidence.mean()), 4)])
+    return rows
+
+
+def _begin(out: Path, settings: Mapping[str, Any], overwrite: bool) -> dict[str, list[_Row]]:
+    """Make the folder, or go on in it; returns the rows of the images that are done."""
+    path = out / JOURNAL
+    if overwrite or not path.is_file():
+        refuse_full(out, overwrite, clear=True)
+        with atomically(path) as new:
+            new.write_text(json.dumps(settings) + "\n", encoding="utf-8")
+    items = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        with contextlib.suppress(ValueError):  # half a line, from a kill
+            items.append(json.loads(line))
+    if items[:1] != [settings]:
+        raise RunExistsError(
+            f"another discovery was begun in {out} and did not end (another run, threshold or data); "
+            f"choose another folder, or give --overwrite"
+        )
+    # Written anew, or the next line would be joined to a half one.
+    with atomically(path) as new:
+        new.write_text("".join(f"{json.dumps(item)}\n" for item in items), encoding="utf-8")
+    return {id: rows for id, rows in items[1:]}
 
 
 def _copy_image(image: ImageFile, folder: Path, id: str) -> None:
@@ -85,16 +144,18 @@ def _copy(source: Path, folder: Path, id: str) -> None:
     shutil.copyfile(source, target)
 
 
-def _describe(out: Path, data: Data, rows: list[list[object]]) -> None:
+def _describe(out: Path, data: Data, rows: list[_Row]) -> None:
     """The lists and ``dataset.yaml``, last: they mark the folder as whole."""
-    with (out / "discovered.csv").open("w", newline="", encoding="utf-8") as file:
+    with atomically(out / "discovered.csv") as new, new.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["id", "task", "sure", "confidence"])
         writer.writerows(rows)
-    (out / "train.txt").write_text("".join(f"{id}\n" for id in data.train), encoding="utf-8")
+    with atomically(out / "train.txt") as new:
+        new.write_text("".join(f"{id}\n" for id in data.train), encoding="utf-8")
     description = {
         "name": f"{data.collection.root.name}-discovered",
         "splits": {"train": "train.txt"},
         "tasks": {name: task.spec() for name, task in data.tasks.items()},
     }
-    (out / "dataset.yaml").write_text(yaml.safe_dump(description, sort_keys=False), encoding="utf-8")
+    with atomically(out / "dataset.yaml") as new:
+        new.write_text(yaml.safe_dump(description, sort_keys=False), encoding="utf-8")
