@@ -43,7 +43,8 @@ def discover(
 
     Args:
         run: a finished run of any method.
-        out: new folder, or one in which the same discovery was interrupted: it goes on. Besides the data set it holds ``confidence/{task}/{id}.png`` (0..255 for 0..1) and
+        out: new folder, or one in which the same discovery was interrupted: it goes on. Besides
+            the data set it holds ``confidence/{task}/{id}.png`` (0..255 for 0..1) and
             ``discovered.csv``: id, task, share of sure pixels and mean confidence of each discovered label.
         threshold: confidence in [0, 1] below which a pixel is void; default: each task's own.
         overwrite: delete what lies in ``out`` first.
@@ -119,7 +120,7 @@ def _begin(out: Path, settings: Mapping[str, Any], overwrite: bool) -> dict[str,
     # Written anew, or the next line would be joined to a half one.
     with atomically(path) as new:
         new.write_text("".join(f"{json.dumps(item)}\n" for item in items), encoding="utf-8")
-    return {id: rows for id, rows in items[1:]}
+    return dict(items[1:])
 
 
 def _copy_image(image: ImageFile, folder: Path, id: str) -> None:
