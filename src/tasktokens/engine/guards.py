@@ -79,7 +79,7 @@ class Statistics:
             bad = bad | ~torch.isfinite(flat).all()
         self._good = [torch.where(bad, good, flat) for good, flat in zip(self._good, now, strict=True)]
         for group, flat in zip(self._groups, self._good, strict=True):
-            parts = flat.split([b.numel() for b in group])
+            parts = torch.split_with_sizes(flat, [b.numel() for b in group])
             torch._foreach_copy_(group, [part.view(b.shape) for part, b in zip(parts, group, strict=True)])
 
 
