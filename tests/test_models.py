@@ -375,3 +375,25 @@ def test_transformers_built_for_one_size_take_another(name: str) -> None:
         maps = backbone(torch.zeros(1, 3, 64, 96, dtype=torch.uint8))
     assert [x.shape[1] for x in maps] == backbone.channels
     assert all(x.shape[2] * 3 == x.shape[3] * 2 for x in maps)
+
+
+def test_a_transformer_without_stages_gives_blocks_at_even_depths() -> None:
+    """Compared with what comes out of each block, by hooks."""
+    backbone = Backbone("vit_tiny_patch16_224").eval()
+    blocks: list[Tensor] = []
+    for block in backbone.network.model.blocks:
+        block.register_forward_hook(lambda module, inputs, output: blocks.append(output))
+    with torch.no_grad():
+        maps = backbone(images(1, 64, 96))
+    assert len(blocks) == 12
+    assert [tuple(x.shape[2:]) for x in maps] == [(4, 6)] * 4
+    patches = [x.flatten(2).transpose(1, 2) for x in maps]
+    depths = [[torch.equal(x, block[:, -24:]) for block in blocks].index(True) for x in patches]
+    assert depths == [2, 5, 8, 11]
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "mobilenetv3_small_050"])
+def test_a_network_in_stages_gives_its_last_four(name: str) -> None:
+    coarse = [item["reduction"] for item in Backbone(name).network.feature_info.get_dicts()]
+    assert coarse == sorted(set(coarse))
+    assert coarse[-1] == 32

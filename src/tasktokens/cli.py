@@ -211,6 +211,26 @@ def prepare(
     print(app_prepare.prepare(source, out, size, jpeg, workers, skip_corrupt, quiet))
 
 
+@app.command()
+def runs(
+    folders: Annotated[
+        list[Path] | None, typer.Argument(metavar="[FOLDER] | RUN RUN...", help="Default: runs/.")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Compare on this split; default: the first run's own.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
+) -> None:
+    """List the runs in a folder; or compare two and more: settings that differ, metrics, change against the first."""
+    from tasktokens.apps import runs as app_runs
+
+    folders = folders or [Path("runs")]
+    if len(folders) == 1:
+        found = app_runs.list_runs(folders[0])
+        print(app_runs.to_json(found)) if as_json else app_runs.print_runs(found)
+    else:
+        compared = app_runs.compare_runs(folders, split)
+        print(json.dumps(compared, indent=1)) if as_json else app_runs.print_comparison(compared)
+
+
 @app.command("list")
 def list_() -> None:
     """What there is to choose from: kinds of tasks, networks, methods, data, backbones."""

@@ -15,6 +15,9 @@ from tasktokens.errors import ConfigError, WeightsError, did_you_mean
 class Backbone(nn.Module):
     """A timm network with ``features_only``; takes uint8 images and normalises them itself.
 
+    A network in stages gives its last four, a plain vision transformer blocks at a quarter, half, three quarters and
+    the whole of its depth, all at one size.
+
     Attributes:
         channels: C_i of the four maps.
     """
@@ -56,10 +59,8 @@ def _create(name: str, pretrained: bool, weights: Path | None) -> Any:
             f"backbone weights {weights} do not exist; give a .safetensors or .pth file or leave the setting out"
         )
     try:
-        return _any_size(
+        return _four_maps(
             name,
-            features_only=True,
-            out_indices=(-4, -3, -2, -1),
             pretrained=pretrained or weights is not None,
             pretrained_cfg_overlay={"file": str(weights)} if weights is not None else None,
         )
@@ -69,6 +70,19 @@ def _create(name: str, pretrained: bool, weights: Path | None) -> Any:
         if not pretrained:
             raise ConfigError(f"model.backbone: '{name}' does not give four feature maps ({error})") from error
         raise _unreachable(name, error) from error
+
+
+def _four_maps(name: str, **settings: Any) -> Any:
+    """The last four stages; of a network without stages, such as a ViT, four blocks at even depths (DPT, 2021).
+
+    The last four blocks of such a network say nearly the same: edges and places are gone from all of them.
+    """
+    network = _any_size(name, features_only=True, out_indices=(-4, -3, -2, -1), **settings)
+    blocks = network.feature_info.info
+    alike = len({(block["reduction"], block["num_chs"]) for block in blocks}) == 1
+    if alike and len(blocks) > 4 and hasattr(network, "out_indices"):
+        network.out_indices = network.feature_info.out_indices = [len(blocks) * part // 4 - 1 for part in (1, 2, 3, 4)]
+    return network
 
 
 def _any_size(name: str, **settings: Any) -> Any:

@@ -1,0 +1,252 @@
+"""``tasktokens runs``: what lies in a folder of runs, and what differs between some of them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from tasktokens.config import Config, load_config
+from tasktokens.engine.log import is_written, read_rows
+from tasktokens.engine.model_file import read_info
+from tasktokens.errors import CheckpointError, TaskTokensError
+from tasktokens.methods import build_method
+from tasktokens.metrics import delta_mtl, higher_is_better
+from tasktokens.tasks import Task
+
+DEPTH = 3
+"""How many folders below the given one a run may lie."""
+
+_Results = dict[str, dict[str, float | None]]
+_FAULTS = (TaskTokensError, OSError, TypeError, ValueError, KeyError, AttributeError)
+
+
+@dataclass(frozen=True)
+class Primary:
+    """A task's primary metric in a run: its name, value (None: of nothing) and unit."""
+
+    metric: str
+    value: float | None
+    unit: str
+
+    def __str__(self) -> str:
+        value = "–" if self.value is None else f"{self.value:.4g}"
+        return f"{self.metric} {value} {self.unit}".rstrip()
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What a run folder says about its run.
+
+    Attributes:
+        state: ``running`` (another process writes its log), ``finished``, ``interrupted`` or ``broken``.
+        steps: done, and in total, over all stages.
+        minutes: of training.
+        changed: when the log was last written, local time.
+        split: what ``metrics``, by task, were measured on.
+        fault: of a broken run: what cannot be read.
+    """
+
+    name: str
+    folder: Path
+    changed: str
+    state: str = "broken"
+    method: str = ""
+    data: str = ""
+    steps: tuple[int, int] | None = None
+    minutes: float | None = None
+    split: str | None = None
+    metrics: Mapping[str, Primary] = field(default_factory=dict)
+    fault: str | None = None
+
+
+def list_runs(folder: Path = Path("runs")) -> list[RunFacts]:
+    """All runs in a folder, itself included, the last changed first; broken ones say what is wrong with them.
+
+    Raises:
+        CheckpointError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder} is no folder; give the folder that your runs lie in")
+    found = [run_facts(path, folder) for path in _find(folder)]
+    return sorted(found, key=lambda run: run.changed, reverse=True)
+
+
+def run_facts(folder: Path, parent: Path | None = None) -> RunFacts:
+    """What a run folder says, under its name below ``parent``; never raises for a folder that is damaged."""
+    log = folder / "metrics.jsonl"
+    name = folder.relative_to(parent).as_posix() if parent not in (None, folder) else str(folder)
+    time = datetime.fromtimestamp((log if log.is_file() else folder).stat().st_mtime)
+    facts = RunFacts(name, folder, time.isoformat(" ", "minutes"))
+    try:
+        config = load_config(folder / "config.yaml")
+        facts = replace(facts, method=config.method.name, data=config.data.kind, split=config.run.evaluate)
+        rows = read_rows(log) if log.is_file() else []
+        minutes = next((float(row["minutes"]) for row in reversed(rows) if row.get("minutes") is not None), None)
+        facts = replace(facts, steps=_steps(config, rows), minutes=minutes)
+        finished = any(row.get("finished") for row in rows)
+        if finished and config.run.evaluate is not None:
+            facts = replace(facts, metrics=_primaries(folder, config.run.evaluate))
+    except _FAULTS as error:
+        known = isinstance(error, TaskTokensError)
+        return replace(facts, fault=str(error) if known else f"{type(error).__name__}: {error}")
+    return replace(facts, state="running" if is_written(log) else "finished" if finished else "interrupted")
+
+
+def compare_runs(folders: Sequence[Path], split: str | None = None) -> dict[str, Any]:
+    """What differs between runs, as plain values.
+
+    Args:
+        folders: two or more runs; the first is the reference.
+        split: whose evaluation to compare; default: the one that the first run evaluates itself on.
+
+    Returns:
+        ``runs`` (paths), ``settings`` (by key, a value for each run, where they differ), ``split``, ``metrics`` (by
+        task and metric, a value for each run, null where there is none) and ``delta_mtl``: for each run but the first,
+        the mean relative change in percent of the primary metrics (``value``) and the ``tasks`` that it is over: those
+        that both runs define in the same way and evaluated.
+
+    Raises:
+        CheckpointError, ConfigError: a folder is no run, or one that cannot be read.
+    """
+    configs = [_config(folder) for folder in folders]
+    split = split or configs[0].run.evaluate or "test"
+    tasks = [read_info(f / "model").tasks if (f / "model").is_dir() else {} for f in folders]
+    results = [_read_results(folder, split) for folder in folders]
+    metrics: dict[str, dict[str, list[float | None]]] = {}
+    for task, metric in dict.fromkeys((name, metric) for run in results for name in run for metric in run[name]):
+        metrics.setdefault(task, {})[metric] = [run.get(task, {}).get(metric) for run in results]
+    deltas = [_delta(tasks[0], results[0], tasks[i], results[i]) for i in range(1, len(folders))]
+    return {
+        "runs": [str(folder) for folder in folders],
+        "settings": _differences(configs),
+        "split": split,
+        "metrics": metrics,
+        "delta_mtl": deltas,
+    }
+
+
+# -- printing ----------------------------------------------------------------------------------------------------------
+def print_runs(runs: Sequence[RunFacts]) -> None:
+    """The list as a table, with a column for each task's primary metric; then what is wrong with broken runs."""
+    tasks = dict.fromkeys(name for run in runs for name in run.metrics)
+    table = Table("run", "method", "data", "steps", "state", "minutes", *tasks, "changed")
+    for run in runs:
+        steps = f"{run.steps[0]}/{run.steps[1]}" if run.steps else ""
+        minutes = f"{run.minutes:.1f}" if run.minutes is not None else ""
+        cells = [str(run.metrics.get(name, "")) for name in tasks]
+        table.add_row(run.name, run.method, run.data, steps, run.state, minutes, *cells, run.changed)
+    console = _console()
+    console.print(table)
+    for run in runs:
+        if run.fault:
+            console.print(f"{run.name}: {' '.join(run.fault.split())}", markup=False, highlight=False, soft_wrap=True)
+
+
+def print_comparison(found: Mapping[str, Any]) -> None:
+    """`compare_runs` as tables."""
+    settings = Table("setting", *found["runs"], title="settings that differ")
+    for key, values in found["settings"].items():
+        settings.add_row(key, *map(str, values))
+    table = Table("task", "metric", *found["runs"], title=f"metrics on {found['split']}")
+    for task, rows in found["metrics"].items():
+        for metric, values in rows.items():
+            table.add_row(task, metric, *("–" if v is None else f"{v:.4g}" for v in values))
+    changes = [
+        "–" if d["value"] is None else f"{d['value']:+.1f} % ({', '.join(d['tasks'])})" for d in found["delta_mtl"]
+    ]
+    table.add_row("Δ_MTL", "", "", *changes)
+    console = _console()
+    console.print(settings)
+    console.print(table)
+
+
+def to_json(runs: Sequence[RunFacts]) -> str:
+    """The list as JSON."""
+    return json.dumps([asdict(run) for run in runs], indent=1, default=str)
+
+
+def _console() -> Console:
+    """As wide as the terminal; in a file or a pipe, wide enough not to break cells."""
+    console = Console()
+    return console if console.is_terminal else Console(width=200)
+
+
+# -- reading -----------------------------------------------------------------------------------------------------------
+def _find(folder: Path) -> Iterator[Path]:
+    """Run folders, without going into a run or a data folder, which may hold millions of files."""
+    for path, below, files in os.walk(folder):
+        if {"config.yaml", "dataset.yaml"} & set(files) or len(Path(path).relative_to(folder).parts) >= DEPTH:
+            below.clear()
+        if "config.yaml" in files and "dataset.yaml" not in files:
+            yield Path(path)
+
+
+def _config(folder: Path) -> Config:
+    if not (folder / "config.yaml").is_file():
+        raise CheckpointError(f"{folder} is no run folder (no config.yaml); give folders that 'tasktokens train' wrote")
+    return load_config(folder / "config.yaml")
+
+
+def _steps(config: Config, rows: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
+    """Steps done and in total; a stage that was begun means that those before it are done."""
+    done = before = 0
+    for stage in build_method(config.method, {}).stages():
+        seen = [int(row["step"]) for row in rows if row.get("stage") == stage.name]
+        done = before + max(seen) if seen else done
+        before += stage.steps
+    return done, before
+
+
+def _primaries(folder: Path, split: str) -> dict[str, Primary]:
+    results, found = _read_results(folder, split), {}
+    for name, task in read_info(folder / "model").tasks.items():
+        if name in results:
+            metric = task.metric()
+            unit = metric.units.get(metric.primary.split("/")[0], "")
+            found[name] = Primary(metric.primary, results[name].get(metric.primary), unit)
+    return found
+
+
+def _read_results(folder: Path, split: str) -> _Results:
+    path = folder / f"evaluation-{split}.json"
+    if not path.is_file():
+        return {}
+    try:
+        return {task: dict(values) for task, values in json.loads(path.read_text(encoding="utf-8")).items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path} is damaged; write it again by 'tasktokens evaluate {folder}'") from error
+
+
+def _delta(tasks: Mapping[str, Task], before: _Results, others: Mapping[str, Task], after: _Results) -> dict[str, Any]:
+    """Δ_MTL of a run over the tasks that it shares with the reference; None over none."""
+    values, reference, higher = {}, {}, {}
+    for name, task in tasks.items():
+        metric = task.metric()
+        new, old = after.get(name, {}).get(metric.primary), before.get(name, {}).get(metric.primary)
+        if name in others and others[name].spec() == task.spec() and new is not None and old:
+            values[name], reference[name], higher[name] = new, old, higher_is_better(metric, metric.primary)
+    return {"value": delta_mtl(values, reference, higher) if values else None, "tasks": list(values)}
+
+
+def _differences(configs: Sequence[Config]) -> dict[str, list[Any]]:
+    """Settings whose values are not all the same; where a run is written to is no difference."""
+    flat = [dict(_flat(config.model_dump(mode="json"))) for config in configs]
+    keys = [key for key in dict.fromkeys(key for one in flat for key in one) if key != "run.dir"]
+    values = {key: [one.get(key) for one in flat] for key in keys}
+    return {key: row for key, row in values.items() if any(value != row[0] for value in row)}
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
