@@ -7,10 +7,13 @@ of ranks.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
+
+Protocol = Literal["correct", "paper"]
+"""``correct`` is `Metric.compute`, ``paper`` is `Metric.compute_paper`."""
 
 
 class Metric(ABC):
@@ -34,6 +37,10 @@ class Metric(ABC):
     @abstractmethod
     def compute(self) -> dict[str, float]:
         """Metrics by name; NaN where nothing valid was seen."""
+
+    def compute_paper(self) -> dict[str, float]:
+        """The same names with the quirks of published multi-task code, for comparison; docs/metrics.md lists them."""
+        return self.compute()
 
     def update(self, prediction_BCHW: Tensor, target_BCHW: Tensor, valid_B1HW: Tensor) -> None:
         """Add a batch: prediction and target (B, C, H, W), valid (B, 1, H, W) bool."""

@@ -15,7 +15,7 @@ class ConfusionMatrix(Metric):
     """mIoU, pixel accuracy and IoU per class, in percent.
 
     A class that occurs neither in the predictions nor in the truth is left out of the mean. Some published code counts
-    it as 0.
+    it as 0, and so does `compute_paper`.
     """
 
     higher_is_better: ClassVar[dict[str, bool]] = {"mIoU": True, "pixAcc": True, "IoU": True}
@@ -43,3 +43,8 @@ class ConfusionMatrix(Metric):
         iou = 100 * hit / union
         values = {"mIoU": iou[union > 0].mean().item(), "pixAcc": (100 * hit.sum() / truth.sum()).item()}
         return values | {f"IoU/{name}": value.item() for name, value in zip(self.classes, iou, strict=True)}
+
+    def compute_paper(self) -> dict[str, float]:
+        values = self.compute()
+        seen = sum(values[f"IoU/{name}"] == values[f"IoU/{name}"] for name in self.classes)
+        return values | {"mIoU": values["mIoU"] * seen / len(self.classes)}

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from tasktokens.metrics.base import Metric
+
+LEVELS = tuple(i / 20 for i in range(1, 20))
+"""0.05, 0.10, ..., 0.95."""
+
+PAPER_LEVELS = (0.0, 0.2007, 0.4055, 0.6190, 0.8473)
+"""What is left of `LEVELS` where a sigmoid is applied to probabilities: ln(t / (1 - t)) for t = 0.5, 0.55, ..., 0.7."""
 
 
 class FMeasure(Metric):
@@ -38,10 +45,39 @@ class FMeasure(Metric):
         return torch.bincount(index.flatten(), minlength=2 * count + 1)[:-1].double()
 
     def compute(self) -> dict[str, float]:
+        return {self.name: self.f_at(self.thresholds).max().item()}
+
+    def f_at(self, thresholds: Sequence[float]) -> Tensor:
+        """F in percent at some of the metric's thresholds; NaN where nothing valid was seen."""
         negative, positive = self.state.reshape(2, -1)
         true_positive = positive.flip(0).cumsum(0).flip(0)[1:]
         predicted = true_positive + negative.flip(0).cumsum(0).flip(0)[1:]
         # (1 + β²) TP / (β² P + predicted) is F without a division by zero inside.
         denominator = self.beta2 * positive.sum() + predicted
         f = 100 * (1 + self.beta2) * true_positive / denominator.clamp(min=1)
-        return {self.name: f.max().item() if self.state.sum() > 0 else float("nan")}
+        chosen = f[[self.thresholds.index(level) for level in thresholds]]
+        return chosen if self.state.sum() > 0 else torch.full_like(chosen, torch.nan)
+
+
+class SaliencyF(FMeasure):
+    """Best (maxF) and mean (meanF) F over 19 thresholds, β² = 0.3, in percent (Achanta et al., CVPR 2009).
+
+    Published multi-task code applies a sigmoid to probabilities, so that only five of the thresholds tell pixels apart;
+    `compute_paper` takes those.
+    """
+
+    higher_is_better: ClassVar[dict[str, bool]] = {"maxF": True, "meanF": True}
+    units: ClassVar[dict[str, str]] = {"maxF": "%", "meanF": "%"}
+
+    def __init__(self) -> None:
+        super().__init__("maxF", beta2=0.3, thresholds=tuple(sorted(LEVELS + PAPER_LEVELS)))
+
+    def compute(self) -> dict[str, float]:
+        return self._best_and_mean(LEVELS)
+
+    def compute_paper(self) -> dict[str, float]:
+        return self._best_and_mean(PAPER_LEVELS)
+
+    def _best_and_mean(self, levels: Sequence[float]) -> dict[str, float]:
+        f = self.f_at(levels)
+        return {"maxF": f.max().item(), "meanF": f.mean().item()}
