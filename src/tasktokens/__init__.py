@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tasktokens.apps.check import check
     from tasktokens.apps.demo import demo
     from tasktokens.apps.discover import discover
+    from tasktokens.apps.explain import explain
     from tasktokens.apps.predict import predict
     from tasktokens.apps.prepare import prepare
     from tasktokens.config import Config, load_config
@@ -28,6 +29,7 @@ _HOMES = {
     "demo": "tasktokens.apps.demo",
     "discover": "tasktokens.apps.discover",
     "evaluate": "tasktokens.engine.evaluate",
+    "explain": "tasktokens.apps.explain",
     "load_config": "tasktokens.config",
     "load_model": "tasktokens.engine.model_file",
     "predict": "tasktokens.apps.predict",
@@ -41,6 +43,7 @@ __all__ = [
     "demo",
     "discover",
     "evaluate",
+    "explain",
     "load_config",
     "load_model",
     "predict",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from tasktokens.data.transforms import resize_image, working_size
 from tasktokens.engine.model_file import load_model
@@ -51,13 +52,22 @@ class Predictor:
     @torch.inference_mode()
     def __call__(self, image_HW3: Array) -> dict[str, Prediction]:
         """Predict all tasks of one uint8 RGB image."""
+        outputs = self.network(self.prepare(image_HW3))
         size = (image_HW3.shape[0], image_HW3.shape[1])
+        return self.decode({name: output.logits for name, output in outputs.items()}, size)
+
+    def prepare(self, image_HW3: Array) -> Tensor:
+        """What the network gets to see of an image: (1, 3, h, w) uint8 at the working size, on its device."""
         image = torch.from_numpy(image_HW3.copy()).permute(2, 0, 1)
-        resized = resize_image(image, working_size(size, self.info.size))
-        outputs = self.network(resized.contiguous()[None].to(self.device))
+        resized = resize_image(image, working_size((image_HW3.shape[0], image_HW3.shape[1]), self.info.size))
+        return resized.contiguous()[None].to(self.device)
+
+    @torch.inference_mode()
+    def decode(self, logits_1Khw: Mapping[str, Tensor], size: tuple[int, int]) -> dict[str, Prediction]:
+        """Predictions at (height, width) from the logits of the tasks for one image."""
         predictions = {}
         for name, task in self.tasks.items():
-            logits = full_logits(outputs[name].logits, size)
+            logits = full_logits(logits_1Khw[name], size)
             value, confidence = task.decode(logits)[0].cpu(), task.confidence(logits)[0].cpu()
             value = task.resize(value, torch.ones_like(value[:1], dtype=torch.bool), size)[0]
             confidence = upsample(confidence[None], size)[0]

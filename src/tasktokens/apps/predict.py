@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,9 @@ from tasktokens.apps.inference import Predictor
 from tasktokens.apps.pictures import Picture, Strip, save_strips
 from tasktokens.data.collection import read_image
 from tasktokens.data.folder import IMAGE_ENDINGS
+from tasktokens.engine.guards import StopSignal
 from tasktokens.errors import DataError, RunExistsError
+from tasktokens.tasks.base import Array
 from tasktokens.tasks.files import write_png
 
 
@@ -37,17 +39,13 @@ def predict(
         CheckpointError: no model there.
         RunExistsError: ``out`` is not empty.
         DataError: no image found, two with one name, or, after all others were predicted, unreadable ones.
+        SystemExit: 130 or 143 after SIGINT or SIGTERM; the images until then are whole.
     """
     predictor = Predictor(model)
     images = find_images(inputs)
     refuse_full(out, overwrite)
-    pictures, unreadable = [], []
-    for id, path in track(images.items(), description="predicting", disable=quiet):
-        try:
-            image = read_image(path)
-        except DataError as error:
-            unreadable.append(str(error))
-            continue
+    pictures = []
+    for id, image in readable(images, "predicting", quiet):
         predictions = predictor(image)
         for name, prediction in predictions.items():
             predictor.tasks[name].write(out / name / f"{id}.png", prediction.value)
@@ -56,9 +54,27 @@ def predict(
         pictures.append(out / "pictures" / f"{id}.png")
         pictures[-1].parent.mkdir(parents=True, exist_ok=True)
         save_strips(pictures[-1], [Strip(id, (Picture("image", image), *drawn))])
+    return pictures
+
+
+def readable(images: Mapping[str, Path], doing: str, quiet: bool) -> Iterator[tuple[str, Array]]:
+    """Images (H, W, 3) uint8 by id, with progress; `DataError` at the end names those that cannot be read.
+
+    SIGINT and SIGTERM end it between two images, by `SystemExit`.
+    """
+    unreadable = []
+    with StopSignal() as stop:
+        for number, (id, path) in enumerate(track(images.items(), description=doing, disable=quiet)):
+            if stop.received:
+                stop.leave(f"{number} of {len(images)} images are done; --overwrite starts again")
+            try:
+                image = read_image(path)
+            except DataError as error:
+                unreadable.append(str(error))
+                continue
+            yield id, image
     if unreadable:
         raise DataError(f"{len(unreadable)} of {len(images)} images were left out: {'; '.join(unreadable[:5])}")
-    return pictures
 
 
 def find_images(inputs: Sequence[str | Path]) -> dict[str, Path]:

@@ -32,12 +32,19 @@ class CrossTaskGates(nn.Module):
 
     def forward(self, feature_BCHW: Tensor, tokens_TC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Returns mixed gates (B, T, H, W) in [0, 1], mixed tokens (T, C) and the affinity (T, T)."""
-        tokens = torch.einsum("tc,tcd->td", tokens_TC, self.project)
-        scores = token_scores(self.depth_wise(feature_BCHW), tokens)
-        gates = torch.sigmoid(scores * self.factor)
+        tokens = self.tokens_here(tokens_TC)
+        gates = self.own_gates(self.depth_wise(feature_BCHW), tokens)
         logits = self.query(tokens) @ self.key(tokens).T * tokens.shape[1] ** -0.5
         affinity = logits.softmax(dim=1)
         return token_scores(gates, affinity), affinity @ tokens, affinity
+
+    def tokens_here(self, tokens_TC: Tensor) -> Tensor:
+        """The stored tokens projected to this scale, (T, C)."""
+        return torch.einsum("tc,tcd->td", tokens_TC, self.project)
+
+    def own_gates(self, depth_wise_BCHW: Tensor, tokens_TC: Tensor) -> Tensor:
+        """Each task's own gate (B, T, H, W) in [0, 1], not mixed yet."""
+        return torch.sigmoid(token_scores(depth_wise_BCHW, tokens_TC) * self.factor)
 
 
 class TokenAttention(nn.Module):
@@ -102,6 +109,9 @@ class TokenDecoder(nn.Module):
         self.factor = width**-0.5 if scaled else 1.0
 
     def forward(self, feature_BDHW: Tensor, tokens_BKD: Tensor) -> Tensor:
-        scores = token_scores(feature_BDHW, tokens_BKD) * self.factor
-        logits: Tensor = self.out(self.maps(feature_BDHW) * F.softplus(scores))
+        logits: Tensor = self.out(self.maps(feature_BDHW) * self.scores(feature_BDHW, tokens_BKD))
         return logits
+
+    def scores(self, feature_BDHW: Tensor, tokens_BKD: Tensor) -> Tensor:
+        """The token maps (B, K, H, W): how far each position agrees with each token, above 0."""
+        return F.softplus(token_scores(feature_BDHW, tokens_BKD) * self.factor)

@@ -174,6 +174,10 @@ class Task(ABC):
         """Names of the classes, for tasks that have classes."""
         return None
 
+    def token_names(self) -> tuple[str, ...]:
+        """What each of the K fine-grained tokens stands for, in a picture: its class, or a number from 0."""
+        return self.class_names() or tuple(f"token {k}" for k in range(self.num_tokens))
+
 
 def expectation(logits_BKHW: Tensor, values_KC: Tensor) -> Tensor:
     """Mean of the bin values (K, C) under the softmax of the logits, (B, C, H, W)."""

@@ -93,6 +93,9 @@ class Depth(Task):
         """Bin centres (K,) in the labels' unit."""
         return _log_space(self.minimum, self.maximum, self.bins)
 
+    def token_names(self) -> tuple[str, ...]:
+        return tuple(f"{centre:.3g}{'' if self.inverse else ' m'}" for centre in self.centres().tolist())
+
     def read(self, path: Path) -> tuple[Array, Array]:
         refuse_lossy(path, self.name)
         plane, valid = read_plane(path, self.name)

@@ -48,6 +48,9 @@ class UnitVectors(Task):
     def centres(self) -> Tensor:
         """Unit vectors (K, 3)."""
 
+    def token_names(self) -> tuple[str, ...]:
+        return tuple("({:+.2f} {:+.2f} {:+.2f})".format(*centre) for centre in self.centres().tolist())
+
     def read(self, path: Path) -> tuple[Array, Array]:
         array = read_array(path, self.name)
         alpha = np.ones(array.shape[:2], dtype=bool)

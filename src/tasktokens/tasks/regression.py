@@ -90,6 +90,9 @@ class Regression(Task):
         """Bin centres (K,) in the labels' unit."""
         return _line(self.minimum, self.maximum, self.bins)
 
+    def token_names(self) -> tuple[str, ...]:
+        return tuple(f"{centre:.3g} {self.unit}".strip() for centre in self.centres().tolist())
+
     def read(self, path: Path) -> tuple[Array, Array]:
         if self.void:
             refuse_lossy(path, self.name)
