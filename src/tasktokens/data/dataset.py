@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -160,10 +161,17 @@ def train_loader(dataset: PartialDataset, sampler: EpochSampler, workers: int) -
         dataset,
         batch_sampler=sampler,
         num_workers=workers,
+        worker_init_fn=_leave_signals_to_training,
         collate_fn=partial(collate, channels=_channels(dataset)),
         pin_memory=torch.cuda.is_available(),
         persistent_workers=workers > 0,
     )
+
+
+def _leave_signals_to_training(worker: int) -> None:
+    """Ctrl-C and batch systems signal all processes: the training process ends its step, saves, and ends the others."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def eval_loader(dataset: PartialDataset, batch_size: int, rank: int = 0, ranks: int = 1) -> Iterator[Batch]:

@@ -160,21 +160,8 @@ class Trainer:
         guard = FiniteGuard(optimizer, self.accelerator.device, network=student)
         batches = iter(self._loader(index, first)) if first < stage.steps else iter(())
         clock = Clock()
-
-        def save(done: int) -> None:
-            if self.accelerator.is_main_process:
-                folder, cursor = self.folder / "checkpoints", Cursor(index, done)
-                save_checkpoint(folder, cursor, student, teacher, optimizer, settings.keep)
-
         for step in range(first, stage.steps):
-            try:
-                loaded: Batch = next(batches)
-            except RuntimeError:
-                if not stop.received:
-                    raise
-                save(step)  # a signal to the whole process group has ended the loader processes
-                stop.leave(f"{step} of {stage.steps} steps of stage {stage.name} are saved; --resume goes on")
-            batch = loaded.to(self.accelerator.device)
+            batch = next(batches).to(self.accelerator.device)
             clock.loaded()
             set_lr(optimizer, self.config.optim, step, stage.steps)
             means = self._step(batch, model.train(), teacher, prepared, guard, self._options(index, step))
@@ -190,8 +177,9 @@ class Trainer:
                 row |= clock.read() | {"memory_mb": memory_mb(self.accelerator.device), "minutes": self._minutes()}
                 log.row(row)
                 log.progress(row, stage.steps, eta=(stage.steps - done) * clock.seconds_per_step)
-            if stop.received or last or done % settings.checkpoint_every == 0:
-                save(done)
+            if self.accelerator.is_main_process and (stop.received or last or done % settings.checkpoint_every == 0):
+                folder, cursor = self.folder / "checkpoints", Cursor(index, done)
+                save_checkpoint(folder, cursor, student, teacher, optimizer, settings.keep)
             if stop.received:
                 stop.leave(f"{done} of {stage.steps} steps of stage {stage.name} are saved; --resume goes on")
         self.accelerator.free_memory()
