@@ -12,7 +12,8 @@ import numpy as np
 
 from tasktokens.tasks.base import Array
 
-_WIDE, _HIGH = 1.75, 2.6  # the largest a panel gets, in inches
+_WIDE, _HIGH, _TABLE = 1.75, 2.6, 1.7  # the largest a panel gets, and a table, in inches
+_NARROWEST = 1.45  # a column, for its texts
 _TEXT, _GAP, _LEFT = 0.44, 0.12, 0.5  # room for a panel's title and note, between columns, for the names of the rows
 _SHARPEST = 480  # pixels a side that a panel can show; larger maps are thinned out first
 _DPI = 130
@@ -55,8 +56,8 @@ def draw(title: str, image: Panel, tables: Sequence[Table], rows: Mapping[str, S
 
     wide, high = _panel_size(image.pixels.shape[0], image.pixels.shape[1])
     columns = max(len(row) for row in rows.values())
-    first = max(high, 1.7 if tables else 0)
-    width = _LEFT + max(columns * (wide + _GAP), wide + _GAP + len(tables) * (first + 0.75), 6.5)
+    first, step = max(high, _TABLE if tables else 0), max(wide, _NARROWEST) + _GAP
+    width = _LEFT + max(columns * step, step + len(tables) * (_TABLE + 0.75), 6.5)
     legend = textwrap.wrap(_LEGEND, int((width - _LEFT) / 0.058))
     height = 0.4 + first + _TEXT + len(rows) * (high + _TEXT) + 0.3 + 0.13 * len(legend)
     figure = Figure(figsize=(width, height), dpi=_DPI)
@@ -68,7 +69,7 @@ def draw(title: str, image: Panel, tables: Sequence[Table], rows: Mapping[str, S
     top = 0.4 + 0.16
     _panel(place(_LEFT, top, wide, high), image)
     for number, table in enumerate(tables):
-        _table(place(_LEFT + wide + _GAP + 0.65 + number * (first + 0.75), top, first, first), table)
+        _table(place(_LEFT + step + 0.65 + number * (_TABLE + 0.75), top, _TABLE, _TABLE), table)
     top += first + _TEXT
     for name, row in rows.items():
         figure.text(
@@ -77,7 +78,7 @@ def draw(title: str, image: Panel, tables: Sequence[Table], rows: Mapping[str, S
         )  # fmt: skip
         for column, panel in enumerate(row):
             if panel is not None:
-                _panel(place(_LEFT + column * (wide + _GAP), top, wide, high), panel)
+                _panel(place(_LEFT + column * step, top, wide, high), panel)
         top += high + _TEXT
     figure.text(_LEFT / width, 0.12 / height, "\n".join(legend), size=7.5, color="#444", va="bottom")
     buffer = io.BytesIO()
