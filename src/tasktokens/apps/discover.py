@@ -75,8 +75,10 @@ def discover(
             done[id] = _discover_image(predictor, id, image, missing, threshold, tasks, out)
             journal.write(json.dumps([id, done[id]]) + "\n")
             journal.flush()
-    _describe(out, data, [row for id in visible for row in done[id]])
-    (out / JOURNAL).unlink()
+        _describe(out, data, [row for id in visible for row in done[id]])
+        (out / JOURNAL).unlink()
+        if stop.received:
+            stop.leave("all images are done")
     return out
 
 

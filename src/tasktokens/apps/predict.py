@@ -73,6 +73,8 @@ def readable(images: Mapping[str, Path], doing: str, quiet: bool) -> Iterator[tu
                 unreadable.append(str(error))
                 continue
             yield id, image
+        if stop.received:
+            stop.leave("all images are done")
     if unreadable:
         raise DataError(f"{len(unreadable)} of {len(images)} images were left out: {'; '.join(unreadable[:5])}")
 

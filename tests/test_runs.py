@@ -1,0 +1,196 @@
+"""``tasktokens runs``, on run folders made up here from what a run writes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasktokens import cli
+from tasktokens.apps.runs import compare_runs, list_runs, run_facts
+from tasktokens.config import ModelSettings, load_config, to_yaml
+from tasktokens.engine.model_file import ModelInfo, to_json
+from tasktokens.errors import CheckpointError
+from tasktokens.tasks import build_task
+
+TASKS: dict[str, dict[str, Any]] = {
+    "semseg": {"kind": "classes", "classes": ["wall", "bed"]},
+    "depth": {"kind": "depth"},
+}
+SETTINGS = ["method.stage1_steps=4", "method.stage2_steps=6"]
+
+
+def rows(*steps: tuple[str, int], **last: Any) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = [{"stage": stage, "step": step, "minutes": step / 10} for stage, step in steps]
+    return [*found, last] if last else found
+
+
+def write_run(
+    folder: Path,
+    overrides: list[str],
+    log: list[dict[str, Any]],
+    results: dict[str, dict[str, Any]] | None = None,
+    tasks: dict[str, dict[str, Any]] = TASKS,
+) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(to_yaml(load_config(None, [*overrides, f"run.dir={folder}"])))
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in log))
+    if results is not None:
+        built = {name: build_task(name, spec) for name, spec in tasks.items()}
+        (folder / "model").mkdir()
+        info = ModelInfo("htt", ModelSettings(), built, (32, 48))
+        (folder / "model" / "model.json").write_text(json.dumps(to_json(info)))
+        (folder / "evaluation-test.json").write_text(json.dumps(results))
+    return folder
+
+
+@pytest.fixture
+def some(tmp_path: Path) -> Path:
+    """A finished run, one that is better but for depth, an interrupted one deeper down, and folders that are none."""
+    base = {"semseg": {"mIoU": 40.0, "pixAcc": 70.0}, "depth": {"absErr": 0.5, "RMSE": 0.9}}
+    new = {"semseg": {"mIoU": 44.0, "pixAcc": 71.0}, "depth": {"absErr": 0.51, "RMSE": None}}
+    done = rows(("supervised", 4), ("discovery", 6), finished=True, minutes=1.5)
+    write_run(tmp_path / "base", ["method.name=mtl", "method.steps=10"], rows(("supervised", 10), finished=True), base)
+    write_run(tmp_path / "new", [*SETTINGS, "seed=1", "optim.lr=0.01"], done, new)
+    write_run(tmp_path / "more" / "cut", SETTINGS, rows(("supervised", 4), ("discovery", 2)))
+    (tmp_path / "filled").mkdir()
+    (tmp_path / "filled" / "dataset.yaml").touch()
+    (tmp_path / "empty").mkdir()
+    return tmp_path
+
+
+def test_the_list_says_where_each_run_stands(some: Path) -> None:
+    found = {run.name: run for run in list_runs(some)}
+    assert found.keys() == {"base", "new", "more/cut"}
+    assert [(run.method, run.state, run.steps) for run in (found["base"], found["new"], found["more/cut"])] == [
+        ("mtl", "finished", (10, 10)),
+        ("htt", "finished", (10, 10)),
+        ("htt", "interrupted", (6, 10)),
+    ]
+    assert found["new"].minutes == 1.5
+    assert found["more/cut"].minutes == 0.2
+    metrics = {name: (value.metric, value.value, value.unit) for name, value in found["new"].metrics.items()}
+    assert metrics == {"semseg": ("mIoU", 44.0, "%"), "depth": ("absErr", 0.51, "m")}
+    assert found["more/cut"].metrics == {}
+    assert list_runs(some / "new")[0].steps == (10, 10)  # a run itself
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "says"),
+    [
+        ("config.yaml", "optim: {lrr: 1}", "unknown key 'optim.lrr'"),
+        ("config.yaml", "[", "not YAML"),
+        ("evaluation-test.json", "{", "evaluation-test.json is damaged"),
+        ("evaluation-test.json", "[1]", "evaluation-test.json is damaged"),
+        ("model/model.json", "{}", "model.json is damaged"),
+        ("metrics.jsonl", '{"stage": "discovery"}\n{"finished": true}\n', "KeyError"),
+    ],
+)
+def test_a_broken_folder_is_said_to_be_and_the_others_are_listed(
+    file: str, content: str, says: str, some: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (some / "new" / file).write_text(content)
+    found = {run.name: run for run in list_runs(some)}
+    assert (found["base"].state, found["new"].state) == ("finished", "broken")
+    assert says in (found["new"].fault or "")
+    code, out = run_verb(capsys, some)
+    assert code == 0
+    assert says in out
+    assert "Traceback" not in out
+
+
+def test_a_log_with_half_a_line_and_garbage_is_read(some: Path) -> None:
+    with (some / "more" / "cut" / "metrics.jsonl").open("ab") as file:
+        file.write(b'[1]\n\xff\xfe\n{"stage": "discovery", "st')
+    assert run_facts(some / "more" / "cut").steps == (6, 10)
+
+
+def test_a_run_that_another_process_writes_is_running(some: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from tasktokens.engine.log import RunLog\n"
+        "log = RunLog(Path(sys.argv[1]), quiet=True); print('open', flush=True); sys.stdin.read()"
+    )
+    log = some / "more" / "cut" / "metrics.jsonl"
+    command = [sys.executable, "-c", script, str(log)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "open\n"
+        assert run_facts(log.parent).state == "running"
+        process.communicate("")
+    assert run_facts(log.parent).state == "interrupted"
+
+
+def test_comparing_shows_what_differs_and_the_change_against_the_first(some: Path) -> None:
+    found = compare_runs([some / "base", some / "new", some / "more" / "cut"])
+    assert found["settings"]["optim.lr"] == [0.001, 0.01, 0.001]
+    assert found["settings"]["seed"] == [0, 1, 0]
+    assert found["settings"]["method.steps"] == [10, None, None]
+    assert "run.dir" not in found["settings"]
+    assert "optim.clip" not in found["settings"]
+    assert found["metrics"]["semseg"]["mIoU"] == [40.0, 44.0, None]
+    assert found["metrics"]["depth"]["RMSE"] == [0.9, None, None]
+    first, second = found["delta_mtl"]
+    assert first["value"] == pytest.approx((10 - 2) / 2)  # mIoU 10 % up, absErr 2 % worse
+    assert first["tasks"] == ["semseg", "depth"]
+    assert second == {"value": None, "tasks": []}
+
+
+def test_tasks_that_are_defined_otherwise_are_no_part_of_the_change(some: Path) -> None:
+    tasks = TASKS | {"semseg": {"kind": "classes", "classes": ["wall", "bed", "sofa"]}}
+    results = {"semseg": {"mIoU": 80.0}, "depth": {"absErr": 0.25}}
+    write_run(some / "other", SETTINGS, rows(("supervised", 4), finished=True), results, tasks)
+    (delta,) = compare_runs([some / "base", some / "other"])["delta_mtl"]
+    assert delta == {"value": pytest.approx(50.0), "tasks": ["depth"]}
+
+
+def run_verb(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str]:
+    """Exit code and what was printed, on both streams."""
+    old, sys.argv = sys.argv, ["tasktokens", "runs", *map(str, words)]
+    try:
+        cli.main()
+        code = 0
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    finally:
+        sys.argv = old
+    captured = capsys.readouterr()
+    return code, captured.out + captured.err
+
+
+def test_the_verb(some: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out = run_verb(capsys, some)
+    assert code == 0
+    for text in ("more/cut", "interrupted", "6/10", "mIoU 44 %", "absErr 0.51 m"):
+        assert text in out
+    code, out = run_verb(capsys, some, "--json")
+    assert {run["name"] for run in json.loads(out)} == {"base", "new", "more/cut"}
+    code, out = run_verb(capsys, some / "base", some / "new")
+    assert code == 0
+    for text in ("optim.lr", "0.01", "Δ_MTL", "+4.0 %"):
+        assert text in out
+    code, out = run_verb(capsys, some / "base", some / "new", "--json")
+    assert json.loads(out) == compare_runs([some / "base", some / "new"])
+
+
+def test_what_is_no_folder_or_no_run_is_an_error(some: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(CheckpointError, match="no folder"):
+        list_runs(some / "none")
+    with pytest.raises(CheckpointError, match="no run folder"):
+        compare_runs([some / "base", some / "empty"])
+    code, out = run_verb(capsys, some / "base", some / "none")
+    assert code == 2
+    assert "error: " in out
+    (some / "base" / "config.yaml").write_text("seed: x")
+    code, out = run_verb(capsys, some / "base", some / "new")
+    assert code == 2
+    assert "'seed'" in out
+
+
+def test_a_folder_without_runs_is_an_empty_list(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert list_runs(tmp_path) == []
+    assert run_verb(capsys, tmp_path, "--json") == (0, "[]\n")
