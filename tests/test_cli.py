@@ -97,6 +97,24 @@ def test_evaluate_prints_and_writes(trained: tuple[Path, Path], capsys: pytest.C
     assert json.loads((folder / "evaluation-test.json").read_text()) == before
 
 
+def test_evaluate_under_the_protocol_of_the_papers(
+    trained: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, folder = trained
+    correct = json.loads((folder / "evaluation-test.json").read_text())
+    assert run(capsys, "evaluate", folder, "--protocol", "paper")[0] == 0
+    paper = json.loads((folder / "evaluation-test-paper.json").read_text())
+    assert paper.pop("protocol") == "paper"
+    assert paper.keys() == correct.keys()
+    assert paper["depth"] == correct["depth"]
+    seen = [value for name, value in correct["semseg"].items() if name.startswith("IoU/") and value is not None]
+    classes = sum(name.startswith("IoU/") for name in correct["semseg"])
+    assert paper["semseg"]["mIoU"] == pytest.approx(sum(seen) / classes)
+    code, _, err = run(capsys, "evaluate", folder, "--protocol", "papers")
+    assert code == 2
+    assert "Traceback" not in err
+
+
 def test_predict_any_size_and_kind_of_input(
     trained: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -19,6 +19,7 @@ from tasktokens.metrics import (
     DepthErrors,
     FMeasure,
     Metric,
+    SaliencyF,
     delta_mtl,
     higher_is_better,
 )
@@ -68,7 +69,7 @@ METRICS: dict[str, tuple[Callable[[], Metric], Callable[[int], Case]]] = {
     "classes": (lambda: ConfusionMatrix(CLASSES), classes_case),
     "depth": (DepthErrors, depth_case),
     "normals": (AngularErrors, normals_case),
-    "maxF": (lambda: FMeasure("maxF", 0.3, LEVELS), probability_case),
+    "maxF": (SaliencyF, probability_case),
     "pixelF": (lambda: FMeasure("pixelF", 1.0, LEVELS), probability_case),
 }
 every_metric = pytest.mark.parametrize("name", METRICS)
@@ -165,13 +166,35 @@ def test_depth_errors_are_those_of_numpy(seed: int) -> None:
     assert_metrics_equal(result("depth", (guess, truth, valid)), expected)
 
 
+def test_published_code_counts_a_class_that_is_nowhere_as_zero() -> None:
+    guess, truth, valid = classes_case(7)
+    metric = ConfusionMatrix(CLASSES)
+    metric.update(guess, truth, valid)
+    correct, paper = metric.compute(), metric.compute_paper()
+    ious = np.array([correct[f"IoU/{name}"] for name in CLASSES])
+    assert np.isnan(ious).sum() == 1
+    assert paper["mIoU"] == pytest.approx(np.nan_to_num(ious).mean())
+    assert_metrics_equal(correct | {"mIoU": 0}, paper | {"mIoU": 0})
+
+
+def test_parts_are_classes_and_an_image_without_a_person_counts_for_nothing() -> None:
+    guess, truth, valid = classes_case(8)
+    with_people, without = ConfusionMatrix(CLASSES), torch.zeros_like(valid[:1])
+    with_people.update(guess, truth, valid)
+    before = with_people.compute()
+    with_people.update(torch.full_like(guess[:1], 3), truth[:1], without)
+    assert_metrics_equal(with_people.compute(), before)
+
+
 def test_depth_errors_are_those_of_torchmetrics() -> None:
-    from torchmetrics.regression import MeanAbsoluteError, MeanSquaredError
+    from torchmetrics.regression import MeanAbsoluteError, MeanAbsolutePercentageError, MeanSquaredError
 
     guess, truth, valid = depth_case(5)
     values = result("depth", (guess, truth, valid))
     assert values["absErr"] == pytest.approx(MeanAbsoluteError()(guess[valid], truth[valid]).item(), rel=1e-5)
     assert values["RMSE"] == pytest.approx(MeanSquaredError(squared=False)(guess[valid], truth[valid]).item(), rel=1e-5)
+    relative = MeanAbsolutePercentageError()(guess[valid], truth[valid]).item()
+    assert values["relErr"] == pytest.approx(relative, rel=1e-5)
 
 
 @settings(max_examples=20)
@@ -205,14 +228,35 @@ def test_a_known_angle_is_measured(angle: float) -> None:
 @given(seed=st.integers(0, 10**6))
 def test_f_is_that_of_numpy(name: str, beta2: float, seed: int) -> None:
     guess, truth, valid = probability_case(seed)
-    p, t = guess.numpy()[valid], truth.numpy()[valid] > 0.5
-    best = 0.0
-    for level in np.float32(LEVELS):
-        hit = ((p > level) & t).sum()
-        precision, recall = hit / max((p > level).sum(), 1), hit / max(t.sum(), 1)
-        if precision + recall > 0:
-            best = max(best, 100 * (1 + beta2) * precision * recall / (beta2 * precision + recall))
-    assert result(name, (guess, truth, valid))[name] == pytest.approx(best)
+    f = [numpy_f(guess.numpy()[valid], truth.numpy()[valid] > 0.5, level, beta2) for level in np.float32(LEVELS)]
+    values = result(name, (guess, truth, valid))
+    assert values[name] == pytest.approx(max(f))
+    if name == "maxF":
+        assert values["meanF"] == pytest.approx(np.mean(f))
+
+
+def numpy_f(guess: np.ndarray, truth: np.ndarray, level: float, beta2: float) -> float:
+    hit = ((guess > level) & truth).sum()
+    precision, recall = hit / max((guess > level).sum(), 1), hit / max(truth.sum(), 1)
+    return 100 * (1 + beta2) * precision * recall / max(beta2 * precision + recall, 1e-12)
+
+
+@settings(max_examples=20)
+@given(seed=st.integers(0, 10**6))
+def test_maxf_as_published_has_a_sigmoid_too_many(seed: int) -> None:
+    guess, truth, valid = probability_case(seed)
+    metric = SaliencyF()
+    metric.update(guess, truth, valid)
+    p, t = guess.numpy()[valid].astype(np.float64), truth.numpy()[valid] > 0.5
+    f = [numpy_f(1 / (1 + np.exp(-p)), t, level, 0.3) for level in np.arange(1, 20) / 20]
+    assert metric.compute_paper()["maxF"] == pytest.approx(max(f))
+
+
+@every_metric
+def test_both_protocols_have_the_same_names(name: str) -> None:
+    metric = METRICS[name][0]()
+    metric.update(*METRICS[name][1](9))
+    assert metric.compute().keys() == metric.compute_paper().keys()
 
 
 def test_pixel_f_is_that_of_torchmetrics() -> None:
@@ -237,3 +281,11 @@ def test_delta_is_the_mean_relative_gain_signed_by_the_direction() -> None:
     assert delta_mtl({"semseg": 40.0, "depth": 0.45}, reference, higher) == pytest.approx(5)
     assert delta_mtl({"semseg": 36.0, "depth": 0.6}, reference, higher) == pytest.approx(-15)
     assert delta_mtl({"semseg": 44.0, "depth": 0.55}, reference, higher) == pytest.approx(0, abs=1e-9)
+
+
+def test_delta_against_numpy_over_several_tasks() -> None:
+    rng = np.random.default_rng(0)
+    new, old, up = rng.uniform(1, 50, 5), rng.uniform(1, 50, 5), rng.random(5) > 0.5
+    expected = 100 * np.mean((-1.0) ** (~up) * (new - old) / old)
+    named = [dict(zip("abcde", values.tolist(), strict=True)) for values in (new, old, up)]
+    assert delta_mtl(*named) == pytest.approx(expected)

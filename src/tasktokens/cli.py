@@ -7,7 +7,7 @@ import signal
 import sys
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -92,12 +92,15 @@ def evaluate(
     run: Annotated[Path, typer.Argument(help="A finished run.")],
     split: Annotated[str, typer.Option(help="A split of the data, or holdout.")] = "test",
     full: Annotated[bool, typer.Option("--full-size", help="At the labels' own size, however the run did.")] = False,
+    protocol: Annotated[
+        Literal["correct", "paper"], typer.Option(help="correct, or paper: with the quirks of published code.")
+    ] = "correct",
 ) -> None:
     """Print a run's metrics on a split and write them to evaluation-SPLIT.json in the run."""
     from tasktokens.apps.tables import print_results
     from tasktokens.engine.evaluate import evaluate as evaluate_run
 
-    print_results(run, evaluate_run(run, split, at="full" if full else None))
+    print_results(run, evaluate_run(run, split, at="full" if full else None, protocol=protocol))
 
 
 @app.command()

@@ -170,7 +170,7 @@ def _open_atrc(root: Path, classes: int) -> Collection:
         "normals": ("normals", (".png", ".npy"), normals),
     }
     if (root / "edge").is_dir():
-        tasks["edge"] = Edge("edge")
+        tasks["edge"] = Edge("edge", max_distance=0.011)
         folders["edge"] = ("edge", (".png", ".npy"), partial(read_edge, task=tasks["edge"]))
     lists = {"train": root / "gt_sets" / "train.txt", "test": root / "gt_sets" / "val.txt"}
     splits, images = _listed(lists, root / "images", (".png", ".jpg"))

@@ -17,6 +17,7 @@ from tasktokens.data.source import Data, full_split, open_data
 from tasktokens.engine.guards import StopSignal
 from tasktokens.engine.model_file import load_model
 from tasktokens.errors import CheckpointError, DataError
+from tasktokens.metrics import Protocol
 from tasktokens.models import Network
 from tasktokens.models.decoding import decode_at
 from tasktokens.tasks import Task
@@ -35,6 +36,7 @@ def evaluate_network(
     batch_size: int,
     accelerator: Accelerator,
     stop: StopSignal | None = None,
+    protocol: Protocol = "correct",
 ) -> Results:
     """Metrics of a network over a data set, at the size that its labels come in.
 
@@ -59,7 +61,8 @@ def evaluate_network(
                 metrics[name].update(prediction[None], value[None], valid[None])
     for metric in metrics.values():
         metric.state = accelerator.reduce(metric.state.to(device), "sum").cpu()
-    return {name: metric.compute() for name, metric in metrics.items()}
+    correct = protocol == "correct"
+    return {name: metric.compute() if correct else metric.compute_paper() for name, metric in metrics.items()}
 
 
 def run_config(run: Path) -> Config:
@@ -69,15 +72,18 @@ def run_config(run: Path) -> Config:
     return load_config(run / "config.yaml")
 
 
-def evaluate(run: Path, split: str = "test", write: bool = True, at: Evaluation | None = None) -> Results:
+def evaluate(
+    run: Path, split: str = "test", write: bool = True, at: Evaluation | None = None, protocol: Protocol = "correct"
+) -> Results:
     """Evaluate a finished run on a split of its data.
 
     Args:
         run: folder that `train` wrote.
         split: a split of the data set, or ``holdout``: the training images that the run set aside.
         write: also write ``evaluation-{split}.json`` into the run; ``evaluation-{split}-{at}.json`` where ``at`` is not
-            the run's own.
+            the run's own. Under the ``paper`` protocol the name ends in ``-paper`` and the file says so too.
         at: ``network`` or ``full`` size; default: as configured.
+        protocol: ``paper``: with the quirks of published code (see `Metric.compute_paper`).
 
     Raises:
         CheckpointError: the run has no trained model.
@@ -91,10 +97,11 @@ def evaluate(run: Path, split: str = "test", write: bool = True, at: Evaluation 
     own = config.data.evaluation
     dataset = eval_dataset(data, split, info.tasks, info.size, at or own)
     with StopSignal() as stop:
-        results = evaluate_network(network, dataset, config.optim.batch_size, accelerator, stop)
+        results = evaluate_network(network, dataset, config.optim.batch_size, accelerator, stop, protocol)
     if write and accelerator.is_main_process:
         suffix = "" if at in (None, own) else f"-{at}"
-        write_results(run / f"evaluation-{split}{suffix}.json", results)
+        suffix += "" if protocol == "correct" else f"-{protocol}"
+        write_results(run / f"evaluation-{split}{suffix}.json", results, protocol)
     return results
 
 
@@ -109,8 +116,9 @@ def eval_dataset(
     return PartialDataset(data.collection, visible, tasks, size, full=at == "full")
 
 
-def write_results(path: Path, results: Mapping[str, Mapping[str, float]]) -> None:
-    """Metrics as JSON, in one piece; a metric of nothing is null."""
-    plain = {t: {k: None if v != v else v for k, v in values.items()} for t, values in results.items()}
+def write_results(path: Path, results: Mapping[str, Mapping[str, float]], protocol: Protocol = "correct") -> None:
+    """Metrics as JSON, in one piece; a metric of nothing is null. ``protocol`` is a key where it is not ``correct``."""
+    plain: dict[str, object] = {} if protocol == "correct" else {"protocol": protocol}
+    plain |= {t: {k: None if v != v else v for k, v in values.items()} for t, values in results.items()}
     with atomically(path) as new:
         new.write_text(json.dumps(plain, indent=1), encoding="utf-8")

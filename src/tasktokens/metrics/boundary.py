@@ -101,7 +101,9 @@ class EdgeF(Metric):
 
     def compute(self) -> dict[str, float]:
         values: dict[str, float] = {}
-        for part, state in zip(self.parts, self.state.split([len(part.state) for part in self.parts]), strict=True):
+        for part, state in zip(
+            self.parts, torch.split(self.state, [len(part.state) for part in self.parts]), strict=True
+        ):
             part.state = state
             values |= part.compute()
         return values
@@ -134,7 +136,7 @@ def boundary_counts(
     for row, level in zip(counts, thresholds, strict=True):
         # The comparison is in the predictions' float32, as in `FMeasure`.
         passed = candidates & (prediction_HW > np.float32(level))
-        if (now := np.count_nonzero(passed)) != before:
+        if (now := int(passed.sum())) != before:
             before, predicted = now, number[thin(passed)]
             found = _found(pairs[predicted], weight[lines], annotators)
         row[:] = found[0], len(predicted), found[1], weight.sum()
@@ -143,11 +145,12 @@ def boundary_counts(
 
 def _found(pairs: csr_array, weight: Array, annotators: Annotators) -> tuple[float, float]:
     """How many predicted pixels (rows) have a partner, and the weight of the true ones (columns) that are found."""
-    right = np.count_nonzero(largest_matching(pairs))
+    right = int(np.count_nonzero(largest_matching(pairs)))
     if annotators == "one":
         return right, right
     # Each annotator may pair a predicted pixel once, so all of them together each pixel up to a weight of 1.
-    return right, largest_matching(pairs, np.rint(_WHOLE * weight).astype(np.int32), _WHOLE).sum() / _WHOLE
+    units = np.rint(_WHOLE * weight).astype(np.int32)
+    return right, float(largest_matching(pairs, units, _WHOLE).sum()) / _WHOLE
 
 
 def largest_matching(pairs: csr_array, columns: Array | None = None, rows: int = 1) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -13,8 +14,8 @@ from tasktokens.metrics.base import Metric
 LEVELS = tuple(i / 20 for i in range(1, 20))
 """0.05, 0.10, ..., 0.95."""
 
-PAPER_LEVELS = (0.0, 0.2007, 0.4055, 0.6190, 0.8473)
-"""What is left of `LEVELS` where a sigmoid is applied to probabilities: ln(t / (1 - t)) for t = 0.5, 0.55, ..., 0.7."""
+PAPER_LEVELS = tuple(math.log(t / (1 - t)) for t in (0.5, 0.55, 0.6, 0.65, 0.7))
+"""What is left of `LEVELS` where a sigmoid is applied to probabilities: 0, 0.2007, 0.4055, 0.6190, 0.8473."""
 
 
 class FMeasure(Metric):

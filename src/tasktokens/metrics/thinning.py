@@ -22,13 +22,15 @@ _AROUND = ((-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1))
 def ridge(value_HW: Array, above: float) -> Array:
     """Pixels above a level that are no lower than both points one pixel away across the ridge they lie on, (H, W) bool.
 
-    Across is the direction in which the smoothed map bends down the most (the eigenvector of its Hessian). Equal
-    neighbours stay, so a map of zeros and ones is left as it is; `thin` does the rest.
+    Across is the direction in which the smoothed map bends the most (an eigenvector of its Hessian), up or down, so
+    that the flanks of a ridge go too. Equal neighbours stay, so a map of zeros and ones stays as it is; `thin` does the
+    rest.
     """
     value = value_HW.astype(np.float32)
     xx, yy, xy = (ndimage.gaussian_filter(value, SMOOTHING, order) for order in ((0, 2), (2, 0), (1, 1)))
     rows, columns = np.nonzero(value > above)
-    angle = 0.5 * np.arctan2(-2 * xy, yy - xx)[rows, columns]
+    sign = np.where(xx + yy > 0, 1, -1)  # which of the two eigenvalues is the larger one in size
+    angle = 0.5 * np.arctan2(sign * 2 * xy, sign * (xx - yy))[rows, columns]
     step = np.stack([np.sin(angle), np.cos(angle)])
     here, at = value[rows, columns], np.stack([rows, columns])
     left, right = (ndimage.map_coordinates(value, at + sign * step, order=1, mode="nearest") for sign in (-1, 1))

@@ -179,12 +179,12 @@ class Edge(_OneLogit):
 
     Attributes:
         max_distance: how far apart boundaries may lie that match in odsF, as a share of the image's diagonal: 0.0075 on
-            PASCAL and BSDS500, 0.011 on NYUD. None: no matching, which costs time; pixelF only.
+            PASCAL and BSDS500, 0.011 on NYUD. 0: no matching, which costs time; pixelF only.
         annotators: ``one`` person's lines a label, or the ``mean`` over several people's, as BSDS500 is often stored.
     """
 
     positive_weight: float = 0.95
-    max_distance: float | None = 0.0075
+    max_distance: float = 0.0075
     annotators: Annotators = "one"
     kind: ClassVar[str] = "edge"
     settings: ClassVar[tuple[str, ...]] = ("positive_weight", "max_distance", "annotators")
@@ -193,8 +193,8 @@ class Edge(_OneLogit):
         return super().spec() | {"max_distance": self.max_distance, "annotators": self.annotators}
 
     def mistake(self) -> str | None:
-        if self.max_distance is not None and not 0 < self.max_distance < 1:
-            return f"max_distance must lie between 0 and 1 (a share of the diagonal), found {self.max_distance}"
+        if not 0 <= self.max_distance < 1:
+            return f"max_distance must be at least 0 and below 1 (a share of the diagonal), found {self.max_distance}"
         if self.annotators not in get_args(Annotators):
             return f"annotators must be one of {', '.join(get_args(Annotators))}, found {self.annotators!r}"
         return super().mistake()
@@ -216,6 +216,6 @@ class Edge(_OneLogit):
         return 1 + target_BCHW * (self.positive_weight / (1 - self.positive_weight) - 1)
 
     def metric(self) -> EdgeF | FMeasure:
-        if self.max_distance is None:
+        if self.max_distance == 0:
             return FMeasure("pixelF", beta2=1.0, thresholds=LEVELS)
         return EdgeF(self.max_distance, self.annotators)
