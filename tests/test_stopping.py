@@ -1,0 +1,308 @@
+"""Signals, resuming and bad numbers: what ends early leaves nothing half done, and goes on where it stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from properties import same_tensors
+from tasktokens.apps import predict as predicting
+from tasktokens.apps.discover import JOURNAL, discover
+from tasktokens.apps.predict import predict
+from tasktokens.config import Config, to_yaml
+from tasktokens.data.folder import open_folder
+from tasktokens.engine import evaluate as evaluating
+from tasktokens.engine.checkpoint import complete_checkpoints
+from tasktokens.engine.evaluate import evaluate
+from tasktokens.engine.guards import Statistics
+from tasktokens.engine.log import RunLog, is_written, read_rows
+from tasktokens.engine.train import train
+from tasktokens.errors import RunExistsError
+from tasktokens.methods import Supervised
+
+MakeConfig = Callable[..., Config]
+SHORT = {"method": {"name": "mtl", "steps": 4}, "run.evaluate": "train", "data.check": False}
+
+
+@pytest.fixture(scope="module")
+def finished(folder_root: Path, make_config: MakeConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of four steps with its evaluation."""
+    return train(make_config(folder_root, tmp_path_factory.mktemp("runs") / "run", **SHORT), quiet=True)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def unfinished(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if ".partial" in path.name or path.name.endswith(".tmp")]
+
+
+def signal_at(number: int, function: Callable[..., Any], which: signal.Signals = signal.SIGTERM) -> Callable[..., Any]:
+    """The function, but its n-th call (from 1) first sends this process a signal."""
+    calls = iter(range(1, 10**6))
+
+    def watched(*arguments: Any, **settings: Any) -> Any:
+        if next(calls) == number:
+            signal.raise_signal(which)
+        return function(*arguments, **settings)
+
+    return watched
+
+
+# -- signals -----------------------------------------------------------------------------------------------------------
+SLOW = """
+import sys, time
+from tasktokens import cli
+from tasktokens.{module} import {name} as function
+import tasktokens.{module} as module
+def slow(*arguments, **settings):
+    print("reached", flush=True)
+    time.sleep(0.2)
+    return function(*arguments, **settings)
+module.{name} = slow
+cli.main()
+"""
+
+
+def interrupt(module: str, name: str, number: signal.Signals, *words: object) -> tuple[int, str]:
+    """Run a verb in another process, where a function takes 0.2 s; signal it at its first call. Exit code, errors."""
+    script = SLOW.format(module=module, name=name)
+    command = [sys.executable, "-c", script, *map(str, words)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line == "reached\n", process.communicate()[1][-2000:]
+        process.send_signal(number)
+        errors = process.communicate(timeout=200)[1]
+    finally:
+        process.kill()
+        process.wait()
+    return process.returncode, errors
+
+
+def test_a_signal_during_the_last_evaluation_ends_the_run_and_resume_evaluates(
+    finished: Path, folder_root: Path, make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config(folder_root, tmp_path / "run", **SHORT)
+    (tmp_path / "c.yaml").write_text(to_yaml(config))
+    words = ("train", "--config", tmp_path / "c.yaml", "-q")
+    code, errors = interrupt("engine.evaluate", "decode_at", signal.SIGTERM, *words)
+    assert code == 143, errors
+    assert "Traceback" not in errors
+    assert "stopped by SIGTERM" in errors
+    run = tmp_path / "run"
+    assert not (run / "evaluation-train.json").exists()
+    assert unfinished(run) == []
+    checkpoints = files(run / "checkpoints")
+    monkeypatch.setattr(Supervised, "terms", None)  # no step is taken
+    train(config, resume=True, quiet=True)
+    assert files(run / "checkpoints") == checkpoints
+    for name in ("evaluation-train.json", "model/model.safetensors"):
+        assert (run / name).read_bytes() == (finished / name).read_bytes()
+    rows, others = read_rows(run / "metrics.jsonl"), read_rows(finished / "metrics.jsonl")
+    assert [row.get("step") for row in rows] == [row.get("step") for row in others] == [1, 2, 3, 4, None]
+    assert rows[-1]["finished"]
+    # Resumed once more there is nothing to do.
+    monkeypatch.setattr(evaluating, "decode_at", None)
+    before = files(run)
+    train(config, resume=True, quiet=True)
+    assert files(run) == before
+
+
+def test_a_signal_ends_discover_and_the_same_command_goes_on(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, out = discover(finished, tmp_path / "whole", quiet=True), tmp_path / "out"
+    code, errors = interrupt("apps.discover", "write_png", signal.SIGINT, "discover", finished, "--out", out, "-q")
+    assert code == 130, errors
+    assert "Traceback" not in errors
+    assert "1 of 6 images are done" in errors
+    assert unfinished(out) == []
+    assert not (out / "dataset.yaml").exists()
+    with (out / JOURNAL).open("a") as file:
+        file.write('["im03", [["im0')  # as a kill leaves it
+    with pytest.raises(RunExistsError, match="another discovery"):
+        discover(finished, out, threshold=0.9, quiet=True)
+    images = [path.stem for path in (out / "images").iterdir()]
+    seen: list[str] = []
+    from tasktokens.apps import discover as app
+
+    copy = app._copy_image
+    monkeypatch.setattr(app, "_copy_image", lambda image, folder, id: (seen.append(id), copy(image, folder, id)))
+    discover(finished, out, quiet=True)
+    assert sorted([*images, *seen]) == [f"im0{i}" for i in range(6)]
+    assert files(out) == files(whole) | {
+        "dataset.yaml": (out / "dataset.yaml").read_bytes(),
+    }
+    assert open_folder(out).split("train") == open_folder(whole).split("train")
+
+
+def test_discover_overwrites_an_interrupted_one_when_asked(finished: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / JOURNAL).write_text('{"model": "another"}\n')
+    (out / "old.txt").touch()
+    with pytest.raises(RunExistsError, match="another discovery"):
+        discover(finished, out, quiet=True)
+    discover(finished, out, overwrite=True, quiet=True)
+    assert not (out / "old.txt").exists()
+    assert not (out / JOURNAL).exists()
+
+
+def test_a_signal_ends_evaluate_and_nothing_is_written(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    before, handler = files(tmp_path / "run"), signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(evaluating, "decode_at", signal_at(2, evaluating.decode_at))
+    with pytest.raises(SystemExit) as stop:
+        evaluate(tmp_path / "run", "train")
+    assert stop.value.code == 143
+    assert files(tmp_path / "run") == before
+    assert signal.getsignal(signal.SIGTERM) is handler
+
+
+def test_a_signal_ends_predict_between_two_images(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a", "b", "c"):
+        Image.new("RGB", (48, 32), "red").save(tmp_path / f"{name}.png")
+    monkeypatch.setattr(predicting, "save_strips", signal_at(2, predicting.save_strips, signal.SIGINT))
+    with pytest.raises(SystemExit) as stop:
+        predict(finished, [tmp_path / "*.png"], tmp_path / "out", quiet=True)
+    assert stop.value.code == 130
+    assert "2 of 3 images" in capsys.readouterr().err
+    for task in ("semseg", "depth", "pictures", "confidence/edge"):
+        written = sorted((tmp_path / "out" / task).iterdir())
+        assert [path.name for path in written] == ["a.png", "b.png"]
+        for path in written:
+            Image.open(path).load()
+    assert unfinished(tmp_path / "out") == []
+
+
+def test_a_signal_to_the_process_group_with_loader_processes_saves_a_checkpoint(
+    folder_root: Path, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    """As a batch system or a terminal sends it: the loader processes get it, too."""
+    changes = SHORT | {"method": {"name": "mtl", "steps": 10**6}, "data.workers": 1, "run.checkpoint_every": 10**6}
+    (tmp_path / "c.yaml").write_text(to_yaml(make_config(folder_root, tmp_path / "run", **changes)))
+    command = [sys.executable, "-m", "tasktokens.cli", "train", "--config", str(tmp_path / "c.yaml"), "-q"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    log = tmp_path / "run" / "metrics.jsonl"
+    try:
+        while process.poll() is None and not (log.is_file() and len(read_rows(log)) > 2):
+            time.sleep(0.1)
+        assert is_written(log)
+        with pytest.raises(RunExistsError, match="another process is training"):
+            RunLog(log, quiet=True)
+        os.killpg(process.pid, signal.SIGTERM)
+        errors = process.communicate(timeout=200)[1]
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 143, errors
+    assert "Traceback" not in errors
+    assert not is_written(log)
+    assert len(complete_checkpoints(tmp_path / "run" / "checkpoints")) == 1
+
+
+# -- the log of a resumed run ------------------------------------------------------------------------------------------
+def test_a_resumed_run_has_each_row_once(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    run = tmp_path / "run"
+    config = Config.model_validate(json.loads(json.dumps(_own_config(run))))
+    for path in complete_checkpoints(run / "checkpoints"):
+        if path.name > "0-0000002":
+            shutil.rmtree(path)
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"stage": "supervised", "st')  # as a kill leaves it
+    (run / ".evaluation-train.1.partial.json").touch()
+    (run / "checkpoints" / ".0-0000004.tmp").mkdir()
+    train(config, resume=True, quiet=True)
+    again, whole = read_rows(run / "metrics.jsonl"), read_rows(finished / "metrics.jsonl")
+    assert [row.get("step") for row in again] == [1, 2, 3, 4, None]
+    assert again[:2] == whole[:2]
+    for one, other in zip(again, whole, strict=True):
+        assert {k: v for k, v in one.items() if "loss" in k} == {k: v for k, v in other.items() if "loss" in k}
+    assert again[-1]["finished"]
+    minutes = [row["minutes"] for row in again]
+    assert minutes == sorted(minutes)  # those before the interruption count
+    assert unfinished(run) == []
+    assert (run / "evaluation-train.json").read_bytes() == (finished / "evaluation-train.json").read_bytes()
+
+
+def _own_config(run: Path) -> dict[str, Any]:
+    """The run's settings, changed in its file, too, to say that it is where it is."""
+    import yaml
+
+    values: dict[str, Any] = yaml.safe_load((run / "config.yaml").read_text())
+    values["run"]["dir"] = str(run)
+    (run / "config.yaml").write_text(yaml.safe_dump(values))
+    return values
+
+
+# -- numbers that are not finite ---------------------------------------------------------------------------------------
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_bad_image_changes_neither_weights_nor_statistics(
+    bad: float, folder_root: Path, make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terms, steps = Supervised.terms, iter(range(10**6))
+
+    def spoilt(self: Supervised, batch: Any, *rest: Any) -> Any:
+        image = batch.image.float()
+        if next(steps) == 1:
+            image[0, 0, 5, 5] = bad
+        return terms(self, replace(batch, image=image), *rest)
+
+    monkeypatch.setattr(Supervised, "terms", spoilt)
+    changes = SHORT | {"method": {"name": "mtl", "steps": 3}, "run.evaluate": None, "run.checkpoint_every": 1}
+    changes["data.augmentation"] = {"photometric": 0.0}
+    run = train(make_config(folder_root, tmp_path / "run", **changes), quiet=True)
+    assert [row["skipped"] for row in read_rows(run / "metrics.jsonl") if "step" in row] == [0, 1, 0]
+    before, after, later = (
+        load_file(path / "student.safetensors") for path in complete_checkpoints(run / "checkpoints")
+    )
+    assert any(name.endswith("running_var") for name in before)
+    assert same_tensors(before, after)
+    assert all(tensor.isfinite().all() for tensor in later.values())
+    assert not same_tensors(after, later)
+
+
+def test_good_statistics_are_kept_and_bad_ones_put_back() -> None:
+    network = torch.nn.Sequential(torch.nn.Conv2d(2, 3, 1), torch.nn.BatchNorm2d(3), torch.nn.BatchNorm2d(3))
+    guard, no, yes = Statistics(network), torch.tensor(False), torch.tensor(True)
+    network(torch.randn(4, 2, 5, 5))
+    guard.keep_or_restore(no)
+    first = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    assert first["1.running_mean"].abs().sum() > 0
+    network(torch.randn(4, 2, 5, 5))
+    guard.keep_or_restore(yes)
+    assert same_tensors(dict(network.named_buffers()), first)
+    network(torch.full((4, 2, 5, 5), float("inf")))
+    guard.keep_or_restore(no)  # the gradient may be finite all the same
+    assert same_tensors(dict(network.named_buffers()), first)
+    network(torch.randn(4, 2, 5, 5))
+    guard.keep_or_restore(no)
+    assert int(network[1].num_batches_tracked) == 2  # type: ignore[arg-type]
+    assert np.isfinite(network[1].running_var).all()  # type: ignore[arg-type]
+
+
+def test_a_network_without_batch_norm_has_nothing_to_guard() -> None:
+    Statistics(torch.nn.Linear(2, 2)).keep_or_restore(torch.tensor(True))
