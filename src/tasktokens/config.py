@@ -64,6 +64,9 @@ class DataSettings(Settings):
     )
     workers: int = Field(0, ge=0, description="loader processes; 0 loads in the training process")
     check: bool = Field(True, description="look at every visible file before the first run on it; see docs/check.md")
+    skip_corrupt: bool = Field(
+        False, description="training: leave out images and labels that cannot be read, named and counted, and go on"
+    )
     cache: bool = Field(True, description="keep decoded images and labels in memory when they fit")
 
 
@@ -176,6 +179,9 @@ class ModelSettings(Settings):
     pretrained: bool = Field(True, description="ImageNet weights from timm's hub")
     weights: Path | None = Field(None, description="backbone weights from a .safetensors or .pth file instead")
     width: int | None = Field(None, ge=8, description="channels of the heads; default: the variant's own")
+    global_tokens: bool = Field(True, description="HTT: tokens gate features and mix them across tasks")
+    multi_scale: bool = Field(True, description="HTT: global tokens at all scales; false: at the coarsest alone")
+    fine_tokens: bool = Field(True, description="HTT: tokens decode; false: a linear classifier of pixels")
 
 
 class MtlMethod(Settings):
@@ -208,6 +214,7 @@ class HttMethod(Settings):
     ema: float = Field(0.99, ge=0, lt=1, description="online: decay of the moving average that is the teacher")
     teacher_views: Literal[1, 2] = Field(2, description="2: the teacher averages each image and its mirror image")
     confidence: Literal["ours", "paper"] = Field("ours", description="what the thresholds apply to")
+    confidence_weighting: bool = Field(True, description="false: every discovered pixel weighs the same")
     confidence_loss: float = Field(0.1, ge=0, description="weight of the loss that trains the confidence map")
 
 

@@ -67,7 +67,7 @@ def discover_labels(task: Task, logits_BKHW: Tensor, pixels_B1HW: Tensor, confid
     return Discovered(task.decode(logits_BKHW), sure, (sure > task.threshold) & pixels_B1HW)
 
 
-def feature_weights(teacher: TaskOutput, labelled: Tensor, pixels_B1HW: Tensor) -> Tensor:
+def feature_weights(teacher: TaskOutput, labelled: Tensor, pixels_B1HW: Tensor, weighted: bool = True) -> Tensor:
     """Weights (B, 1, h, w) of feature distillation at the features' size.
 
     1 on labelled pairs, the teacher's own confidence map on unlabelled ones, 0 on padding.
@@ -76,9 +76,10 @@ def feature_weights(teacher: TaskOutput, labelled: Tensor, pixels_B1HW: Tensor) 
         teacher: output for the whole batch.
         labelled: (n,) rows that have a label for the task.
         pixels_B1HW: bool, False on padding.
+        weighted: False leaves the confidence map out: 1 on every pair.
     """
     size = teacher.feature.shape[-2:]
     inside = (upsample(pixels_B1HW.float(), size) > 0.5).float()
-    if teacher.confidence is None:
+    if teacher.confidence is None or not weighted:
         return inside
     return inside * teacher.confidence.float().sigmoid().index_fill(0, labelled, 1.0)

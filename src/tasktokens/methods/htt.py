@@ -89,7 +89,8 @@ class Htt(Method):
         teacher_logits = upsample(taught.logits[labels.absent], grid.size)
         found = discover_labels(task, teacher_logits, pixels, self.settings.confidence)
         logits = grid.logits(output)[len(labels.rows) :]
-        weight: Tensor = found.confidence if task.confidence_weighted else torch.ones_like(found.confidence)
+        weighted = task.confidence_weighted and self.settings.confidence_weighting
+        weight: Tensor = found.confidence if weighted else torch.ones_like(found.confidence)
         if task.confidence_weighted and self.settings.targets == "distribution":
             total, sure = masked_divergence(logits, teacher_logits, found.valid, weight)
         else:
@@ -102,6 +103,7 @@ class Htt(Method):
 
     def _features(self, task: Task, output: TaskOutput, taught: TaskOutput, order: Tensor, batch: Batch) -> Term:
         """Feature level: nothing random, such as dropout, lies between the student's feature and the teacher's."""
-        weights = feature_weights(taught, batch.labels[task.name].rows, batch.pixels)
+        weighted = self.settings.confidence_weighting
+        weights = feature_weights(taught, batch.labels[task.name].rows, batch.pixels, weighted)
         total, count = masked_mse(output.feature, taught.feature[order], weights[order])
         return Term(f"feature/{task.name}", task.weight * self.settings.feature_level, total, count)

@@ -29,6 +29,8 @@ def build_network(kind: str, tasks: Mapping[str, Task], settings: ModelSettings,
     design = DESIGNS[settings.variant]
     if settings.width is not None:
         design = replace(design, width=settings.width, fused=settings.width * design.fused // design.width)
+    parts = {name: getattr(settings, name) for name in ("global_tokens", "multi_scale", "fine_tokens")}
+    design = replace(design, **parts)
     pretrained, weights = (settings.pretrained, settings.weights) if load_weights else (False, None)
     backbone = Backbone(settings.backbone, pretrained, weights)
     network: Network = NETWORKS[kind](tasks, backbone, design)

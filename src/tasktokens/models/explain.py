@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tasktokens.models.base import Network
 from tasktokens.models.baseline import BaselineHead, BaselineNetwork
 from tasktokens.models.htt import HttHead, HttNetwork
-from tasktokens.models.tokens import CrossTaskGates, TokenDecoder
+from tasktokens.models.tokens import CrossTaskGates, OpenGates, TokenDecoder
 
 Stages = dict[str, Tensor]
 _Naming = Callable[[Any, Any], Stages]
@@ -100,34 +100,34 @@ def _observed(network: Network) -> Iterator[tuple[nn.Module, _Naming]]:
             yield head.context, _output(f"{task}.context")
     if isinstance(network, HttNetwork):
         for i, gates in enumerate(network.gates, 1):
-            assert isinstance(gates, CrossTaskGates)
+            assert isinstance(gates, CrossTaskGates | OpenGates)
             yield from _observed_gates(f"scale{i}", gates)
         for task, head in network.heads.items():
             assert isinstance(head, HttHead)
             yield from _observed_head(task, head)
 
 
-def _observed_gates(scale: str, gates: CrossTaskGates) -> Iterator[tuple[nn.Module, _Naming]]:
+def _observed_gates(scale: str, gates: CrossTaskGates | OpenGates) -> Iterator[tuple[nn.Module, _Naming]]:
     def mixed(inputs: Sequence[Tensor], output: Sequence[Tensor]) -> Stages:
         feature, tokens = inputs
+        named = {f"{scale}.{name}": x for name, x in zip(("gates", "tokens", "affinity"), output, strict=True)}
+        if isinstance(gates, OpenGates):
+            return {f"{scale}.own_gates": named[f"{scale}.gates"]} | named
         own = gates.own_gates(gates.depth_wise(feature), gates.tokens_here(tokens))
-        return {f"{scale}.own_gates": own} | {
-            f"{scale}.{name}": value for name, value in zip(("gates", "tokens", "affinity"), output, strict=True)
-        }
+        return {f"{scale}.own_gates": own} | named
 
     yield gates, mixed
 
 
 def _observed_head(task: str, head: HttHead) -> Iterator[tuple[nn.Module, _Naming]]:
-    def token_maps(inputs: Sequence[Tensor], _: Tensor) -> Stages:
-        return {f"{task}.token_maps": head.decoder.scores(*inputs)}
-
-    assert isinstance(head.decoder, TokenDecoder)
     yield head, lambda inputs, _: {f"{task}.gated{i}": x for i, x in enumerate(inputs[0], 1)}
     yield head.attention, lambda inputs, _: {f"{task}.global_token": inputs[1]}
+    decoder = head.decoder
+    if head.fine_tokens is None or not isinstance(decoder, TokenDecoder):
+        return  # a plain classifier decodes
     yield head.fine_tokens, _output(f"{task}.fine_tokens")
-    yield head.decoder.maps, _output(f"{task}.class_maps")
-    yield head.decoder, token_maps
+    yield decoder.maps, _output(f"{task}.class_maps")
+    yield decoder, lambda inputs, _: {f"{task}.token_maps": decoder.scores(*inputs)}
 
 
 def _output(name: str) -> _Naming:

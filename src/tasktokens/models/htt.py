@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tasktokens.models.backbones import Backbone
 from tasktokens.models.base import Network, Rows, TaskOutput, take
 from tasktokens.models.layers import Design, Fusion, context_block, conv_block, token_scores
-from tasktokens.models.tokens import CrossTaskGates, FineTokens, TokenAttention, TokenDecoder
+from tasktokens.models.tokens import CrossTaskGates, FineTokens, OpenGates, TokenAttention, TokenDecoder
 from tasktokens.tasks import Task
 
 
@@ -26,9 +26,18 @@ class HttNetwork(Network):
     def __init__(self, tasks: Mapping[str, Task], backbone: Backbone, design: Design) -> None:
         super().__init__(tasks)
         self.backbone = backbone
-        self.global_tokens = nn.Parameter(torch.randn(len(tasks), backbone.channels[-1]))
+        deepest = backbone.channels[-1]
+        tokens = torch.randn(len(tasks), deepest)
+        if design.global_tokens:
+            self.global_tokens = nn.Parameter(tokens)
+        else:  # a task's token is then the sum of its projections' biases
+            self.register_buffer("global_tokens", torch.zeros_like(tokens))
+        gated = [design.global_tokens and (design.multi_scale or scale == 3) for scale in range(4)]
         self.gates = nn.ModuleList(
-            [CrossTaskGates(len(tasks), backbone.channels[-1], c, scaled=design.light) for c in backbone.channels]
+            [
+                CrossTaskGates(len(tasks), deepest, c, scaled=design.light) if gate else OpenGates()
+                for c, gate in zip(backbone.channels, gated, strict=True)
+            ]
         )
         self.heads = nn.ModuleDict(
             {name: HttHead(task.num_tokens, backbone.channels, design) for name, task in tasks.items()}
@@ -59,8 +68,12 @@ class HttHead(nn.Module):
         self.fusion = Fusion(channels, design.fused)
         self.context = context_block(design)
         self.attention = TokenAttention(design.width, design.heads, design.light)
-        self.fine_tokens = FineTokens(count, design.width)
-        self.decoder = TokenDecoder(count, design.width, scaled=design.light)
+        self.fine_tokens = FineTokens(count, design.width) if design.fine_tokens else None
+        self.decoder = (
+            TokenDecoder(count, design.width, scaled=design.light)
+            if design.fine_tokens
+            else nn.Conv2d(design.width, count, 1)
+        )
         self.factor = design.width**-0.5 if design.light else 1.0
         # The light variant starts from the global token; what the image adds comes in as far as it proves useful, for
         # with few labels it is learned by heart: it held the scale of each training image's depth.
@@ -74,7 +87,7 @@ class HttHead(nn.Module):
         feature, token = self.attention(feature, token_D.expand(len(feature), -1))
         if self.image_part is not None:
             token = token_D + self.image_part * token
-        logits = self.decoder(feature, self.fine_tokens(token))
+        logits = self.decoder(feature) if self.fine_tokens is None else self.decoder(feature, self.fine_tokens(token))
         # Detached: "is the prediction right here?" must not bend the feature that makes the prediction.
         confidence = token_scores(feature.detach(), token[:, None]) * self.factor
         return TaskOutput(logits, feature, confidence, token)

@@ -19,12 +19,18 @@ class Design:
         fused: channels of a task's feature after the fusion of scales.
         light: depth-wise separable convolutions and context at half resolution, in place of full ones and ASPP.
         heads: attention heads.
+        global_tokens: whether they gate the features and mix across tasks; without, every task reads all features.
+        multi_scale: whether they do so at all four scales, or at the coarsest alone.
+        fine_tokens: whether they decode; without, a linear classifier of pixels does.
     """
 
     width: int
     fused: int
     light: bool
     heads: int
+    global_tokens: bool = True
+    multi_scale: bool = True
+    fine_tokens: bool = True
 
 
 def conv_block(inputs: int, outputs: int, kernel: int = 3, dilation: int = 1) -> nn.Sequential:

@@ -47,6 +47,16 @@ class CrossTaskGates(nn.Module):
         return torch.sigmoid(token_scores(depth_wise_BCHW, tokens_TC) * self.factor)
 
 
+class OpenGates(nn.Module):
+    """In place of `CrossTaskGates` where global tokens are turned off: every gate is 1, no task mixes with another."""
+
+    def forward(self, feature_BCHW: Tensor, tokens_TC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As `CrossTaskGates.forward`, with mixed tokens of 0."""
+        tasks, (batch, channels, height, width) = len(tokens_TC), feature_BCHW.shape
+        gates = feature_BCHW.new_ones(()).expand(batch, tasks, height, width)
+        return gates, tokens_TC.new_zeros(tasks, channels), torch.eye(tasks, device=tokens_TC.device)
+
+
 class TokenAttention(nn.Module):
     """Self-attention over a task's feature, reduced by 2, and its global token (section 3.2).
 
