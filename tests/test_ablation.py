@@ -39,7 +39,7 @@ def test_every_parameter_that_is_left_learns(switch: str, variant: str, tiny_tas
     sum(out.logits.square().sum() + out.confidence.square().sum() for out in outputs.values()).backward()
     still = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert all(parameter.grad is not None for parameter in network.parameters())  # nothing is left out of the graph
-    # A softmax does not feel what is added to all of its inputs; a token of zero gives its projection's weights nothing.
+    # A softmax does not feel what is added to all of its inputs; nor a projection of a zero token.
     unfelt = re.compile(r"\.key\.bias$" if switch == "fine_tokens" else r"\.key\.bias$|\.token\.\d\.weight$")
     assert [name for name in still if not unfelt.search(name)] == []
 
