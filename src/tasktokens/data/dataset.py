@@ -14,11 +14,11 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from tasktokens.config import Augmentation
-from tasktokens.data.collection import Collection
+from tasktokens.data.collection import Collection, ImageFile, LabelFile
 from tasktokens.data.partial import Split
 from tasktokens.data.sample import Batch, Label, Sample, collate, collate_by_size
 from tasktokens.data.transforms import augment, no_padding, resize, resize_image, shrink_to_cover, working_size
-from tasktokens.errors import LabelError
+from tasktokens.errors import DataError, LabelError
 from tasktokens.tasks import Task
 
 
@@ -34,6 +34,8 @@ class PartialDataset(Dataset[Sample]):
         seed: of the augmentation.
         cache: keep decoded samples in memory, as many as fit into `cache_room`.
         full: evaluation at full size: images keep their shape (`working_size`), labels their size.
+        skip_corrupt: leave out what cannot be read, and say so in the sample, instead of raising `DataError`. In place
+            of an unreadable image comes the next one that can be read, so that a run is still exactly resumable.
     """
 
     def __init__(
@@ -46,9 +48,11 @@ class PartialDataset(Dataset[Sample]):
         seed: int = 0,
         cache: bool = False,
         full: bool = False,
+        skip_corrupt: bool = False,
     ) -> None:
         self.collection, self.split, self.ids, self.tasks = collection, split, tuple(split), tasks
         self.size, self.augmentation, self.seed, self.full = size, augmentation, seed, full
+        self.skip_corrupt = skip_corrupt
         self._cache: dict[int, Sample] | None = {} if cache else None
         self._room: float | None = None
 
@@ -67,7 +71,7 @@ class PartialDataset(Dataset[Sample]):
         """The decoded sample, no larger than the augmentation can use; for evaluation, as the network sees it."""
         if self._cache is not None and index in self._cache:
             return self._cache[index]
-        sample = load_sample(self.collection, self.ids[index], self.split[self.ids[index]])
+        sample = self._load(index)
         height, width = sample.image.shape[-2:]
         if self.augmentation is not None:
             most = max(1.0, self.augmentation.scale[1])
@@ -80,6 +84,18 @@ class PartialDataset(Dataset[Sample]):
         if self._cache is not None:
             self._keep(index, sample)
         return sample
+
+    def _load(self, index: int) -> Sample:
+        """The sample as it is stored."""
+        if not self.skip_corrupt:
+            return load_sample(self.collection, self.ids[index], self.split[self.ids[index]])
+        faults: list[str] = []
+        for id in (*self.ids[index:], *self.ids[:index]):
+            try:
+                return replace(load_sample(self.collection, id, self.split[id], faults), left_out=tuple(faults))
+            except DataError as error:
+                faults.append(str(error))
+        raise DataError(f"none of the {len(self)} images can be read; the first: {faults[0]}")
 
     def _keep(self, index: int, sample: Sample) -> None:
         """Cache a sample while there is room."""
@@ -101,22 +117,33 @@ def cache_room() -> float:
     return psutil.virtual_memory().available / 4 / processes
 
 
-def load_sample(collection: Collection, id: str, visible: Sequence[str]) -> Sample:
-    """Decode one image and its visible labels. Raises `DataError` or `LabelError` naming the file."""
+def load_sample(collection: Collection, id: str, visible: Sequence[str], faults: list[str] | None = None) -> Sample:
+    """Decode one image and its visible labels. Raises `DataError` or `LabelError` naming the file.
+
+    With ``faults`` a label that cannot be read is no error: it is left out and its message added to the list.
+    """
     image = torch.from_numpy(collection.images[id].read().copy()).permute(2, 0, 1)  # channels last is fastest to resize
     size = tuple(image.shape[-2:])
     labels = {}
     for name in visible:
-        file = collection.labels[name][id]
-        value, valid = file.read()
-        if valid.shape != size:
-            raise LabelError(
-                f"label file {file.path} is {valid.shape[1]}x{valid.shape[0]} pixels, its image "
-                f"{collection.images[id].path.name} is {size[1]}x{size[0]}; labels must have the size of their "
-                f"image, or its shape and 'resize: true' in dataset.yaml"
-            )
-        labels[name] = Label(torch.from_numpy(value), torch.from_numpy(valid)[None])
+        try:
+            labels[name] = _load_label(collection.labels[name][id], collection.images[id], (size[0], size[1]))
+        except LabelError as error:
+            if faults is None:
+                raise
+            faults.append(str(error))
     return Sample(id, image, no_padding((size[0], size[1])), labels)
+
+
+def _load_label(file: LabelFile, image: ImageFile, size: tuple[int, int]) -> Label:
+    value, valid = file.read()
+    if valid.shape != size:
+        raise LabelError(
+            f"label file {file.path} is {valid.shape[1]}x{valid.shape[0]} pixels, its image {image.path.name} is "
+            f"{size[1]}x{size[0]}; labels must have the size of their image, or its shape and 'resize: true' in "
+            f"dataset.yaml"
+        )
+    return Label(torch.from_numpy(value), torch.from_numpy(valid)[None])
 
 
 def _bytes(sample: Sample) -> int:

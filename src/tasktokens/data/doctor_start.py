@@ -39,8 +39,12 @@ def check_before_run(data: Data, config: Config, quiet: bool = False) -> None:
         progress = not quiet and len(visible) > 200
         threads = min(os.cpu_count() or 1, 4)  # not processes: a run may be started by a script without a main guard
         report = check(data.collection, data.tasks, visible, threads=threads, progress=progress)
-        if not report.ok:
+        if not report.ok and not config.data.skip_corrupt:
             raise DataError(_mistakes(report))
+        if not report.ok:
+            found = f"data: {report.totals['error']} mistakes ('tasktokens check' lists them)"
+            print(f"{found}; data.skip_corrupt leaves out what cannot be read", file=sys.stderr)
+            return
         before = {"images": report.examined, "warnings": report.totals["warning"]}
         _write(note, before)
         told = f"checked in {time.monotonic() - started:.1f} s"

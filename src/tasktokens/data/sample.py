@@ -25,13 +25,15 @@ class Label:
 class Sample:
     """An image (3, H, W) uint8, its pixels that are no padding (1, H, W) bool, and labels of present tasks only.
 
-    Labels have the image's size, but for evaluation at full size, where they keep their own.
+    Labels have the image's size, but for evaluation at full size, where they keep their own. ``left_out`` says what
+    could not be read, where that is no error.
     """
 
     id: str
     image: Tensor
     pixels: Tensor
     labels: Mapping[str, Label]
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -57,12 +59,16 @@ class Labels:
 
 @dataclass(frozen=True)
 class Batch:
-    """Images (B, 3, H, W) uint8, ``pixels`` (B, 1, H, W) bool that are no padding, and labels by task name."""
+    """Images (B, 3, H, W) uint8, ``pixels`` (B, 1, H, W) bool that are no padding, and labels by task name.
+
+    ``left_out``: a message for each image and label that could not be read.
+    """
 
     ids: tuple[str, ...]
     image: Tensor
     pixels: Tensor
     labels: Mapping[str, Labels]
+    left_out: tuple[str, ...] = ()
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Batch:
         """Apply a function to each tensor."""
@@ -97,6 +103,7 @@ def collate(samples: Sequence[Sample], channels: Mapping[str, int]) -> Batch:
         image=torch.stack([sample.image for sample in samples]).contiguous(),
         pixels=torch.stack([sample.pixels for sample in samples]),
         labels=labels,
+        left_out=tuple(message for sample in samples for message in sample.left_out),
     )
 
 

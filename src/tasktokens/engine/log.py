@@ -71,6 +71,10 @@ class RunLog:
             self._file.write(json.dumps(plain) + "\n")
             self._file.flush()
 
+    def warn(self, text: str) -> None:
+        """A line on standard error, also when quiet."""
+        self._console.print(text, soft_wrap=True, highlight=False, markup=False)
+
     def progress(self, values: Mapping[str, Any], steps: int, eta: float) -> None:
         """Show where the run is: a row of metrics, the stage's number of steps and the seconds that are left."""
         step = values["step"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -75,6 +75,7 @@ class Trainer:
         self.info = ModelInfo(self.method.network, config.model, tasks, config.data.size)
         self.folder = config.run.dir
         self.started = time.monotonic()
+        self.left_out: set[str] = set()
 
     def run(self, resume: bool, init_from: Path | None) -> None:
         """All stages, from the start or from the last checkpoint, then evaluation."""
@@ -158,11 +159,12 @@ class Trainer:
             load_optimizer(checkpoint, optimizer)
         model, prepared = self.accelerator.prepare(student, optimizer)
         guard = FiniteGuard(optimizer, self.accelerator.device, network=student)
-        batches = iter(self._loader(index, first)) if first < stage.steps else iter(())
-        clock = Clock()
+        batches: Iterator[Batch] = iter(self._loader(index, first)) if first < stage.steps else iter(())
+        clock, left_out = Clock(), 0
         for step in range(first, stage.steps):
             batch = next(batches).to(self.accelerator.device)
             clock.loaded()
+            left_out += self._left_out(batch, log)
             set_lr(optimizer, self.config.optim, step, stage.steps)
             means = self._step(batch, model.train(), teacher, prepared, guard, self._options(index, step))
             if teacher is not None and stage.ema is not None:
@@ -175,6 +177,8 @@ class Trainer:
                 row = {"stage": stage.name, "step": done, "lr": optimizer.param_groups[-1]["lr"]}
                 row |= {"skipped": guard.check()} | {name: mean.item() for name, mean in means.items()}
                 row |= clock.read() | {"memory_mb": memory_mb(self.accelerator.device), "minutes": self._minutes()}
+                if self.config.data.skip_corrupt:
+                    row, left_out = row | {"left_out": left_out}, 0
                 log.row(row)
                 log.progress(row, stage.steps, eta=(stage.steps - done) * clock.seconds_per_step)
             if self.accelerator.is_main_process and (stop.received or last or done % settings.checkpoint_every == 0):
@@ -183,6 +187,14 @@ class Trainer:
             if stop.received:
                 stop.leave(f"{done} of {stage.steps} steps of stage {stage.name} are saved; --resume goes on")
         self.accelerator.free_memory()
+
+    def _left_out(self, batch: Batch, log: RunLog) -> int:
+        """How many images and labels of a batch could not be read; each is named once."""
+        for message in dict.fromkeys(batch.left_out):
+            if message not in self.left_out:
+                log.warn(f"left out: {message}")
+        self.left_out.update(batch.left_out)
+        return len(batch.left_out)
 
     def _minutes(self) -> float:
         """Minutes of training, those before the run was resumed included."""
@@ -219,6 +231,7 @@ class Trainer:
             settings.augmentation,
             seed,
             settings.cache,
+            skip_corrupt=settings.skip_corrupt,
         )
         rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
         sampler = EpochSampler(len(dataset), self.config.optim.batch_size, seed, first, rank, ranks)
