@@ -49,7 +49,7 @@ class Predictor:
         """The tasks that the model predicts, by name."""
         return self.info.tasks
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference_mode: bin centres are cached, and training after it would get such tensors
     def __call__(self, image_HW3: Array) -> dict[str, Prediction]:
         """Predict all tasks of one uint8 RGB image."""
         outputs = self.network(self.prepare(image_HW3))
@@ -62,7 +62,7 @@ class Predictor:
         resized = resize_image(image, working_size((image_HW3.shape[0], image_HW3.shape[1]), self.info.size))
         return resized.contiguous()[None].to(self.device)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def decode(self, logits_1Khw: Mapping[str, Tensor], size: tuple[int, int]) -> dict[str, Prediction]:
         """Predictions at (height, width) from the logits of the tasks for one image."""
         predictions = {}
