@@ -313,7 +313,8 @@ def test_cache_is_rendered_once_and_shared_by_two_at_once(tmp_path, monkeypatch)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals")
-def test_interrupting_leaves_nothing(tmp_path):
+@pytest.mark.parametrize("images", [0, 16])
+def test_interrupting_leaves_nothing(tmp_path, images):
     code = (
         "from pathlib import Path; from tasktokens.data.rooms import write_rooms; import sys\n"
         "write_rooms(Path(sys.argv[1]), {'train': 5000}, 64, 64, workers=2)"
@@ -322,12 +323,14 @@ def test_interrupting_leaves_nothing(tmp_path):
         [sys.executable, "-c", code, str(tmp_path / "rooms")], env=environment(), stderr=subprocess.DEVNULL
     )
     try:
-        limit = time.monotonic() + 30
-        # Not at the very first: while jobs are still being handed out an interrupt can lock up Python's process pool.
-        while len(list(tmp_path.glob(".rooms.*.partial/images/*.png"))) < 16 and time.monotonic() < limit:
+        limit = time.monotonic() + 120
+        # With 0, the very first moment: processes are being started and jobs handed out.
+        while not list(tmp_path.glob(".rooms.*.partial")) and time.monotonic() < limit:
+            time.sleep(0.01)
+        while len(list(tmp_path.glob(".rooms.*.partial/images/*.png"))) < images and time.monotonic() < limit:
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=30) != 0
+        assert process.wait(timeout=120) != 0
     finally:
         process.kill()
     assert list(tmp_path.iterdir()) == []

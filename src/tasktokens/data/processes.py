@@ -38,7 +38,7 @@ def process_map(
     others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin_worker)
     try:
-        with _lean_children():
+        with _lean_children(), _signals_held_back():
             futures = [pool.submit(function, job) for job in jobs]
         for future in as_completed(futures):
             yield future.result()
@@ -48,6 +48,25 @@ def process_map(
         pool.shutdown(wait=False, cancel_futures=True)
         raise
     pool.shutdown()
+
+
+@contextlib.contextmanager
+def _signals_held_back() -> Iterator[None]:
+    """Let an interrupt wait: while processes are being started it can lock up Python's pool for ever."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    received: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, lambda code, _: received.append(code))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for code in received[:1]:
+            signal.raise_signal(code)
 
 
 def _begin_worker() -> None:
