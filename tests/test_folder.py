@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from tasktokens.config import parse_config
 from tasktokens.data.dataset import load_sample
 from tasktokens.data.folder import LABEL_ENDINGS, list_files, open_folder
 from tasktokens.errors import ConfigError, DataError, LabelError
@@ -180,8 +181,9 @@ def test_a_wrong_description_is_named(
 def test_the_tasks_of_the_documentation_can_be_built() -> None:
     text = (Path(__file__).parent.parent / "docs" / "data.md").read_text(encoding="utf-8")
     found = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)]
-    specs = [item for values in found for item in values["tasks"].items()]
+    specs = [item for values in found for item in values.get("tasks", {}).items()]  # one block is a run's settings
     kinds = set()
     for name, spec in specs:
         kinds.add(build_task(name, {k: v for k, v in spec.items() if k not in ("folder", "resize")}).kind)
     assert kinds == set(KINDS)
+    assert [parse_config(values).data.kind for values in found if "data" in values] == ["several"]

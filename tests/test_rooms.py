@@ -316,7 +316,9 @@ def test_cache_is_rendered_once_and_shared_by_two_at_once(tmp_path, monkeypatch)
 @pytest.mark.parametrize("images", [0, 16])
 def test_interrupting_leaves_nothing(tmp_path, images):
     code = (
-        "from pathlib import Path; from tasktokens.data.rooms import write_rooms; import sys\n"
+        "from pathlib import Path; from tasktokens.data.rooms import write_rooms; import signal, sys\n"
+        # What a shell starts in the background ignores interrupts, and so would this.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "write_rooms(Path(sys.argv[1]), {'train': 5000}, 64, 64, workers=2)"
     )
     process = subprocess.Popen(
