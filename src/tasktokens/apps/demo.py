@@ -141,8 +141,8 @@ def _notes(configs: dict[str, Config], images: int, minutes: float) -> list[str]
         "labels, images and augmentation.",
         f"The baseline and HTT's first stage take {htt.stage1_steps} steps on the given labels; the second stage goes "
         f"on for {htt.stage2_steps} steps on given and discovered labels. So the labels cost the same, the computing "
-        "does not: benchmarks/results/demo_rooms_long.json has a baseline that trains as long as both stages "
-        "together, which in runs as short as these is still ahead.",
+        "does not: benchmarks/results/demo_rooms.json has a baseline that trains as long as both stages together, "
+        "which in runs as short as these is still ahead on classes and normals, and level on depth.",
         f"The whole demo took {minutes:.1f} minutes. A few minutes from scratch give a first impression, not a "
         "benchmark; the photographs are far from what the network was trained on.",
     ]
