@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -155,3 +156,19 @@ def tiny_tasks(folder_root: Path) -> dict[str, Any]:
     from tasktokens.tasks import build_task
 
     return {name: build_task(name, spec) for name, spec in DESCRIPTION["tasks"].items()}
+
+
+def run_cli(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
+    """Run the command line in this process: exit code, standard output, standard error."""
+    from tasktokens import cli
+
+    old, sys.argv = sys.argv, ["tasktokens", *map(str, words)]
+    try:
+        cli.main()
+        code = 0
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    finally:
+        sys.argv = old
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err

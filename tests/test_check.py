@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import write_folder
+from conftest import run_cli, write_folder
 from fakes.damage import FILES, WHOLE, Damage
 from tasktokens.apps.check import check
 from tasktokens.apps.check import settings as check_settings
-from tasktokens.cli import main
 from tasktokens.data import doctor, doctor_start
 from tasktokens.data.collection import ImageFile, LabelFile
 from tasktokens.data.doctor_report import SHOWN, Report
@@ -32,16 +30,7 @@ COUNT, TRAIN = 28, 24
 
 def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
     """Run the verb in this process: exit code, standard output, standard error."""
-    old, sys.argv = sys.argv, ["tasktokens", "check", *map(str, words)]
-    try:
-        main()
-        code = 0
-    except SystemExit as stop:
-        code = int(stop.code or 0)
-    finally:
-        sys.argv = old
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
+    return run_cli(capsys, "check", *words)
 
 
 def assert_named(report: Report, damage: Damage) -> None:

@@ -13,21 +13,7 @@ import pytest
 from PIL import Image
 
 from conftest import WIDTH, write_folder
-from tasktokens import cli
-
-
-def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
-    """Run the command line in this process: exit code, standard output, standard error."""
-    old, sys.argv = sys.argv, ["tasktokens", *map(str, words)]
-    try:
-        cli.main()
-        code = 0
-    except SystemExit as stop:
-        code = int(stop.code or 0)
-    finally:
-        sys.argv = old
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
+from conftest import run_cli as run
 
 
 def small(root: Path, out: Path) -> list[str]:

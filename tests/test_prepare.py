@@ -21,10 +21,9 @@ import pytest
 import yaml
 from PIL import Image
 
-import tasktokens
 from conftest import Array
+from conftest import run_cli as run
 from fakes import cityscapes, nyud, pascal_context
-from tasktokens import cli
 from tasktokens.apps.prepare import prepare, verify
 from tasktokens.config import (
     CityscapesSource,
@@ -81,20 +80,6 @@ def snapshot(root: Path) -> dict[str, bytes]:
 def make(root: Path, out: Path, **options: Any) -> Path:
     """Prepare an own folder in this process."""
     return prepare(FolderSource(root=root), out, **{"workers": 1, "quiet": True, **options})
-
-
-def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
-    """Run the command line in this process: exit code, standard output, standard error."""
-    old, sys.argv = sys.argv, ["tasktokens", *map(str, words)]
-    try:
-        cli.main()
-        code = 0
-    except SystemExit as stop:
-        code = int(stop.code or 0)
-    finally:
-        sys.argv = old
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
 
 
 def check_same(direct: Collection, prepared: Collection, depth: float = 0.0, normals: float = 0.0) -> None:
@@ -384,7 +369,7 @@ def test_an_unfinished_folder_of_another_version_is_refused(
     with pytest.raises(DataError, match="im04"):
         make(own_folder, tmp_path / "out")
     before = snapshot(tmp_path / "out")
-    monkeypatch.setattr(tasktokens, "__version__", "99.0")
+    monkeypatch.setattr("tasktokens.apps.prepare.version", lambda package: "99.0")
     with pytest.raises(DataError, match=r"tasktokens was .*, now 99\.0"):
         make(own_folder, tmp_path / "out")
     assert snapshot(tmp_path / "out") == before

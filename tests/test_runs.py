@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tasktokens import cli
+from conftest import run_cli
 from tasktokens.apps.runs import compare_runs, list_runs, run_facts
 from tasktokens.config import ModelSettings, load_config, to_yaml
 from tasktokens.engine.model_file import ModelInfo, to_json
@@ -150,16 +150,8 @@ def test_tasks_that_are_defined_otherwise_are_no_part_of_the_change(some: Path) 
 
 def run_verb(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str]:
     """Exit code and what was printed, on both streams."""
-    old, sys.argv = sys.argv, ["tasktokens", "runs", *map(str, words)]
-    try:
-        cli.main()
-        code = 0
-    except SystemExit as stop:
-        code = int(stop.code or 0)
-    finally:
-        sys.argv = old
-    captured = capsys.readouterr()
-    return code, captured.out + captured.err
+    code, out, err = run_cli(capsys, "runs", *words)
+    return code, out + err
 
 
 def test_the_verb(some: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

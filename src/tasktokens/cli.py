@@ -24,6 +24,8 @@ app = typer.Typer(
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what lies in the output folder.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+Model = Annotated[Path, typer.Argument(help="A finished run, or its model folder.")]
+Inputs = Annotated[list[str], typer.Argument(help="Images, folders or glob patterns.")]
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings, such as optim.lr=1e-3")
 ]
@@ -105,8 +107,8 @@ def evaluate(
 
 @app.command()
 def predict(
-    model: Annotated[Path, typer.Argument(help="A finished run, or its model folder.")],
-    inputs: Annotated[list[str], typer.Argument(help="Images, folders or glob patterns.")],
+    model: Model,
+    inputs: Inputs,
     out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("predictions"),
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -120,8 +122,8 @@ def predict(
 
 @app.command()
 def explain(
-    model: Annotated[Path, typer.Argument(help="A finished run, or its model folder.")],
-    inputs: Annotated[list[str], typer.Argument(help="Images, folders or glob patterns.")],
+    model: Model,
+    inputs: Inputs,
     out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("explanations"),
     overwrite: Overwrite = False,
     quiet: Quiet = False,

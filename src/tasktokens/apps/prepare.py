@@ -7,12 +7,12 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-import tasktokens
 from tasktokens.config import (
     CityscapesSource,
     DataSettings,
@@ -132,7 +132,7 @@ def _settings(source: Preparable, collection: Collection, size: tuple[int, int] 
     own = source.model_dump(mode="json", exclude=set(DataSettings.model_fields))
     values = {
         "format": FORMAT,
-        "tasktokens": tasktokens.__version__,
+        "tasktokens": version("tasktokens"),
         "source": {**own, "root": str(Path(str(source.root)).resolve())},
         "size": size,
         "jpeg": jpeg,

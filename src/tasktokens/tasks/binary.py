@@ -32,8 +32,8 @@ class _Probability(Task):
     white: float | None = None
     void: tuple[float, ...] = ()
 
-    settings: ClassVar[tuple[str, ...]] = ()
     storage: ClassVar[tuple[str, ...]] = ("white", "void")
+    settings: ClassVar[tuple[str, ...]] = ()
     """Its own settings besides those of the files."""
 
     def read(self, path: Path) -> tuple[Array, Array]:
