@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tasktokens.apps.pictures import write_atomically
 from tasktokens.data.collection import Collection
 from tasktokens.data.doctor_report import Report, TaskReport
+from tasktokens.storage import write_atomically
 from tasktokens.tasks import Task
 from tasktokens.tasks.base import Array
 from tasktokens.tasks.colours import class_palette

@@ -23,11 +23,12 @@ from tasktokens.apps.inference import Predictor
 from tasktokens.apps.predict import refuse_full
 from tasktokens.data.collection import ImageFile, LabelFile, read_image
 from tasktokens.data.partial import load_split
-from tasktokens.data.prepared import atomically, sha256
+from tasktokens.data.prepared import sha256
 from tasktokens.data.source import Data, open_data
 from tasktokens.engine.evaluate import run_config
 from tasktokens.engine.guards import StopSignal
 from tasktokens.errors import RunExistsError
+from tasktokens.storage import atomically
 from tasktokens.tasks import Task
 from tasktokens.tasks.files import write_png
 

@@ -13,9 +13,9 @@ import torch
 
 from tasktokens.apps.explain_page import Panel, Table, draw
 from tasktokens.apps.inference import Prediction, Predictor
-from tasktokens.apps.pictures import write_atomically
 from tasktokens.apps.predict import find_images, readable, refuse_full
 from tasktokens.models.explain import Stages, stages
+from tasktokens.storage import write_atomically
 from tasktokens.tasks import Task
 from tasktokens.tasks.base import Array
 

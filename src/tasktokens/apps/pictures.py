@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import re
 import textwrap
 from collections.abc import Sequence
@@ -14,6 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
+
+from tasktokens.storage import write_atomically
 
 COLOURS = ("#7f8da3", "#e0672f", "#2f9e8f", "#8b6fd6", "#c2507f")
 """Colours of runs, legible on white and on black."""
@@ -144,18 +145,6 @@ def png(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
-
-
-def write_atomically(path: Path, content: bytes) -> Path:
-    """Write a file that is there whole or not at all; its folder is made where missing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
 
 
 def _wrap(text: str, letters: int) -> str:

@@ -31,7 +31,6 @@ from tasktokens.data.prepared import (
     JOURNAL,
     Journal,
     alone,
-    atomically,
     check_settings,
     file_fault,
     finish,
@@ -39,9 +38,10 @@ from tasktokens.data.prepared import (
     unlisted_files,
 )
 from tasktokens.data.processes import process_map
-from tasktokens.data.rooms.progress import bar
+from tasktokens.data.progress import bar
 from tasktokens.data.source import open_collection
 from tasktokens.errors import ConfigError, DataError, did_you_mean
+from tasktokens.storage import atomically
 
 Preparable = FolderSource | NyudSource | CityscapesSource | PascalContextSource
 

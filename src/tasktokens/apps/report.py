@@ -28,9 +28,9 @@ from tasktokens.apps.pictures import (
     png,
     same_captions,
     save_strips,
-    write_atomically,
 )
 from tasktokens.metrics import delta_mtl, higher_is_better
+from tasktokens.storage import write_atomically
 from tasktokens.tasks import Task
 
 __all__ = ["Picture", "RunColumn", "Strip", "save_strips", "write_report"]

@@ -12,10 +12,11 @@ import torch
 from PIL import Image
 
 from tasktokens.data.collection import ImageFile, LabelFile, read_image
-from tasktokens.data.prepared import Record, atomically, sha256, unfinished_folder
+from tasktokens.data.prepared import Record, sha256, unfinished_folder
 from tasktokens.data.sample import Label, Sample
 from tasktokens.data.transforms import resize
 from tasktokens.errors import DataError, LabelError
+from tasktokens.storage import atomically
 from tasktokens.tasks import Task
 from tasktokens.tasks.base import Array
 

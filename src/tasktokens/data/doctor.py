@@ -19,7 +19,7 @@ from tasktokens.data.doctor_report import Finding, Findings, Report, TaskReport,
 from tasktokens.data.folder import LABEL_ENDINGS, list_files
 from tasktokens.data.partial import Split
 from tasktokens.data.processes import process_map
-from tasktokens.data.rooms.progress import bar
+from tasktokens.data.progress import bar
 from tasktokens.errors import DataError
 from tasktokens.tasks import Task
 from tasktokens.tasks.base import Array

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -17,6 +18,7 @@ from tasktokens.data.doctor_report import Finding, Report
 from tasktokens.data.partial import Split
 from tasktokens.data.source import Data, full_split
 from tasktokens.errors import DataError
+from tasktokens.storage import cache_folder, write_atomically
 
 
 def check_before_run(data: Data, config: Config, quiet: bool = False) -> None:
@@ -33,7 +35,7 @@ def check_before_run(data: Data, config: Config, quiet: bool = False) -> None:
         return
     started = time.monotonic()
     visible = _visible(data, config)
-    note = _cache() / f"{_state(data, visible, config)}.json"
+    note = cache_folder("check") / f"{_state(data, visible, config)}.json"
     before = _read(note)
     if before is None:
         progress = not quiet and len(visible) > 200
@@ -84,11 +86,6 @@ def _placed(finding: Finding) -> str:
 
 
 # -- what is remembered ------------------------------------------------------------------------------------------------
-def _cache() -> Path:
-    base = os.environ.get("TASKTOKENS_CACHE") or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "tasktokens" / "check"
-
-
 def _state(data: Data, visible: Split, config: Config) -> str:
     """A digest of all that the result depends on: files by path, size and time; tasks; splits; how they are read."""
     collection = data.collection
@@ -125,10 +122,5 @@ def _read(note: Path) -> Mapping[str, int] | None:
 
 def _write(note: Path, values: Mapping[str, int]) -> None:
     """Remember; a cache that cannot be written costs time and nothing else."""
-    try:
-        note.parent.mkdir(parents=True, exist_ok=True)
-        part = note.with_suffix(f".{os.getpid()}.part")
-        part.write_text(json.dumps(values), encoding="utf-8")
-        part.replace(note)
-    except OSError:
-        pass
+    with contextlib.suppress(OSError):
+        write_atomically(note, json.dumps(values).encode())

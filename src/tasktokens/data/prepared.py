@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tasktokens.errors import DataError, RunExistsError
+from tasktokens.storage import atomically
 
 FORMAT = 1
 """Changes whenever the same source and settings would be written as other files."""
@@ -111,18 +112,6 @@ def alone(out: Path) -> Iterator[None]:
         raise DataError(f"another process is preparing {out}; wait for it to end") from error
     finally:
         os.close(handle)
-
-
-@contextlib.contextmanager
-def atomically(path: Path) -> Iterator[Path]:
-    """A path to write to, with the same ending; it becomes ``path`` when all went well, and is gone otherwise."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
-    try:
-        yield unfinished
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

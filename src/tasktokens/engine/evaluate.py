@@ -12,7 +12,6 @@ from accelerate import Accelerator
 
 from tasktokens.config import Config, load_config
 from tasktokens.data.dataset import PartialDataset, eval_loader
-from tasktokens.data.prepared import atomically
 from tasktokens.data.source import Data, full_split, open_data
 from tasktokens.engine.guards import StopSignal
 from tasktokens.engine.model_file import load_model
@@ -20,6 +19,7 @@ from tasktokens.errors import CheckpointError, DataError
 from tasktokens.metrics import Protocol
 from tasktokens.models import Network
 from tasktokens.models.decoding import decode_at
+from tasktokens.storage import atomically
 from tasktokens.tasks import Task
 
 Evaluation = Literal["network", "full"]

@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from tasktokens.data.prepared import atomically
 from tasktokens.errors import RunExistsError
+from tasktokens.storage import atomically
 
 Row = dict[str, Any]
 

@@ -14,9 +14,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tasktokens.config import ModelSettings
-from tasktokens.data.prepared import atomically
 from tasktokens.errors import CheckpointError, ConfigError
 from tasktokens.models import NETWORKS, Network, build_network
+from tasktokens.storage import atomically
 from tasktokens.tasks import Task, build_task
 
 FORMAT = 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import uuid
 from collections.abc import Mapping
@@ -16,10 +15,11 @@ import numpy.typing as npt
 from PIL import Image
 
 from tasktokens.data.processes import process_map
+from tasktokens.data.progress import Step, bar
 from tasktokens.data.rooms.names import FAR, HUMAN_PARTS, NEAR, RENDER_VERSION, ROOMS_CLASSES, SPLITS
-from tasktokens.data.rooms.progress import Step, bar
 from tasktokens.data.rooms.render import render_room
 from tasktokens.errors import DataError, RunExistsError
+from tasktokens.storage import cache_folder
 
 SCENES = 1_000_000  # scenes a data set's seed owns in each split
 MAPS = ("images", "semseg", "depth", "normals", "edge", "saliency", "human_parts")
@@ -31,10 +31,9 @@ def rooms_folder(counts: Mapping[str, int], height: int, width: int, seed: int =
     It lies under ``$TASKTOKENS_CACHE``, ``$XDG_CACHE_HOME`` or ``~/.cache``, in ``tasktokens/rooms``. Two processes
     that ask at once both render; the first to finish is used by both.
     """
-    base = os.environ.get("TASKTOKENS_CACHE") or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     sizes = "-".join(f"{split}{number}" for split, number in _checked(counts).items())
     name = f"v{RENDER_VERSION}-{height}x{width}-s{seed}-{sizes}"
-    folder = Path(base).expanduser() / "tasktokens" / "rooms" / name
+    folder = cache_folder("rooms") / name
     if not (folder / "dataset.yaml").is_file():
         try:
             write_rooms(folder, counts, height, width, seed, progress=progress)
