@@ -37,7 +37,7 @@ import numpy as np
 
 from tasktokens.data.collection import Collection, ImageFile, LabelFile
 from tasktokens.data.layouts import unknown_layout
-from tasktokens.data.nyud_files import read_unit_image
+from tasktokens.data.mtan import numbered, read_unit_image
 from tasktokens.data.published import published_labels
 from tasktokens.errors import ConfigError, DataError, LabelError
 from tasktokens.tasks import Depth, Segmentation, Task
@@ -124,11 +124,11 @@ def _open_mtan(root: Path, tasks: dict[str, Task], classes: int) -> Collection:
     labels: _Files = {name: {} for name in tasks}
     splits: dict[str, tuple[str, ...]] = {}
     for split in _SPLITS:
-        numbers = _numbers(root / split / "image")
-        splits[split] = tuple(f"{split}/{number}" for number in numbers)
-        for number, id in zip(numbers, splits[split], strict=True):
-            images[id] = ImageFile(root / split / "image" / f"{number}.npy", read_unit_image)
-            ids, inverse = (root / split / name / f"{number}.npy" for name in (folder, "depth"))
+        paths = numbered(root / split / "image")
+        splits[split] = tuple(f"{split}/{path.stem}" for path in paths)
+        for path, id in zip(paths, splits[split], strict=True):
+            images[id] = ImageFile(path, read_unit_image)
+            ids, inverse = (root / split / name / path.name for name in (folder, "depth"))
             if ids.is_file():
                 labels["semseg"][id] = LabelFile(ids, partial(read_mtan_classes, count=classes))
             if inverse.is_file():
@@ -139,15 +139,6 @@ def _open_mtan(root: Path, tasks: dict[str, Task], classes: int) -> Collection:
     whole = splits["train"] == tuple(f"train/{i}" for i in range(len(splits["train"])))
     published = published_labels("cityscapes", splits["train"]) if whole else {}
     return Collection(root, images, tasks, labels, _with_test(splits), published)
-
-
-def _numbers(folder: Path) -> list[str]:
-    """The numbers of the files in a folder, in their order: 2.npy comes before 10.npy."""
-    stems = [path.stem for path in folder.glob("*.npy") if not path.name.startswith(".")]
-    wrong = [stem for stem in stems if not stem.isdecimal()]
-    if wrong:
-        raise DataError(f"{folder} must hold 0.npy, 1.npy and so on; found {wrong[0]}.npy")
-    return sorted(stems, key=int)
 
 
 def read_mtan_classes(path: Path, count: int) -> tuple[Array, Array]:

@@ -109,6 +109,15 @@ def normals_from_depth(
     return normals
 
 
+def facing(normals_3HW: NDArray[np.floating], camera: Camera) -> NDArray[np.bool_]:
+    """Where a normal points to the camera rather than away from it, (H, W); ``camera`` is that of this very size."""
+    height, width = normals_3HW.shape[1:]
+    ray_x = (np.arange(width) - camera.cx) / camera.fx
+    ray_y = (np.arange(height)[:, None] - camera.cy) / camera.fy
+    towards: NDArray[np.bool_] = normals_3HW[0] * ray_x + normals_3HW[1] * ray_y + normals_3HW[2] < 0
+    return towards
+
+
 def dequantise_depth(depth: NDArray[np.floating], step: float) -> NDArray[np.float32]:
     """Smooth the staircase out of a coarsely quantised depth map, without leaving any stair.
 

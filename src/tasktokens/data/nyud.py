@@ -30,13 +30,14 @@ lists 795 official training images) but documented nowhere.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, cast
 
 from tasktokens.data.collection import Collection, ImageFile, LabelFile
+from tasktokens.data.layouts import unknown_layout
+from tasktokens.data.mtan import numbered, read_unit_image
 from tasktokens.data.nyud_files import (
     compact_depth,
     compact_normals,
@@ -45,7 +46,6 @@ from tasktokens.data.nyud_files import (
     nyud_tasks,
     published_normals,
     read_edge,
-    read_unit_image,
     thirteen_classes,
 )
 from tasktokens.data.nyud_mat import MAT_FILE, MAT_HELP, open_mat
@@ -91,22 +91,15 @@ def open_nyud(root: Path, classes: int = 13) -> Collection:
 
 def find_layout(root: Path) -> Layout:
     """The layout that the files in a folder have. Raises `DataError` saying what each needs and what is there."""
-    if not root.is_dir():
-        raise DataError(f"data folder {root} does not exist")
     for layout in LAYOUTS:
         if all((root / mark).exists() for mark in layout.marks):
             return layout
-    known = "; ".join(f"{layout.name}: {', '.join(layout.needs)}" for layout in LAYOUTS)
-    names = sorted(path.name for path in root.iterdir())
-    found = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "") if names else "nothing"
-    inside = [path for path in sorted(root.iterdir()) if path.is_dir() and _fits(path)]
-    hint = f"; {inside[0]} has one: give that folder" if inside else ""
-    raise DataError(f"{root} has no known layout of NYU Depth v2 ({known}); found {found}{hint}")
+    known = [f"{layout.name}: {', '.join(layout.needs)}" for layout in LAYOUTS]
+    raise unknown_layout(root, "NYU Depth v2", known, _fits)
 
 
 def _fits(root: Path) -> bool:
-    # os.path says no, and raises nothing, for a folder that may not be looked into.
-    return any(all(os.path.exists(root / mark) for mark in layout.marks) for layout in LAYOUTS)
+    return any(all((root / mark).exists() for mark in layout.marks) for layout in LAYOUTS)
 
 
 def _published(train: Sequence[str]) -> dict[str, Split]:
@@ -127,7 +120,10 @@ def _open_mtan(root: Path, classes: int) -> Collection:
     }
     images: dict[str, ImageFile] = {}
     labels: dict[str, dict[str, LabelFile]] = {name: {} for name in tasks}
-    splits = {"train": _numbered(root / "train" / "image"), "test": _numbered(root / "val" / "image")}
+    splits = {"train": numbered(root / "train" / "image"), "test": numbered(root / "val" / "image")}
+    for paths, folder in zip(splits.values(), ("train", "val"), strict=True):
+        if not paths:
+            raise DataError(f"{root / folder / 'image'} must hold 0.npy, 1.npy and so on; found none")
     ids = {name: tuple(_mtan_id(path) for path in paths) for name, paths in splits.items()}
     for paths in splits.values():
         for path in paths:
@@ -149,15 +145,6 @@ def _open_mtan(root: Path, classes: int) -> Collection:
 
 def _mtan_id(image: Path) -> str:
     return f"{image.parent.parent.name}/{image.stem}"
-
-
-def _numbered(folder: Path) -> list[Path]:
-    """The files of a folder in the order of their numbers: 2.npy comes before 10.npy."""
-    paths = [path for path in folder.glob("*.npy") if not path.name.startswith(".")]
-    wrong = [path.name for path in paths if not path.stem.isdecimal()]
-    if wrong or not paths:
-        raise DataError(f"{folder} must hold 0.npy, 1.npy and so on; found {wrong[0] if wrong else 'none'}")
-    return sorted(paths, key=lambda path: int(path.stem))
 
 
 # -- ATRC --------------------------------------------------------------------------------------------------------------

@@ -11,12 +11,11 @@ every map that is read: a visible surface faces the camera, and in a wrong frame
 from __future__ import annotations
 
 from pathlib import Path
-from tokenize import TokenError
 
 import numpy as np
 
-from tasktokens.data.geometry import Camera, dequantise_depth, normals_from_depth
-from tasktokens.errors import ConfigError, DataError, LabelError
+from tasktokens.data.geometry import Camera, dequantise_depth, facing, normals_from_depth
+from tasktokens.errors import ConfigError, LabelError
 from tasktokens.tasks import Depth, Normals, Segmentation, Task
 from tasktokens.tasks.base import Array
 from tasktokens.tasks.files import read_array
@@ -134,13 +133,10 @@ def published_normals(path: Path, task: Normals) -> tuple[Array, Array]:
     value = np.where(valid, np.stack([stored[0], -stored[2], stored[1]]), _neutral(task))
     height, width = valid.shape
     # The layouts are crops or other sizes of the original; for this question the scaled camera is near enough.
-    camera = CAMERA.scaled(width / 640, height / 480)
-    ray_x = (np.arange(width) - camera.cx) / camera.fx
-    ray_y = (np.arange(height)[:, None] - camera.cy) / camera.fy
-    facing = (value[0] * ray_x + value[1] * ray_y + value[2] < 0)[valid]
-    if facing.size and facing.mean() < FACING_SHARE:
+    towards = facing(value, CAMERA.scaled(width / 640, height / 480))[valid]
+    if towards.size and towards.mean() < FACING_SHARE:
         raise LabelError(
-            f"only {facing.mean():.0%} of the normals in {path} face the camera; expected them stored as (x, z, -y) "
+            f"only {towards.mean():.0%} of the normals in {path} face the camera; expected them stored as (x, z, -y) "
             "with x right, y down, z forward, as published: convert them, or use the own-folder layout (docs/data.md)"
         )
     return value.astype(np.float32), valid
@@ -158,29 +154,6 @@ def computed_normals(depth: Array, task: Normals) -> tuple[Array, Array]:
 
 def _neutral(task: Normals) -> Array:
     return np.array(task.neutral, np.float32)[:, None, None]
-
-
-def read_unit_image(path: Path) -> Array:
-    """Read an npy (H, W, 3) of floats in 0..1, or of uint8, as uint8. Raises `DataError` naming the file."""
-    try:
-        stored = np.asarray(np.load(path, allow_pickle=False))
-    except FileNotFoundError as error:
-        raise DataError(f"image {path} does not exist") from error
-    except (OSError, ValueError, SyntaxError, EOFError, TokenError) as error:
-        raise DataError(f"image {path} cannot be read ({error}); replace it or remove it") from error
-    if stored.ndim != 3 or stored.shape[-1] != 3:
-        raise DataError(f"image {path} must have the shape (H, W, 3), found {stored.shape}")
-    if stored.dtype == np.uint8:
-        return stored
-    # Resizing may overshoot by rounding errors, no further.
-    if stored.dtype.kind != "f" or not (stored.size and stored.min() >= -1e-3 and stored.max() <= 1 + 1e-3):
-        raise DataError(f"image {path} must hold floats from 0 to 1, found {stored.dtype} {_range(stored)}")
-    levels: Array = np.rint(stored.clip(0, 1) * 255).astype(np.uint8)
-    return levels
-
-
-def _range(array: Array) -> str:
-    return f"from {array.min():g} to {array.max():g}" if array.size else "without pixels"
 
 
 def read_edge(path: Path, task: Task) -> tuple[Array, Array]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.io import loadmat
 
+from tasktokens.data.geometry import Camera, facing
 from tasktokens.errors import LabelError
 from tasktokens.tasks import Normals
 from tasktokens.tasks.base import Array
@@ -114,23 +115,16 @@ def read_normals(path: Path, task: Normals, label_map: Path) -> tuple[Array, Arr
     valid &= np.isin(classes, NORMALS_CLASSES)
     neutral = np.array(task.neutral, np.float32)[:, None, None]
     value = np.where(valid, -stored, neutral)
-    facing = _facing(value)[valid]
-    if facing.size and facing.mean() < FACING_SHARE:
+    height, width = valid.shape
+    # The cameras are unknown; 53 degrees on the longer side are a usual field of view.
+    focal = max(height, width)
+    towards = facing(value, Camera(focal, focal, (width - 1) / 2, (height - 1) / 2))[valid]
+    if towards.size and towards.mean() < FACING_SHARE:
         raise LabelError(
-            f"only {facing.mean():.0%} of the normals in {path} face the camera; expected x left, y up, z towards the "
+            f"only {towards.mean():.0%} of the normals in {path} face the camera; expected x left, y up, z towards the "
             "camera: the files have another frame than those of ATRC are taken to have"
         )
     return value, valid
-
-
-def _facing(normals_3HW: Array) -> Array:
-    """Where a normal points to the camera (H, W), for a field of view of 53 degrees on the longer side."""
-    height, width = normals_3HW.shape[1:]
-    focal = max(height, width)
-    ray_x = (np.arange(width) - (width - 1) / 2) / focal
-    ray_y = (np.arange(height)[:, None] - (height - 1) / 2) / focal
-    facing: Array = normals_3HW[0] * ray_x + normals_3HW[1] * ray_y + normals_3HW[2] < 0
-    return facing
 
 
 def read_label_map(path: Path) -> Array:
