@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from tasktokens.config import Config, load_config
-from tasktokens.engine.log import is_written, read_rows
+from tasktokens.engine.evaluate import run_config
+from tasktokens.engine.log import is_finished, is_written, minutes_of, read_rows
 from tasktokens.engine.model_file import read_info
 from tasktokens.errors import CheckpointError, TaskTokensError
 from tasktokens.methods import build_method
@@ -89,9 +90,8 @@ def run_facts(folder: Path, parent: Path | None = None) -> RunFacts:
         config = load_config(folder / "config.yaml")
         facts = replace(facts, method=config.method.name, data=config.data.kind, split=config.run.evaluate)
         rows = read_rows(log) if log.is_file() else []
-        minutes = next((float(row["minutes"]) for row in reversed(rows) if row.get("minutes") is not None), None)
-        facts = replace(facts, steps=_steps(config, rows), minutes=minutes)
-        finished = any(row.get("finished") for row in rows)
+        facts = replace(facts, steps=_steps(config, rows), minutes=minutes_of(rows))
+        finished = is_finished(rows)
         if finished and config.run.evaluate is not None:
             facts = replace(facts, metrics=_primaries(folder, config.run.evaluate))
     except _FAULTS as error:
@@ -116,7 +116,7 @@ def compare_runs(folders: Sequence[Path], split: str | None = None) -> dict[str,
     Raises:
         CheckpointError, ConfigError: a folder is no run, or one that cannot be read.
     """
-    configs = [_config(folder) for folder in folders]
+    configs = [run_config(folder) for folder in folders]
     split = split or configs[0].run.evaluate or "test"
     tasks = [read_info(f / "model").tasks if (f / "model").is_dir() else {} for f in folders]
     results = [_read_results(folder, split) for folder in folders]
@@ -187,12 +187,6 @@ def _find(folder: Path) -> Iterator[Path]:
             below.clear()
         if "config.yaml" in files and "dataset.yaml" not in files:
             yield Path(path)
-
-
-def _config(folder: Path) -> Config:
-    if not (folder / "config.yaml").is_file():
-        raise CheckpointError(f"{folder} is no run folder (no config.yaml); give folders that 'tasktokens train' wrote")
-    return load_config(folder / "config.yaml")
 
 
 def _steps(config: Config, rows: Sequence[Mapping[str, Any]]) -> tuple[int, int]:

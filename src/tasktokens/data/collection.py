@@ -92,6 +92,17 @@ class LabelFile(NamedTuple):
         """Decode: value (C, H, W), valid (H, W) bool. Raises `LabelError` naming the file."""
         return self.reader(self.path)
 
+    def read_for(self, image: ImageFile, size: tuple[int, int]) -> tuple[Array, Array]:
+        """`read`, for an image of (height, width) ``size``; another size is a `LabelError` too."""
+        value, valid = self.read()
+        if valid.shape != size:
+            raise LabelError(
+                f"label file {self.path} is {valid.shape[1]}x{valid.shape[0]} pixels, its image {image.path.name} is "
+                f"{size[1]}x{size[0]}; labels must have the size of their image, or its shape and 'resize: true' in "
+                f"dataset.yaml"
+            )
+        return value, valid
+
 
 @dataclass(frozen=True)
 class Collection:

@@ -108,12 +108,7 @@ class Writer:
 
     def _write_label(self, task: Task, label: LabelFile, job: Job, image: Array) -> tuple[Path, float]:
         """Write a label and read it again: its path, and the largest difference of a value."""
-        value, valid = label.read()
-        if valid.shape != image.shape[:2]:
-            raise LabelError(
-                f"label file {label.path} is {valid.shape[1]}x{valid.shape[0]} pixels, its image "
-                f"{job.image.path.name} is {image.shape[1]}x{image.shape[0]}; labels must have the size of their image"
-            )
+        value, valid = label.read_for(job.image, (image.shape[0], image.shape[1]))
         path = self.out / task.name / f"{job.id}.png"
         if label.plain and label.path.suffix.lower() == ".png" and not self._resizes(image):
             with atomically(path) as new:

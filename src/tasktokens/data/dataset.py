@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from tasktokens.config import Augmentation
-from tasktokens.data.collection import Collection, ImageFile, LabelFile
+from tasktokens.data.collection import Collection
 from tasktokens.data.partial import Split
 from tasktokens.data.sample import Batch, Label, Sample, collate, collate_by_size
 from tasktokens.data.transforms import augment, no_padding, resize, resize_image, shrink_to_cover, working_size
@@ -127,23 +127,13 @@ def load_sample(collection: Collection, id: str, visible: Sequence[str], faults:
     labels = {}
     for name in visible:
         try:
-            labels[name] = _load_label(collection.labels[name][id], collection.images[id], (size[0], size[1]))
+            value, valid = collection.labels[name][id].read_for(collection.images[id], (size[0], size[1]))
+            labels[name] = Label(torch.from_numpy(value), torch.from_numpy(valid)[None])
         except LabelError as error:
             if faults is None:
                 raise
             faults.append(str(error))
     return Sample(id, image, no_padding((size[0], size[1])), labels)
-
-
-def _load_label(file: LabelFile, image: ImageFile, size: tuple[int, int]) -> Label:
-    value, valid = file.read()
-    if valid.shape != size:
-        raise LabelError(
-            f"label file {file.path} is {valid.shape[1]}x{valid.shape[0]} pixels, its image {image.path.name} is "
-            f"{size[1]}x{size[0]}; labels must have the size of their image, or its shape and 'resize: true' in "
-            f"dataset.yaml"
-        )
-    return Label(torch.from_numpy(value), torch.from_numpy(valid)[None])
 
 
 def _bytes(sample: Sample) -> int:

@@ -12,7 +12,7 @@ from PIL import Image
 from tasktokens.data.collection import image_size
 from tasktokens.errors import DataError
 from tasktokens.tasks.base import Array
-from tasktokens.tasks.files import LOSSY_ENDINGS, read_array
+from tasktokens.tasks.files import LOSSY_ENDINGS, one_channel, read_array
 
 LOOK_AT = 20
 MOST_VALUES = 4096
@@ -103,9 +103,7 @@ def _without_alpha(array: Array) -> Array:
     """(H, W) for one channel, also where grey was saved as RGB; (H, W, 3) for colours."""
     if array.ndim == 3 and array.shape[-1] in (2, 4):
         array = array[..., :-1]
-    if array.ndim == 3 and array.shape[-1] in (1, 3) and (array == array[..., :1]).all():
-        array = array[..., 0]
-    return array
+    return one_channel(array)
 
 
 def _count(look: Look, arrays: Sequence[Array]) -> None:

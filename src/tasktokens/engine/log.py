@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -51,8 +51,8 @@ class RunLog:
             rows = [row for row in read_rows(path) if keep(row)]
             with atomically(path) as new:
                 new.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        self.minutes = next((float(row["minutes"]) for row in reversed(rows) if row.get("minutes") is not None), 0.0)
-        self.finished = any(row.get("finished") for row in rows)
+        self.minutes = minutes_of(rows) or 0.0
+        self.finished = is_finished(rows)
         self._file = _open_locked(path) if path else None
         quiet = quiet or path is None
         self._quiet, self._title = quiet, title
@@ -120,6 +120,16 @@ def read_rows(path: Path) -> list[Row]:
     return rows
 
 
+def minutes_of(rows: Sequence[Row]) -> float | None:
+    """Minutes of training by the last row that says; None where none does."""
+    return next((float(row["minutes"]) for row in reversed(rows) if row.get("minutes") is not None), None)
+
+
+def is_finished(rows: Sequence[Row]) -> bool:
+    """Whether the run came to its end."""
+    return any(row.get("finished") for row in rows)
+
+
 def is_written(path: Path) -> bool:
     """Whether another process holds this log open for writing; False where the system cannot tell.
 
@@ -135,15 +145,19 @@ def is_written(path: Path) -> bool:
 def refuse_written(path: Path) -> None:
     """Raise `RunExistsError` while another process writes to this log."""
     if is_written(path):
-        raise RunExistsError(f"another process is training in {path.parent}; wait for it to end, or stop it")
+        raise _taken(path)
 
 
 def _open_locked(path: Path) -> IO[str]:
     file = path.open("a", encoding="utf-8")
     if not _lock(file):
         file.close()
-        raise RunExistsError(f"another process is training in {path.parent}; wait for it to end, or stop it")
+        raise _taken(path)
     return file
+
+
+def _taken(path: Path) -> RunExistsError:
+    return RunExistsError(f"another process is training in {path.parent}; wait for it to end, or stop it")
 
 
 def _lock(file: IO[Any], shared: bool = False) -> bool:

@@ -184,6 +184,17 @@ def expectation(logits_BKHW: Tensor, values_KC: Tensor) -> Tensor:
     return channel_matmul(values_KC.T, F.softmax(logits_BKHW.float(), dim=1))
 
 
+def deviation(logits_BKHW: Tensor, values_K: Tensor) -> Tensor:
+    """Standard deviation of the bin values (K,) under the softmax of the logits, (B, 1, H, W)."""
+    moments = expectation(logits_BKHW, torch.stack([values_K, values_K**2], dim=1))
+    return (moments[:, 1:2] - moments[:, 0:1] ** 2).clamp(min=0).sqrt()
+
+
+def largest_probability(logits_BKHW: Tensor, sharpness: float = 1.0) -> Tensor:
+    """The largest value of the softmax of ``sharpness`` x logits, (B, 1, H, W)."""
+    return F.softmax(sharpness * logits_BKHW.float(), dim=1).amax(dim=1, keepdim=True)
+
+
 def channel_matmul(matrix_CK: Tensor, x_BKHW: Tensor) -> Tensor:
     """Multiply every pixel's vector by a matrix, (B, C, H, W); several times faster on a CPU than the einsum."""
     flat_BCN: Tensor = matrix_CK.to(x_BKHW) @ x_BKHW.flatten(2)

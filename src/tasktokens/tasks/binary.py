@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from tasktokens.metrics.binary import BinaryOverlap
 from tasktokens.metrics.boundary import Annotators, EdgeF
 from tasktokens.metrics.fmeasure import LEVELS, FMeasure, SaliencyF
-from tasktokens.tasks.base import Array, Task, known_keys
+from tasktokens.tasks.base import Array, Task, known_keys, largest_probability
 from tasktokens.tasks.examine import Summary, Sums, probability_sums, summarise_probabilities
 from tasktokens.tasks.files import read_plane, unit_interval, write_floats, write_png
 
@@ -111,7 +111,7 @@ class Saliency(_Probability):
         return F.softmax(logits_BKHW.float(), dim=1)[:, 1:2]
 
     def confidence(self, logits_BKHW: Tensor) -> Tensor:
-        return F.softmax(logits_BKHW.float(), dim=1).amax(dim=1, keepdim=True)
+        return largest_probability(logits_BKHW)
 
     def metric(self) -> SaliencyF:
         return SaliencyF()

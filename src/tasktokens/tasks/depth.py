@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from tasktokens.errors import ConfigError, LabelError
 from tasktokens.metrics.depth import DepthErrors, InverseDepthErrors
-from tasktokens.tasks.base import Array, Task, channel_matmul, expectation, known_keys
+from tasktokens.tasks.base import Array, Task, channel_matmul, deviation, expectation, known_keys, largest_probability
 from tasktokens.tasks.colours import colour_map
 from tasktokens.tasks.examine import Summary, Sums, amount_sums, summarise_depth
 from tasktokens.tasks.files import read_plane, refuse_lossy, write_png
@@ -158,17 +158,14 @@ class Depth(Task):
 
     def confidence(self, logits_BKHW: Tensor) -> Tensor:
         """One minus the standard deviation of log depth: 0.85 says "within about 15 %"."""
-        log_centres = self.centres().log()
-        moments = expectation(logits_BKHW, torch.stack([log_centres, log_centres**2], dim=1))
-        variance = (moments[:, 1:2] - moments[:, 0:1] ** 2).clamp(min=0)
-        return (1 - variance.sqrt()).clamp(0, 1)
+        return (1 - deviation(logits_BKHW, self.centres().log())).clamp(0, 1)
 
     def correct(self, prediction_BCHW: Tensor, target_BCHW: Tensor) -> Tensor:
         """Within a factor of 1.25."""
         return torch.maximum(prediction_BCHW / target_BCHW, target_BCHW / prediction_BCHW) < 1.25
 
     def paper_confidence(self, logits_BKHW: Tensor) -> Tensor:
-        return F.softmax(5 * logits_BKHW.float(), dim=1).amax(dim=1, keepdim=True)
+        return largest_probability(logits_BKHW, sharpness=5)
 
     def metric(self) -> DepthErrors:
         return InverseDepthErrors() if self.inverse else DepthErrors()

@@ -77,11 +77,17 @@ def read_plane(path: Path, key: str | None = None) -> tuple[Array, Array]:
     valid = np.ones(shape[:2], dtype=bool)
     if array.ndim == 3 and shape[-1] in (2, 4):
         array, valid = array[..., :-1], array[..., -1] > 0
-    if array.ndim == 3 and (array.shape[-1] == 1 or (array.shape[-1] == 3 and (array == array[..., :1]).all())):
-        array = array[..., 0]
+    array = one_channel(array)
     if array.ndim != 2:
         raise LabelError(f"label file {path} must have one channel, found an array of shape {shape}")
     return array, valid
+
+
+def one_channel(array: Array) -> Array:
+    """(H, W) of (H, W, 1), and of three equal channels, which is grey that was saved as RGB; others as they are."""
+    if array.ndim == 3 and (array.shape[-1] == 1 or (array.shape[-1] == 3 and (array == array[..., :1]).all())):
+        return array[..., 0]
+    return array
 
 
 def read_colours(path: Path, key: str | None = None) -> tuple[Array, Array]:

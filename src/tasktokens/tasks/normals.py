@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from tasktokens.errors import LabelError
 from tasktokens.metrics.normals import AngularErrors
-from tasktokens.tasks.base import Array, Task, channel_matmul, expectation, known_keys
+from tasktokens.tasks.base import Array, Task, channel_matmul, expectation, known_keys, largest_probability
 from tasktokens.tasks.examine import Summary, Sums, direction_sums, length_sums, summarise_directions
 from tasktokens.tasks.files import read_array, write_png
 
@@ -80,7 +80,7 @@ class UnitVectors(Task):
         return direction_sums(value_CHW, valid_HW)
 
     def examine_file(self, path: Path) -> dict[str, Array]:
-        return length_sums(read_array(path))
+        return length_sums(read_array(path, self.name))
 
     def summarise(self, sums: Sums) -> Summary:
         return summarise_directions(sums, camera_frame=False)
@@ -106,7 +106,7 @@ class UnitVectors(Task):
         return (prediction_BCHW * target_BCHW).sum(dim=1, keepdim=True) > math.cos(math.radians(22.5))
 
     def paper_confidence(self, logits_BKHW: Tensor) -> Tensor:
-        return F.softmax(5 * logits_BKHW.float(), dim=1).amax(dim=1, keepdim=True)
+        return largest_probability(logits_BKHW, sharpness=5)
 
     def metric(self) -> AngularErrors:
         return AngularErrors()

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tasktokens.metrics.regression import RegressionErrors
-from tasktokens.tasks.base import Array, Task, channel_matmul, expectation, known_keys
+from tasktokens.tasks.base import Array, Task, channel_matmul, deviation, expectation, known_keys, largest_probability
 from tasktokens.tasks.colours import colour_map
 from tasktokens.tasks.examine import Summary, Sums, range_sums, summarise_range
 from tasktokens.tasks.files import read_plane, refuse_lossy, write_floats
@@ -128,17 +128,14 @@ class Regression(Task):
 
     def confidence(self, logits_BKHW: Tensor) -> Tensor:
         """One minus twice the standard deviation as a share of the range: 0 when torn between its two ends."""
-        place = torch.linspace(0, 1, self.bins)
-        moments = expectation(logits_BKHW, torch.stack([place, place**2], dim=1))
-        variance = (moments[:, 1:2] - moments[:, 0:1] ** 2).clamp(min=0)
-        return (1 - 2 * variance.sqrt()).clamp(0, 1)
+        return (1 - 2 * deviation(logits_BKHW, torch.linspace(0, 1, self.bins))).clamp(0, 1)
 
     def correct(self, prediction_BCHW: Tensor, target_BCHW: Tensor) -> Tensor:
         """Within 5 % of the range."""
         return (prediction_BCHW - target_BCHW).abs() < 0.05 * self.span
 
     def paper_confidence(self, logits_BKHW: Tensor) -> Tensor:
-        return F.softmax(5 * logits_BKHW.float(), dim=1).amax(dim=1, keepdim=True)
+        return largest_probability(logits_BKHW, sharpness=5)
 
     def metric(self) -> RegressionErrors:
         return RegressionErrors(self.span, self.unit)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from tasktokens.errors import ConfigError, LabelError, did_you_mean
 from tasktokens.metrics.confusion import ConfusionMatrix
-from tasktokens.tasks.base import Array, Task, known_keys
+from tasktokens.tasks.base import Array, Task, known_keys, largest_probability
 from tasktokens.tasks.colours import class_palette
 from tasktokens.tasks.examine import Summary, Sums, class_sums, summarise_classes
 from tasktokens.tasks.files import read_colours, read_plane, refuse_lossy, write_png
@@ -185,7 +185,7 @@ class Segmentation(Task):
         return logits_BKHW.argmax(dim=1, keepdim=True).to(torch.uint8)
 
     def confidence(self, logits_BKHW: Tensor) -> Tensor:
-        return F.softmax(logits_BKHW.float(), dim=1).amax(dim=1, keepdim=True)
+        return largest_probability(logits_BKHW)
 
     def correct(self, prediction_BCHW: Tensor, target_BCHW: Tensor) -> Tensor:
         """The same class."""
