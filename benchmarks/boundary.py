@@ -14,13 +14,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import shlex
-import sys
 import time
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from unittest.mock import patch
 
@@ -29,7 +24,7 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
-from compare import git
+from provenance import describe
 from tasktokens.metrics import BoundaryF, boundary, thinning
 
 MEASURED = ["src/tasktokens/metrics", "benchmarks/boundary.py"]
@@ -64,13 +59,7 @@ def main() -> None:
         rows.append(score("… ridges of a map smoothed by 2 pixels", few, gradient, BoundaryF(annotators="mean")))
     rows += simulated(few, args.seed)
     rows += [score(f"… stretched to {h}x{w}", few, at_size(h, w), BoundaryF()) for h, w in ((96, 128), (288, 384))]
-    result = {
-        "command": " ".join(["python", *map(shlex.quote, sys.argv)]),
-        "commit": git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", *MEASURED) else ""),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": f"{processor()}, {os.cpu_count()} cores, one thread; CPU time of the process",
-        "versions": {p: version(p) for p in ("tasktokens", "torch", "scipy", "numpy")},
-        "seeds": [args.seed],
+    result = describe("one thread; CPU time of the process", [args.seed], ("torch", "scipy", "numpy"), MEASURED) | {
         "rows": rows,
     }
     args.out.parent.mkdir(parents=True, exist_ok=True)
@@ -171,13 +160,6 @@ def published_counts(guess: np.ndarray, annotators: list[np.ndarray]) -> np.ndar
             row[2:] += matched.sum(), drawn.sum()
         row[:2] = right.sum(), len(right)
     return counts
-
-
-def processor() -> str:
-    names = [
-        line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
-    ]
-    return names[0] if names else "unknown"
 
 
 if __name__ == "__main__":

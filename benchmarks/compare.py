@@ -14,16 +14,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
-import shlex
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
+from provenance import describe
 from tasktokens.config import Config, load_config
 
 
@@ -43,26 +40,13 @@ def main() -> None:
     jobs = [(method, seed) for seed in args.seeds for method in args.methods]
     with ThreadPoolExecutor(args.jobs) as pool:
         rows = list(pool.map(lambda job: run(args, *job), jobs))
-    result = describe(args.seeds, args.jobs) | {
+    result = describe(f"one thread a run, {args.jobs} runs side by side", args.seeds) | {
         "minutes_in_all": round((time.time() - started) / 60, 1),
         "rows": rows,
     }
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     print(json.dumps(rows, indent=1))
-
-
-def describe(seeds: list[int], jobs: int) -> dict[str, object]:
-    """What every file of results says of its making; the rows follow."""
-    return {
-        "command": " ".join(["python", *(shlex.quote(_public(a)) for a in sys.argv)]),
-        "commit": git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "src", "configs") else ""),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": f"{os.cpu_count()} CPU cores, {platform.machine()}, one thread a run, {jobs} runs side by side",
-        "versions": {"python": platform.python_version()}
-        | {p: version(p) for p in ("tasktokens", "torch", "timm", "numpy")},
-        "seeds": seeds,
-    }
 
 
 def run(args: argparse.Namespace, method: str, seed: int) -> dict[str, object]:
@@ -107,16 +91,6 @@ def total_steps(config: Config) -> int:
     """Optimiser steps of both stages of HTT: what the baseline gets too."""
     assert config.method.name == "htt", "give a configuration of HTT; the baseline's follows from it"
     return config.method.stage1_steps + config.method.stage2_steps
-
-
-def git(*words: str) -> str:
-    return subprocess.run(["git", *words], capture_output=True, text=True, check=False).stdout.strip()
-
-
-def _public(argument: str) -> str:
-    """Folders outside the project by their name alone."""
-    key, sign, value = argument.rpartition("=")
-    return f"{key}{sign}{Path(value).name}" if Path(value).is_absolute() else argument
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import yaml
 
-from compare import describe
+from provenance import describe
 
 CONFIG = Path("configs/disjoint.yaml")
 CAMVID_CLASSES = (
@@ -50,7 +50,8 @@ def main() -> None:
     jobs = [("htt", None), ("mtl", None), *(("stl", task) for task in PARTS)]
     with ThreadPoolExecutor(args.jobs) as pool:
         rows = [row for rows in pool.map(lambda job: run(args, *job), jobs) for row in rows]
-    args.out.write_text(json.dumps(describe([args.seed], args.jobs) | {"rows": rows}, indent=1) + "\n")
+    made = describe(f"one thread a run, {args.jobs} runs side by side", [args.seed])
+    args.out.write_text(json.dumps(made | {"rows": rows}, indent=1) + "\n")
     for row in rows:
         print(row)
 

@@ -13,14 +13,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import shlex
 import statistics
-import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +26,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
 
-from compare import git
+from provenance import describe
 from tasktokens.config import Augmentation
 from tasktokens.data.dataset import PartialDataset
 from tasktokens.data.folder import open_folder
@@ -63,13 +58,9 @@ def main() -> None:
             for index in range(args.images):
                 way(epoch, index)
             seconds[what].append((time.process_time() - started) / args.images)
-    result = {
-        "command": " ".join(["python", *map(shlex.quote, sys.argv)]),
-        "commit": git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", *MEASURED) else ""),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": f"{processor()}, {os.cpu_count()} cores, one thread of one process",
-        "versions": {p: version(p) for p in ("tasktokens", "torch", "torchvision", "pillow", "numpy")},
-        "seeds": [args.seed],
+    result = describe(
+        "one thread of one process", [args.seed], ("torch", "torchvision", "pillow", "numpy"), MEASURED
+    ) | {
         "images": args.images,
         "size": list(SIZE),
         "tasks": list(TASKS),
@@ -198,13 +189,6 @@ def finish(sample: Tensors) -> Tensors:
     semseg = sample["semseg"]
     valid = {"semseg": semseg > 0, "depth": sample["depth"] > 0, "normals": (sample["normals"] != 0).any(dim=0)}
     return {**sample, "semseg": semseg - 1, **{f"{name} valid": mask for name, mask in valid.items()}}
-
-
-def processor() -> str:
-    """The model of the CPU, where the system tells it."""
-    info = Path("/proc/cpuinfo")
-    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-    return names[0] if names else "unknown processor"
 
 
 if __name__ == "__main__":

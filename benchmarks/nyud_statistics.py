@@ -12,18 +12,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import subprocess
 import sys
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.progress import track
 
+from provenance import describe
 from tasktokens.data.collection import Collection
 from tasktokens.data.nyud import find_layout, open_nyud
 from tasktokens.errors import TaskTokensError
@@ -101,19 +97,8 @@ def normal_rows(collection: Collection, split: str) -> dict[str, float]:
 def report(root: Path, rows: list[Row]) -> dict[str, Any]:
     """The result with where it comes from."""
 
-    def git(*words: str) -> str:
-        return subprocess.run(["git", *words], capture_output=True, text=True, check=False).stdout.strip()
-
-    arguments = [f"--root {root.name}" if word == str(root) else word for word in sys.argv[1:] if word != "--root"]
-    return {
-        "command": " ".join(["python benchmarks/nyud_statistics.py", *arguments]),
-        "commit": git("rev-parse", "HEAD")
-        + ("+changes" if git("status", "--porcelain", "src/tasktokens/data") else ""),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": f"{os.cpu_count()} CPU cores, {platform.machine()}, one process",
-        "versions": {"python": platform.python_version()}
-        | {package: version(package) for package in ("tasktokens", "numpy", "pillow", "scipy")},
-        "seeds": [],
+    made = describe("one process", [], ("numpy", "pillow", "scipy"), ["src/tasktokens/data"])
+    return made | {
         "layout": find_layout(root).name,
         "classes": 13,
         "rows": rows,

@@ -16,6 +16,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from tasktokens.data.collection import image_size, read_image
+from tasktokens.data.look import look_at
 from tasktokens.errors import ConfigError, DataError, LabelError
 from tasktokens.tasks import Binary, Edge, Normals, Regression, Saliency, Segmentation, build_task
 
@@ -333,3 +334,20 @@ def test_torch_takes_what_is_read(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.ones((2, 3), ">f4"))
     for task in (Regression("a"), Binary("b")):
         assert torch.from_numpy(task.read(tmp_path / "a.npy")[0]).shape == (1, 2, 3)
+
+
+def test_normals_in_an_npz_of_several_arrays_can_be_examined(tmp_path: Path) -> None:
+    vectors = np.zeros((4, 6, 3), np.float32)
+    vectors[..., 2] = -1
+    np.savez(tmp_path / "n.npz", normals=vectors, other=vectors[..., 0])
+    sums = build_task("normals", {"kind": "normals"}).examine_file(tmp_path / "n.npz")
+    assert sums["lengths"].tolist() == [6, 0]  # a quarter of the pixels
+
+
+def test_one_channel_of_floats_with_nan_is_a_plane_for_init_too(tmp_path: Path) -> None:
+    plane = np.full((20, 20, 1), np.nan, np.float32)
+    plane[5:] = 2.5
+    np.save(tmp_path / "d.npy", plane)
+    Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(tmp_path / "image.png")
+    look = look_at([(tmp_path / "d.npy", tmp_path / "image.png")], "depth")
+    assert (look.files, look.channels, look.middle) == (1, 1, 2.5)

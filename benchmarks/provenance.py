@@ -1,0 +1,55 @@
+"""What every file of results says of its making: command, commit, date, machine, versions and seeds."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+
+def describe(
+    how: str,
+    seeds: Sequence[int],
+    packages: Sequence[str] = ("torch", "timm", "numpy"),
+    measured: Sequence[str] = ("src", "configs"),
+) -> dict[str, object]:
+    """The head of a result; the rows follow.
+
+    Args:
+        how: how the machine was used, such as ``one thread``.
+        packages: whose versions matter, besides this one's and Python's.
+        measured: files and folders of the project that the figures depend on; where they differ from the commit, the
+            commit's name ends in ``+changes``.
+    """
+    return {
+        "command": " ".join(["python", *(shlex.quote(_public(argument)) for argument in sys.argv)]),
+        "commit": _git("rev-parse", "HEAD") + ("+changes" if _git("status", "--porcelain", *measured) else ""),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": f"{_processor()}, {os.cpu_count()} cores, {how}",
+        "versions": {"python": platform.python_version()} | {p: version(p) for p in ("tasktokens", *packages)},
+        "seeds": list(seeds),
+    }
+
+
+def _git(*words: str) -> str:
+    return subprocess.run(["git", *words], capture_output=True, text=True, check=False).stdout.strip()
+
+
+def _public(argument: str) -> str:
+    """Folders outside the project by their name alone."""
+    key, sign, value = argument.rpartition("=")
+    return f"{key}{sign}{Path(value).name}" if Path(value).is_absolute() or value.startswith("..") else argument
+
+
+def _processor() -> str:
+    """The model of the CPU, where the system tells it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
