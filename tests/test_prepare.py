@@ -502,3 +502,19 @@ def test_train_takes_data_and_root(
     code, _, error = run(capsys, "train", "--data", "nyu", "--root", "a")
     assert code == 2
     assert "did you mean 'nyud'" in error
+
+
+@pytest.mark.parametrize(
+    ("kind", "named"),
+    [
+        ("nyud", "nyu_depth_v2_labeled.mat .2.8 GB.*splits.mat.*classMapping40.mat"),
+        ("cityscapes", "register at https://www.cityscapes-dataset.com.*gtFine_trainvaltest.zip .241 MB"),
+        ("pascal_context", "PASCALContext.tar.gz"),
+    ],
+)
+def test_without_a_root_it_says_how_to_get_the_data_set(
+    kind: str, named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, error = run(capsys, "prepare", "--data", kind)
+    assert code == 2
+    assert re.search(f"--root is not set.*{named}", error)

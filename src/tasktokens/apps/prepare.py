@@ -25,6 +25,7 @@ from tasktokens.config import (
 )
 from tasktokens.data.collection import Collection
 from tasktokens.data.convert import Job, Writer
+from tasktokens.data.obtain import HOW_TO_GET
 from tasktokens.data.partial import save_split
 from tasktokens.data.prepared import (
     FORMAT,
@@ -45,7 +46,7 @@ from tasktokens.storage import atomically
 
 Preparable = FolderSource | NyudSource | CityscapesSource | PascalContextSource
 
-KINDS = ("nyud", "cityscapes", "pascal_context", "folder")
+KINDS = tuple(HOW_TO_GET)
 DESCRIPTION = """\
 # Written by tasktokens prepare. One label file an image and task, {task}/{id}.png; a missing file is a missing label.
 # classes: ids, `void` among them. depth: 16 bit, (v + offset) * scale, 0 void. normals: 8-bit RGB, n = 2 v / 255 - 1, x
@@ -107,7 +108,9 @@ def source_settings(values: Mapping[str, Any]) -> Preparable:
     if kind not in KINDS:
         raise ConfigError(f"--data must be one of {', '.join(KINDS)}, found {kind}{did_you_mean(kind, KINDS)}")
     if "root" not in values:
-        raise ConfigError("--root is not set; name the folder in which the data set lies (docs/datasets.md)")
+        raise ConfigError(
+            f"--root is not set; name the folder in which the data set lies. How to get it: {HOW_TO_GET[kind]}"
+        )
     source = parse_config({"data": {**values, "root": str(values["root"])}}, f"--data {kind}").data
     assert not isinstance(source, RoomsSource | SeveralData)
     return source
