@@ -100,7 +100,7 @@ def test_every_mistake_is_named_at_once_with_its_key_and_where() -> None:
         ({"data": {"kind": "foldr"}}, r"'data' has no 'foldr' \(did you mean 'folder'\?\).*folder, nyud"),
         ({"method": {"name": "mtl", "stage1_steps": 3}}, "unknown key 'method.stage1_steps'"),
         ({"method": {"name": "mtl", "step": 3}}, "did you mean 'steps'"),
-        ({"model": {"variant": "smal"}}, "'model.variant'.*'small'"),
+        ({"model": {"variant": "papr"}}, "'model.variant'.*'htt'"),
         ({"model": 3}, "'model'"),
         ({"tasks": ["semseg"]}, "'tasks'"),
         ({"data": {"size": [0, 32]}}, "'data.size.0'"),

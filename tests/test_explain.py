@@ -26,13 +26,13 @@ from tasktokens.models import Network, build_network
 from tasktokens.models.explain import recording, stages
 from tasktokens.tasks import Task, build_task
 
-KINDS = [("htt", "small"), ("htt", "paper"), ("mtl", "small"), ("mtl", "paper")]
+KINDS = [("htt", "htt"), ("htt", "paper"), ("mtl", "htt"), ("mtl", "paper")]
 every_network = pytest.mark.parametrize(("kind", "variant"), KINDS, ids=["-".join(kind) for kind in KINDS])
 TASKS = {"semseg": {"kind": "classes", "classes": CLASSES}, "depth": {"kind": "depth", "range": [0.5, 10.0], "bins": 8},
          "edge": {"kind": "edge"}}  # fmt: skip
 
 
-def settings(variant: str = "small", backbone: str = "mobilenetv3_small_050") -> ModelSettings:
+def settings(variant: str = "htt", backbone: str = "mobilenetv3_small_050") -> ModelSettings:
     return ModelSettings(variant=variant, backbone=backbone, pretrained=False, width=16)  # type: ignore[arg-type]
 
 
@@ -78,7 +78,7 @@ def test_names_and_shapes(kind: str, variant: str, tasks: dict[str, Task]) -> No
     network = build(kind, variant, tasks)
     seen = stages(network, images(2))
     channels, count, width = network.backbone.channels, len(tasks), 16  # type: ignore[union-attr]
-    fused = 16 if variant == "small" else 32
+    fused = 16 if variant == "htt" else 32
     sizes = [tuple(seen[f"scale{i}.features"].shape[2:]) for i in range(1, 5)]
     assert sizes[0] > sizes[1] > sizes[2] > sizes[3]
     expected: dict[str, tuple[int, ...]] = {}
@@ -99,7 +99,7 @@ def test_names_and_shapes(kind: str, variant: str, tasks: dict[str, Task]) -> No
     assert {name: tuple(stage.shape) for name, stage in seen.items()} == expected
 
 
-@pytest.mark.parametrize("variant", ["small", "paper"])
+@pytest.mark.parametrize("variant", ["htt", "paper"])
 def test_the_stages_follow_from_each_other(variant: str, tasks: dict[str, Task]) -> None:
     network = build("htt", variant, tasks)
     seen = stages(network, images())
@@ -115,7 +115,7 @@ def test_the_stages_follow_from_each_other(variant: str, tasks: dict[str, Task])
             assert torch.equal(seen[f"{name}.gated{i}"], feature * seen[f"scale{i}.gates"][:, t : t + 1])
     for name in tasks:
         feature, tokens = seen[f"{name}.feature"], seen[f"{name}.fine_tokens"]
-        factor = 16**-0.5 if variant == "small" else 1.0
+        factor = 16**-0.5 if variant == "htt" else 1.0
         scores = F.softplus(torch.einsum("bdhw,bkd->bkhw", feature, tokens) * factor)
         torch.testing.assert_close(seen[f"{name}.token_maps"], scores, atol=1e-5, rtol=1e-4)
         weighed = seen[f"{name}.class_maps"] * seen[f"{name}.token_maps"]
@@ -124,7 +124,7 @@ def test_the_stages_follow_from_each_other(variant: str, tasks: dict[str, Task])
 
 
 def test_nothing_is_left_behind(tasks: dict[str, Task]) -> None:
-    network = build("htt", "small", tasks).train()
+    network = build("htt", "htt", tasks).train()
     network.backbone.eval()  # type: ignore[union-attr, operator]
     modes = [module.training for module in network.modules()]
     state = {key: value.clone() for key, value in network.state_dict().items()}
@@ -141,7 +141,7 @@ def test_nothing_is_left_behind(tasks: dict[str, Task]) -> None:
 
 
 def test_recording_a_training_pass_keeps_gradients(tasks: dict[str, Task]) -> None:
-    network = build("htt", "small", tasks).train()
+    network = build("htt", "htt", tasks).train()
     with recording(network) as seen:
         network(images())
     seen["depth.token_maps"].sum().backward()
@@ -150,14 +150,14 @@ def test_recording_a_training_pass_keeps_gradients(tasks: dict[str, Task]) -> No
 
 
 def test_a_plain_vision_transformer(tasks: dict[str, Task]) -> None:
-    seen = stages(build("htt", "small", tasks, backbone="vit_tiny_patch16_224"), images(1, 64, 64))
+    seen = stages(build("htt", "htt", tasks, backbone="vit_tiny_patch16_224"), images(1, 64, 64))
     assert {tuple(seen[f"scale{i}.gates"].shape) for i in range(1, 5)} == {(1, len(tasks), 4, 4)}
 
 
 @pytest.mark.parametrize("shape", [(3, 32, 32), (1, 1, 32, 32), (0, 3, 32, 32), (1, 3, 0, 32)])
 def test_bad_shapes(shape: tuple[int, ...], tasks: dict[str, Task]) -> None:
     with pytest.raises(ValueError, match="expected images of shape"):
-        stages(build("mtl", "small", tasks), torch.zeros(shape, dtype=torch.uint8))
+        stages(build("mtl", "htt", tasks), torch.zeros(shape, dtype=torch.uint8))
 
 
 # -- the verb ----------------------------------------------------------------------------------------------------------
@@ -166,7 +166,7 @@ def models(tmp_path_factory: pytest.TempPathFactory, tasks: dict[str, Task]) -> 
     """A saved, untrained model of each kind."""
     base = tmp_path_factory.mktemp("models")
     for kind in ("htt", "mtl"):
-        network = build(kind, "small", tasks)
+        network = build(kind, "htt", tasks)
         save_model(base / kind, network, ModelInfo(kind, settings(), tasks, (32, 48)))
     return {kind: base / kind for kind in ("htt", "mtl")}
 

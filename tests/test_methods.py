@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from properties import random_batch
-from tasktokens.config import HttMethod, ModelSettings, MtlMethod
+from tasktokens.config import HttMethod, ModelSettings, MtlMethod, StrongView
 from tasktokens.data.sample import Batch, Labels
 from tasktokens.discovery import discover_labels, feature_weights, teach
 from tasktokens.engine.train import combine
@@ -182,7 +182,7 @@ def test_predictions_of_the_teacher_on_labelled_images_are_not_used(tiny_tasks: 
     plain, other = (by_name(method.terms(batch, student, Fixed(outputs), options())) for outputs in (taught, spoilt))
     for name in plain:
         assert torch.equal(plain[name].total, other[name].total), name
-    unlabelled = {name: 64 * 64 * (4 - len(batch.labels[name].rows)) for name in tiny_tasks}
+    unlabelled = {name: 16 * 16 * (4 - len(batch.labels[name].rows)) for name in tiny_tasks}  # at the heads' size
     for name, count in unlabelled.items():
         assert plain[f"discovered_loss/{name}"].count == count
 
@@ -205,25 +205,20 @@ def test_padding_is_neither_discovered_nor_distilled(tiny_tasks: dict[str, Task]
     taught = {name: detach(output) for name, output in build("htt", tiny_tasks, 1).eval()(batch.image).items()}
     assert taught["depth"].logits.shape[-1] == 16
 
-    def spoil(x: Tensor) -> Tensor:
-        # Column 8 is the first of padding; bilinear upsampling lets it reach half a cell into the image.
-        return torch.cat([x[..., :9], torch.full_like(x[..., 9:], 77.0)], dim=-1)
-
-    def spoil_feature(x: Tensor) -> Tensor:
+    def spoil(x: Tensor | None) -> Tensor:
+        assert x is not None
         return torch.cat([x[..., :8], torch.full_like(x[..., 8:], 77.0)], dim=-1)
 
     spoilt = {
-        name: replace(
-            o, logits=spoil(o.logits), feature=spoil_feature(o.feature), confidence=spoil_feature(o.confidence)
-        )  # type: ignore[arg-type]
+        name: replace(o, logits=spoil(o.logits), feature=spoil(o.feature), confidence=spoil(o.confidence))
         for name, o in taught.items()
     }
-    method = Htt(eager(tiny_tasks), HttMethod(teacher_views=1))
+    method = Htt(eager(tiny_tasks), HttMethod(teacher_views=1, token_level=1.0))
     plain, other = (by_name(method.terms(batch, student, Fixed(outputs), options())) for outputs in (taught, spoilt))
     for name in plain:
         assert torch.equal(plain[name].total, other[name].total), name
-    assert plain["discovered/semseg"].count == 2 * 64 * 32
-    assert plain["discovered/depth"].count == 64 * 32
+    assert plain["discovered/semseg"].count == 2 * 16 * 8  # at the heads' size
+    assert plain["discovered/depth"].count == 16 * 8
     assert plain["feature/semseg"].count == 2 * 16 * 8
 
 
@@ -283,7 +278,8 @@ def test_duplicating_a_batch_does_not_change_the_loss(
 ) -> None:
     student = build("htt", tiny_tasks).eval()
     teacher = build("htt", tiny_tasks, 1).eval() if stage == 2 else None
-    method = Htt(eager(tiny_tasks), HttMethod())
+    plain = StrongView(photometric=0, grey=0, blur=0)  # an image and its copy would be changed in different ways
+    method = Htt(eager(tiny_tasks), HttMethod(strong=plain, token_level=1.0))
     batch = random_batch(tiny_tasks, present)
     size = len(batch.ids)
     twice = Batch(

@@ -24,7 +24,7 @@ from tasktokens.models.tokens import CrossTaskGates, FineTokens, TokenAttention,
 from tasktokens.tasks import Task
 from tasktokens.tasks.base import channel_matmul, expectation
 
-KINDS = [("htt", "small"), ("htt", "paper"), ("mtl", "small"), ("mtl", "paper")]
+KINDS = [("htt", "htt"), ("htt", "paper"), ("mtl", "htt"), ("mtl", "paper")]
 every_network = pytest.mark.parametrize(("kind", "variant"), KINDS, ids=["-".join(kind) for kind in KINDS])
 
 
@@ -157,7 +157,7 @@ def test_fine_tokens_differ_by_class_and_by_image() -> None:
 
 
 # -- learning ----------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("variant", ["small", "paper"])
+@pytest.mark.parametrize("variant", ["htt", "paper"])
 def test_global_tokens_are_saved_trained_and_reached_by_every_task(variant: str, tiny_tasks: dict[str, Task]) -> None:
     """Defect 1 of the release."""
     network = build("htt", variant, tiny_tasks).train()
@@ -189,7 +189,7 @@ def test_every_parameter_gets_a_gradient(kind: str, variant: str, tiny_tasks: di
 
 
 def test_the_confidence_map_does_not_bend_the_feature(tiny_tasks: dict[str, Task]) -> None:
-    network = build("htt", "small", tiny_tasks).train()
+    network = build("htt", "htt", tiny_tasks).train()
     output = network(images(2))["depth"]
     assert output.confidence is not None
     feature_gradient = torch.autograd.grad(
@@ -211,7 +211,7 @@ def test_parameter_groups_hold_every_parameter_once(kind: str, variant: str, tin
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_one_task_alone_is_a_network_too(kind: str, tiny_tasks: dict[str, Task]) -> None:
     tasks = {"depth": tiny_tasks["depth"]}
-    losses = task_losses(build(kind, "small", tasks).train(), tasks)
+    losses = task_losses(build(kind, "htt", tasks).train(), tasks)
     assert torch.isfinite(losses["depth"])
 
 
@@ -275,7 +275,7 @@ def test_families_of_timm_give_four_maps(name: str, tiny_tasks: dict[str, Task])
         maps = backbone(images(2, 64, 96))
     assert [x.shape[1] for x in maps] == backbone.channels
     assert [tuple(x.shape[-2:]) for x in maps] == [(16, 24), (8, 12), (4, 6), (2, 3)]
-    outputs = build("htt", "small", tiny_tasks, name).eval()(images(1))
+    outputs = build("htt", "htt", tiny_tasks, name).eval()(images(1))
     assert outputs["depth"].logits.shape == (1, 8, 16, 16)
 
 

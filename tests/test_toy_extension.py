@@ -104,7 +104,7 @@ def tasks(tiny_tasks: dict[str, Task]) -> dict[str, Task]:
     return {"heat": Heat("heat"), "semseg": tiny_tasks["semseg"]}
 
 
-@pytest.mark.parametrize("variant", ["small", "paper"])
+@pytest.mark.parametrize("variant", ["htt", "paper"])
 def test_the_new_task_goes_through_network_and_method(variant: Any, tasks: dict[str, Task]) -> None:
     torch.manual_seed(0)
     settings = ModelSettings(variant=variant, backbone="test_resnet", pretrained=False, width=16)

@@ -174,7 +174,7 @@ class TaskOptions(Settings):
 class ModelSettings(Settings):
     """The network."""
 
-    variant: Literal["small", "paper"] = "small"
+    variant: Literal["htt", "paper"] = Field("htt", description="htt: light; paper: to the letter")
     backbone: str = Field("resnet18", description="any timm backbone with four feature maps")
     pretrained: bool = Field(True, description="ImageNet weights from timm's hub")
     weights: Path | None = Field(None, description="backbone weights from a .safetensors or .pth file instead")
@@ -191,6 +191,15 @@ class MtlMethod(Settings):
     steps: int = Field(1000, ge=1)
 
 
+class StrongView(Settings):
+    """How the student's images differ from the teacher's, once there is a teacher."""
+
+    photometric: float = Field(0.5, ge=0, le=1, description="in place of data.augmentation.photometric")
+    grey: float = Field(0.2, ge=0, le=1, description="share of images that lose their colours")
+    blur: float = Field(0.3, ge=0, le=1, description="share of images that are blurred")
+    cutmix: float = Field(0.0, ge=0, le=1, description="share of images with a patch of another one")
+
+
 class HttMethod(Settings):
     """Hierarchical Task Tokens with label discovery (arXiv 2411.18823)."""
 
@@ -205,11 +214,18 @@ class HttMethod(Settings):
     student: Literal["fresh", "teacher"] = Field("fresh", description="what the student starts from; the paper: fresh")
     prediction_level: float = Field(1.0, ge=0, description="weight of the loss on discovered labels; 0 turns it off")
     feature_level: float = Field(1.0, ge=0, description="weight of feature distillation; 0 turns it off")
+    token_level: float = Field(0.0, ge=0, description="weight of token distillation; 0 turns it off")
     targets: Literal["distribution", "value"] = Field(
         "distribution",
-        description="where a prediction is a mean over bins, the student learns the teacher's "
-        "distribution, or, as published, its value",
+        description="the student learns the teacher's distribution over classes, bins or centres, or, as published, "
+        "its value",
     )
+    thresholds: Literal["fixed", "adaptive"] = Field(
+        "fixed",
+        description="fixed: each task's own, as published; adaptive: the teacher's mean confidence so far, for each "
+        "task and class",
+    )
+    strong: StrongView = StrongView()
     ramp: int = Field(100, ge=1, description="online: steps over which the discovery losses grow to their weights")
     ema: float = Field(0.99, ge=0, lt=1, description="online: decay of the moving average that is the teacher")
     teacher_views: Literal[1, 2] = Field(2, description="2: the teacher averages each image and its mirror image")

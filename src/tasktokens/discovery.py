@@ -6,8 +6,9 @@ are kept and not the unsure ones, padding is never discovered, and given labels 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +33,13 @@ class Discovered:
     valid: Tensor
 
 
+class Thresholds(Protocol):
+    """Which confidence each predicted pixel must exceed."""
+
+    def of(self, task: Task, prediction_BCHW: Tensor) -> Tensor:
+        """(B, 1, H, W) in [0, 1]."""
+
+
 @torch.no_grad()
 def teach(tasks: Mapping[str, Task], teacher: nn.Module, image_B3HW: Tensor, views: int = 1) -> dict[str, TaskOutput]:
     """The teacher's outputs for a batch; with two views, the mean over the images and their mirror images.
@@ -49,22 +57,37 @@ def teach(tasks: Mapping[str, Task], teacher: nn.Module, image_B3HW: Tensor, vie
             confidence=None
             if output.confidence is None
             else (output.confidence + mirrored[name].confidence.flip(-1)) / 2,  # type: ignore[union-attr]
+            token=None if output.token is None else (output.token + mirrored[name].token) / 2,  # type: ignore[operator]
         )
         for name, output in outputs.items()
     }
 
 
 @torch.no_grad()
-def discover_labels(task: Task, logits_BKHW: Tensor, pixels_B1HW: Tensor, confidence: str = "ours") -> Discovered:
+def discover_labels(
+    task: Task,
+    logits_BKHW: Tensor,
+    pixels_B1HW: Tensor,
+    confidence: str = "ours",
+    thresholds: Thresholds | None = None,
+) -> Discovered:
     """Turn a teacher's logits into pseudo-labels.
 
     Args:
         logits_BKHW: at the size of ``pixels_B1HW``.
-        pixels_B1HW: bool, False on padding.
+        pixels_B1HW: bool, False where nothing may be discovered, such as padding.
         confidence: ``ours`` (`Task.confidence`) or ``paper`` (`Task.paper_confidence`).
+        thresholds: which confidence is enough; default: the task's own threshold.
     """
     sure = task.paper_confidence(logits_BKHW) if confidence == "paper" else task.confidence(logits_BKHW)
-    return Discovered(task.decode(logits_BKHW), sure, (sure > task.threshold) & pixels_B1HW)
+    value = task.decode(logits_BKHW)
+    enough = task.threshold if thresholds is None else thresholds.of(task, value)
+    return Discovered(value, sure, (sure > enough) & pixels_B1HW)
+
+
+def inside(pixels_B1HW: Tensor, size: Sequence[int]) -> Tensor:
+    """Positions (B, 1, h, w) bool of a coarser grid most of whose pixels are True in a bool map."""
+    return upsample(pixels_B1HW.float(), size) > 0.5
 
 
 def feature_weights(teacher: TaskOutput, labelled: Tensor, pixels_B1HW: Tensor, weighted: bool = True) -> Tensor:
@@ -79,7 +102,7 @@ def feature_weights(teacher: TaskOutput, labelled: Tensor, pixels_B1HW: Tensor, 
         weighted: False leaves the confidence map out: 1 on every pair.
     """
     size = teacher.feature.shape[-2:]
-    inside = (upsample(pixels_B1HW.float(), size) > 0.5).float()
+    usable = inside(pixels_B1HW, size).float()
     if teacher.confidence is None or not weighted:
-        return inside
-    return inside * teacher.confidence.float().sigmoid().index_fill(0, labelled, 1.0)
+        return usable
+    return usable * teacher.confidence.float().sigmoid().index_fill(0, labelled, 1.0)

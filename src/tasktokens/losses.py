@@ -59,6 +59,12 @@ def masked_mse(student_BDHW: Tensor, teacher_BDHW: Tensor, weight_B1HW: Tensor) 
     return (error * weight_B1HW).sum(), (weight_B1HW > 0).sum().float()
 
 
+def masked_distance(student_BD: Tensor, teacher_BD: Tensor, weight_B: Tensor) -> tuple[Tensor, Tensor]:
+    """Token distillation: one minus the cosine of each pair of vectors, weighted; (sum, sum of the weights)."""
+    distance = 1 - F.cosine_similarity(student_BD.float(), teacher_BD.float(), dim=1)
+    return (distance * weight_B).sum(), weight_B.sum()
+
+
 def mean(total: Tensor, count: Tensor) -> Tensor:
     """``total / count``, exactly zero where nothing counted."""
     return total / count.clamp(min=1)

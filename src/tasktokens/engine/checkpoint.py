@@ -1,4 +1,4 @@
-"""Checkpoints from which a run goes on exactly: networks, optimiser and the cursor (stage, step).
+"""Checkpoints from which a run goes on exactly: networks, optimiser, the state of the method, the cursor (stage, step).
 
 A checkpoint is written into a temporary folder, flushed to disk, marked complete and then renamed, so a kill at any
 moment leaves the older ones whole. Randomness needs no state: it depends on (seed, stage, step) alone.
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from tasktokens.engine.model_file import read_tensors
 from tasktokens.errors import CheckpointError
@@ -38,6 +38,7 @@ def save_checkpoint(
     teacher: Network | None,
     optimizer: torch.optim.Optimizer,
     keep: int,
+    method: nn.Module | None = None,
 ) -> Path:
     """Write ``folder/{stage}-{step}`` and remove all but the newest ``keep`` checkpoints."""
     target = folder / f"{cursor.stage}-{cursor.step:07d}"
@@ -47,6 +48,8 @@ def save_checkpoint(
     save_file(_contiguous(student.state_dict()), temporary / "student.safetensors")
     if teacher is not None:
         save_file(_contiguous(teacher.state_dict()), temporary / "teacher.safetensors")
+    if method is not None:
+        save_file(_contiguous(method.state_dict()), temporary / "method.safetensors")
     save_file(_optimizer_tensors(optimizer), temporary / "optimizer.safetensors")
     (temporary / "cursor.json").write_text(json.dumps({"stage": cursor.stage, "step": cursor.step}))
     (temporary / _MARK).touch()

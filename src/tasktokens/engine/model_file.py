@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from tasktokens.config import ModelSettings
 from tasktokens.errors import CheckpointError, ConfigError
@@ -89,7 +89,7 @@ def read_info(folder: Path) -> ModelInfo:
         raise CheckpointError(f"{path} is damaged: {type(error).__name__} {error}") from error
 
 
-def load_weights(network: Network, path: Path) -> None:
+def load_weights(network: nn.Module, path: Path) -> None:
     """Load weights that must fit exactly. Raises `CheckpointError` saying what differs."""
     state = read_tensors(path)
     own = network.state_dict()

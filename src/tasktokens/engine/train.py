@@ -126,9 +126,12 @@ class Trainer:
         # A stage's fresh network depends on the seed and the stage alone, so a resumed run draws the same.
         torch.manual_seed(self._stage_seed(index))
         device = self.accelerator.device
+        state = self.method.state()
         if checkpoint is not None:
             student = self.info.build()
             load_weights(student, checkpoint / "student.safetensors")
+            if state is not None:
+                load_weights(state, checkpoint / "method.safetensors")
             teacher = self.info.build() if stage.teacher or stage.ema is not None else None
             if teacher is not None:
                 load_weights(teacher, checkpoint / "teacher.safetensors")
@@ -139,6 +142,8 @@ class Trainer:
                 student.load_state_dict(before.state_dict())
         if teacher is not None:
             teacher = teacher.to(device).eval().requires_grad_(False)
+        if state is not None:
+            state.to(device)
         return student.to(device), teacher
 
     def _stage(
@@ -183,7 +188,7 @@ class Trainer:
                 log.progress(row, stage.steps, eta=(stage.steps - done) * clock.seconds_per_step)
             if self.accelerator.is_main_process and (stop.received or last or done % settings.checkpoint_every == 0):
                 folder, cursor = self.folder / "checkpoints", Cursor(index, done)
-                save_checkpoint(folder, cursor, student, teacher, optimizer, settings.keep)
+                save_checkpoint(folder, cursor, student, teacher, optimizer, settings.keep, self.method.state())
             if stop.received:
                 stop.leave(f"{done} of {stage.steps} steps of stage {stage.name} are saved; --resume goes on")
         self.accelerator.free_memory()
@@ -213,12 +218,13 @@ class Trainer:
         with self.accelerator.autocast():
             terms = self.method.terms(batch, model, teacher, options)
         loss, means = combine(terms, self.accelerator)
+        self.method.observe(means)
         self.accelerator.backward(loss)
         norm = self.accelerator.clip_grad_norm_(model.parameters(), self.config.optim.clip)
         guard.before_update(norm, batch.ids)
         optimizer.step()
         optimizer.zero_grad()
-        return means
+        return {term.name: means[term.name] for term in terms if term.reported}
 
     def _loader(self, index: int, first: int) -> DataLoader[Sample]:
         """Batches of a stage from step ``first`` on."""

@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from tasktokens.data.sample import Batch
+from tasktokens.data.sample import Batch, Labels
 from tasktokens.data.transforms import photometric
 from tasktokens.losses import masked_loss
 from tasktokens.models import TaskOutput
@@ -40,6 +40,8 @@ class Term:
     weight: float
     total: Tensor
     count: Tensor
+    reported: bool = True
+    """Whether the log has it; a method may need what no reader of the log does."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,13 @@ class Method(ABC):
     @abstractmethod
     def stages(self) -> tuple[Stage, ...]:
         """The stages in order."""
+
+    def state(self) -> nn.Module | None:
+        """What the method itself has learned and a checkpoint must hold: buffers of a module, or None."""
+        return None
+
+    def observe(self, means: Mapping[str, Tensor]) -> None:  # noqa: B027, most methods learn nothing themselves
+        """Take in the means of a step's terms, which are those over all ranks. Must not wait for the device."""
 
     @abstractmethod
     def terms(self, batch: Batch, student: nn.Module, teacher: nn.Module | None, options: StepOptions) -> list[Term]:
@@ -100,9 +109,16 @@ def student_view(batch: Batch, options: StepOptions) -> Tensor:
     return photometric(batch.image, options.photometric, options.generator)
 
 
-def supervised_term(task: Task, output: TaskOutput, batch: Batch, grid: Grid) -> Term:
-    """Loss of the given labels; ``output`` holds the labelled images of the task first, in order."""
-    labels = batch.labels[task.name]
+def supervised_term(
+    task: Task, output: TaskOutput, labels: Labels, grid: Grid, valid_n1hw: Tensor | None = None
+) -> Term:
+    """Loss of the given labels.
+
+    Args:
+        output: of the labelled images of the task, in order; with none of them, of any image.
+        valid_n1hw: which pixels of the grid count; default: those that the labels call valid.
+    """
     logits = grid.logits(output)[: len(labels.rows)]
-    total, count = masked_loss(task, logits, grid.take(labels.value), grid.take(labels.valid))
+    valid = grid.take(labels.valid) if valid_n1hw is None else valid_n1hw
+    total, count = masked_loss(task, logits, grid.take(labels.value), valid)
     return Term(f"loss/{task.name}", task.weight, total, count)

@@ -1,9 +1,9 @@
-"""HTT: label discovery by a teacher, at the levels of features and predictions (arXiv 2411.18823, section 3.3)."""
+"""HTT: label discovery by a teacher, at the levels of pixels, features and tokens (arXiv 2411.18823, section 3.3)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -12,18 +12,33 @@ from torch.nn import functional as F
 
 from tasktokens.config import HttMethod
 from tasktokens.data.sample import Batch
-from tasktokens.discovery import discover_labels, feature_weights, teach
-from tasktokens.losses import masked_divergence, masked_loss, masked_mse
+from tasktokens.discovery import discover_labels, feature_weights, inside, teach
+from tasktokens.losses import masked_distance, masked_divergence, masked_loss, masked_mse
 from tasktokens.methods.base import Grid, Method, Stage, StepOptions, Term, student_view, supervised_term
+from tasktokens.methods.strong import Mix, draw_mix, strong_view
+from tasktokens.methods.thresholds import Thresholds
 from tasktokens.models import TaskOutput, at_least_one
 from tasktokens.models.layers import upsample
 from tasktokens.tasks import Task
 
 
+@dataclass(frozen=True)
+class _View:
+    """What the student saw of a batch, and the pixels that its losses look at."""
+
+    batch: Batch
+    grid: Grid
+    mix: Mix | None
+
+    def own(self, valid_B1hw: Tensor, rows: Tensor) -> Tensor:
+        """``valid`` of these rows on the grid, less what another image's patch covers."""
+        return valid_B1hw if self.mix is None else valid_B1hw & ~self.grid.take(self.mix.box[rows])
+
+
 class Htt(Method):
     """Two stages: a network learns from the given labels; frozen, it is the teacher of a student that learns from the
-    given labels, and from the teacher's predictions and features where labels are missing. Online: one stage, whose
-    teacher is the moving average of the student.
+    given labels, and from the teacher's predictions, features and tokens where labels are missing. Online: one stage,
+    whose teacher is the moving average of the student.
     """
 
     network: ClassVar[str] = "htt"
@@ -31,6 +46,7 @@ class Htt(Method):
     def __init__(self, tasks: Mapping[str, Task], settings: HttMethod) -> None:
         super().__init__(tasks)
         self.settings = settings
+        self.thresholds = Thresholds(tasks, settings.thresholds == "adaptive")
 
     def stages(self) -> tuple[Stage, ...]:
         settings = self.settings
@@ -41,24 +57,32 @@ class Htt(Method):
             return (first,)
         return first, Stage("discovery", settings.stage2_steps, settings.student, teacher=True)
 
+    def state(self) -> nn.Module:
+        return self.thresholds
+
+    def observe(self, means: Mapping[str, Tensor]) -> None:
+        self.thresholds.observe(means)
+
     def terms(self, batch: Batch, student: nn.Module, teacher: nn.Module | None, options: StepOptions) -> list[Term]:
         grid = Grid(batch.image, options)
-        image = student_view(batch, options)
         strength = self._strength(options.step)
         if teacher is None or strength == 0:
+            view = _View(batch, grid, None)
             rows = {name: at_least_one(labels.rows) for name, labels in batch.labels.items()}
-            outputs = student(image, rows)
-            return [t for task in self.tasks.values() for t in self._labelled(task, outputs[task.name], batch, grid)]
+            outputs = student(student_view(batch, options), rows)
+            return [t for task in self.tasks.values() for t in self._labelled(task, outputs[task.name], view)]
 
         taught = teach(self.tasks, teacher, batch.image, self.settings.teacher_views)
-        # Labelled images first, as `supervised_term` expects; the rest in the order of `absent`.
-        order = {name: torch.cat([labels.rows, labels.absent]) for name, labels in batch.labels.items()}
-        outputs = student(image, order)
+        image = strong_view(batch.image, self.settings.strong, options.generator)
+        view = _View(batch, grid, draw_mix(image, self.settings.strong.cutmix, options.generator))
+        outputs = student(image if view.mix is None else view.mix.image(image))
         terms = []
         for name, task in self.tasks.items():
-            terms += self._labelled(task, outputs[name], batch, grid)
-            found = self._discovered(task, outputs[name], taught[name], batch, grid)
-            found.append(self._features(task, outputs[name], taught[name], order[name], batch))
+            output, lesson = outputs[name], taught[name]
+            terms += self._labelled(task, output.take(batch.labels[name].rows), view)
+            found = self._pixels(task, output, lesson, view)
+            found += self._features(task, output, lesson, view)
+            found += self._tokens(task, output, lesson, view)
             terms += [replace(term, weight=term.weight * strength) for term in found]
         return terms
 
@@ -68,42 +92,77 @@ class Htt(Method):
             return 1.0
         return min(1.0, max(0.0, (step - self.settings.stage1_steps) / self.settings.ramp))
 
-    def _labelled(self, task: Task, output: TaskOutput, batch: Batch, grid: Grid) -> list[Term]:
-        supervised = supervised_term(task, output, batch, grid)
+    def _labelled(self, task: Task, output: TaskOutput, view: _View) -> list[Term]:
+        labels, grid = view.batch.labels[task.name], view.grid
+        valid = view.own(grid.take(labels.valid), labels.rows)
+        supervised = supervised_term(task, output, labels, grid, valid)
         if self.settings.confidence_loss == 0 or output.confidence is None:
             return [supervised]
-        labels = batch.labels[task.name]
         count = len(labels.rows)
-        valid, target = grid.take(labels.valid), grid.take(labels.value)
         with torch.no_grad():
-            right = task.correct(task.decode(grid.logits(output)[:count].detach()), target).float()
+            right = task.correct(task.decode(grid.logits(output)[:count].detach()), grid.take(labels.value)).float()
         logits = upsample(output.confidence, grid.size)[:count].float()
         loss = F.binary_cross_entropy_with_logits(logits, right, reduction="none")
         total = torch.where(valid, loss, 0.0).sum() if count else logits.sum()
         return [supervised, Term(f"confidence/{task.name}", self.settings.confidence_loss, total, valid.sum().float())]
 
-    def _discovered(self, task: Task, output: TaskOutput, taught: TaskOutput, batch: Batch, grid: Grid) -> list[Term]:
-        """Prediction level: the mean is over all pixels of unlabelled images, so that few sure pixels weigh little."""
-        labels = batch.labels[task.name]
-        pixels = grid.take(batch.pixels[labels.absent])
-        teacher_logits = upsample(taught.logits[labels.absent], grid.size)
-        found = discover_labels(task, teacher_logits, pixels, self.settings.confidence)
-        logits = grid.logits(output)[len(labels.rows) :]
-        weighted = task.confidence_weighted and self.settings.confidence_weighting
-        weight: Tensor = found.confidence if weighted else torch.ones_like(found.confidence)
-        if task.confidence_weighted and self.settings.targets == "distribution":
-            total, sure = masked_divergence(logits, teacher_logits, found.valid, weight)
+    def _pixels(self, task: Task, output: TaskOutput, lesson: TaskOutput, view: _View) -> list[Term]:
+        """Prediction level, at the head's own size: the teacher says nothing finer.
+
+        The mean is over all pixels whose image has no label, so that few sure pixels weigh little.
+        """
+        logits, taught, pixels = _unlabelled(task, output.logits, lesson.logits, view)
+        found = discover_labels(task, taught, pixels, self.settings.confidence, self.thresholds)
+        soft = task.has_distribution and self.settings.targets == "distribution"
+        weighted = self.settings.confidence_weighting and (soft or task.confidence_weighted)
+        weight = found.confidence if weighted else torch.ones_like(found.confidence)
+        if soft:
+            total, sure = masked_divergence(logits, taught, found.valid, weight)
         else:
             total, sure = masked_loss(task, logits, found.value, found.valid, weight)
         possible = pixels.sum().float()
         return [
             Term(f"discovered_loss/{task.name}", task.weight * self.settings.prediction_level, total, possible),
             Term(f"discovered/{task.name}", 0.0, sure, possible),
+            *self.thresholds.statistics(task, found.value, found.confidence, pixels),
         ]
 
-    def _features(self, task: Task, output: TaskOutput, taught: TaskOutput, order: Tensor, batch: Batch) -> Term:
+    def _features(self, task: Task, output: TaskOutput, lesson: TaskOutput, view: _View) -> list[Term]:
         """Feature level: nothing random, such as dropout, lies between the student's feature and the teacher's."""
-        weighted = self.settings.confidence_weighting
-        weights = feature_weights(taught, batch.labels[task.name].rows, batch.pixels, weighted)
-        total, count = masked_mse(output.feature, taught.feature[order], weights[order])
-        return Term(f"feature/{task.name}", task.weight * self.settings.feature_level, total, count)
+        if self.settings.feature_level == 0:
+            return []
+        batch, weighted = view.batch, self.settings.confidence_weighting
+        weights, feature = feature_weights(lesson, batch.labels[task.name].rows, batch.pixels, weighted), lesson.feature
+        if view.mix is not None:
+            weights, feature = view.mix.image(weights), view.mix.image(feature)
+        total, count = masked_mse(output.feature, feature, weights)
+        return [Term(f"feature/{task.name}", task.weight * self.settings.feature_level, total, count)]
+
+    def _tokens(self, task: Task, output: TaskOutput, lesson: TaskOutput, view: _View) -> list[Term]:
+        """Token level: one vector an image and task, of unlabelled images that show no patch of another."""
+        if self.settings.token_level == 0 or output.token is None or lesson.token is None:
+            return []
+        rows = view.batch.labels[task.name].absent
+        whole = torch.ones(len(rows), device=rows.device)
+        if view.mix is not None:
+            whole = 1 - view.mix.box[rows].flatten(1).any(dim=1).float()
+        total, count = masked_distance(output.token[rows], lesson.token[rows], whole)
+        return [Term(f"token/{task.name}", task.weight * self.settings.token_level, total, count)]
+
+
+def _unlabelled(
+    task: Task, logits_BKhw: Tensor, taught_BKhw: Tensor, view: _View
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The student's and the teacher's logits of images that have something to discover, and its pixels (n, 1, h, w).
+
+    A pixel may be discovered where the image that it comes from has no label of the task. Without a mix these are the
+    images without a label; with one, any image can have a patch of such an image.
+    """
+    absent = view.batch.labels[task.name].absent
+    size = (logits_BKhw.shape[-2], logits_BKhw.shape[-1])
+    if view.mix is None:
+        pixels = inside(view.batch.pixels[absent], size)
+        return logits_BKhw[absent], taught_BKhw[absent], pixels
+    pixels = inside(view.batch.pixels, size)
+    missing = torch.zeros_like(pixels).index_fill(0, absent, True) & pixels
+    return logits_BKhw, view.mix.image(taught_BKhw), view.mix.image(missing)

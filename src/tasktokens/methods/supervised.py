@@ -30,4 +30,4 @@ class Supervised(Method):
         grid = Grid(batch.image, options)
         rows = {name: at_least_one(labels.rows) for name, labels in batch.labels.items()}
         outputs = student(student_view(batch, options), rows)
-        return [supervised_term(task, outputs[name], batch, grid) for name, task in self.tasks.items()]
+        return [supervised_term(task, outputs[name], batch.labels[name], grid) for name, task in self.tasks.items()]

@@ -18,7 +18,7 @@ from tasktokens.tasks import Task
 __all__ = ["DESIGNS", "NETWORKS", "Network", "Rows", "TaskOutput", "at_least_one", "build_network"]
 
 DESIGNS = {
-    "small": Design(width=64, fused=64, light=True, heads=4),
+    "htt": Design(width=64, fused=64, light=True, heads=4),
     "paper": Design(width=256, fused=512, light=False, heads=1),
 }
 NETWORKS = {"htt": HttNetwork, "mtl": BaselineNetwork}

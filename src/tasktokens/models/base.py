@@ -32,6 +32,15 @@ class TaskOutput:
     confidence: Tensor | None = None
     token: Tensor | None = None
 
+    def take(self, rows: Tensor) -> TaskOutput:
+        """The output for some of the images."""
+        return TaskOutput(
+            self.logits.index_select(0, rows),
+            self.feature.index_select(0, rows),
+            None if self.confidence is None else self.confidence.index_select(0, rows),
+            None if self.token is None else self.token.index_select(0, rows),
+        )
+
     def logits_at(self, size: Sequence[int]) -> Tensor:
         """Logits (n, K, H, W) at (height, width), bilinear."""
         return upsample(self.logits, size)

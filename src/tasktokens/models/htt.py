@@ -20,7 +20,7 @@ class HttNetwork(Network):
     Args:
         tasks: T tasks by name.
         backbone: four feature maps.
-        design: sizes; ``light`` is the ``small`` variant, else the network of the paper.
+        design: sizes; ``light`` is the ``htt`` variant, else the network of the paper.
     """
 
     def __init__(self, tasks: Mapping[str, Task], backbone: Backbone, design: Design) -> None:

@@ -162,8 +162,20 @@ class Task(ABC):
         """The confidence of HTT as published (section 3.3 and the release), where it differs from ours."""
         return self.confidence(logits_BKHW)
 
+    has_distribution: ClassVar[bool] = True
+    """Whether the softmax of the K logits is a distribution over classes, bins or centres, which can be imitated."""
+
     confidence_weighted: ClassVar[bool] = False
     """Whether the prediction is a mean over bins with an L1 loss: a discovered pixel is weighted by its confidence."""
+
+    @property
+    def num_groups(self) -> int:
+        """Kinds of predictions whose confidences are not comparable, such as classes; see `group`."""
+        return 1
+
+    def group(self, prediction_BCHW: Tensor) -> Tensor:
+        """The kind (B, 1, H, W) int64 of each predicted pixel, 0 to ``num_groups`` - 1."""
+        return torch.zeros_like(prediction_BCHW[:, :1], dtype=torch.int64)
 
     # -- evaluation ------------------------------------------------------------------------------------------------
     @abstractmethod

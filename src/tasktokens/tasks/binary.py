@@ -67,6 +67,13 @@ class _Probability(Task):
         """The same side of 0.5."""
         return (prediction_BCHW > 0.5) == (target_BCHW > 0.5)
 
+    @property
+    def num_groups(self) -> int:
+        return 2
+
+    def group(self, prediction_BCHW: Tensor) -> Tensor:
+        return (prediction_BCHW > 0.5).long()
+
     def spec(self) -> dict[str, Any]:
         stored = {"white": self.white} if self.white is not None else {}
         return {"kind": self.kind} | stored | ({"void": list(self.void)} if self.void else {})
@@ -127,6 +134,7 @@ class _OneLogit(_Probability):
     """
 
     threshold: float = 0.9
+    has_distribution: ClassVar[bool] = False
     positive_weight: float = 0.5
     settings: ClassVar[tuple[str, ...]] = ("positive_weight",)
 

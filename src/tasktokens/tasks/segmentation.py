@@ -191,6 +191,13 @@ class Segmentation(Task):
         """The same class."""
         return prediction_BCHW == target_BCHW
 
+    @property
+    def num_groups(self) -> int:
+        return len(self.classes)
+
+    def group(self, prediction_BCHW: Tensor) -> Tensor:
+        return prediction_BCHW.long()
+
     def metric(self) -> ConfusionMatrix:
         return ConfusionMatrix(self.classes)
 

@@ -1,0 +1,85 @@
+"""The student's view of a batch: colours, blur and patches of other images; the teacher reads the images as they are.
+
+Strong changes for the student and none for the teacher make discovered labels worth learning: FixMatch (Sohn et al.,
+NeurIPS 2020). Patches of another image of the batch: CutMix (Yun et al., ICCV 2019). All of it works on the whole batch
+on its device; what is drawn depends on the step's generator alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tasktokens.config import StrongView
+from tasktokens.data.transforms import photometric
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Which pixels of each image come from which other image of the batch.
+
+    Attributes:
+        partner: (B,) int64.
+        box: (B, 1, H, W) bool, True where the partner shows.
+    """
+
+    partner: Tensor
+    box: Tensor
+
+    def at(self, size: tuple[int, int]) -> Tensor:
+        """The boxes on a grid of (height, width), by pixel centres."""
+        return F.interpolate(self.box.float(), size, mode="nearest-exact") > 0.5
+
+    def image(self, x_BCHW: Tensor) -> Tensor:
+        """The mixed maps, of any channels and size."""
+        return torch.where(self.at((x_BCHW.shape[-2], x_BCHW.shape[-1])), x_BCHW[self.partner], x_BCHW)
+
+
+def strong_view(image_B3HW: Tensor, settings: StrongView, generator: torch.Generator) -> Tensor:
+    """Stronger colour changes, greys and blur of uint8 images (B, 3, H, W)."""
+    changed = photometric(image_B3HW, settings.photometric, generator, settings.grey)
+    return blur(changed, settings.blur, generator)
+
+
+def blur(image_B3HW: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """A Gaussian blur of up to a hundredth of the height on a share of the images, each by its own amount."""
+    if share == 0:
+        return image_B3HW
+    count, _, height, width = image_B3HW.shape
+    most = height / 100
+    reach = min(max(1, round(2 * most)), height - 1, width - 1)
+    draws = torch.rand(count, 2, generator=generator)
+    # A width of next to nothing leaves the image as it is.
+    sigma_B1 = torch.where(draws[:, :1] < share, 0.1 + draws[:, 1:] * most, 1e-3).to(image_B3HW.device)
+    offset = torch.arange(-reach, reach + 1, device=image_B3HW.device)
+    kernel_BN = torch.softmax(-0.5 * (offset / sigma_B1) ** 2, dim=1).repeat_interleave(3, dim=0)
+    flat = F.pad(image_B3HW.float().reshape(1, count * 3, height, width), (reach,) * 4, mode="reflect")
+    flat = F.conv2d(flat, kernel_BN[:, None, None, :], groups=count * 3)
+    flat = F.conv2d(flat, kernel_BN[:, None, :, None], groups=count * 3)
+    return flat.round_().clamp_(0, 255).to(torch.uint8).view_as(image_B3HW)
+
+
+def draw_mix(image_B3HW: Tensor, share: float, generator: torch.Generator) -> Mix | None:
+    """A box of a sixteenth to a half of the image, on a share of the images; None where no image can be mixed."""
+    count, _, height, width = image_B3HW.shape
+    if share == 0 or count < 2:
+        return None
+    chosen, area, aspect, top, left = torch.rand(5, count, generator=generator)
+    area = 1 / 16 + area * (1 / 2 - 1 / 16)
+    shape = torch.exp((2 * aspect - 1) * torch.log(torch.tensor(2.0)) / 2)
+    sides = torch.stack([(area.sqrt() * shape).clamp(max=1), (area.sqrt() / shape).clamp(max=1)])
+    sides = sides * (chosen < share)
+    start = torch.stack([top, left]) * (1 - sides)
+    inside = [
+        (place >= first[:, None]) & (place < first[:, None] + side[:, None])
+        for place, first, side in zip(
+            ((torch.arange(height) + 0.5) / height, (torch.arange(width) + 0.5) / width), start, sides, strict=True
+        )
+    ]
+    box = (inside[0][:, None, :, None] & inside[1][:, None, None, :]).to(image_B3HW.device)
+    # A cyclic shift: everybody has a partner that is not itself.
+    shift = int(torch.randint(1, count, (), generator=generator))
+    return Mix(torch.arange(count, device=image_B3HW.device).roll(shift), box)

@@ -1,0 +1,69 @@
+"""Which confidence is enough for a discovered pixel: fixed, as published, or learned from the teacher as it goes.
+
+An adaptive threshold is the teacher's running mean confidence on unlabelled images, for each task and each of its
+groups (the classes): about the surer half of the pixels of every class supervise the student, however sure the teacher
+is in general. The idea of thresholds that follow the network, for each class, is FreeMatch's (Wang et al., ICLR 2023).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from tasktokens.methods.base import Term
+from tasktokens.tasks import Task
+
+_DECAY = 0.99
+
+
+class Thresholds(nn.Module):
+    """The thresholds of every task and group; a part of the run's state where they are adaptive.
+
+    Args:
+        tasks: by name; their own thresholds apply until something was seen, and for ever where not ``adaptive``.
+    """
+
+    def __init__(self, tasks: Mapping[str, Task], adaptive: bool) -> None:
+        super().__init__()
+        self.adaptive = adaptive
+        self.names = {name: f"task{number}" for number, name in enumerate(tasks)}  # a buffer's name has no dots
+        for name, task in tasks.items():
+            self.register_buffer(f"{self.names[name]}", torch.full((task.num_groups,), float(task.threshold)))
+            self.register_buffer(f"{self.names[name]}_seen", torch.zeros(task.num_groups))
+
+    def of(self, task: Task, prediction_BCHW: Tensor) -> Tensor:
+        """The threshold (B, 1, H, W) that each predicted pixel's confidence must exceed."""
+        values: Tensor = getattr(self, self.names[task.name]).to(prediction_BCHW.device)
+        return values[task.group(prediction_BCHW)]
+
+    def statistics(
+        self, task: Task, prediction_BCHW: Tensor, confidence_B1HW: Tensor, pixels_B1HW: Tensor
+    ) -> list[Term]:
+        """Terms that only carry the sums from which `observe` learns; none where thresholds are fixed."""
+        if not self.adaptive:
+            return []
+        count = task.num_groups
+        group = torch.where(pixels_B1HW, task.group(prediction_BCHW), count).flatten()
+        sums = torch.bincount(group, confidence_B1HW.float().flatten(), minlength=count + 1)
+        pixels = torch.bincount(group, minlength=count + 1)
+        return [
+            Term(f"teacher/{task.name}/{g}", 0.0, sums[g].float(), pixels[g].float(), reported=False)
+            for g in range(count)
+        ]
+
+    @torch.no_grad()
+    def observe(self, means: Mapping[str, Tensor]) -> None:
+        """Take in the mean confidences of a step, summed over all ranks; a group that was not met keeps its value."""
+        for name, buffer in self.names.items():
+            values, seen = getattr(self, buffer), getattr(self, f"{buffer}_seen")
+            now = [means.get(f"teacher/{name}/{g}") for g in range(len(values))]
+            if any(mean is None for mean in now):
+                continue
+            new = torch.stack([mean for mean in now if mean is not None]).to(values.device)
+            met = torch.isfinite(new) & (new > 0)
+            # A short memory at first: what the task's own threshold says is only a start.
+            decay = torch.minimum(torch.full_like(seen, _DECAY), seen / (seen + 1))
+            values.copy_(torch.where(met, decay * values + (1 - decay) * torch.nan_to_num(new), values))
+            seen.add_(met.float())

@@ -1,0 +1,227 @@
+"""The student's strong view, mixed images, thresholds that learn, and the token level."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file
+from torch import Tensor
+
+from properties import random_batch
+from tasktokens.config import HttMethod, StrongView
+from tasktokens.engine.train import combine, train
+from tasktokens.methods import Htt, StepOptions, Term
+from tasktokens.methods.strong import Mix, blur, draw_mix, strong_view
+from tasktokens.methods.thresholds import Thresholds
+from tasktokens.models import TaskOutput
+from tasktokens.tasks import Task
+from test_methods import PRESENT, Fixed, build, by_name, detach, eager
+
+MakeConfig = Callable[..., Any]
+
+
+def seeded(seed: int = 3) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def pictures(count: int = 6, height: int = 48, width: int = 64) -> Tensor:
+    return torch.randint(0, 256, (count, 3, height, width), dtype=torch.uint8, generator=seeded())
+
+
+# -- the student's view ------------------------------------------------------------------------------------------------
+def test_a_view_of_no_strength_is_the_image() -> None:
+    image = pictures()
+    assert torch.equal(strong_view(image, StrongView(photometric=0, grey=0, blur=0), seeded()), image)
+
+
+def test_grey_images_have_equal_channels_and_the_others_are_left_alone() -> None:
+    image = pictures(40)
+    view = strong_view(image, StrongView(photometric=0, grey=0.5, blur=0), seeded())
+    grey = (view == view[:, :1]).flatten(1).all(dim=1)
+    assert 5 < int(grey.sum()) < 35
+    assert (view[~grey].int() - image[~grey].int()).abs().max() <= 1
+
+
+def test_blur_keeps_flat_images_and_means_and_takes_detail_away() -> None:
+    image = pictures(8, 200, 160)
+    blurred = blur(image, 1.0, seeded())
+    assert torch.equal(blur(torch.full_like(image, 93), 1.0, seeded()), torch.full_like(image, 93))
+    assert (blurred.float().mean((2, 3)) - image.float().mean((2, 3))).abs().max() < 2
+    less = blurred.float().std((2, 3)) < image.float().std((2, 3)) - 1
+    assert less.float().mean() > 0.5  # each by its own amount, some by next to nothing
+    assert torch.equal(blur(image, 0.0, seeded()), image)
+
+
+def test_blur_of_some_leaves_the_others_as_they_are() -> None:
+    image = pictures(40, 200, 32)
+    same = (blur(image, 0.5, seeded()) == image).flatten(1).all(dim=1)
+    assert 5 < int(same.sum()) < 35
+
+
+def test_a_view_is_drawn_from_the_generator_alone() -> None:
+    image, settings = pictures(), StrongView(blur=0.5)
+    assert torch.equal(strong_view(image, settings, seeded()), strong_view(image, settings, seeded()))
+    assert not torch.equal(strong_view(image, settings, seeded()), strong_view(image, settings, seeded(4)))
+
+
+# -- patches of other images -------------------------------------------------------------------------------------------
+def test_a_mix_shows_a_box_of_another_image_and_the_image_elsewhere() -> None:
+    image = pictures(200)
+    mix = draw_mix(image, 0.7, seeded())
+    assert mix is not None
+    assert (mix.partner != torch.arange(200)).all()
+    shares = mix.box.float().mean((1, 2, 3))
+    mixed = shares > 0
+    assert 100 < int(mixed.sum()) < 180
+    assert 0.03 < shares[mixed].min() < shares.max() < 0.55
+    for row in range(20):
+        ys, xs = np.nonzero(mix.box[row, 0].numpy())
+        if len(ys):  # a full rectangle
+            assert len(ys) == (ys.max() - ys.min() + 1) * (xs.max() - xs.min() + 1)
+    shown = mix.image(image)
+    assert torch.equal(shown, torch.where(mix.box, image[mix.partner], image))
+    assert mix.image(torch.rand(200, 5, 12, 16)).shape == (200, 5, 12, 16)
+
+
+def test_nothing_is_mixed_where_nothing_can_be() -> None:
+    assert draw_mix(pictures(1), 1.0, seeded()) is None
+    assert draw_mix(pictures(4), 0.0, seeded()) is None
+
+
+def test_under_a_patch_the_image_s_own_label_does_not_count_and_the_partner_s_gap_is_discovered(
+    tiny_tasks: dict[str, Task], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = random_batch(tiny_tasks, [["semseg"], ["depth"]])
+    box = torch.zeros(2, 1, 64, 64, dtype=torch.bool)
+    box[0, :, :, :32] = True  # the left half of image 0 shows image 1, which has no semseg label
+    mix = Mix(torch.tensor([1, 0]), box)
+    monkeypatch.setattr("tasktokens.methods.htt.draw_mix", lambda *_: mix)
+    taught = {name: detach(output) for name, output in build("htt", tiny_tasks, 1).eval()(batch.image).items()}
+    seen: list[Tensor] = []
+
+    class Student(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = build("htt", tiny_tasks).eval()
+
+        def forward(self, image: Tensor, rows: Any = None) -> Mapping[str, TaskOutput]:
+            seen.append(image)
+            outputs: Mapping[str, TaskOutput] = self.network(image, rows)
+            return outputs
+
+    plain = StrongView(photometric=0, grey=0, blur=0)
+    method = Htt(eager(tiny_tasks), HttMethod(strong=plain, teacher_views=1, token_level=1.0))
+    step = StepOptions(seeded())
+    terms = by_name(method.terms(batch, Student(), Fixed(taught), step))
+    assert torch.equal(seen[0], torch.where(box, batch.image[[1, 0]], batch.image))
+    labels = batch.labels["semseg"]
+    assert terms["loss/semseg"].count == labels.valid[..., 32:].sum()
+    # All of image 1, and its patch in image 0.
+    assert terms["discovered/semseg"].count == 16 * 16 + 16 * 8
+    # Depth: image 0 has no label, but its left half shows image 1, which has one.
+    assert terms["discovered/depth"].count == 16 * 8
+    assert terms["loss/depth"].count == batch.labels["depth"].valid.sum()
+    # A mixed image has no token of its own.
+    assert terms["token/semseg"].count == 1
+    assert terms["token/depth"].count == 0
+    assert terms["token/depth"].total == 0
+    # What the teacher says of a pixel with a given label changes nothing, wherever the pixel is shown.
+    spoilt = dict(taught)
+    logits = taught["depth"].logits.clone()
+    logits[1] += 5 * torch.randn_like(logits[1])
+    spoilt["depth"] = replace(taught["depth"], logits=logits)
+    again = by_name(method.terms(batch, Student(), Fixed(spoilt), StepOptions(seeded())))
+    assert torch.equal(again["discovered_loss/depth"].total, terms["discovered_loss/depth"].total)
+
+
+# -- the token level ---------------------------------------------------------------------------------------------------
+def test_tokens_are_taught_where_labels_are_missing_and_agreement_costs_nothing(tiny_tasks: dict[str, Task]) -> None:
+    network = build("htt", tiny_tasks).eval()
+    batch = random_batch(tiny_tasks, PRESENT)
+    method = Htt(
+        tiny_tasks, HttMethod(teacher_views=1, token_level=0.5, strong=StrongView(photometric=0, grey=0, blur=0))
+    )
+    same = by_name(method.terms(batch, network, network, StepOptions(seeded())))
+    other = by_name(method.terms(batch, network, build("htt", tiny_tasks, 1).eval(), StepOptions(seeded())))
+    for name, task in tiny_tasks.items():
+        assert same[f"token/{name}"].count == len(batch.labels[name].absent)
+        assert same[f"token/{name}"].total.item() == pytest.approx(0, abs=1e-5)
+        assert other[f"token/{name}"].total > 0
+        assert other[f"token/{name}"].weight == 0.5 * task.weight
+    assert not any(
+        name.startswith("token/")
+        for name in by_name(
+            Htt(tiny_tasks, HttMethod(token_level=0)).terms(batch, network, network, StepOptions(seeded()))
+        )
+    )
+
+
+# -- thresholds --------------------------------------------------------------------------------------------------------
+def observe(thresholds: Thresholds, terms: list[Term]) -> None:
+    thresholds.observe(combine(terms, Accelerator(cpu=True))[1])
+
+
+def test_adaptive_thresholds_are_the_running_mean_confidence_of_each_class(tiny_tasks: dict[str, Task]) -> None:
+    task = tiny_tasks["semseg"]
+    thresholds = Thresholds(tiny_tasks, adaptive=True)
+    prediction = torch.tensor([0, 0, 1, 3])[None, None, None]
+    confidence = torch.tensor([0.9, 0.7, 0.4, 0.6])[None, None, None]
+    pixels = torch.tensor([True, True, True, False])[None, None, None]
+    assert (thresholds.of(task, prediction) == torch.tensor(task.threshold)).all()
+    observe(thresholds, thresholds.statistics(task, prediction, confidence, pixels))
+    found = thresholds.of(task, torch.arange(4)[None, None, None]).flatten()
+    # Classes 2 and 3 were not met: they keep the task's own threshold.
+    torch.testing.assert_close(found, torch.tensor([0.8, 0.4, task.threshold, task.threshold]))
+    observe(thresholds, thresholds.statistics(task, prediction, confidence * 0 + 0.2, pixels))
+    torch.testing.assert_close(thresholds.of(task, torch.zeros(1, 1, 1, 1)).item(), 0.5)
+
+
+def test_a_teacher_s_nan_never_reaches_the_thresholds(tiny_tasks: dict[str, Task]) -> None:
+    task = tiny_tasks["depth"]
+    thresholds = Thresholds(tiny_tasks, adaptive=True)
+    ones = torch.ones(1, 1, 2, 2)
+    observe(thresholds, thresholds.statistics(task, ones, ones * float("nan"), ones.bool()))
+    assert thresholds.of(task, ones).unique().item() == pytest.approx(task.threshold)
+    observe(thresholds, thresholds.statistics(task, ones, ones * 0.3, ones.bool()))
+    assert thresholds.of(task, ones).unique().item() == pytest.approx(0.3)
+
+
+def test_fixed_thresholds_stay(tiny_tasks: dict[str, Task]) -> None:
+    thresholds = Thresholds(tiny_tasks, adaptive=False)
+    ones = torch.ones(1, 1, 2, 2)
+    assert thresholds.statistics(tiny_tasks["depth"], ones, ones, ones.bool()) == []
+
+
+@pytest.mark.parametrize("schedule", ["two-stage", "online"])
+def test_adaptive_thresholds_are_saved_and_a_resumed_run_ends_with_the_same_bits(
+    schedule: str, folder_root: Path, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    changes = {"method.thresholds": "adaptive", "method.schedule": schedule, "method.strong": {"cutmix": 0.5}}
+    whole = train(make_config(folder_root, tmp_path / "a", **changes), quiet=True)
+    shutil.copytree(whole, tmp_path / "b")
+    last = sorted((tmp_path / "b" / "checkpoints").iterdir())
+    for later in last[-1:]:
+        shutil.rmtree(later)
+    config = make_config(folder_root, tmp_path / "b", **changes)
+    text = (tmp_path / "b" / "config.yaml").read_text().replace(str(whole), str(tmp_path / "b"))
+    (tmp_path / "b" / "config.yaml").write_text(text)
+    train(config, resume=True, quiet=True)
+    final = sorted((whole / "checkpoints").iterdir())[-1].name
+    for part in ("student", "method", "optimizer"):
+        a = load_file(whole / "checkpoints" / final / f"{part}.safetensors")
+        b = load_file(tmp_path / "b" / "checkpoints" / final / f"{part}.safetensors")
+        assert a.keys() == b.keys()
+        assert all(torch.equal(a[key], b[key]) for key in a), part
+    learned = load_file(whole / "checkpoints" / final / "method.safetensors")
+    assert any(bool((tensor > 0).any()) for key, tensor in learned.items() if key.endswith("_seen"))
+    rows = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
+    assert not any(key.startswith("teacher/") for row in rows for key in row)
