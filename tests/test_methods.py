@@ -68,6 +68,23 @@ class Fixed(nn.Module):
         return self.outputs
 
 
+def test_images_without_any_label_are_left_out_of_supervised_learning(tiny_tasks: dict[str, Task]) -> None:
+    tasks = {name: tiny_tasks[name] for name in ("semseg", "depth")}
+    network, method = build("mtl", tasks).eval(), Supervised(tasks, MtlMethod())
+    batch = random_batch(tasks, [[], ["semseg"], [], ["depth"], ["depth", "semseg"]])
+    seen: list[int] = []
+    handle = network.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    fewer = by_name(method.terms(batch, network, None, options()))
+    every = by_name(method.terms(replace(batch, labelled=None), network, None, options()))
+    handle.remove()
+    assert seen == [3, 5]
+    for name, term in every.items():
+        torch.testing.assert_close(fewer[name].total, term.total)
+        assert fewer[name].count == term.count
+    nothing = method.terms(random_batch(tasks, [[], []]), network, None, options())
+    assert all(term.total == 0 for term in nothing)
+
+
 # -- stage 1 -----------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("kind", ["htt", "mtl"])
 def test_stage_1_computes_labelled_rows_only_with_the_gradients_of_all(kind: str, tiny_tasks: dict[str, Task]) -> None:

@@ -61,7 +61,8 @@ class Labels:
 class Batch:
     """Images (B, 3, H, W) uint8, ``pixels`` (B, 1, H, W) bool that are no padding, and labels by task name.
 
-    ``left_out``: a message for each image and label that could not be read.
+    ``left_out``: a message for each image and label that could not be read. ``labelled``: (m,) int64, positions with a
+    label of any task, known on the host; None stands for all.
     """
 
     ids: tuple[str, ...]
@@ -69,11 +70,15 @@ class Batch:
     pixels: Tensor
     labels: Mapping[str, Labels]
     left_out: tuple[str, ...] = ()
+    labelled: Tensor | None = None
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Batch:
         """Apply a function to each tensor."""
         labels = {name: item.map(function) for name, item in self.labels.items()}
-        return replace(self, image=function(self.image), pixels=function(self.pixels), labels=labels)
+        labelled = None if self.labelled is None else function(self.labelled)
+        return replace(
+            self, image=function(self.image), pixels=function(self.pixels), labels=labels, labelled=labelled
+        )
 
     def to(self, device: torch.device) -> Batch:
         """The batch on another device; host copies do not wait where memory is pinned."""
@@ -97,6 +102,7 @@ def collate(samples: Sequence[Sample], channels: Mapping[str, int]) -> Batch:
             value=torch.stack([item.value for item in items]) if items else torch.zeros(0, count, *size),
             valid=torch.stack([item.valid for item in items]) if items else torch.zeros(0, 1, *size, dtype=torch.bool),
         )
+    labelled = [row for row, sample in enumerate(samples) if sample.labels]
     return Batch(
         ids=tuple(sample.id for sample in samples),
         # An image as decoded has its channels last, and a stack of such would too.
@@ -104,6 +110,7 @@ def collate(samples: Sequence[Sample], channels: Mapping[str, int]) -> Batch:
         pixels=torch.stack([sample.pixels for sample in samples]),
         labels=labels,
         left_out=tuple(message for sample in samples for message in sample.left_out),
+        labelled=None if len(labelled) == len(samples) else torch.tensor(labelled, dtype=torch.int64),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
+import torch
 from torch import nn
 
 from tasktokens.config import MtlMethod
@@ -28,6 +29,14 @@ class Supervised(Method):
 
     def terms(self, batch: Batch, student: nn.Module, teacher: nn.Module | None, options: StepOptions) -> list[Term]:
         grid = Grid(batch.image, options)
-        rows = {name: at_least_one(labels.rows) for name, labels in batch.labels.items()}
-        outputs = student(student_view(batch, options), rows)
-        return [supervised_term(task, outputs[name], batch.labels[name], grid) for name, task in self.tasks.items()]
+        image, labels = student_view(batch, options), batch.labels
+        rows = {name: at_least_one(item.rows) for name, item in labels.items()}
+        if batch.labelled is not None:
+            # An image without any label, as most are for a single-task network, would cost its forward pass and teach
+            # nothing.
+            useful = at_least_one(batch.labelled)
+            place = torch.zeros(len(image), dtype=torch.int64, device=image.device)
+            place[useful] = torch.arange(len(useful), device=image.device)
+            image, rows = image[useful], {name: place[chosen] for name, chosen in rows.items()}
+        outputs = student(image, rows)
+        return [supervised_term(task, outputs[name], labels[name], grid) for name, task in self.tasks.items()]

@@ -1,0 +1,270 @@
+"""HTT against the MTL baseline and single-task networks, with its ablations: one table, several seeds, one JSON.
+
+The main table of NYU Depth v2, from a folder that `tasktokens prepare --data nyud` made, and of the embedded rooms:
+
+    python benchmarks/accuracy.py --data nyud --root DIR --weights FILE
+    python benchmarks/accuracy.py --data rooms
+
+Further blocks of the same files:
+
+    python benchmarks/accuracy.py --data nyud --root DIR --weights FILE --labels random --seeds 0 1
+    python benchmarks/accuracy.py --data nyud --root DIR --weights FILE --block ablation --seeds 0 1
+
+Every run is `tasktokens train` in a process of its own with one thread, two side by side. A row is written as soon as
+its run has ended, and a run whose row is there is not made again, so the command can be stopped and started; runs in
+the middle are resumed. All methods see the same labels (`labels.csv` of the published split, or one drawn from the
+seed), the same batches in the same order, the same augmentation, optimiser and steps: S a network, so that two-stage
+HTT takes S steps of the teacher and S of the student, and `htt-online` S steps in all. `mtl-long` is the baseline with
+2 S. The seed decides initial weights, order and augmentation. A single-task network leaves images without its label
+out of the batches that all methods share.
+
+`--holdout` measures on a fifth of the training images instead of the test images; settings were chosen there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from provenance import describe
+from tasktokens.config import Config, HttMethod, MtlMethod, load_config, to_yaml
+from tasktokens.data.partial import save_split
+from tasktokens.data.source import open_data
+from tasktokens.metrics.delta import delta_mtl
+from tasktokens.models import build_network
+from tasktokens.storage import atomically
+
+HERE = Path(__file__).parent
+PRIMARY = {"semseg": "mIoU", "depth": "absErr", "normals": "mErr"}
+"""The metric of each task that Δ_MTL counts."""
+SWITCHES = {
+    "no-global-tokens": ["model.global_tokens=false"],
+    "no-multi-scale": ["model.multi_scale=false"],
+    "no-fine-tokens": ["model.fine_tokens=false"],
+    "no-image-affinity": ["model.image_affinity=false"],
+    "no-prediction-level": ["method.prediction_level=0"],
+    "no-feature-level": ["method.feature_level=0"],
+    "no-token-level": ["method.token_level=0"],
+    "no-confidence-weighting": ["method.confidence_weighting=false"],
+    "no-discovery": ["method.prediction_level=0", "method.feature_level=0", "method.token_level=0"],
+    "no-strong-view": ["method.strong={photometric: 0.3, grey: 0, blur: 0, cutmix: 0}"],
+    "no-adaptive-thresholds": ["method.thresholds=fixed"],
+}
+"""What turns a part of HTT off; each is measured against `htt-online`."""
+TWO_STAGE = {
+    "htt": [],
+    # Both at one width, for the paper's own is too slow for a CPU.
+    "htt-narrow": ["model.width=32"],
+    "htt-paper": ["model.width=32", "model.variant=paper"],
+}
+BLOCKS = {
+    "main": ["stl", "mtl", "htt", "htt-online"],
+    "long": ["mtl-long"],
+    "paper": ["htt-narrow", "htt-paper"],
+    "ablation": [f"htt-{name}" for name in SWITCHES],
+}
+METHODS = [method for methods in BLOCKS.values() for method in methods]
+
+
+def main() -> None:
+    args = parse()
+    args.runs.mkdir(parents=True, exist_ok=True)
+    table = Table(args)
+    methods = args.methods or BLOCKS[args.block]
+    jobs = [(method, seed) for seed in args.seeds for method in methods if not table.has(method, seed)]
+    with ThreadPoolExecutor(args.jobs) as pool:
+        for _ in pool.map(lambda job: table.add(measure(args, *job)), jobs):
+            pass
+    table.write()
+    print(table.markdown())
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", choices=["nyud", "rooms"], required=True)
+    parser.add_argument("--root", type=Path, help="nyud: the folder that `tasktokens prepare` made")
+    parser.add_argument("--weights", type=Path, help="nyud: ImageNet weights (benchmarks/imagenet_weights.py)")
+    parser.add_argument("--labels", choices=["one", "random"], default="one")
+    parser.add_argument("--block", choices=list(BLOCKS), default="main")
+    parser.add_argument("--methods", nargs="+", help="in place of a block")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--holdout", action="store_true")
+    parser.add_argument("--runs", type=Path, default=Path("runs/accuracy"))
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
+    args = parser.parse_args()
+    if args.data == "nyud" and (args.root is None or args.weights is None):
+        parser.error("nyud needs --root and --weights")
+    for method in args.methods or []:
+        if method not in METHODS:
+            parser.error(f"no method '{method}'; there are {', '.join(METHODS)}")
+    args.out = args.out or HERE / "results" / f"accuracy_{args.data}{'_holdout' * args.holdout}.json"
+    return args
+
+
+class Table:
+    """The rows of a results file: those that are there, and those that are added."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args, self.lock = args, Lock()
+        self.head: dict[str, Any] = {}
+        self.rows: list[dict[str, Any]] = []
+        if args.out.is_file():
+            self.head = json.loads(args.out.read_text())
+            self.rows = self.head.pop("rows")
+
+    def has(self, method: str, seed: int) -> bool:
+        return any((r["method"], r["seed"], r["labels"]) == (method, seed, self.args.labels) for r in self.rows)
+
+    def add(self, row: dict[str, Any]) -> None:
+        with self.lock:
+            self.rows.append(row)
+            self.write()
+
+    def write(self) -> None:
+        for row in self.rows:
+            reference = self._reference(row)
+            row["delta_mtl"] = round(change(row, reference), 2) if reference else None
+        seeds = sorted({row["seed"] for row in self.rows})
+        head = describe("one thread a run, two side by side; minutes: CPU time of the run, evaluation included", seeds)
+        commands = dict.fromkeys([*str(self.head.get("command", "")).splitlines(), head["command"]])
+        head["command"] = "\n".join(str(command) for command in commands if command)
+        order = {method: i for i, method in enumerate(METHODS)}
+        rows = sorted(self.rows, key=lambda row: (row["labels"], order[row["method"]], row["seed"]))
+        self.args.out.write_text(json.dumps(head | {"rows": rows}, indent=1, ensure_ascii=False) + "\n")
+
+    def _reference(self, row: Mapping[str, Any]) -> dict[str, float] | None:
+        """Mean of the single-task networks over the seeds: a seed of its own would be noise."""
+        single = [r for r in self.rows if r["method"] == "stl" and r["labels"] == row["labels"]]
+        if not single:
+            return None
+        return {key: sum(r[key] for r in single) / len(single) for key in PRIMARY.values()}
+
+    def markdown(self) -> str:
+        """Means over the seeds, one line a method."""
+        lines = ["| method | labels | seeds | mIoU | absErr | mErr | Δ_MTL % | GFLOP | minutes |", "|---" * 9 + "|"]
+        for labels, method in dict.fromkeys((row["labels"], row["method"]) for row in self.rows):
+            rows = [r for r in self.rows if (r["labels"], r["method"]) == (labels, method)]
+            cells = [f"{mean(rows, key):.{digits}f}" for key, digits in DIGITS.items()]
+            lines.append(f"| {method} | {labels} | {len(rows)} | {' | '.join(cells)} |")
+        return "\n".join(lines)
+
+
+DIGITS = {"mIoU": 2, "absErr": 4, "mErr": 2, "delta_mtl": 2, "gflops": 3, "minutes": 1}
+
+
+def mean(rows: Sequence[Mapping[str, Any]], key: str) -> float:
+    values = [row[key] for row in rows if row[key] is not None]
+    return sum(values) / len(values) if values else float("nan")
+
+
+def change(row: Mapping[str, Any], reference: Mapping[str, float]) -> float:
+    """Δ_MTL in percent against the single-task networks."""
+    return delta_mtl({key: row[key] for key in reference}, reference, {key: key == "mIoU" for key in reference})
+
+
+def measure(args: argparse.Namespace, method: str, seed: int) -> dict[str, Any]:
+    """Train and evaluate one method with one seed; the single-task networks are one row."""
+    split, names = "holdout" if args.holdout else "test", list(PRIMARY)
+    parts = {f"stl-{name}": [name] for name in names} if method == "stl" else {method: names}
+    row: dict[str, Any] = {"method": method, "seed": seed, "labels": args.labels, "split": split}
+    totals = {"gflops": 0.0, "minutes": 0.0}
+    for part, tasks in parts.items():
+        config = load_config(base(args), settings(args, method, seed, part, tasks))
+        totals["minutes"] += train(config)
+        totals["gflops"] += gflops(config)
+        results = json.loads((config.run.dir / f"evaluation-{split}.json").read_text())
+        row |= {PRIMARY[task]: round(results[task][PRIMARY[task]], 4) for task in tasks}
+    chosen = config.method
+    row["steps"] = chosen.steps if isinstance(chosen, MtlMethod) else chosen.stage1_steps + chosen.stage2_steps
+    return row | {name: round(value, 4) for name, value in totals.items()}
+
+
+def base(args: argparse.Namespace) -> Path:
+    """The configuration of a data set, which all methods share."""
+    return HERE.parent / "configs" / f"accuracy_{args.data}.yaml"
+
+
+def settings(args: argparse.Namespace, method: str, seed: int, part: str, tasks: Sequence[str]) -> list[str]:
+    """What a run changes of its data set's configuration."""
+    folder = args.runs / f"{args.data}-{args.labels}{'-holdout' * args.holdout}"
+    common = [*args.overrides]
+    if args.root is not None:
+        common += [f"data.root={args.root}", f"model.weights={args.weights}"]
+    config = load_config(base(args), common)
+    assert isinstance(config.method, HttMethod)
+    assert config.tasks is not None
+    steps = config.method.stage1_steps + config.method.stage2_steps
+    chosen = {task: config.tasks[task].model_dump(exclude_none=True) for task in tasks}
+    common += [
+        f"seed={seed}",
+        f"run.dir={folder / f'{part}-{seed}'}",
+        f"run.evaluate={'holdout' if args.holdout else 'test'}",
+        f"data.holdout={0.2 if args.holdout else 0.0}",
+        f"data.labels={labels_file(config, args.labels, folder)}",
+        f"tasks={json.dumps(chosen)}",
+    ]
+    if method in ("stl", "mtl", "mtl-long"):
+        return [*common, f"method={{name: mtl, steps: {2 * steps if method == 'mtl-long' else steps}}}"]
+    if method in TWO_STAGE:
+        stages = [f"method.stage1_steps={steps}", f"method.stage2_steps={steps}"]
+        return [*common, "method.schedule=two-stage", *stages, *TWO_STAGE[method]]
+    return [*common, "method.schedule=online", *SWITCHES.get(method.removeprefix("htt-"), [])]
+
+
+def labels_file(config: Config, labels: str, folder: Path) -> Path:
+    """Which labels all runs may see: the published split where there is one, else one that is drawn once."""
+    path = folder / "labels.csv"
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        plain = config.model_copy(update={"data": config.data.model_copy(update={"labels": labels})})
+        data = open_data(plain)
+        with atomically(path) as new:
+            save_split(new, data.train, list(data.tasks))
+    return path
+
+
+def train(config: Config) -> float:
+    """Run `tasktokens train` to its end, whatever of it was done before; CPU minutes, of all attempts."""
+    folder = config.run.dir
+    spent = folder.with_suffix(".minutes")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    while not (folder / f"evaluation-{config.run.evaluate}.json").is_file():
+        whole = folder.with_suffix(".yaml")
+        whole.write_text(to_yaml(config))
+        command = [sys.executable, "-m", "tasktokens.cli", "train", "--config", str(whole)]
+        command += ["--resume"] if any(folder.glob("checkpoints/*/complete")) else ["--overwrite"]
+        with folder.with_suffix(".log").open("a") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+            _, status, usage = os.wait4(process.pid, 0)
+        before = float(spent.read_text()) if spent.is_file() else 0.0
+        spent.write_text(str(before + (usage.ru_utime + usage.ru_stime) / 60))
+        if status != 0:
+            raise SystemExit(f"{folder.name} ended with {os.waitstatus_to_exitcode(status)}; see {log.name}")
+    return float(spent.read_text())
+
+
+def gflops(config: Config) -> float:
+    """Floating-point operations of one image, a multiplication and an addition being two."""
+    data = open_data(config)
+    kind = "mtl" if isinstance(config.method, MtlMethod) else "htt"
+    network = build_network(kind, data.tasks, config.model, load_weights=False).eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(torch.zeros(1, 3, *config.data.size, dtype=torch.uint8))
+    return counter.get_total_flops() / 1e9
+
+
+if __name__ == "__main__":
+    main()
