@@ -19,7 +19,7 @@ from tasktokens.models import TaskOutput, build_network
 from tasktokens.models.explain import stages
 from tasktokens.tasks import Task
 
-SWITCHES = ("global_tokens", "multi_scale", "fine_tokens")
+SWITCHES = ("global_tokens", "multi_scale", "fine_tokens", "image_affinity")
 
 
 def build(tasks: dict[str, Task], **changes: Any) -> Any:
@@ -49,7 +49,7 @@ def test_without_global_tokens_features_pass_as_they_are(tiny_tasks: dict[str, T
     seen = stages(network, torch.rand(1, 3, 64, 64) * 255)
     for scale in range(1, 5):
         assert torch.equal(seen[f"semseg.gated{scale}"], seen[f"scale{scale}.features"])
-        assert torch.equal(seen[f"scale{scale}.affinity"], torch.eye(len(tiny_tasks)))
+        assert torch.equal(seen[f"scale{scale}.affinity"][0], torch.eye(len(tiny_tasks)))
     assert "global_tokens" not in dict(network.named_parameters())
 
 

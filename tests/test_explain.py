@@ -86,7 +86,7 @@ def test_names_and_shapes(kind: str, variant: str, tasks: dict[str, Task]) -> No
         expected[f"scale{i}.features"] = (2, c, *size)
         if kind == "htt":
             expected |= {f"scale{i}.{gates}": (2, count, *size) for gates in ("own_gates", "gates")}
-            expected |= {f"scale{i}.affinity": (count, count), f"scale{i}.tokens": (count, c)}
+            expected |= {f"scale{i}.affinity": (2, count, count), f"scale{i}.tokens": (2, count, c)}
             expected |= {f"{name}.gated{i}": (2, c, *size) for name in tasks}
     for name, task in tasks.items():
         expected |= {f"{name}.fused": (2, fused, *sizes[0])}
@@ -107,10 +107,10 @@ def test_the_stages_follow_from_each_other(variant: str, tasks: dict[str, Task])
         feature, own, affinity = (seen[f"scale{i}.{what}"] for what in ("features", "own_gates", "affinity"))
         assert own.min() >= 0
         assert own.max() <= 1
-        torch.testing.assert_close(affinity.sum(1), torch.ones(len(tasks)))
+        torch.testing.assert_close(affinity.sum(2), torch.ones(2, len(tasks)))
         for t, name in enumerate(tasks):
             # The method's own words: the gated maps of all tasks, mixed.
-            literal = sum(affinity[t, s] * feature * own[:, s : s + 1] for s in range(len(tasks)))
+            literal = sum(affinity[:, t, s, None, None, None] * feature * own[:, s : s + 1] for s in range(len(tasks)))
             torch.testing.assert_close(seen[f"{name}.gated{i}"], literal, atol=1e-5, rtol=1e-4)
             assert torch.equal(seen[f"{name}.gated{i}"], feature * seen[f"scale{i}.gates"][:, t : t + 1])
     for name in tasks:

@@ -78,10 +78,28 @@ def test_mixing_gates_is_mixing_gated_feature_maps(scaled: bool) -> None:
             literal = sum(weights[t, s] * maps[s] for s in range(tasks))
             torch.testing.assert_close(feature * gates[:, t : t + 1], literal, atol=1e-5, rtol=1e-5)
             torch.testing.assert_close(
-                mixed_tokens[t], sum(weights[t, s] * tokens[s] for s in range(tasks)), atol=1e-5, rtol=1e-5
+                mixed_tokens[0, t], sum(weights[t, s] * tokens[s] for s in range(tasks)), atol=1e-5, rtol=1e-5
             )
-    torch.testing.assert_close(affinity, weights)
+    torch.testing.assert_close(affinity, weights.expand(2, -1, -1))
     assert 0 <= gates.min() <= gates.max() <= 1
+
+
+def test_an_affinity_of_the_image_starts_as_that_of_the_tokens_and_then_sees_what_the_gates_let_through() -> None:
+    module = CrossTaskGates(3, 24, 10, scaled=True, image_affinity=True)
+    stored, feature = torch.randn(3, 24), torch.randn(4, 10, 5, 7)
+    with torch.no_grad():
+        start = module(feature, stored)[2]
+        torch.testing.assert_close(start, start[:1].expand(4, -1, -1))
+        assert module.seen is not None
+        module.seen[1].weight.normal_()
+        gates, tokens, affinity = module(feature, stored)
+        assert (affinity[0] - affinity[1]).abs().max() > 1e-3
+        torch.testing.assert_close(affinity.sum(2), torch.ones(4, 3))
+        # An image's affinity is its own: alone it is the same.
+        torch.testing.assert_close(module(feature[2:3], stored)[2], affinity[2:3])
+        own = module.own_gates(module.depth_wise(feature), module.tokens_here(stored))
+        torch.testing.assert_close(gates, torch.einsum("bts,bshw->bthw", affinity, own))
+        torch.testing.assert_close(tokens, torch.einsum("bts,sc->btc", affinity, module.tokens_here(stored)))
 
 
 def test_fusion_is_a_1x1_convolution_over_the_concatenated_upsampled_scales() -> None:

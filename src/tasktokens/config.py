@@ -182,6 +182,9 @@ class ModelSettings(Settings):
     global_tokens: bool = Field(True, description="HTT: tokens gate features and mix them across tasks")
     multi_scale: bool = Field(True, description="HTT: global tokens at all scales; false: at the coarsest alone")
     fine_tokens: bool = Field(True, description="HTT: tokens decode; false: a linear classifier of pixels")
+    image_affinity: bool | None = Field(
+        None, description="HTT: how much a task takes of another depends on the image; default: the variant's own"
+    )
 
 
 class MtlMethod(Settings):

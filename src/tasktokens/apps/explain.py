@@ -86,7 +86,8 @@ def measure(tasks: Mapping[str, Task], explanation: Explanation) -> dict[str, An
     """
     seen = explanation.stages
     scales = _scales(seen)
-    figures: dict[str, Any] = {"affinity": {str(i): _rounded(seen[f"scale{i}.affinity"]) for i in scales}, "tasks": {}}
+    affinity = {str(i): _rounded(seen[f"scale{i}.affinity"][0]) for i in scales}
+    figures: dict[str, Any] = {"affinity": affinity, "tasks": {}}
     for t, (name, task) in enumerate(tasks.items()):
         prediction = explanation.predictions[name]
         own: dict[str, Any] = {
@@ -108,7 +109,7 @@ def measure(tasks: Mapping[str, Task], explanation: Explanation) -> dict[str, An
 def picture(title: str, tasks: Mapping[str, Task], explanation: Explanation) -> bytes:
     """The PNG of one image."""
     seen = explanation.stages
-    tables = [Table(f"affinity, scale {i}", list(tasks), seen[f"scale{i}.affinity"].numpy()) for i in _scales(seen)]
+    tables = [Table(f"affinity, scale {i}", list(tasks), seen[f"scale{i}.affinity"][0].numpy()) for i in _scales(seen)]
     rows = {name: _row(t, task, explanation) for t, (name, task) in enumerate(tasks.items())}
     return draw(title, Panel("image", explanation.image), tables, rows)
 

@@ -18,7 +18,7 @@ from tasktokens.tasks import Task
 __all__ = ["DESIGNS", "NETWORKS", "Network", "Rows", "TaskOutput", "at_least_one", "build_network"]
 
 DESIGNS = {
-    "htt": Design(width=64, fused=64, light=True, heads=4),
+    "htt": Design(width=64, fused=64, light=True, heads=4, image_affinity=True),
     "paper": Design(width=256, fused=512, light=False, heads=1),
 }
 NETWORKS = {"htt": HttNetwork, "mtl": BaselineNetwork}
@@ -30,6 +30,8 @@ def build_network(kind: str, tasks: Mapping[str, Task], settings: ModelSettings,
     if settings.width is not None:
         design = replace(design, width=settings.width, fused=settings.width * design.fused // design.width)
     parts = {name: getattr(settings, name) for name in ("global_tokens", "multi_scale", "fine_tokens")}
+    if settings.image_affinity is not None:
+        parts["image_affinity"] = settings.image_affinity
     design = replace(design, **parts)
     pretrained, weights = (settings.pretrained, settings.weights) if load_weights else (False, None)
     backbone = Backbone(settings.backbone, pretrained, weights)

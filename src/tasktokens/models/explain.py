@@ -27,9 +27,9 @@ def stages(network: Network, image_B3HW: Tensor) -> Stages:
     backbone's map; of `HttNetwork` also
 
     - ``scale{i}.own_gates`` (B, T, H_i, W_i) in [0, 1]: where each task's global token finds the map worth passing on,
-    - ``scale{i}.affinity`` (T, T): row t says how much task t takes of each task's gate; rows add up to 1,
+    - ``scale{i}.affinity`` (B, T, T): row t says how much task t takes of each task's gate; rows add up to 1,
     - ``scale{i}.gates`` (B, T, H_i, W_i) in [0, 1]: the own gates mixed by the affinity,
-    - ``scale{i}.tokens`` (T, C_i): the global tokens mixed by the affinity.
+    - ``scale{i}.tokens`` (B, T, C_i): the global tokens mixed by the affinity.
 
     For each task ``{task}.fused`` (B, D', H_1, W_1), ``{task}.context`` (B, D, H_1, W_1), ``{task}.feature`` (the same
     after token attention, or the baseline's last block) and ``{task}.logits`` (B, K, H_1, W_1); of `HttNetwork` also

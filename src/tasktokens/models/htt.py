@@ -35,7 +35,7 @@ class HttNetwork(Network):
         gated = [design.global_tokens and (design.multi_scale or scale == 3) for scale in range(4)]
         self.gates = nn.ModuleList(
             [
-                CrossTaskGates(len(tasks), deepest, c, scaled=design.light) if gate else OpenGates()
+                CrossTaskGates(len(tasks), deepest, c, design.light, design.image_affinity) if gate else OpenGates()
                 for c, gate in zip(backbone.channels, gated, strict=True)
             ]
         )
@@ -53,7 +53,7 @@ class HttNetwork(Network):
                 take(x, chosen) * take(gates[:, t : t + 1], chosen)
                 for x, (gates, _, _) in zip(features, mixed, strict=True)
             ]
-            outputs[name] = head(own, [tokens[t] for _, tokens, _ in mixed])
+            outputs[name] = head(own, [take(tokens[:, t], chosen) for _, tokens, _ in mixed])
         return outputs
 
 
@@ -80,13 +80,13 @@ class HttHead(nn.Module):
         self.image_part = nn.Parameter(torch.zeros(design.width)) if design.light else None
 
     def forward(self, features: list[Tensor], tokens: list[Tensor]) -> TaskOutput:
-        """Gated features (B, C_i, H_i, W_i) and the task's mixed global tokens (C_i,), one a scale."""
-        token_D = torch.stack([project(token) for project, token in zip(self.token, tokens, strict=True)]).sum(0)
+        """Gated features (B, C_i, H_i, W_i) and the task's mixed global tokens (B, C_i), one a scale."""
+        token_BD = torch.stack([project(token) for project, token in zip(self.token, tokens, strict=True)]).sum(0)
         fused = self.fusion([scale(x) for scale, x in zip(self.scales, features, strict=True)])
         feature = self.context(fused)
-        feature, token = self.attention(feature, token_D.expand(len(feature), -1))
+        feature, token = self.attention(feature, token_BD)
         if self.image_part is not None:
-            token = token_D + self.image_part * token
+            token = token_BD + self.image_part * token
         logits = self.decoder(feature) if self.fine_tokens is None else self.decoder(feature, self.fine_tokens(token))
         # Detached: "is the prediction right here?" must not bend the feature that makes the prediction.
         confidence = token_scores(feature.detach(), token[:, None]) * self.factor

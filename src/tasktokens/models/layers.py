@@ -22,6 +22,7 @@ class Design:
         global_tokens: whether they gate the features and mix across tasks; without, every task reads all features.
         multi_scale: whether they do so at all four scales, or at the coarsest alone.
         fine_tokens: whether they decode; without, a linear classifier of pixels does.
+        image_affinity: whether the affinity between tasks depends on the image.
     """
 
     width: int
@@ -31,6 +32,7 @@ class Design:
     global_tokens: bool = True
     multi_scale: bool = True
     fine_tokens: bool = True
+    image_affinity: bool = False
 
 
 def conv_block(inputs: int, outputs: int, kernel: int = 3, dilation: int = 1) -> nn.Sequential:

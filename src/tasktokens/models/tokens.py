@@ -20,23 +20,35 @@ class CrossTaskGates(nn.Module):
         token_channels: width of the stored tokens.
         channels: C of this scale.
         scaled: divide gate scores by sqrt(C), so that they start near 0.5 for any width; the paper does not.
+        image_affinity: how much a task takes of another depends on the image: on what each task's gate lets through.
+            The paper's affinity depends on the stored tokens alone.
     """
 
-    def __init__(self, tasks: int, token_channels: int, channels: int, scaled: bool) -> None:
+    def __init__(
+        self, tasks: int, token_channels: int, channels: int, scaled: bool, image_affinity: bool = False
+    ) -> None:
         super().__init__()
         self.project = nn.Parameter(torch.randn(tasks, token_channels, channels) * token_channels**-0.5)
         self.depth_wise = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
         self.query = nn.Linear(channels, channels)
         self.key = nn.Linear(channels, channels)
         self.factor = channels**-0.5 if scaled else 1.0
+        self.seen: nn.Sequential | None = None
+        if image_affinity:
+            project = nn.Linear(channels, channels)
+            nn.init.zeros_(project.weight)  # starts as an affinity that no image changes
+            self.seen = nn.Sequential(nn.LayerNorm(channels), project)
 
     def forward(self, feature_BCHW: Tensor, tokens_TC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns mixed gates (B, T, H, W) in [0, 1], mixed tokens (T, C) and the affinity (T, T)."""
+        """Returns mixed gates (B, T, H, W) in [0, 1], mixed tokens (B, T, C) and the affinity (B, T, T)."""
         tokens = self.tokens_here(tokens_TC)
-        gates = self.own_gates(self.depth_wise(feature_BCHW), tokens)
-        logits = self.query(tokens) @ self.key(tokens).T * tokens.shape[1] ** -0.5
-        affinity = logits.softmax(dim=1)
-        return token_scores(gates, affinity), affinity @ tokens, affinity
+        spread = self.depth_wise(feature_BCHW)
+        gates = self.own_gates(spread, tokens)
+        tokens_BTC = tokens.expand(len(feature_BCHW), -1, -1)
+        about_BTC = tokens_BTC if self.seen is None else tokens_BTC + self.seen(_gated_mean(spread, gates))
+        logits = self.query(about_BTC) @ self.key(about_BTC).mT * tokens.shape[1] ** -0.5
+        affinity = logits.softmax(dim=-1)
+        return token_scores(gates, affinity), affinity @ tokens_BTC, affinity
 
     def tokens_here(self, tokens_TC: Tensor) -> Tensor:
         """The stored tokens projected to this scale, (T, C)."""
@@ -47,6 +59,13 @@ class CrossTaskGates(nn.Module):
         return torch.sigmoid(token_scores(depth_wise_BCHW, tokens_TC) * self.factor)
 
 
+def _gated_mean(feature_BCHW: Tensor, gates_BTHW: Tensor) -> Tensor:
+    """What each gate lets through, averaged over the image: (B, T, C)."""
+    weights = gates_BTHW.flatten(2)
+    total: Tensor = weights @ feature_BCHW.flatten(2).mT
+    return total / weights.sum(dim=2, keepdim=True).clamp(min=1e-6)
+
+
 class OpenGates(nn.Module):
     """In place of `CrossTaskGates` where global tokens are turned off: every gate is 1, no task mixes with another."""
 
@@ -54,7 +73,8 @@ class OpenGates(nn.Module):
         """As `CrossTaskGates.forward`, with mixed tokens of 0."""
         tasks, (batch, channels, height, width) = len(tokens_TC), feature_BCHW.shape
         gates = feature_BCHW.new_ones(()).expand(batch, tasks, height, width)
-        return gates, tokens_TC.new_zeros(tasks, channels), torch.eye(tasks, device=tokens_TC.device)
+        affinity = torch.eye(tasks, device=tokens_TC.device).expand(batch, -1, -1)
+        return gates, tokens_TC.new_zeros(()).expand(batch, tasks, channels), affinity
 
 
 class TokenAttention(nn.Module):
