@@ -1,7 +1,8 @@
 """Checkpoints from which a run goes on exactly: networks, optimiser, the state of the method, the cursor (stage, step).
 
 A checkpoint is written into a temporary folder, flushed to disk, marked complete and then renamed, so a kill at any
-moment leaves the older ones whole. Randomness needs no state: it depends on (seed, stage, step) alone.
+moment leaves the older ones whole. The mark holds size and CRC-32 of every file: what was cut off or damaged later is
+found when the run goes on. Randomness needs no state: it depends on (seed, stage, step) alone.
 """
 
 from __future__ import annotations
@@ -9,10 +10,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -20,7 +24,7 @@ from tasktokens.engine.model_file import read_tensors
 from tasktokens.errors import CheckpointError
 from tasktokens.models import Network
 
-_MARK = "complete"
+MARK = "complete.json"
 
 
 @dataclass(frozen=True)
@@ -40,40 +44,97 @@ def save_checkpoint(
     keep: int,
     method: nn.Module | None = None,
 ) -> Path:
-    """Write ``folder/{stage}-{step}`` and remove all but the newest ``keep`` checkpoints."""
+    """Write ``folder/{stage}-{step}`` and remove all but the newest ``keep`` checkpoints up to it.
+
+    Raises:
+        CheckpointError: it cannot be written, as on a full disk; the older ones are still there.
+    """
     target = folder / f"{cursor.stage}-{cursor.step:07d}"
-    temporary = folder / f".{target.name}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    save_file(_contiguous(student.state_dict()), temporary / "student.safetensors")
-    if teacher is not None:
-        save_file(_contiguous(teacher.state_dict()), temporary / "teacher.safetensors")
-    if method is not None:
-        save_file(_contiguous(method.state_dict()), temporary / "method.safetensors")
-    save_file(_optimizer_tensors(optimizer), temporary / "optimizer.safetensors")
-    (temporary / "cursor.json").write_text(json.dumps({"stage": cursor.stage, "step": cursor.step}))
-    (temporary / _MARK).touch()
-    for path in [*temporary.iterdir(), temporary]:
-        _flush(path)
-    shutil.rmtree(target, ignore_errors=True)
+    temporary = _unfinished(target)
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        save_file(_contiguous(student.state_dict()), temporary / "student.safetensors")
+        if teacher is not None:
+            save_file(_contiguous(teacher.state_dict()), temporary / "teacher.safetensors")
+        if method is not None:
+            save_file(_contiguous(method.state_dict()), temporary / "method.safetensors")
+        save_file(_optimizer_tensors(optimizer), temporary / "optimizer.safetensors")
+        (temporary / "cursor.json").write_text(json.dumps({"stage": cursor.stage, "step": cursor.step}))
+        mark_complete(temporary)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise CheckpointError(
+            f"cannot write checkpoint {target} ({error}); older ones are still there: make room, then --resume goes on"
+        ) from error
+    if target.exists():  # damaged, or the run would not have come by again
+        _remove(target)
     temporary.rename(target)
     _flush(folder)
-    for old in complete_checkpoints(folder)[:-keep]:
-        shutil.rmtree(old)
+    # Later ones are damaged, or the run would have gone on from there: they must not count as kept.
+    for old in [path for path in complete_checkpoints(folder) if path.name <= target.name][:-keep]:
+        _remove(old)
     return target
 
 
+def mark_complete(checkpoint: Path) -> None:
+    """Flush a checkpoint's files to disk and write down size and CRC-32 of each, which makes it a whole one."""
+    files = [path for path in sorted(checkpoint.iterdir()) if path.name != MARK]
+    sums = {path.name: {"size": path.stat().st_size, "crc32": _crc32(path)} for path in files}
+    for path in files:
+        _flush(path)
+    (checkpoint / MARK).write_text(json.dumps(sums, indent=1))
+    _flush(checkpoint / MARK)
+    _flush(checkpoint)
+
+
+def fault(checkpoint: Path) -> str | None:
+    """What is wrong with a checkpoint: a file is missing, cut off or damaged; None for a whole one."""
+    try:
+        sums = json.loads((checkpoint / MARK).read_text())
+        for name in ("cursor.json", *sums):
+            path, size = checkpoint / name, sums[name]["size"]
+            if path.stat().st_size != size:
+                return f"{name} has {path.stat().st_size} bytes in place of {size}"
+            if _crc32(path) != sums[name]["crc32"]:
+                return f"{name} is damaged (its checksum is another)"
+    except FileNotFoundError as error:
+        return f"{Path(error.filename).name} is missing"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return f"{MARK} or a file that it names cannot be read ({error})"
+    return None
+
+
 def complete_checkpoints(folder: Path) -> list[Path]:
-    """Whole checkpoints, oldest first."""
-    return sorted(path.parent for path in folder.glob(f"*/{_MARK}") if not path.parent.name.startswith("."))
+    """Checkpoints that were written to their end, oldest first; `fault` says whether they still are whole."""
+    return [path for path in _checkpoints(folder) if (path / MARK).is_file()]
 
 
-def latest_checkpoint(folder: Path) -> Path:
-    """The newest whole checkpoint. Raises `CheckpointError` where there is none."""
-    found = complete_checkpoints(folder)
-    if not found:
-        raise CheckpointError(f"{folder} holds no complete checkpoint to resume from; start the run anew")
-    return found[-1]
+def latest_checkpoint(folder: Path, quiet: bool = False) -> Path:
+    """The newest whole checkpoint; newer ones that are not are named on standard error unless ``quiet``.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    found = _checkpoints(folder)
+    for path in reversed(found):
+        wrong = fault(path)
+        if wrong is None:
+            return path
+        if not quiet:
+            print(f"checkpoint {path} is not whole: {wrong}; passed over", file=sys.stderr)
+    there = f" (none of {len(found)} is whole)" if found else ""
+    raise CheckpointError(f"{folder} holds no complete checkpoint to resume from{there}; start the run anew")
+
+
+def tidy(folder: Path) -> None:
+    """Remove what a killed process left half done; a checkpoint that only lacks its name gets it."""
+    for half in folder.glob(".*.tmp"):
+        target = folder / half.name[1:].removesuffix(".tmp")
+        if half == _unfinished(target) and not target.exists() and fault(half) is None:
+            half.rename(target)
+        else:
+            shutil.rmtree(half)
 
 
 def read_cursor(checkpoint: Path) -> Cursor:
@@ -111,6 +172,32 @@ def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 def _contiguous(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.contiguous() for name, tensor in state.items()}
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """All of them, oldest first, whole or not; nothing that is being written or removed."""
+    return sorted(path for path in folder.glob("[!.]*") if path.is_dir())
+
+
+def _unfinished(target: Path) -> Path:
+    return target.with_name(f".{target.name}.tmp")
+
+
+def _remove(checkpoint: Path) -> None:
+    """Remove a checkpoint so that a kill meanwhile leaves none that looks whole."""
+    doomed = checkpoint.with_name(f".{checkpoint.name}.old.tmp")
+    shutil.rmtree(doomed, ignore_errors=True)
+    checkpoint.rename(doomed)
+    shutil.rmtree(doomed)
+
+
+def _crc32(path: Path) -> str:
+    """Of a file's content; several GB a second, and enough against accidents."""
+    value = 0
+    with path.open("rb") as file:
+        while block := file.read(2**22):
+            value = zlib.crc32(block, value)
+    return f"{value:08x}"
 
 
 def _flush(path: Path) -> None:

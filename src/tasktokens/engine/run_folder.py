@@ -10,6 +10,7 @@ from importlib.metadata import version
 from tasktokens.config import Config, load_config, to_yaml
 from tasktokens.data.partial import save_split
 from tasktokens.data.source import Data
+from tasktokens.engine.checkpoint import tidy
 from tasktokens.engine.log import refuse_written
 from tasktokens.errors import CheckpointError, ConfigError, RunExistsError
 
@@ -30,8 +31,9 @@ def prepare_folder(config: Config, data: Data, resume: bool, overwrite: bool) ->
             raise ConfigError(
                 f"{folder} was started with other settings; resume with its own ({_difference(old, config)})"
             )
-        for half in [*folder.rglob(".*.partial*"), *folder.glob("checkpoints/.*.tmp")]:  # of a killed process
-            shutil.rmtree(half) if half.is_dir() else half.unlink()
+        for half in folder.rglob(".*.partial*"):  # of a killed process
+            half.unlink()
+        tidy(folder / "checkpoints")
         return
     if folder.exists() and not folder.is_dir():
         raise RunExistsError(f"{folder} is a file; choose another run.dir")

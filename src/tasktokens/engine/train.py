@@ -79,7 +79,7 @@ class Trainer:
 
     def run(self, resume: bool, init_from: Path | None) -> None:
         """All stages, from the start or from the last checkpoint, then evaluation."""
-        checkpoint = latest_checkpoint(self.folder / "checkpoints") if resume else None
+        checkpoint = latest_checkpoint(self.folder / "checkpoints", not self.accelerator.is_main_process) if resume else None
         cursor = read_cursor(checkpoint) if checkpoint else Cursor()
         network: Network | None = None
         path = self.folder / "metrics.jsonl" if self.accelerator.is_main_process else None
