@@ -91,7 +91,7 @@ def check(
 
 @app.command()
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="A finished run.")],
+    run: Annotated[Path, typer.Argument(help="A finished run, or RUN/best: its best network by validation.")],
     split: Annotated[str, typer.Option(help="A split of the data, or holdout.")] = "test",
     full: Annotated[bool, typer.Option("--full-size", help="At the labels' own size, however the run did.")] = False,
     protocol: Annotated[

@@ -244,11 +244,28 @@ class OptimSettings(Settings):
     lr: float = Field(1e-3, gt=0)
     backbone_lr: float = Field(1.0, gt=0, description="factor of lr for the backbone")
     weight_decay: float = Field(1e-4, ge=0)
-    batch_size: int = Field(16, ge=1)
+    batch_size: int | Literal["auto"] = Field(
+        16, description="images a step, over all ranks; auto: the largest that fits into memory, measured at the start"
+    )
     warmup: int = Field(20, ge=0, description="steps of linear warm-up at the start of a stage")
     power: float = Field(0.9, ge=0, description="polynomial decay: (1 - step / steps) ** power")
     clip: float = Field(10.0, gt=0, description="largest gradient norm")
     loss_stride: int = Field(1, ge=1, description="losses use every n-th row and column, at an offset drawn each step")
+
+    @field_validator("batch_size", mode="before")
+    @classmethod
+    def _count_or_auto(cls, value: object) -> object:
+        whole = isinstance(value, int | float) and not isinstance(value, bool) and value >= 1 and value == int(value)
+        if value != "auto" and not whole:
+            raise ValueError("it must be a whole number from 1 on, or auto")
+        return value
+
+    @property
+    def images(self) -> int:
+        """The batch size as a number; in a run that has begun there always is one."""
+        if self.batch_size == "auto":
+            raise ConfigError("optim.batch_size is auto and was not measured yet; give a number")
+        return self.batch_size
 
 
 class RunSettings(Settings):
@@ -259,9 +276,14 @@ class RunSettings(Settings):
     device: Literal["auto", "cpu"] = "auto"
     threads: int | None = Field(None, ge=1, description="CPU threads of torch; default: torch's own choice")
     checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints")
-    keep: int = Field(2, ge=1, description="checkpoints kept")
+    keep: int = Field(2, ge=1, description="newest checkpoints kept")
+    validate_every: int | None = Field(
+        None, ge=1, description="steps between evaluations during training, whose best network is kept in best/"
+    )
+    validate_on: str = Field("holdout", description="what that is measured on: holdout, or a split of the data")
     log_every: int = Field(10, ge=1, description="steps between rows of metrics.jsonl")
     evaluate: str | None = Field("test", description="split evaluated at the end, or null")
+    track: list[Literal["tensorboard", "wandb"]] = Field([], description="also log to these, which must be installed")
 
 
 class Config(Settings):

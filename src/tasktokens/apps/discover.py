@@ -25,8 +25,9 @@ from tasktokens.data.collection import ImageFile, LabelFile, read_image
 from tasktokens.data.partial import load_split
 from tasktokens.data.prepared import sha256
 from tasktokens.data.source import Data, open_data
-from tasktokens.engine.evaluate import run_config
+from tasktokens.engine.evaluate import run_config, run_folder
 from tasktokens.engine.guards import StopSignal
+from tasktokens.engine.model_file import model_folder
 from tasktokens.errors import RunExistsError
 from tasktokens.storage import atomically
 from tasktokens.tasks import Task
@@ -43,7 +44,7 @@ def discover(
     """Write the training images with given and discovered labels.
 
     Args:
-        run: a finished run of any method.
+        run: a finished run of any method, or a model folder in it, such as ``best``.
         out: new folder, or one in which the same discovery was interrupted: it goes on. Besides
             the data set it holds ``confidence/{task}/{id}.png`` (0..255 for 0..1) and
             ``discovered.csv``: id, task, share of sure pixels and mean confidence of each discovered label.
@@ -59,8 +60,10 @@ def discover(
     predictor = Predictor(run)
     data = open_data(config)
     tasks = data.tasks
-    visible = load_split(run / "labels.csv", list(data.train), {name: data.collection.labels[name] for name in tasks})
-    settings = {"model": sha256(run / "model" / "model.safetensors"), "threshold": threshold, "images": len(visible)}
+    labels = {name: data.collection.labels[name] for name in tasks}
+    visible = load_split(run_folder(run) / "labels.csv", list(data.train), labels)
+    model = sha256(model_folder(run) / "model.safetensors")
+    settings = {"model": model, "threshold": threshold, "images": len(visible)}
     done = _begin(out, settings, overwrite)
     with StopSignal() as stop, (out / JOURNAL).open("a", encoding="utf-8") as journal:
         for id, given in track(visible.items(), description="discovering", disable=quiet):

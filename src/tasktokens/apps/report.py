@@ -144,7 +144,7 @@ class _Log:
                 row = json.loads(text)
             except ValueError:
                 continue  # the last line of a killed run
-            if "stage" in row:
+            if "stage" in row and "validation" not in row:
                 rows[row["stage"], row["step"]] = row  # a resumed run may log a step again
             self.minutes = row.get("minutes", self.minutes)
         self.rows = list(rows.values())

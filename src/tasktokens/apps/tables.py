@@ -9,13 +9,13 @@ from typing import get_args
 from rich.console import Console
 from rich.table import Table
 
-from tasktokens.engine.model_file import read_info
+from tasktokens.engine.model_file import model_folder, read_info
 from tasktokens.metrics import higher_is_better
 
 
 def print_results(run: Path, results: Mapping[str, Mapping[str, float]]) -> None:
     """Metrics of a run by task, with units and directions."""
-    info = read_info(run / "model")
+    info = read_info(model_folder(run))
     table = Table("task", "metric", "value", title=str(run))
     for name, values in results.items():
         metric = info.tasks[name].metric()

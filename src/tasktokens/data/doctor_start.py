@@ -63,7 +63,8 @@ def check_before_run(data: Data, config: Config, quiet: bool = False) -> None:
 def _visible(data: Data, config: Config) -> Split:
     """Labels that the run trains on, and those of the images that it is measured on."""
     visible = dict(data.train)
-    for ids in (data.holdout, data.collection.splits.get(config.run.evaluate or "", ())):
+    splits = [config.run.evaluate, config.run.validate_on if config.run.validate_every else None]
+    for ids in (data.holdout, *(data.collection.splits.get(split or "", ()) for split in splits)):
         for id, names in full_split(data.collection, ids, data.tasks).items():
             visible.setdefault(id, names)  # an image that is trained on shows what training may see
     return visible

@@ -37,18 +37,20 @@ def evaluate_network(
     accelerator: Accelerator,
     stop: StopSignal | None = None,
     protocol: Protocol = "correct",
+    note: str = "the evaluation is not complete, nothing was written; start it again",
 ) -> Results:
     """Metrics of a network over a data set, at the size that its labels come in.
 
     Images without a label for a task do not count for it. Logits are brought to the label's size image by image, so
-    that only one image's are in memory at a time. A signal that ``stop`` has received ends it between two batches.
+    that only one image's are in memory at a time. A signal that ``stop`` has received ends it between two batches,
+    with ``note``.
     """
     device = accelerator.device
     network.eval()
     metrics = {name: task.metric() for name, task in network.tasks.items()}
     for batch in eval_loader(dataset, batch_size, accelerator.process_index, accelerator.num_processes):
         if stop is not None and stop.received:
-            stop.leave("the evaluation is not complete, nothing was written; start it again")
+            stop.leave(note)
         batch = batch.to(device)
         with accelerator.autocast():
             outputs = network(batch.image, {name: labels.rows for name, labels in batch.labels.items()})
@@ -65,8 +67,15 @@ def evaluate_network(
     return {name: metric.compute() if correct else metric.compute_paper() for name, metric in metrics.items()}
 
 
+def run_folder(path: Path) -> Path:
+    """The run that is meant by its own folder or by a model folder in it, such as ``best``."""
+    in_run = (path / "model.json").is_file() and (path.parent / "config.yaml").is_file()
+    return path.parent if in_run else path
+
+
 def run_config(run: Path) -> Config:
-    """The settings that a run was started with. Raises `CheckpointError` for a folder that is no run."""
+    """The settings of a run (see `run_folder`). Raises `CheckpointError` for a folder that is no run."""
+    run = run_folder(run)
     if not (run / "config.yaml").is_file():
         raise CheckpointError(f"{run} is no run folder (no config.yaml); give the folder that 'tasktokens train' wrote")
     return load_config(run / "config.yaml")
@@ -78,7 +87,7 @@ def evaluate(
     """Evaluate a finished run on a split of its data.
 
     Args:
-        run: folder that `train` wrote.
+        run: folder that `train` wrote, or a model folder in it, such as ``best``: results are then written there.
         split: a split of the data set, or ``holdout``: the training images that the run set aside.
         write: also write ``evaluation-{split}.json`` into the run; ``evaluation-{split}-{at}.json`` where ``at`` is not
             the run's own. Under the ``paper`` protocol the name ends in ``-paper`` and the file says so too.
@@ -97,7 +106,7 @@ def evaluate(
     own = config.data.evaluation
     dataset = eval_dataset(data, split, info.tasks, info.size, at or own)
     with StopSignal() as stop:
-        results = evaluate_network(network, dataset, config.optim.batch_size, accelerator, stop, protocol)
+        results = evaluate_network(network, dataset, config.optim.images, accelerator, stop, protocol)
     if write and accelerator.is_main_process:
         suffix = "" if at in (None, own) else f"-{at}"
         suffix += "" if protocol == "correct" else f"-{protocol}"
@@ -106,14 +115,19 @@ def evaluate(
 
 
 def eval_dataset(
-    data: Data, split: str, tasks: Mapping[str, Task], size: tuple[int, int], at: Evaluation = "network"
+    data: Data,
+    split: str,
+    tasks: Mapping[str, Task],
+    size: tuple[int, int],
+    at: Evaluation = "network",
+    cache: bool = False,
 ) -> PartialDataset:
     """All labels of a split of the data, or of ``holdout``. Raises `DataError` where there is no such image."""
     ids = data.holdout if split == "holdout" else data.collection.split(split)
     if not ids:
         raise DataError("no training images were set aside; evaluate another split, or train with data.holdout=0.1")
     visible = full_split(data.collection, ids, tasks)
-    return PartialDataset(data.collection, visible, tasks, size, full=at == "full")
+    return PartialDataset(data.collection, visible, tasks, size, cache=cache, full=at == "full")
 
 
 def write_results(path: Path, results: Mapping[str, Mapping[str, float]], protocol: Protocol = "correct") -> None:

@@ -1,4 +1,4 @@
-"""``metrics.jsonl`` and the one progress line of a run."""
+"""``metrics.jsonl``, ``log.txt`` and the one progress line of a run."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,11 +25,13 @@ Row = dict[str, Any]
 class RunLog:
     """Appends rows to ``metrics.jsonl`` and shows progress on standard error.
 
-    On a terminal one line is kept up to date; elsewhere a line is written about every 15 seconds. Without a path (all
-    ranks but the first have none) it does nothing. The file is locked while the log is open.
+    On a terminal one line is kept up to date; elsewhere a line is written about every 15 seconds. What is said is also
+    appended to ``log.txt`` beside it, with the time. Without a path (all ranks but the first have none) it does
+    nothing. The file is locked while the log is open.
 
     Args:
         keep: of a resumed run: which of the rows that are there to keep; half a line is never kept.
+        follow: called with each new row.
 
     Attributes:
         minutes: what the last row that was kept says; 0 without one.
@@ -44,6 +47,7 @@ class RunLog:
         quiet: bool = False,
         title: str = "",
         keep: Callable[[Row], bool] = lambda row: True,
+        follow: Callable[[Row], None] = lambda row: None,
     ) -> None:
         rows: list[Row] = []
         if path is not None and path.exists():
@@ -54,8 +58,9 @@ class RunLog:
         self.minutes = minutes_of(rows) or 0.0
         self.finished = is_finished(rows)
         self._file = _open_locked(path) if path else None
+        self._text = path.with_name("log.txt").open("a", encoding="utf-8") if path else None
         quiet = quiet or path is None
-        self._quiet, self._title = quiet, title
+        self._quiet, self._title, self._follow = quiet, title, follow
         self._console = Console(stderr=True)
         self._live = (
             Live(console=self._console, auto_refresh=False) if self._console.is_terminal and not quiet else None
@@ -70,18 +75,39 @@ class RunLog:
             plain = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
             self._file.write(json.dumps(plain) + "\n")
             self._file.flush()
+            self._follow(plain)
+
+    def read(self) -> list[Row]:
+        """All rows so far, by the one open file: closing it a second time would give up the lock."""
+        if not self._file:
+            return []
+        self._file.seek(0)
+        return parse_rows(self._file.read())
 
     def warn(self, text: str) -> None:
         """A line on standard error, also when quiet."""
         self._console.print(text, soft_wrap=True, highlight=False, markup=False)
+        self.note(text)
+
+    def say(self, text: str) -> None:
+        """A line on standard error, unless quiet."""
+        if not self._quiet:
+            self._console.print(text, soft_wrap=True, highlight=False, markup=False)
+        self.note(text)
+
+    def note(self, text: str) -> None:
+        """A line in ``log.txt`` alone."""
+        if self._text:
+            self._text.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {text}\n")
+            self._text.flush()
 
     def progress(self, values: Mapping[str, Any], steps: int, eta: float) -> None:
         """Show where the run is: a row of metrics, the stage's number of steps and the seconds that are left."""
         step = values["step"]
         now = time.monotonic()
-        if self._quiet or (self._live is None and now - self._said < 15 and step < steps):
+        due = now - self._said >= 15 or step >= steps
+        if not due and self._live is None:
             return
-        self._said = now
         losses = " ".join(f"{k.split('/')[1]} {v:.3f}" for k, v in values.items() if k.startswith("loss/"))
         found = " ".join(f"{k.split('/')[1]} {v:.0%}" for k, v in values.items() if k.startswith("discovered/"))
         parts = [
@@ -96,21 +122,30 @@ class RunLog:
         line = " | ".join(parts)
         if self._live:
             self._live.update(Text(line, no_wrap=True, overflow="ellipsis"), refresh=True)
-        else:
+        elif not self._quiet:
             self._console.print(line, soft_wrap=True, highlight=False)
+        if due:
+            self.note(line)
+            self._said = now
 
     def close(self) -> None:
         """End the progress line and the file."""
         if self._live:
             self._live.stop()
-        if self._file:
+        if self._file and self._text:
             self._file.close()
+            self._text.close()
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows of a ``metrics.jsonl``; lines that are no JSON object are left out, as the last of a killed run."""
+    """The rows of a ``metrics.jsonl`` that no run in this process writes; see `RunLog.read`."""
+    return parse_rows(path.read_text(encoding="utf-8", errors="replace"))
+
+
+def parse_rows(text: str) -> list[Row]:
+    """The rows of such a text; lines that are no JSON object are left out, as the last of a killed run."""
     rows = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in text.splitlines():
         try:
             row = json.loads(line)
         except ValueError:
@@ -149,7 +184,7 @@ def refuse_written(path: Path) -> None:
 
 
 def _open_locked(path: Path) -> IO[str]:
-    file = path.open("a", encoding="utf-8")
+    file = path.open("a+", encoding="utf-8")
     if not _lock(file):
         file.close()
         raise _taken(path)
@@ -188,6 +223,10 @@ class Clock:
         """A batch has arrived."""
         now = time.monotonic()
         self._wait, self._last = self._wait + now - self._last, now
+
+    def skip(self) -> None:
+        """What was done since the last step, such as saving, is neither waiting nor training."""
+        self._last = time.monotonic()
 
     def stepped(self, images: int) -> None:
         """A step on so many images has been taken."""

@@ -64,11 +64,16 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[Network,
 
     Raises `CheckpointError` when it is missing, damaged or of another format.
     """
-    folder = path / "model" if (path / "model").is_dir() else path
+    folder = model_folder(path)
     info = read_info(folder)
     network = info.build()
     load_weights(network, folder / "model.safetensors")
     return network.to(device).eval(), info
+
+
+def model_folder(path: Path) -> Path:
+    """The model folder of a run; any other path is taken for one itself, such as a run's ``best``."""
+    return path / "model" if (path / "model").is_dir() else path
 
 
 def read_info(folder: Path) -> ModelInfo:

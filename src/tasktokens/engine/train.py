@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
+from accelerate.utils import ProjectConfiguration
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -22,16 +23,23 @@ from tasktokens.engine.checkpoint import Cursor, latest_checkpoint, load_optimiz
 from tasktokens.engine.evaluate import eval_dataset, evaluate_network, write_results
 from tasktokens.engine.guards import FiniteGuard, StopSignal
 from tasktokens.engine.log import Clock, Row, RunLog, memory_mb
-from tasktokens.engine.model_file import ModelInfo, load_weights, read_info, save_model
+from tasktokens.engine.model_file import ModelInfo, load_weights, model_folder, read_info, save_model
 from tasktokens.engine.optim import make_optimizer, set_lr
 from tasktokens.engine.run_folder import prepare_folder
+from tasktokens.engine.track import Tracking, check_trackers
+from tasktokens.engine.validation import Follow, Validation, check_validation, validation_dataset
 from tasktokens.errors import CheckpointError
 from tasktokens.methods import Method, Stage, StepOptions, Term, build_method
 from tasktokens.models import Network
 
 
 def train(
-    config: Config, resume: bool = False, overwrite: bool = False, init_from: Path | None = None, quiet: bool = False
+    config: Config,
+    resume: bool = False,
+    overwrite: bool = False,
+    init_from: Path | None = None,
+    quiet: bool = False,
+    follow: Follow | None = None,
 ) -> Path:
     """Train as configured and return the run folder.
 
@@ -42,6 +50,7 @@ def train(
         overwrite: delete what lies in the run folder first.
         init_from: a run or model folder whose weights the first stage of this new run starts from.
         quiet: no progress line.
+        follow: called on the main process after each validation.
 
     Raises:
         RunExistsError: the run folder is not empty and neither ``resume`` nor ``overwrite`` is set, or another process
@@ -49,17 +58,27 @@ def train(
         ConfigError, DataError, CheckpointError, WeightsError, TrainingError: see their messages.
         SystemExit: 130 or 143 after SIGINT or SIGTERM, with a checkpoint saved; during the evaluation, too.
     """
+    check_validation(config.run)
+    check_trackers(config.run)
     if config.run.threads is not None:
         torch.set_num_threads(config.run.threads)
-    accelerator = Accelerator(cpu=config.run.device == "cpu", mixed_precision=_precision(config))
+    accelerator = Accelerator(
+        cpu=config.run.device == "cpu",
+        mixed_precision=_precision(config),
+        log_with=config.run.track or None,
+        project_dir=config.run.dir,
+        project_config=ProjectConfiguration(logging_dir=str(config.run.dir / "tensorboard")),
+    )
     data = open_data(config, progress=not quiet)
     if config.run.evaluate is not None:
         eval_dataset(data, config.run.evaluate, data.tasks, config.data.size)  # an error now, not after training
+    if config.run.validate_every is not None:
+        validation_dataset(data, config, data.tasks)
     if accelerator.is_main_process:
         check_before_run(data, config, quiet)
         prepare_folder(config, data, resume, overwrite)
     accelerator.wait_for_everyone()
-    trainer = Trainer(config, data, accelerator, quiet)
+    trainer = Trainer(config, data, accelerator, quiet, follow)
     trainer.run(resume, init_from)
     return config.run.dir
 
@@ -67,7 +86,9 @@ def train(
 class Trainer:
     """State of a run that its stages share."""
 
-    def __init__(self, config: Config, data: Data, accelerator: Accelerator, quiet: bool) -> None:
+    def __init__(
+        self, config: Config, data: Data, accelerator: Accelerator, quiet: bool, follow: Follow | None = None
+    ) -> None:
         scale = config.data.augmentation.scale
         tasks = {name: task.widened(scale) for name, task in data.tasks.items()}
         self.config, self.data, self.accelerator, self.tasks, self.quiet = config, data, accelerator, tasks, quiet
@@ -76,18 +97,23 @@ class Trainer:
         self.folder = config.run.dir
         self.started = time.monotonic()
         self.left_out: set[str] = set()
+        self.follow = follow
 
     def run(self, resume: bool, init_from: Path | None) -> None:
         """All stages, from the start or from the last checkpoint, then evaluation."""
-        checkpoint = latest_checkpoint(self.folder / "checkpoints", not self.accelerator.is_main_process) if resume else None
+        main = self.accelerator.is_main_process
+        checkpoint = latest_checkpoint(self.folder / "checkpoints", quiet=not main) if resume else None
         cursor = read_cursor(checkpoint) if checkpoint else Cursor()
         network: Network | None = None
-        path = self.folder / "metrics.jsonl" if self.accelerator.is_main_process else None
-        log = RunLog(path, self.quiet, f"{self.folder.name} ", self._rows_until(cursor))
+        path = self.folder / "metrics.jsonl" if main else None
+        stages = self.method.stages()
+        tracking = Tracking(self.config, stages, cursor, self.accelerator)
+        log = RunLog(path, self.quiet, f"{self.folder.name} ", self._rows_until(cursor), tracking.row)
         self.started -= 60 * log.minutes
         try:
+            self.validation = Validation(self.config, self.data, self.info, self.accelerator, stages, log, self.follow)
             with StopSignal() as stop:
-                for index, stage in enumerate(self.method.stages()):
+                for index, stage in enumerate(stages):
                     if index < cursor.stage:
                         continue
                     student, teacher = self._networks(index, stage, network, checkpoint)
@@ -97,14 +123,16 @@ class Trainer:
                     self._stage(index, stage, first, student, teacher, checkpoint, log, stop)
                     if stage.teacher and teacher is not None and self.accelerator.is_main_process:
                         save_model(self.folder / "teacher", teacher, self.info)
-                    # A moving average predicts better than the last of the networks that it averages (Mean Teacher,
-                    # 2017).
-                    network = teacher if teacher is not None and stage.ema is not None else student
+                    network = delivered(stage, student, teacher)
                     checkpoint = None
                 assert network is not None
                 self._finish(network, log, stop)
+        except BaseException as error:
+            log.note(f"ended by {type(error).__name__}: {error}")
+            raise
         finally:
             log.close()
+            tracking.finish()
 
     def _rows_until(self, cursor: Cursor) -> Callable[[Row], bool]:
         """Which rows of the log belong to a run that stands there: those of later steps will be written again."""
@@ -158,12 +186,14 @@ class Trainer:
         stop: StopSignal,
     ) -> None:
         """The loop over steps ``first`` to the stage's last."""
-        settings = self.config.run
+        settings, validation = self.config.run, self.validation
         optimizer = make_optimizer(student, self.config.optim)
         if checkpoint is not None:
             load_optimizer(checkpoint, optimizer)
         model, prepared = self.accelerator.prepare(student, optimizer)
         guard = FiniteGuard(optimizer, self.accelerator.device, network=student)
+        if first and validation.due(first, first == stage.steps):  # the run was ended before it
+            validation.after(Cursor(index, first), delivered(stage, student, teacher), stop)
         batches: Iterator[Batch] = iter(self._loader(index, first)) if first < stage.steps else iter(())
         clock, left_out = Clock(), 0
         for step in range(first, stage.steps):
@@ -186,11 +216,16 @@ class Trainer:
                     row, left_out = row | {"left_out": left_out}, 0
                 log.row(row)
                 log.progress(row, stage.steps, eta=(stage.steps - done) * clock.seconds_per_step)
-            if self.accelerator.is_main_process and (stop.received or last or done % settings.checkpoint_every == 0):
+            # Saved before it is validated, which may take long: then the best network is never of a step that is not.
+            due, validate = last or done % settings.checkpoint_every == 0, validation.due(done, last)
+            if self.accelerator.is_main_process and (stop.received or due or validate):
                 folder, cursor = self.folder / "checkpoints", Cursor(index, done)
                 save_checkpoint(folder, cursor, student, teacher, optimizer, settings.keep, self.method.state())
             if stop.received:
                 stop.leave(f"{done} of {stage.steps} steps of stage {stage.name} are saved; --resume goes on")
+            if validate:
+                validation.after(Cursor(index, done), delivered(stage, student, teacher), stop)
+            clock.skip()
         self.accelerator.free_memory()
 
     def _left_out(self, batch: Batch, log: RunLog) -> int:
@@ -240,7 +275,7 @@ class Trainer:
             skip_corrupt=settings.skip_corrupt,
         )
         rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
-        sampler = EpochSampler(len(dataset), self.config.optim.batch_size, seed, first, rank, ranks)
+        sampler = EpochSampler(len(dataset), self.config.optim.images, seed, first, rank, ranks)
         return train_loader(dataset, sampler, settings.workers)
 
     def _options(self, index: int, step: int) -> StepOptions:
@@ -262,7 +297,7 @@ class Trainer:
         split = config.run.evaluate
         if split is not None and not finished:
             dataset = eval_dataset(self.data, split, self.tasks, config.data.size, config.data.evaluation)
-            results = evaluate_network(network, dataset, config.optim.batch_size, accelerator, stop)
+            results = evaluate_network(network, dataset, config.optim.images, accelerator, stop)
             if accelerator.is_main_process:
                 write_results(self.folder / f"evaluation-{split}.json", results)
         if accelerator.is_main_process and not finished:
@@ -287,6 +322,14 @@ def combine(terms: list[Term], accelerator: Accelerator) -> tuple[Tensor, dict[s
     return loss, {term.name: mean for term, mean in zip(terms, means, strict=True)}
 
 
+def delivered(stage: Stage, student: Network, teacher: Network | None) -> Network:
+    """The network that a stage hands on.
+
+    A moving average predicts better than the last of the networks that it averages (Mean Teacher, 2017).
+    """
+    return teacher if teacher is not None and stage.ema is not None else student
+
+
 @torch.no_grad()
 def move_average(average: nn.Module, network: nn.Module, decay: float) -> None:
     """``average = decay * average + (1 - decay) * network``, for parameters and batch-norm statistics alike."""
@@ -306,7 +349,7 @@ def _precision(config: Config) -> str:
 
 def _start_from(network: Network, source: Path, info: ModelInfo) -> None:
     """Load the weights of another run; tasks and network must agree."""
-    folder = source / "model" if (source / "model").is_dir() else source
+    folder = model_folder(source)
     other = read_info(folder)
     if list(other.tasks) != list(info.tasks) or other.network != info.network:
         raise CheckpointError(

@@ -4,7 +4,7 @@ from tasktokens.metrics.base import Metric, Protocol, higher_is_better
 from tasktokens.metrics.binary import BinaryOverlap
 from tasktokens.metrics.boundary import BoundaryF, EdgeF
 from tasktokens.metrics.confusion import ConfusionMatrix
-from tasktokens.metrics.delta import delta_mtl
+from tasktokens.metrics.delta import delta_mtl, mean_improvement
 from tasktokens.metrics.depth import DepthErrors
 from tasktokens.metrics.fmeasure import FMeasure, SaliencyF
 from tasktokens.metrics.normals import AngularErrors
@@ -12,5 +12,5 @@ from tasktokens.metrics.regression import RegressionErrors
 
 __all__ = [
     "AngularErrors", "BinaryOverlap", "BoundaryF", "ConfusionMatrix", "DepthErrors", "EdgeF", "FMeasure", "Metric",
-    "Protocol", "RegressionErrors", "SaliencyF", "delta_mtl", "higher_is_better",
+    "Protocol", "RegressionErrors", "SaliencyF", "delta_mtl", "higher_is_better", "mean_improvement",
 ]  # fmt: skip

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+
+_LEAST = 1e-9
+"""What a metric of 0 counts as where logarithms are taken."""
 
 
 def delta_mtl(values: Mapping[str, float], reference: Mapping[str, float], higher: Mapping[str, bool]) -> float:
@@ -15,3 +19,16 @@ def delta_mtl(values: Mapping[str, float], reference: Mapping[str, float], highe
         100 * (values[task] - reference[task]) / reference[task] * (1 if higher[task] else -1) for task in reference
     ]
     return sum(changes) / len(changes)
+
+
+def mean_improvement(values: Mapping[str, float], reference: Mapping[str, float], higher: Mapping[str, bool]) -> float:
+    """The geometric counterpart of `delta_mtl`, for metrics that are not negative; in percent, positive where better.
+
+    Which of two networks is better by it does not depend on the reference, where Δ_MTL gives a task the more weight the
+    worse its reference is: against an early network the one metric that began near 0 would decide alone.
+    """
+    gains = [
+        (1 if higher[task] else -1) * math.log(max(values[task], _LEAST) / max(reference[task], _LEAST))
+        for task in reference
+    ]
+    return 100 * math.expm1(sum(gains) / len(gains))
