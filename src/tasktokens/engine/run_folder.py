@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import platform
 import shutil
+import subprocess
 from importlib.metadata import version
+from pathlib import Path
 
 from tasktokens.config import Config, load_config, to_yaml
 from tasktokens.data.partial import save_split
@@ -13,6 +15,25 @@ from tasktokens.data.source import Data
 from tasktokens.engine.checkpoint import tidy
 from tasktokens.engine.log import refuse_written
 from tasktokens.errors import CheckpointError, ConfigError, RunExistsError
+
+
+def refuse_folder(folder: Path, resume: bool, overwrite: bool) -> None:
+    """Raise what `prepare_folder` would raise for a run folder, before anything that takes time."""
+    refuse_written(folder / "metrics.jsonl")
+    is_run = (folder / "config.yaml").is_file()
+    if resume and not is_run:
+        raise CheckpointError(f"{folder} holds no run to resume (no config.yaml)")
+    if resume:
+        return
+    if folder.exists() and not folder.is_dir():
+        raise RunExistsError(f"{folder} is a file; choose another run.dir")
+    if folder.exists() and any(folder.iterdir()):
+        if not overwrite:
+            raise RunExistsError(f"{folder} is not empty; choose another run.dir, or give --resume or --overwrite")
+        if not is_run:
+            raise RunExistsError(
+                f"{folder} is not empty and no run (no config.yaml); it is not deleted, do so yourself"
+            )
 
 
 def prepare_folder(config: Config, data: Data, resume: bool, overwrite: bool) -> None:
@@ -23,10 +44,8 @@ def prepare_folder(config: Config, data: Data, resume: bool, overwrite: bool) ->
         CheckpointError: there is no run to resume. ConfigError: it was started with other settings.
     """
     folder = config.run.dir
-    refuse_written(folder / "metrics.jsonl")
+    refuse_folder(folder, resume, overwrite)
     if resume:
-        if not (folder / "config.yaml").is_file():
-            raise CheckpointError(f"{folder} holds no run to resume (no config.yaml)")
         if (old := load_config(folder / "config.yaml")) != config:
             raise ConfigError(
                 f"{folder} was started with other settings; resume with its own ({_difference(old, config)})"
@@ -35,15 +54,7 @@ def prepare_folder(config: Config, data: Data, resume: bool, overwrite: bool) ->
             half.unlink()
         tidy(folder / "checkpoints")
         return
-    if folder.exists() and not folder.is_dir():
-        raise RunExistsError(f"{folder} is a file; choose another run.dir")
     if folder.exists() and any(folder.iterdir()):
-        if not overwrite:
-            raise RunExistsError(f"{folder} is not empty; choose another run.dir, or give --resume or --overwrite")
-        if not (folder / "config.yaml").is_file():
-            raise RunExistsError(
-                f"{folder} is not empty and no run (no config.yaml); it is not deleted, do so yourself"
-            )
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
@@ -51,7 +62,25 @@ def prepare_folder(config: Config, data: Data, resume: bool, overwrite: bool) ->
     packages = ("tasktokens", "torch", "timm", "accelerate", "numpy")
     environment = {"python": platform.python_version(), "machine": platform.platform(), "processor": platform.machine()}
     environment |= {name: version(name) for name in packages}
+    if (commit := code_commit()) is not None:
+        environment["commit"] = commit
     (folder / "environment.json").write_text(json.dumps(environment, indent=1), encoding="utf-8")
+
+
+def code_commit() -> str | None:
+    """The git commit that this package is run from, ``+changes`` where files differ; None where it is installed."""
+    package = Path(__file__).parents[1]
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(package), *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+        return done.stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", "__init__.py")  # or it lies in another project's folder
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", ".") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
 
 
 def _difference(old: Config, new: Config) -> str:

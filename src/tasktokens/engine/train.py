@@ -23,9 +23,10 @@ from tasktokens.engine.checkpoint import Cursor, latest_checkpoint, load_optimiz
 from tasktokens.engine.evaluate import eval_dataset, evaluate_network, write_results
 from tasktokens.engine.guards import FiniteGuard, StopSignal
 from tasktokens.engine.log import Clock, Row, RunLog, memory_mb
+from tasktokens.engine.memory import explained, with_batch_size
 from tasktokens.engine.model_file import ModelInfo, load_weights, model_folder, read_info, save_model
 from tasktokens.engine.optim import make_optimizer, set_lr
-from tasktokens.engine.run_folder import prepare_folder
+from tasktokens.engine.run_folder import prepare_folder, refuse_folder
 from tasktokens.engine.track import Tracking, check_trackers
 from tasktokens.engine.validation import Follow, Validation, check_validation, validation_dataset
 from tasktokens.errors import CheckpointError
@@ -55,7 +56,7 @@ def train(
     Raises:
         RunExistsError: the run folder is not empty and neither ``resume`` nor ``overwrite`` is set, or another process
             is training in it.
-        ConfigError, DataError, CheckpointError, WeightsError, TrainingError: see their messages.
+        ConfigError, DataError, CheckpointError, WeightsError, TrainingError, OutOfMemoryError: see their messages.
         SystemExit: 130 or 143 after SIGINT or SIGTERM, with a checkpoint saved; during the evaluation, too.
     """
     check_validation(config.run)
@@ -75,11 +76,15 @@ def train(
     if config.run.validate_every is not None:
         validation_dataset(data, config, data.tasks)
     if accelerator.is_main_process:
+        refuse_folder(config.run.dir, resume, overwrite)
         check_before_run(data, config, quiet)
+    config = with_batch_size(config, data, accelerator, resume, quiet)
+    if accelerator.is_main_process:
         prepare_folder(config, data, resume, overwrite)
     accelerator.wait_for_everyone()
     trainer = Trainer(config, data, accelerator, quiet, follow)
-    trainer.run(resume, init_from)
+    with explained(config, data, accelerator):
+        trainer.run(resume, init_from)
     return config.run.dir
 
 

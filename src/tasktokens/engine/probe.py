@@ -1,0 +1,236 @@
+"""What training steps cost in memory, measured by taking some.
+
+On a GPU they are taken in this process. On a CPU, where a process's peak never falls again, they are taken in another
+one: ``python -m tasktokens.engine.probe`` reads a configuration, whose data it opens, and then lines of a configuration
+and a number of images, and answers each with bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+import psutil
+import torch
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+from torch import Tensor, nn
+
+from tasktokens.config import Config
+from tasktokens.data.dataset import PartialDataset
+from tasktokens.data.sample import Batch, collate
+from tasktokens.data.source import Data, open_data
+from tasktokens.engine.model_file import ModelInfo
+from tasktokens.engine.optim import make_optimizer
+from tasktokens.errors import TrainingError
+from tasktokens.methods import Stage, StepOptions, build_method
+
+DISTINCT = 16
+"""Images that are really read; larger batches repeat them."""
+
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Steps:
+    """Training steps of all stages of a run, on its images with the most labels; nothing of them is kept."""
+
+    def __init__(self, config: Config, data: Data, device: torch.device) -> None:
+        augmentation = config.data.augmentation
+        self.tasks = {name: task.widened(augmentation.scale) for name, task in data.tasks.items()}
+        self.config, self.device = config, device
+        self.method = build_method(config.method, self.tasks)
+        self.info = ModelInfo(self.method.network, config.model, self.tasks, config.data.size)
+        ids = sorted(data.train, key=lambda id: -len(data.train[id]))[:DISTINCT]
+        visible, corrupt = {id: data.train[id] for id in ids}, config.data.skip_corrupt
+        dataset = PartialDataset(
+            data.collection, visible, self.tasks, config.data.size, augmentation, skip_corrupt=corrupt
+        )
+        self.samples = [dataset[0, index] for index in range(len(dataset))]
+
+    def take(self, images: int) -> None:
+        """Two steps of each stage: the first makes the optimiser's moments. Raises where memory does not suffice."""
+        channels = {name: task.label_channels for name, task in self.tasks.items()}
+        samples = [self.samples[index % len(self.samples)] for index in range(images)]
+        batch = collate(samples, channels).to(self.device)
+        for stage in self.method.stages():
+            self._stage(stage, batch)
+
+    def _stage(self, stage: Stage, batch: Batch) -> None:
+        student: nn.Module = self.info.build().to(self.device).train()
+        teacher = copy.deepcopy(student).eval().requires_grad_(False) if stage.teacher or stage.ema else None
+        optimizer = make_optimizer(student, self.config.optim)  # type: ignore[arg-type]
+        dtype = _DTYPES.get(self.config.run.precision)
+        autocast = torch.autocast(self.device.type, dtype, enabled=dtype is not None)
+        for _ in range(2):
+            # The last step, since discovery may set in late.
+            strength = self.config.data.augmentation.photometric
+            options = StepOptions(torch.Generator(), stage.steps - 1, strength, self.config.optim.loss_stride)
+            with autocast:
+                terms = self.method.terms(batch, student, teacher, options)
+            losses: list[Tensor] = [term.weight * term.total / term.count.clamp(min=1) for term in terms]
+            torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(student.parameters(), self.config.optim.clip)
+            optimizer.step()
+            optimizer.zero_grad()
+
+
+class GpuPeak:
+    """Bytes that steps on so many images take at their peak; None where they do not fit."""
+
+    def __init__(self, data: Data, device: torch.device) -> None:
+        self.data, self.device = data, device
+
+    def __call__(self, config: Config, images: int) -> int | None:
+        clear_device_cache(garbage_collection=True)
+        before = torch.cuda.memory_reserved(self.device)
+        torch.cuda.reset_peak_memory_stats(self.device)
+        try:
+            Steps(config, self.data, self.device).take(images)
+            return torch.cuda.max_memory_reserved(self.device) - before
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            return None
+        finally:
+            clear_device_cache(garbage_collection=True)
+
+
+class CpuPeak:
+    """The same on a CPU, in another process.
+
+    Args:
+        config: whose data is opened there; the other settings may differ from call to call.
+
+    Raises:
+        TrainingError: the other process ended for another reason than memory.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.process: subprocess.Popen[str] | None = None
+
+    def __call__(self, config: Config, images: int) -> int | None:
+        if self.process is None:
+            self._start()
+        assert self.process is not None
+        assert self.process.stdout is not None
+        self._say(json.dumps([config.model_dump(mode="json"), images]))
+        answer = self.process.stdout.readline()
+        if not answer:
+            code = self.process.wait()
+            self.errors.seek(0)
+            last = (self.errors.read().strip().splitlines() or [f"exit code {code}"])[-1]
+            raise TrainingError(f"the memory of a training step could not be measured ({last}); give optim.batch_size")
+        if not hasattr(os, "fork"):
+            self.close()
+        peak: int | None = json.loads(answer)
+        return peak
+
+    def _start(self) -> None:
+        self.errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
+        command = [sys.executable, "-m", "tasktokens.engine.probe"]
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self.errors, text=True)
+        self._say(self.config.model_dump_json())
+
+    def _say(self, line: str) -> None:
+        assert self.process is not None
+        assert self.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it ended; what it left on standard error says why
+            self.process.stdin.write(line + "\n")
+            self.process.stdin.flush()
+
+    def close(self) -> None:
+        """End the other process."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.communicate()
+            self.errors.close()
+        self.process = None
+
+    def __enter__(self) -> CpuPeak:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+@contextlib.contextmanager
+def peaks(config: Config, data: Data, device: torch.device) -> Iterator[GpuPeak | CpuPeak]:
+    """What measures steps on a run's data and device."""
+    if device.type == "cuda":
+        yield GpuPeak(data, device)
+    else:
+        with CpuPeak(config) as peak:
+            yield peak
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory did not suffice, on whatever device."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    texts = ("not enough memory", "can't allocate memory", "CUDA error: out of memory", "STATUS_ALLOC_FAILED")
+    known = isinstance(error, RuntimeError) and any(text in str(error) for text in texts)
+    return known or (isinstance(error, Exception) and should_reduce_batch_size(error) and "cuDNN" not in str(error))
+
+
+def _peak_rss() -> int:
+    """The most memory in bytes that this process has held."""
+    status = Path("/proc/self/status")
+    if status.is_file():  # not ru_maxrss, which begins with that of the process that started this one
+        lines = status.read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024
+    memory = psutil.Process().memory_info()
+    if sys.platform == "win32":
+        return int(memory.peak_wset)
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _serve() -> None:
+    """The other process. A fork for each question, since a process keeps memory that it no longer uses."""
+    config = Config.model_validate_json(sys.stdin.readline())
+    torch.set_num_threads(config.run.threads or torch.get_num_threads())
+    data = open_data(config)
+    for line in iter(sys.stdin.readline, ""):
+        values, images = json.loads(line)
+        question = (Config.model_validate(values), data, images)
+        if not hasattr(os, "fork"):
+            _answer(*question)
+        elif (child := os.fork()) == 0:
+            _answer(*question)
+            os._exit(0)
+        elif (code := os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])) == -signal.SIGKILL:
+            print("null", flush=True)  # as the system does where memory is short
+        elif code:
+            sys.exit(code)
+
+
+def _answer(config: Config, data: Data, images: int) -> None:
+    steps = Steps(config, data, torch.device("cpu"))
+    before = psutil.Process().memory_info().rss
+    try:
+        steps.take(images)
+        print(max(0, _peak_rss() - before), flush=True)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        print("null", flush=True)
+
+
+if __name__ == "__main__":
+    _serve()
