@@ -19,6 +19,7 @@ from tasktokens.config import Config, load_config
 from tasktokens.data.source import Data
 from tasktokens.engine.probe import is_out_of_memory, peaks
 from tasktokens.errors import OutOfMemoryError, TaskTokensError
+from tasktokens.models import DESIGNS
 
 Peak = Callable[[Config, int], int | None]
 """Bytes that training steps on so many images take; None where they do not fit."""
@@ -180,8 +181,10 @@ def _changes(config: Config, device: torch.device) -> Iterator[tuple[str, Config
     if config.optim.loss_stride == 1:
         optim = config.optim.model_copy(update={"loss_stride": 2})
         yield "optim.loss_stride=2", config.model_copy(update={"optim": optim})
-    model = config.model.model_copy(update={"variant": "small", "width": 32})
-    yield "model.variant=small model.width=32", config.model_copy(update={"model": model})
+    width = (config.model.width or DESIGNS[config.model.variant].width) // 2
+    model = config.model.model_copy(update={"width": width})
+    if width >= 8:
+        yield f"model.width={width}", config.model_copy(update={"model": model})
 
 
 def _line(peak: Peak, config: Config) -> Line | None:
