@@ -67,6 +67,8 @@ class Steps:
     def _stage(self, stage: Stage, batch: Batch) -> None:
         student: nn.Module = self.info.build().to(self.device).train()
         teacher = copy.deepcopy(student).eval().requires_grad_(False) if stage.teacher or stage.ema else None
+        if (state := self.method.state()) is not None:
+            state.to(self.device)
         optimizer = make_optimizer(student, self.config.optim)  # type: ignore[arg-type]
         dtype = _DTYPES.get(self.config.run.precision)
         autocast = torch.autocast(self.device.type, dtype, enabled=dtype is not None)
