@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from tasktokens.apps.explain import explain
     from tasktokens.apps.predict import predict
     from tasktokens.apps.prepare import prepare
+    from tasktokens.apps.train import train
     from tasktokens.config import Config, load_config
     from tasktokens.engine.evaluate import evaluate
     from tasktokens.engine.model_file import load_model
-    from tasktokens.engine.train import train
 
 __version__ = version("tasktokens")
 
@@ -34,7 +34,7 @@ _HOMES = {
     "load_model": "tasktokens.engine.model_file",
     "predict": "tasktokens.apps.predict",
     "prepare": "tasktokens.apps.prepare",
-    "train": "tasktokens.engine.train",
+    "train": "tasktokens.apps.train",
 }
 
 __all__ = [

@@ -63,7 +63,7 @@ def train(
     # JSON is YAML in which a folder called 2024 is no number.
     chosen = [f"data.{key}={json.dumps(str(value))}" for key, value in {"kind": data, "root": root}.items() if value]
     settings = load_config(config, [*chosen, *(overrides or [])])
-    from tasktokens.engine.train import train as run
+    from tasktokens.apps.train import train as run
 
     print(run(settings, resume, overwrite, init_from, quiet))
 

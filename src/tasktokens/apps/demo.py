@@ -6,12 +6,11 @@ import time
 from importlib.resources import as_file, files
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 
 from tasktokens.apps.discover import discover
 from tasktokens.apps.inference import Predictor
-from tasktokens.apps.pictures import Picture, Strip, save_strips
+from tasktokens.apps.pictures import Picture, Strip, hidden, save_strips
 from tasktokens.apps.predict import predict, refuse_full
 from tasktokens.apps.report import RunColumn, write_report
 from tasktokens.config import Config, HttMethod, MtlMethod, load_config
@@ -19,7 +18,6 @@ from tasktokens.data.collection import read_image
 from tasktokens.data.dataset import load_sample
 from tasktokens.data.source import full_split, open_data
 from tasktokens.engine.train import train
-from tasktokens.tasks.base import Array
 from tasktokens.tasks.colours import colour_map
 
 _ASSETS = files("tasktokens") / "assets"
@@ -105,7 +103,7 @@ def _discovery_strips(config: Config, out: Path, count: int) -> list[Strip]:
                     f"{id} {name}",
                     (
                         Picture("image", image),
-                        Picture("given", true if given else _hidden(image.shape)),
+                        Picture("given", true if given else hidden(image.shape)),
                         Picture("discovered", task.colourise(found.value, found.sure(task))),
                         Picture("confidence", colour_map(found.confidence)),
                         Picture("truth", true),
@@ -123,13 +121,6 @@ def _photo_strips(run: Path, folder: Path) -> list[Strip]:
         drawn = [Picture(name, predictor.tasks[name].colourise(p.value)) for name, p in predictor(image).items()]
         strips.append(Strip(path.stem, (Picture("image", image), *drawn)))
     return strips
-
-
-def _hidden(shape: tuple[int, ...]) -> Array:
-    """Grey diagonal stripes: no label was given."""
-    rows, columns = np.indices(shape[:2])
-    stripes = np.where((rows + columns) // 8 % 2 == 0, 205, 225).astype(np.uint8)
-    return np.repeat(stripes[..., None], 3, axis=-1)
 
 
 def _notes(configs: dict[str, Config], images: int, minutes: float) -> list[str]:

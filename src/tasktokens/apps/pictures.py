@@ -103,7 +103,7 @@ def chart(name: str, runs: Sequence[Sequence[Curve]], share: bool = False) -> st
         axes = figure.add_subplot()
         for run, curves in enumerate(runs):
             for curve in curves:
-                _draw(axes, curve, COLOURS[run % len(COLOURS)])
+                draw_curve(axes, curve, COLOURS[run % len(COLOURS)])
         axes.spines[["top", "right"]].set_visible(False)
         axes.spines[["left", "bottom"]].set_color(_INK)
         axes.tick_params(colors=_INK, length=2.5)
@@ -121,14 +121,22 @@ def chart(name: str, runs: Sequence[Sequence[Curve]], share: bool = False) -> st
     return re.sub(unwanted, "", start + svg, flags=re.DOTALL).replace(_INK, "currentColor")
 
 
-def _draw(axes: Any, curve: Curve, colour: str) -> None:
+def draw_curve(axes: Any, curve: Curve, colour: str, label: str | None = None) -> None:
+    """Into axes of matplotlib: thin as logged, thick smoothed; a dotted line where a later stage begins."""
     stage, start, steps, values = curve
     axes.plot(steps, values, color=colour, linewidth=0.7, alpha=0.35)
-    axes.plot(steps, _smooth(values), color=colour, linewidth=1.8)
+    axes.plot(steps, _smooth(values), color=colour, linewidth=1.8, label=label)
     if start:
         axes.axvline(start, color=colour, linewidth=0.9, linestyle=":")
         top = axes.get_xaxis_transform()
         axes.text(start, 1.02, stage, color=colour, size=8.5, transform=top, parse_math=False)
+
+
+def hidden(shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+    """Grey diagonal stripes (H, W, 3): no label was given."""
+    rows, columns = np.indices(shape[:2])
+    stripes = np.where((rows + columns) // 8 % 2 == 0, 205, 225).astype(np.uint8)
+    return np.repeat(stripes[..., None], 3, axis=-1)
 
 
 def _smooth(values: Sequence[float]) -> list[float]:

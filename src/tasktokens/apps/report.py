@@ -8,10 +8,9 @@ import io
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import groupby
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -19,9 +18,9 @@ from typing import Any
 from markupsafe import Markup
 from PIL import Image
 
+from tasktokens.apps.logged import Logged
 from tasktokens.apps.pictures import (
     COLOURS,
-    Curve,
     Picture,
     Strip,
     chart,
@@ -29,6 +28,7 @@ from tasktokens.apps.pictures import (
     same_captions,
     save_strips,
 )
+from tasktokens.engine.log import parse_rows
 from tasktokens.metrics import delta_mtl, higher_is_better
 from tasktokens.storage import write_atomically
 from tasktokens.tasks import Task
@@ -77,7 +77,7 @@ def write_report(
     rows = {name: _metric_rows(task, [r.get(name, {}) for r in results]) for name, task in tasks.items()}
     tables = {name: [row for row in of_task if not row["per_class"]] for name, of_task in rows.items()}
     classes = {name: [row for row in of_task if row["per_class"]] for name, of_task in rows.items()}
-    logs = [_Log(run.folder) for run in runs]
+    logs = [Logged(parse_rows(_read_text(run.folder / "metrics.jsonl"))) for run in runs]
     page = environment.get_template("report.html.j2").render(
         title=title, notes=notes, runs=runs, split=split, sections=sections, tables=tables, classes=classes,
         delta=_delta_mtl(tables) if len(runs) > 1 else None,
@@ -133,42 +133,7 @@ def _signed(change: float | None) -> str:
 
 
 # -- what a run folder holds -------------------------------------------------------------------------------------------
-class _Log:
-    """``metrics.jsonl``, with steps counted over all stages."""
-
-    def __init__(self, folder: Path) -> None:
-        rows: dict[tuple[str, int], _Row] = {}
-        self.minutes: float | None = None
-        for text in _read_text(folder / "metrics.jsonl").splitlines():
-            try:
-                row = json.loads(text)
-            except ValueError:
-                continue  # the last line of a killed run
-            if "stage" in row and "validation" not in row:
-                rows[row["stage"], row["step"]] = row  # a resumed run may log a step again
-            self.minutes = row.get("minutes", self.minutes)
-        self.rows = list(rows.values())
-
-    def stages(self) -> list[tuple[str, int]]:
-        """Name and number of steps of each stage."""
-        groups = groupby(self.rows, lambda row: row["stage"])
-        return [(stage, max(row["step"] for row in rows)) for stage, rows in groups]
-
-    def curves(self, key: str) -> Iterator[Curve]:
-        """A curve for each stage that logged ``key``."""
-        start = 0
-        for stage, steps in self.stages():
-            rows = [row for row in self.rows if row["stage"] == stage and row.get(key) is not None]
-            if rows:
-                yield stage, start, [start + row["step"] for row in rows], [row[key] for row in rows]
-            start += steps
-
-    def all(self, key: str) -> list[float]:
-        """The values of ``key``."""
-        return [row[key] for row in self.rows if row.get(key) is not None]
-
-
-def _facts(runs: Sequence[RunColumn], logs: Sequence[_Log], tasks: Mapping[str, Task]) -> list[tuple[str, list[str]]]:
+def _facts(runs: Sequence[RunColumn], logs: Sequence[Logged], tasks: Mapping[str, Task]) -> list[tuple[str, list[str]]]:
     """Rows of the table of costs and labels: heading and a text for each run."""
     counts = [_label_counts(run.folder / "labels.csv") for run in runs]
     rows = [
@@ -207,7 +172,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 # -- pictures ----------------------------------------------------------------------------------------------------------
-def _charts(logs: Sequence[_Log], kind: str, tasks: Mapping[str, Task], share: bool = False) -> dict[str, Markup]:
+def _charts(logs: Sequence[Logged], kind: str, tasks: Mapping[str, Task], share: bool = False) -> dict[str, Markup]:
     """A chart for each task of which some run logged ``kind/task``."""
     curves = {name: [list(log.curves(f"{kind}/{name}")) for log in logs] for name in tasks}
     return {name: Markup(chart(f"{kind}/{name}", runs, share)) for name, runs in curves.items() if any(runs)}

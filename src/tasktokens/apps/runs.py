@@ -17,6 +17,7 @@ from tasktokens.config import Config, load_config
 from tasktokens.engine.evaluate import run_config
 from tasktokens.engine.log import is_finished, is_written, minutes_of, read_rows
 from tasktokens.engine.model_file import read_info
+from tasktokens.engine.validation import BEST
 from tasktokens.errors import CheckpointError, TaskTokensError
 from tasktokens.methods import build_method
 from tasktokens.metrics import delta_mtl, higher_is_better
@@ -52,6 +53,7 @@ class RunFacts:
         minutes: of training.
         changed: when the log was last written, local time.
         split: what ``metrics``, by task, were measured on.
+        best: of a run with validations: stage, step and score (percent) of the network in ``best/``.
         fault: of a broken run: what cannot be read.
     """
 
@@ -65,6 +67,7 @@ class RunFacts:
     minutes: float | None = None
     split: str | None = None
     metrics: Mapping[str, Primary] = field(default_factory=dict)
+    best: Mapping[str, Any] | None = None
     fault: str | None = None
 
 
@@ -90,7 +93,7 @@ def run_facts(folder: Path, parent: Path | None = None) -> RunFacts:
         config = load_config(folder / "config.yaml")
         facts = replace(facts, method=config.method.name, data=config.data.kind, split=config.run.evaluate)
         rows = read_rows(log) if log.is_file() else []
-        facts = replace(facts, steps=_steps(config, rows), minutes=minutes_of(rows))
+        facts = replace(facts, steps=_steps(config, rows), minutes=minutes_of(rows), best=_best(folder))
         finished = is_finished(rows)
         if finished and config.run.evaluate is not None:
             facts = replace(facts, metrics=_primaries(folder, config.run.evaluate))
@@ -137,11 +140,14 @@ def compare_runs(folders: Sequence[Path], split: str | None = None) -> dict[str,
 def print_runs(runs: Sequence[RunFacts]) -> None:
     """The list as a table, with a column for each task's primary metric; then what is wrong with broken runs."""
     tasks = dict.fromkeys(name for run in runs for name in run.metrics)
-    table = Table("run", "method", "data", "steps", "state", "minutes", *tasks, "changed")
+    best = ["best"] if any(run.best for run in runs) else []
+    table = Table("run", "method", "data", "steps", "state", "minutes", *tasks, *best, "changed")
     for run in runs:
         steps = f"{run.steps[0]}/{run.steps[1]}" if run.steps else ""
         minutes = f"{run.minutes:.1f}" if run.minutes is not None else ""
         cells = [str(run.metrics.get(name, "")) for name in tasks]
+        if best:
+            cells.append(f"{run.best['stage']} {run.best['step']} ({run.best['score']:+.1f} %)" if run.best else "")
         table.add_row(run.name, run.method, run.data, steps, run.state, minutes, *cells, run.changed)
     console = _console()
     console.print(table)
@@ -197,6 +203,15 @@ def _steps(config: Config, rows: Sequence[Mapping[str, Any]]) -> tuple[int, int]
         done = before + max(seen) if seen else done
         before += stage.steps
     return done, before
+
+
+def _best(folder: Path) -> dict[str, Any] | None:
+    """What ``best/`` says of its network; None without one."""
+    path = folder / "best" / BEST
+    if not path.is_file():
+        return None
+    values = json.loads(path.read_text(encoding="utf-8"))
+    return {"stage": str(values["stage"]), "step": int(values["step"]), "score": float(values["score"])}
 
 
 def _primaries(folder: Path, split: str) -> dict[str, Primary]:
