@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -14,8 +15,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from conftest import run_cli
 from properties import same_tensors
-from tasktokens.config import Config
+from tasktokens.config import Config, load_config, to_yaml
 from tasktokens.engine import checkpoint as checkpoints
 from tasktokens.engine import train as training
 from tasktokens.engine.checkpoint import (
@@ -27,6 +29,7 @@ from tasktokens.engine.checkpoint import (
     save_checkpoint,
     tidy,
 )
+from tasktokens.engine.log import RunLog
 from tasktokens.engine.train import train
 from tasktokens.errors import CheckpointError
 from tasktokens.models import Network
@@ -98,6 +101,49 @@ def test_damaged_ones_do_not_count_as_kept(tmp_path: Path) -> None:
     save(tmp_path, Cursor(0, 4), keep=1)
     assert latest_checkpoint(tmp_path).name == "0-0000004"
     assert [path.name for path in complete_checkpoints(tmp_path)] == ["0-0000004", "0-0000006", "0-0000008"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a limit of file sizes")
+def test_a_write_that_fails_leaves_the_older_checkpoint_and_model(
+    folder_root: Path, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    """As on a full disk: no file may be larger than 200 bytes."""
+    import resource
+
+    from tasktokens.data.source import open_data
+    from tasktokens.engine.model_file import ModelInfo, load_model, save_model
+
+    config = make_config(folder_root, tmp_path)
+    info = ModelInfo("mtl", config.model, {"depth": open_data(config).tasks["depth"]}, config.data.size)
+    save(tmp_path / "checkpoints", Cursor(0, 2), keep=1)
+    save_model(tmp_path / "model", info.build(), info)
+    before = (tmp_path / "model" / "model.safetensors").read_bytes()
+    network, limits = info.build(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200, limits[1]))
+        with pytest.raises(CheckpointError, match=r"cannot write checkpoint.*older ones are still there"):
+            save(tmp_path / "checkpoints", Cursor(0, 4), keep=1)
+        with pytest.raises(CheckpointError, match="cannot write the model"):
+            save_model(tmp_path / "model", network, info)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert latest_checkpoint(tmp_path / "checkpoints").name == "0-0000002"
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["0-0000002"]
+    assert (tmp_path / "model" / "model.safetensors").read_bytes() == before
+    load_model(tmp_path)
+
+
+def test_a_full_disk_is_one_sentence(
+    folder_root: Path, make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    def full(self: RunLog, values: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(RunLog, "row", full)
+    (tmp_path / "c.yaml").write_text(to_yaml(make_config(folder_root, tmp_path / "run", **{"data.check": False})))
+    code, _, err = run_cli(capsys, "train", "--config", tmp_path / "c.yaml", "-q")
+    assert code == 2
+    assert err == "error: no space is left on the disk; make room, then go on or start again\n"
 
 
 # -- kills -------------------------------------------------------------------------------------------------------------
@@ -198,8 +244,6 @@ def test_a_run_goes_on_from_before_a_damaged_checkpoint_with_the_same_bits(
     text = (run / "config.yaml").read_text().replace(str(whole), str(run))
     (run / "config.yaml").write_text(text)
     cut(run / "checkpoints" / "1-0000002" / "teacher.safetensors")
-    from tasktokens.config import load_config
-
     train(load_config(run / "config.yaml"), resume=True, quiet=True)
     assert "1-0000002 is not whole: teacher.safetensors has" in capsys.readouterr().err
     for file in ("model/model.safetensors", "checkpoints/1-0000002/student.safetensors"):

@@ -7,7 +7,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import accelerate.accelerator
 import accelerate.tracking
 import pytest
 

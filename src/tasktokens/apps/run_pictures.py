@@ -81,7 +81,7 @@ def _losses(axes: Any, logged: Logged, task: str) -> None:
     for (kind, title), colour in zip(LOSSES.items(), COLOURS, strict=False):
         for number, curve in enumerate(logged.curves(f"{kind}/{task}")):
             draw_curve(axes, curve, colour, title if number == 0 else None)
-    axes.set_title(f"{task}: loss", parse_math=False)
+    axes.set_title(f"{task}: loss", pad=16, parse_math=False)  # the names of stages stand below it
     _finish(axes)
 
 

@@ -17,7 +17,7 @@ from accelerate import Accelerator
 
 from tasktokens.config import Config, load_config
 from tasktokens.data.source import Data
-from tasktokens.engine.probe import is_out_of_memory, peaks
+from tasktokens.engine.probe import DTYPES, is_out_of_memory, peaks
 from tasktokens.errors import OutOfMemoryError, TaskTokensError
 from tasktokens.models import DESIGNS
 
@@ -50,25 +50,25 @@ def with_batch_size(config: Config, data: Data, accelerator: Accelerator, resume
 
 def largest_batch(config: Config, data: Data, accelerator: Accelerator, quiet: bool = False) -> int:
     """The largest batch over all ranks that fits into memory, no larger than the number of training images."""
-    ranks, device = accelerator.num_processes, accelerator.device
+    parts, device = _parts(config, accelerator), accelerator.device
     on_gpu = device.type == "cuda"
     free = free_memory(device)
     budget = int(free * (GPU_SHARE if on_gpu else CPU_SHARE / int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
-    most = max(1, len(data.train) // ranks)
+    most = max(1, len(data.train) // parts)
     config = _with_precision(config, accelerator.mixed_precision)
     with peaks(config, data, device) as peak:
         own, cost = largest_fitting(partial(peak, config), budget, most, most if on_gpu else CPU_MOST)
-    chosen: int = int(accelerator.gather(torch.tensor([own], device=device)).min()) * ranks
+    chosen: int = int(accelerator.gather(torch.tensor([own], device=device)).min()) * parts
     if chosen == 0:
         raise OutOfMemoryError(
             f"not one image fits into memory ({gb(free)} free); lower data.size or model.width, or choose a smaller "
             f"model.backbone"
         )
     if accelerator.is_main_process and not quiet:
-        a_rank = f" ({chosen // ranks} a rank)" if ranks > 1 else ""
-        whole = ", all training images" if own == most else ""
+        at_once = f" ({own} at once)" if parts > 1 else ""
+        whole = ", all training images" if chosen == most * parts else ""
         note = f"a step takes about {gb(cost)} of {gb(free)} that are free"
-        print(f"optim.batch_size: auto is {chosen}{a_rank}{whole}: {note}", file=sys.stderr)
+        print(f"optim.batch_size: auto is {chosen}{at_once}{whole}: {note}", file=sys.stderr)
     return chosen
 
 
@@ -150,7 +150,8 @@ def explained(config: Config, data: Data, accelerator: Accelerator) -> Iterator[
 
 def advice(config: Config, data: Data, accelerator: Accelerator) -> str:
     """What a step takes, what is free, and three changes with what a step would take then."""
-    images = -(-config.optim.images // accelerator.num_processes)
+    parts = _parts(config, accelerator)
+    images = -(-config.optim.images // parts)
     free = free_memory(accelerator.device)
     config = _with_precision(config, accelerator.mixed_precision)
     with peaks(config, data, accelerator.device) as peak:
@@ -163,11 +164,19 @@ def advice(config: Config, data: Data, accelerator: Accelerator) -> str:
         )
     told = f"steps on {images} images take about {gb(now(images))}, {gb(now.image)} an image, and {gb(free)} are free"
     fitting = max(1, min(images // 2, now.fitting(int(GPU_SHARE * free))))
-    fewer = f"optim.batch_size={fitting * accelerator.num_processes} (about {gb(now(fitting))})"
+    fewer = f"optim.batch_size={fitting * parts} (about {gb(now(fitting))})"
     changes = [fewer] if images > 1 else []
+    if images > 1 and (before := getattr(config.optim, "accumulate", None)):
+        changes.append(f"optim.accumulate={2 * before} (about {gb(now(-(-images // 2)))})")
     better = [(text, line) for text, line in others if line is not None and line(images) < now(images)]
     changes += [f"{text} (about {gb(line(images))})" for text, line in better]
     return f"{told} (measured). What helps, alone or together: {'; '.join(changes[:3])}"
+
+
+def _parts(config: Config, accelerator: Accelerator) -> int:
+    """Of how many parts, one after another or on several ranks, the images of a step are."""
+    ranks: int = accelerator.num_processes
+    return ranks * int(getattr(config.optim, "accumulate", 1))
 
 
 def _changes(config: Config, device: torch.device) -> Iterator[tuple[str, Config]]:
@@ -176,7 +185,7 @@ def _changes(config: Config, device: torch.device) -> Iterator[tuple[str, Config
     if (height, width) != config.data.size:
         data = config.data.model_copy(update={"size": (height, width)})
         yield f"data.size=[{height},{width}]", config.model_copy(update={"data": data})
-    if device.type == "cuda" and config.run.precision == "no":
+    if device.type == "cuda" and config.run.precision not in DTYPES:
         yield "run.precision=bf16", _with_precision(config, "bf16")
     if config.optim.loss_stride == 1:
         optim = config.optim.model_copy(update={"loss_stride": 2})
@@ -196,6 +205,9 @@ def _line(peak: Peak, config: Config) -> Line | None:
 
 
 def _with_precision(config: Config, precision: str) -> Config:
+    """The configuration with this precision; steps are measured in full precision without any."""
+    if precision not in DTYPES:
+        return config
     return config.model_copy(update={"run": config.run.model_copy(update={"precision": precision})})
 
 

@@ -37,12 +37,18 @@ class ModelInfo:
 
 
 def save_model(folder: Path, network: Network, info: ModelInfo) -> None:
-    """Write both files into ``folder``, each in one piece, the description last."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with atomically(folder / "model.safetensors") as new:
-        save_file({k: v.contiguous() for k, v in network.state_dict().items()}, new)
-    with atomically(folder / "model.json") as new:
-        new.write_text(json.dumps(to_json(info), indent=1), encoding="utf-8")
+    """Write both files into ``folder``, each in one piece, the description last.
+
+    Raises `CheckpointError` where they cannot be written, as on a full disk.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with atomically(folder / "model.safetensors") as new:
+            save_file({k: v.contiguous() for k, v in network.state_dict().items()}, new)
+        with atomically(folder / "model.json") as new:
+            new.write_text(json.dumps(to_json(info), indent=1), encoding="utf-8")
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"cannot write the model {folder} ({error}); make room, then --resume goes on") from error
 
 
 def to_json(info: ModelInfo) -> dict[str, Any]:

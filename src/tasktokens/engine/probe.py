@@ -37,7 +37,7 @@ from tasktokens.methods import Stage, StepOptions, build_method
 DISTINCT = 16
 """Images that are really read; larger batches repeat them."""
 
-_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Steps:
@@ -70,7 +70,7 @@ class Steps:
         if (state := self.method.state()) is not None:
             state.to(self.device)
         optimizer = make_optimizer(student, self.config.optim)  # type: ignore[arg-type]
-        dtype = _DTYPES.get(self.config.run.precision)
+        dtype = DTYPES.get(self.config.run.precision)
         autocast = torch.autocast(self.device.type, dtype, enabled=dtype is not None)
         for _ in range(2):
             # The last step, since discovery may set in late.

@@ -7,8 +7,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from accelerate import Accelerator
-from accelerate.tracking import get_available_trackers
+from accelerate.tracking import TensorBoardTracker, WandBTracker, get_available_trackers
 
 from tasktokens.config import Config, RunSettings
 from tasktokens.engine.checkpoint import Cursor
@@ -35,36 +34,44 @@ class Tracking:
     both.
 
     Args:
-        accelerator: made with ``log_with`` of the run's trackers.
         cursor: where the run stands; what was logged of later steps is hidden.
+        main: whether this is the main process; the others track nothing.
     """
 
-    def __init__(self, config: Config, stages: tuple[Stage, ...], cursor: Cursor, accelerator: Accelerator) -> None:
-        self.accelerator, self.on = accelerator, bool(config.run.track)
+    def __init__(self, config: Config, stages: tuple[Stage, ...], cursor: Cursor, main: bool) -> None:
         starts = [sum(stage.steps for stage in stages[:index]) for index in range(len(stages))]
         self.starts = {stage.name: start for stage, start in zip(stages, starts, strict=True)}
-        if self.on and accelerator.is_main_process:
-            done = starts[cursor.stage] + cursor.step
-            options: dict[str, Any] = {"tensorboard": {"purge_step": done + 1 if done else None}}
-            if "wandb" in config.run.track:
-                options["wandb"] = _wandb_options(config)
-            accelerator.init_trackers("tasktokens", init_kwargs=options)
+        done = starts[cursor.stage] + cursor.step
+        self.trackers = [_start(name, config, done) for name in config.run.track] if main else []
 
     def row(self, row: Row) -> None:
         """Log the numbers of a row; those of a validation as ``validation/{task}/{metric}``."""
-        if not self.on or "stage" not in row:
+        if "stage" not in row:
             return
         values = {key: value for key, value in row.items() if key != "step"}
         if "validation" in row:
             values = {f"validation/{task}/{k}": v for task, of in row["validation"].items() for k, v in of.items()}
             values["validation/score"] = row["score"]
         numbers = {k: v for k, v in values.items() if isinstance(v, int | float) and not isinstance(v, bool)}
-        self.accelerator.log(numbers, step=self.starts[row["stage"]] + row["step"])
+        for tracker in self.trackers:
+            tracker.log(numbers, step=self.starts[row["stage"]] + row["step"])
 
     def finish(self) -> None:
-        """Close the trackers. Not `Accelerator.end_training`, which would end the other ranks' work as well."""
-        for tracker in self.accelerator.trackers if self.on else ():
+        """Close the trackers."""
+        for tracker in self.trackers:
             tracker.finish()
+
+
+def _start(name: str, config: Config, done: int) -> Any:
+    """A tracker of a run of which so many steps are done."""
+    if name == "tensorboard":
+        purge = done + 1 if done else None
+        tracker = TensorBoardTracker("tasktokens", config.run.dir / "tensorboard", purge_step=purge)
+    else:
+        tracker = WandBTracker("tasktokens", **_wandb_options(config))
+    if hasattr(tracker, "start"):  # earlier versions of accelerate start it at once
+        tracker.start()
+    return tracker
 
 
 def _wandb_options(config: Config) -> dict[str, Any]:

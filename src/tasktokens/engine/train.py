@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
-from accelerate.utils import ProjectConfiguration
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -63,13 +62,7 @@ def train(
     check_trackers(config.run)
     if config.run.threads is not None:
         torch.set_num_threads(config.run.threads)
-    accelerator = Accelerator(
-        cpu=config.run.device == "cpu",
-        mixed_precision=_precision(config),
-        log_with=config.run.track or None,
-        project_dir=config.run.dir,
-        project_config=ProjectConfiguration(logging_dir=str(config.run.dir / "tensorboard")),
-    )
+    accelerator = Accelerator(cpu=config.run.device == "cpu", mixed_precision=_precision(config))
     data = open_data(config, progress=not quiet)
     if config.run.evaluate is not None:
         eval_dataset(data, config.run.evaluate, data.tasks, config.data.size)  # an error now, not after training
@@ -112,8 +105,12 @@ class Trainer:
         network: Network | None = None
         path = self.folder / "metrics.jsonl" if main else None
         stages = self.method.stages()
-        tracking = Tracking(self.config, stages, cursor, self.accelerator)
+        tracking = Tracking(self.config, stages, cursor, main)
         log = RunLog(path, self.quiet, f"{self.folder.name} ", self._rows_until(cursor), tracking.row)
+        if not log.finished:
+            device, images = self.accelerator.device, self.config.optim.images
+            name = stages[cursor.stage].name
+            log.note(f"from step {cursor.step} of stage {name}: {images} images a step on {device}")
         self.started -= 60 * log.minutes
         try:
             self.validation = Validation(self.config, self.data, self.info, self.accelerator, stages, log, self.follow)
