@@ -66,7 +66,7 @@ def largest_batch(config: Config, data: Data, accelerator: Accelerator, quiet: b
         )
     if accelerator.is_main_process and not quiet:
         at_once = f" ({own} at once)" if parts > 1 else ""
-        whole = ", all training images" if chosen == most * parts else ""
+        whole = ", all training images" if chosen == len(data.train) else ""
         note = f"a step takes about {gb(cost)} of {gb(free)} that are free"
         print(f"optim.batch_size: auto is {chosen}{at_once}{whole}: {note}", file=sys.stderr)
     return chosen
