@@ -104,6 +104,7 @@ class GpuPeak:
             return None
         finally:
             clear_device_cache(garbage_collection=True)
+            torch.cuda.reset_peak_memory_stats(self.device)  # the log reports the peak of the training
 
 
 class CpuPeak:
