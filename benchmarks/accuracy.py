@@ -82,6 +82,7 @@ def main() -> None:
     args.runs.mkdir(parents=True, exist_ok=True)
     table = Table(args)
     methods = args.methods or BLOCKS[args.block]
+    labels_file(args)  # before the runs, which all read it
     jobs = [(method, seed) for seed in args.seeds for method in methods if not table.has(method, seed)]
     with ThreadPoolExecutor(args.jobs) as pool:
         for _ in pool.map(lambda job: table.add(measure(args, *job)), jobs):
@@ -197,40 +198,47 @@ def base(args: argparse.Namespace) -> Path:
     return HERE.parent / "configs" / f"accuracy_{args.data}.yaml"
 
 
+def folder(args: argparse.Namespace) -> Path:
+    """Where the runs of a data set and kind of split lie."""
+    return Path(args.runs) / f"{args.data}-{args.labels}{'-holdout' * args.holdout}"
+
+
+def common(args: argparse.Namespace) -> list[str]:
+    """What all runs change of their data set's configuration."""
+    files = [] if args.root is None else [f"data.root={args.root}", f"model.weights={args.weights}"]
+    return [*args.overrides, *files]
+
+
 def settings(args: argparse.Namespace, method: str, seed: int, part: str, tasks: Sequence[str]) -> list[str]:
     """What a run changes of its data set's configuration."""
-    folder = args.runs / f"{args.data}-{args.labels}{'-holdout' * args.holdout}"
-    common = [*args.overrides]
-    if args.root is not None:
-        common += [f"data.root={args.root}", f"model.weights={args.weights}"]
-    config = load_config(base(args), common)
+    config = load_config(base(args), common(args))
     assert isinstance(config.method, HttMethod)
     assert config.tasks is not None
     steps = config.method.stage1_steps + config.method.stage2_steps
     chosen = {task: config.tasks[task].model_dump(exclude_none=True) for task in tasks}
-    common += [
+    changes = [
+        *common(args),
         f"seed={seed}",
-        f"run.dir={folder / f'{part}-{seed}'}",
+        f"run.dir={folder(args) / f'{part}-{seed}'}",
         f"run.evaluate={'holdout' if args.holdout else 'test'}",
         f"data.holdout={0.2 if args.holdout else 0.0}",
-        f"data.labels={labels_file(config, args.labels, folder)}",
+        f"data.labels={labels_file(args)}",
         f"tasks={json.dumps(chosen)}",
     ]
     if method in ("stl", "mtl", "mtl-long"):
-        return [*common, f"method={{name: mtl, steps: {2 * steps if method == 'mtl-long' else steps}}}"]
+        return [*changes, f"method={{name: mtl, steps: {2 * steps if method == 'mtl-long' else steps}}}"]
     if method in TWO_STAGE:
         stages = [f"method.stage1_steps={steps}", f"method.stage2_steps={steps}"]
-        return [*common, "method.schedule=two-stage", *stages, *TWO_STAGE[method]]
-    return [*common, "method.schedule=online", *SWITCHES.get(method.removeprefix("htt-"), [])]
+        return [*changes, "method.schedule=two-stage", *stages, *TWO_STAGE[method]]
+    return [*changes, "method.schedule=online", *SWITCHES.get(method.removeprefix("htt-"), [])]
 
 
-def labels_file(config: Config, labels: str, folder: Path) -> Path:
+def labels_file(args: argparse.Namespace) -> Path:
     """Which labels all runs may see: the published split where there is one, else one that is drawn once."""
-    path = folder / "labels.csv"
+    path = folder(args) / "labels.csv"
     if not path.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        plain = config.model_copy(update={"data": config.data.model_copy(update={"labels": labels})})
-        data = open_data(plain)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        data = open_data(load_config(base(args), [*common(args), f"data.labels={args.labels}"]))
         with atomically(path) as new:
             save_split(new, data.train, list(data.tasks))
     return path
@@ -245,7 +253,7 @@ def train(config: Config) -> float:
         whole = folder.with_suffix(".yaml")
         whole.write_text(to_yaml(config))
         command = [sys.executable, "-m", "tasktokens.cli", "train", "--config", str(whole)]
-        command += ["--resume"] if any(folder.glob("checkpoints/*/complete")) else ["--overwrite"]
+        command += ["--resume"] if any(folder.glob("checkpoints/*/complete.json")) else ["--overwrite"]
         with folder.with_suffix(".log").open("a") as log:
             process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
             _, status, usage = os.wait4(process.pid, 0)
