@@ -42,6 +42,10 @@ class TrainingError(TaskTokensError):
     """Training cannot go on: not finite losses in a row, or nothing to learn from."""
 
 
+class OtherRankError(TaskTokensError):
+    """Another process of the same run failed and has said why; this one ends with it."""
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return `` (did you mean 'x'?)`` for the nearest known word, or an empty string."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)

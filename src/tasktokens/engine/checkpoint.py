@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -39,8 +41,12 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer,
     keep: int,
     method: nn.Module | None = None,
+    scaler: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write ``folder/{stage}-{step}`` and remove all but the newest ``keep`` checkpoints."""
+    """Write ``folder/{stage}-{step}`` and remove all but the newest ``keep`` checkpoints.
+
+    ``scaler``: the state of the loss scaler, where fp16 needs one.
+    """
     target = folder / f"{cursor.stage}-{cursor.step:07d}"
     temporary = folder / f".{target.name}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
@@ -52,6 +58,8 @@ def save_checkpoint(
         save_file(_contiguous(method.state_dict()), temporary / "method.safetensors")
     save_file(_optimizer_tensors(optimizer), temporary / "optimizer.safetensors")
     (temporary / "cursor.json").write_text(json.dumps({"stage": cursor.stage, "step": cursor.step}))
+    if scaler is not None:
+        (temporary / "scaler.json").write_text(json.dumps(scaler))
     (temporary / _MARK).touch()
     for path in [*temporary.iterdir(), temporary]:
         _flush(path)
@@ -83,6 +91,14 @@ def read_cursor(checkpoint: Path) -> Cursor:
         return Cursor(int(values["stage"]), int(values["step"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{checkpoint}/cursor.json is damaged ({error}); remove that checkpoint") from error
+
+
+def load_scaler(checkpoint: Path, scaler: torch.amp.GradScaler) -> None:
+    """Load the loss scale and how many good steps there were since it last changed."""
+    try:
+        scaler.load_state_dict(json.loads((checkpoint / "scaler.json").read_text()))
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise CheckpointError(f"{checkpoint}/scaler.json is damaged ({error}); remove that checkpoint") from error
 
 
 def load_optimizer(checkpoint: Path, optimizer: torch.optim.Optimizer) -> None:
