@@ -47,7 +47,7 @@ class FiniteGuard:
     def before_update(self, gradient_norm: Tensor, ids: tuple[str, ...]) -> None:
         """Call between the backward pass and the optimiser's step."""
         not_finite = ~torch.isfinite(gradient_norm)
-        bad = not_finite.float()
+        bad = not_finite.to(torch.float32)  # what the fused kernels read
         self.optimizer.found_inf = bad  # type: ignore[attr-defined]
         if self.statistics is not None:
             self.statistics.keep_or_restore(not_finite)
