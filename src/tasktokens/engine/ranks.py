@@ -148,8 +148,8 @@ def stopping(stop: StopSignal, accelerator: Accelerator) -> bool:
 def freeze_unused(network: nn.Module, loss: Tensor) -> None:
     """DDP waits for every parameter's gradient: those that the loss does not reach no longer ask for one.
 
-    Such as what makes the fine tokens, where a linear classifier decodes and no confidence is trained. They stay as they
-    are on a single process, too, since they never get a gradient.
+    Such as what makes the fine tokens, where a linear classifier decodes and no confidence is trained. They stay as
+    they are on a single process, too, since they never get a gradient.
     """
     parameters = [p for p in network.parameters() if p.requires_grad]
     for parameter, gradient in zip(
