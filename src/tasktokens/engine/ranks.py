@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from itertools import chain
 from typing import Any, TypeVar
 
 import torch
@@ -20,7 +21,7 @@ from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwar
 from torch import Tensor, distributed, nn
 
 from tasktokens.config import RunSettings
-from tasktokens.engine.guards import StopSignal
+from tasktokens.engine.guards import FiniteGuard, StopSignal
 from tasktokens.errors import ConfigError, OtherRankError
 
 Value = TypeVar("Value")
@@ -62,6 +63,14 @@ def start(settings: RunSettings, precision: str = "no") -> Accelerator:
     )
     refuse_strangers(accelerator.num_processes, started)
     return accelerator
+
+
+def training_precision(settings: RunSettings) -> str:
+    """What accelerate calls it; emulated on most CPUs, bf16 is many times slower there."""
+    if settings.precision == "auto":
+        gpu = settings.device != "cpu" and torch.cuda.is_available()
+        return "bf16" if gpu and torch.cuda.is_bf16_supported() else "no"
+    return "no" if settings.precision == "fp32" else settings.precision
 
 
 def refuse_strangers(together: int, started: int) -> None:
@@ -143,6 +152,21 @@ def stopping(stop: StopSignal, accelerator: Accelerator) -> bool:
         number = torch.tensor(stop.received or 0, device=accelerator.device)
         stop.received = int(accelerator.reduce(number, "max")) or None
     return stop.received is not None
+
+
+def finite_guard(optimizer: torch.optim.Optimizer, network: nn.Module, accelerator: Accelerator) -> FiniteGuard:
+    """The guard of a network that is trained on all ranks; batch norm's statistics become the mean over ranks."""
+    if accelerator.num_processes == 1:
+        return FiniteGuard(optimizer, accelerator.device, network=network)
+
+    def average(tensor: Tensor) -> Tensor:
+        mean: Tensor = accelerator.reduce(tensor, "mean")
+        return mean
+
+    def gather(names: tuple[str, ...]) -> Iterator[str]:
+        return chain.from_iterable(everywhere(accelerator, names))
+
+    return FiniteGuard(optimizer, accelerator.device, network=network, average=average, gather=gather)
 
 
 def freeze_unused(network: nn.Module, loss: Tensor) -> None:

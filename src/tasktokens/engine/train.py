@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader
 
 from tasktokens.config import Config
@@ -29,13 +29,14 @@ from tasktokens.engine.checkpoint import (
     save_checkpoint,
 )
 from tasktokens.engine.evaluate import eval_dataset, evaluate_network, write_results
-from tasktokens.engine.guards import FiniteGuard, StopSignal
+from tasktokens.engine.guards import StopSignal
 from tasktokens.engine.log import Clock, Row, RunLog, memory_mb
 from tasktokens.engine.model_file import ModelInfo, load_weights, read_info, save_model
 from tasktokens.engine.optim import make_optimizer, set_lr
 from tasktokens.engine.ranks import (
     STOP_EVERY,
     everywhere,
+    finite_guard,
     freeze_unused,
     one_first,
     signals,
@@ -43,6 +44,7 @@ from tasktokens.engine.ranks import (
     stopping,
     sync_batch_norm,
     together,
+    training_precision,
 )
 from tasktokens.engine.run_folder import prepare_folder
 from tasktokens.engine.step import Step
@@ -73,7 +75,7 @@ def train(
     """
     if config.run.threads is not None:
         torch.set_num_threads(config.run.threads)
-    accelerator = start(config.run, _precision(config))
+    accelerator = start(config.run, training_precision(config.run))
     data = one_first(accelerator, lambda: open_data(config, progress=not quiet))
     with together(accelerator):
         # Errors now, not after training.
@@ -223,7 +225,7 @@ class Trainer:
         if accelerator.num_processes > 1:
             batches = self._fit_for_ddp(index, first, student, teacher, batches)
         model, prepared = accelerator.prepare(student, optimizer)
-        guard = self._guard(optimizer, student)
+        guard = finite_guard(optimizer, student, accelerator)
         take_step = Step(self.method, accelerator, model, prepared, guard, self.config.optim.clip)
         clock, left_out = Clock(), 0
         for step in range(first, stage.steps):
@@ -273,20 +275,6 @@ class Trainer:
                 terms = self.method.terms(batch.to(self.accelerator.device), student.eval(), teacher, options)
             freeze_unused(student, torch.stack([term.total for term in terms]).sum())
         return chain(peeked, batches)
-
-    def _guard(self, optimizer: torch.optim.Optimizer, student: Network) -> FiniteGuard:
-        accelerator = self.accelerator
-        if accelerator.num_processes == 1:
-            return FiniteGuard(optimizer, accelerator.device, network=student)
-
-        def average(tensor: Tensor) -> Tensor:
-            mean: Tensor = accelerator.reduce(tensor, "mean")
-            return mean
-
-        def gather(names: tuple[str, ...]) -> Iterator[str]:
-            return chain.from_iterable(everywhere(accelerator, names))
-
-        return FiniteGuard(optimizer, accelerator.device, network=student, average=average, gather=gather)
 
     def _left_out(self, batch: Batch, log: RunLog) -> int:
         """How many images and labels of a batch could not be read; each is named once."""
@@ -359,14 +347,6 @@ def move_average(average: nn.Module, network: nn.Module, decay: float) -> None:
     old, new = average.state_dict(), network.state_dict()
     floats = [key for key, tensor in old.items() if tensor.is_floating_point()]
     torch._foreach_lerp_([old[k] for k in floats], [new[k] for k in floats], 1 - decay)
-
-
-def _precision(config: Config) -> str:
-    """What accelerate calls it; emulated on most CPUs, bf16 is many times slower there."""
-    if config.run.precision == "auto":
-        gpu = config.run.device != "cpu" and torch.cuda.is_available()
-        return "bf16" if gpu and torch.cuda.is_bf16_supported() else "no"
-    return "no" if config.run.precision == "fp32" else config.run.precision
 
 
 def _start_from(network: Network, source: Path, info: ModelInfo) -> None:
