@@ -35,7 +35,12 @@ TASKS: dict[str, dict[str, Any]] = {
     "normals": {"kind": "normals"},
 }
 MEASURED = [f"src/tasktokens/{name}" for name in ("data", "models", "tasks")]
-NETWORKS = [("small", "resnet18"), ("small", "resnet50"), ("small", "swin_tiny_patch4_window7_224"), ("paper", "resnet50")]
+NETWORKS = [
+    ("small", "resnet18"),
+    ("small", "resnet50"),
+    ("small", "swin_tiny_patch4_window7_224"),
+    ("paper", "resnet50"),
+]
 
 
 def main() -> None:
