@@ -36,9 +36,9 @@ TASKS: dict[str, dict[str, Any]] = {
 }
 MEASURED = [f"src/tasktokens/{name}" for name in ("data", "models", "tasks")]
 NETWORKS = [
-    ("small", "resnet18"),
-    ("small", "resnet50"),
-    ("small", "swin_tiny_patch4_window7_224"),
+    ("htt", "resnet18"),
+    ("htt", "resnet50"),
+    ("htt", "swin_tiny_patch4_window7_224"),
     ("paper", "resnet50"),
 ]
 

@@ -17,20 +17,24 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from conftest import run_cli
 from properties import assert_metrics_equal, same_tensors
 from tasktokens.apps.discover import discover
 from tasktokens.config import Config, RunSettings, to_yaml
 from tasktokens.engine.checkpoint import complete_checkpoints
 from tasktokens.engine.evaluate import evaluate
 from tasktokens.engine.log import read_rows
-from tasktokens.engine.ranks import freeze_unused, start
+from tasktokens.engine.ranks import refuse_unused, start
 from tasktokens.engine.train import train
-from tasktokens.errors import ConfigError
-from two_ranks import in_double_without_batch_statistics
+from tasktokens.errors import ConfigError, OtherRankError, TrainingError
+from two_ranks import double_without_batch_statistics
 
 MakeConfig = Callable[..., Config]
-ONLINE = {"name": "htt", "schedule": "online", "stage1_steps": 2, "stage2_steps": 3, "ramp": 1}
-SHARED = {"method": ONLINE, "optim.batch_size": 4, "data.check": False, "optim.loss_stride": 2}
+ONLINE = {
+    "name": "htt", "schedule": "online", "stage1_steps": 2, "stage2_steps": 3, "ramp": 1, "token_level": 1.0,
+    "thresholds": "adaptive",
+}  # fmt: skip
+SHARED: dict[str, Any] = {"method": ONLINE, "optim.batch_size": 4, "data.check": False, "optim.loss_stride": 2}
 TESTS = Path(__file__).parent
 
 
@@ -46,7 +50,7 @@ def ranks(make_folder: Any, make_config: MakeConfig, tmp_path_factory: pytest.Te
     changes: dict[str, dict[str, Any]] = {
         "double": {},
         "double-parts": {"optim.accumulate": 2},
-        # `image_part` gets no gradient here, which DDP would wait for.
+        # Of the tokens nothing is learned here before there is a teacher; DDP waits for every gradient all the same.
         "online": {"model.fine_tokens": False, "method": ONLINE | {"confidence_loss": 0.0}, "optim.batch_size": 5},
         "too-many-parts": {"optim.accumulate": 3},
     }
@@ -71,13 +75,9 @@ def found(ranks: Path) -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def alone(ranks: Path, make_config: MakeConfig) -> Path:
     """The same run on one process."""
-    with pytest.MonkeyPatch.context() as patch:
-        in_double_without_batch_statistics(patch.setattr)
-        try:
-            run = train(make_config(ranks / "data", ranks / "alone", **SHARED), quiet=True)
-            train(make_config(ranks / "data", ranks / "alone-parts", **SHARED, **{"optim.accumulate": 3}), quiet=True)
-        finally:
-            torch.set_default_dtype(torch.float32)
+    with double_without_batch_statistics():
+        run = train(make_config(ranks / "data", ranks / "alone", **SHARED), quiet=True)
+        train(make_config(ranks / "data", ranks / "alone-parts", **SHARED, **{"optim.accumulate": 3}), quiet=True)
     return run
 
 
@@ -147,6 +147,9 @@ def test_an_error_on_one_rank_is_an_error_on_all(ranks: Path) -> None:
     assert "cannot be shared out among 2 processes in 3 parts" in first
     assert second == f"OtherRankError: rank 0 failed: {first}"
     assert not (ranks / "too-many-parts").exists()
+    first, second = (each["folder"] for each in found(ranks))  # which only the first rank looks at
+    assert "is not empty" in first
+    assert second == f"OtherRankError: rank 0 failed: {first}"
 
 
 def test_a_signal_to_one_rank_ends_the_evaluation_of_all(ranks: Path) -> None:
@@ -196,17 +199,14 @@ def test_a_signal_to_one_rank_ends_training_on_all_with_a_checkpoint(
     assert int(checkpoint.name.split("-")[1]) == read_rows(log)[-1]["step"]
 
 
-def test_a_mistake_that_the_first_rank_finds_is_said_once_and_nobody_waits(
-    folder_root: Path, make_config: MakeConfig, tmp_path: Path
+def test_what_another_rank_has_said_is_not_said_again(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "thesis.txt").touch()
-    (tmp_path / "c.yaml").write_text(to_yaml(make_config(folder_root, tmp_path / "run", **SHARED)))
-    (first, said), (second, silent) = ends(two("-m", "tasktokens.cli", "train", "--config", tmp_path / "c.yaml", "-q"))
-    assert (first, second) == (2, 2)
-    assert "is not empty" in said
-    assert "error" not in silent
-    assert "Traceback" not in said + silent
+    def fail(*arguments: Any, **settings: Any) -> None:
+        raise OtherRankError("rank 0 failed: DataError: a file is missing there")
+
+    monkeypatch.setattr("tasktokens.engine.train.train", fail)
+    assert run_cli(capsys, "train") == (2, "", "")
 
 
 LOSING = """
@@ -254,10 +254,10 @@ def test_a_launcher_that_started_one_process_in_place_of_several_is_refused(monk
         start(RunSettings(device="cpu"))
 
 
-def test_parameters_that_the_loss_does_not_reach_are_frozen() -> None:
+def test_parameters_that_the_loss_does_not_reach_are_named() -> None:
     network = torch.nn.ModuleDict({"used": torch.nn.Linear(2, 2), "idle": torch.nn.Linear(2, 2)})
-    freeze_unused(network, network["used"](torch.ones(1, 2)).sum() * 0)
-    assert {name: p.requires_grad for name, p in network.named_parameters()} == {
-        "used.weight": True, "used.bias": True, "idle.weight": False, "idle.bias": False,
-    }  # fmt: skip
+    image = torch.ones(1, 2)
+    refuse_unused(network, (network["used"](image) + 0 * network["idle"](image)).sum())
+    with pytest.raises(TrainingError, match=r"2 parameters, such as idle\.weight, idle\.bias"):
+        refuse_unused(network, network["used"](image).sum() * 0)
     assert all(p.grad is None for p in network.parameters())

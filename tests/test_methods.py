@@ -199,7 +199,7 @@ def test_predictions_of_the_teacher_on_labelled_images_are_not_used(tiny_tasks: 
     plain, other = (by_name(method.terms(batch, student, Fixed(outputs), options())) for outputs in (taught, spoilt))
     for name in plain:
         assert torch.equal(plain[name].total, other[name].total), name
-    unlabelled = {name: 16 * 16 * (4 - len(batch.labels[name].rows)) for name in tiny_tasks}  # at the heads' size
+    unlabelled = {name: 64 * 64 * (4 - len(batch.labels[name].rows)) for name in tiny_tasks}
     for name, count in unlabelled.items():
         assert plain[f"discovered_loss/{name}"].count == count
 

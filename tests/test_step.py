@@ -20,10 +20,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from properties import assert_same_output, random_batch, same_tensors
-from tasktokens.config import Config, HttMethod, ModelSettings, MtlMethod
+from tasktokens.config import Config, HttMethod, ModelSettings, MtlMethod, StrongView
 from tasktokens.data.dataset import EpochSampler
+from tasktokens.data.draws import Part
 from tasktokens.data.order import EpochOrder, scattered
-from tasktokens.data.transforms import photometric
 from tasktokens.engine.checkpoint import complete_checkpoints, load_scaler
 from tasktokens.engine.guards import FiniteGuard, StopSignal
 from tasktokens.engine.log import read_rows
@@ -32,6 +32,7 @@ from tasktokens.engine.ranks import sync_batch_norm
 from tasktokens.engine.train import train
 from tasktokens.errors import CheckpointError, ConfigError
 from tasktokens.methods import Htt, Method, StepOptions, Supervised, Term
+from tasktokens.methods.strong import strong_view
 from tasktokens.models import build_network
 from tasktokens.tasks import Task
 
@@ -45,20 +46,24 @@ def options(stride: int = 1) -> StepOptions:
 
 
 @pytest.mark.parametrize("stride", [1, 3])
-@pytest.mark.parametrize("taught", [False, True])
-def test_counts_are_known_without_a_forward_pass(stride: int, taught: bool, tiny_tasks: dict[str, Task]) -> None:
+@pytest.mark.parametrize(("taught", "cutmix"), [(False, 0.0), (True, 0.0), (True, 0.7)])
+def test_counts_are_known_without_a_forward_pass(
+    stride: int, taught: bool, cutmix: float, tiny_tasks: dict[str, Task]
+) -> None:
     settings = ModelSettings(backbone="test_resnet", pretrained=False, width=16)
     batch = random_batch(tiny_tasks, [["semseg", "depth"], ["semseg"], []])
     padded = batch.pixels.clone()
     padded[1, :, 20:] = False
     batch = replace(batch, pixels=padded)
     network = build_network("htt", tiny_tasks, settings)
+    htt = HttMethod(token_level=1.0, thresholds="adaptive", strong=StrongView(cutmix=cutmix))
     methods: list[tuple[Method, Any]] = [
-        (Htt(tiny_tasks, HttMethod()), network.eval() if taught else None), (Supervised(tiny_tasks, MtlMethod()), None),
+        (Htt(tiny_tasks, htt), network.eval() if taught else None), (Supervised(tiny_tasks, MtlMethod()), None),
     ]  # fmt: skip
     for method, teacher in methods:
-        counts = method.counts(batch, options(stride))
-        terms = method.terms(batch, network.eval(), teacher, options(stride))
+        counts = method.counts(batch, teacher, options(stride))
+        terms = [term for term in method.terms(batch, network.eval(), teacher, options(stride)) if term.weight]
+        assert len(terms) >= len(tiny_tasks)
         assert {term.name: term.count for term in terms} == {term.name: counts[term.name] for term in terms}
 
 
@@ -72,12 +77,18 @@ def test_a_method_that_cannot_say_its_counts_refuses_parts_before_the_run(
 
 
 @given(images=st.integers(1, 9), parts=st.integers(1, 4), seed=st.integers(0, 99))
-def test_a_part_has_the_colours_that_the_whole_batch_would_have(images: int, parts: int, seed: int) -> None:
-    batch = torch.randint(0, 256, (images, 3, 4, 5), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
-    whole = photometric(batch, 0.5, torch.Generator().manual_seed(seed))
-    for part in range(min(parts, images)):
-        alone = photometric(batch[part::parts], 0.5, torch.Generator().manual_seed(seed), part, parts)
-        assert (alone.int() - whole[part::parts].int()).abs().max() <= 1  # rounding of sums in another order
+def test_a_part_looks_as_it_would_in_the_whole_batch(images: int, parts: int, seed: int) -> None:
+    """Colours, greys and blur are drawn one after another, also where parts have different numbers of images."""
+
+    def view(batch: Any, part: Part) -> Any:
+        return strong_view(batch, StrongView(grey=0.5, blur=0.5), torch.Generator().manual_seed(seed), part)
+
+    generator = torch.Generator().manual_seed(seed)
+    batch = torch.randint(0, 256, (images, 3, 96, 5), dtype=torch.uint8, generator=generator)
+    whole = view(batch, Part())
+    for number in range(min(parts, images)):
+        alone = view(batch[number::parts], Part(number, parts, images))
+        assert (alone.int() - whole[number::parts].int()).abs().max() <= 1  # rounding of sums in another order
 
 
 @given(

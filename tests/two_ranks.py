@@ -29,20 +29,37 @@ from tasktokens.engine.evaluate import evaluate
 from tasktokens.engine.ranks import everywhere, together
 from tasktokens.engine.train import train
 from tasktokens.errors import DataError, TaskTokensError
+from tasktokens.tasks import depth, normals, regression, vectors
 
 Patch = Callable[[Any, str, Any], None]
 
 
-def in_double_without_batch_statistics(patch: Patch) -> None:
+@contextmanager
+def double_without_batch_statistics() -> Iterator[None]:
     """Sums of parts differ by rounding in double precision alone; batch norm uses its running statistics."""
     eager = torch.nn.Module.train
-    patch(torch.Tensor, "float", torch.Tensor.double)
-    patch(torch.nn.modules.batchnorm._BatchNorm, "train", lambda self, mode=True: eager(self, False))
-    torch.set_default_dtype(torch.float64)
+    with patched() as patch:
+        patch(torch.Tensor, "float", torch.Tensor.double)
+        patch(torch.nn.modules.batchnorm._BatchNorm, "train", lambda self, mode=True: eager(self, False))
+        torch.set_default_dtype(torch.float64)
+        try:
+            forget_constants()
+            yield
+        finally:
+            torch.set_default_dtype(torch.float32)
+            forget_constants()
+
+
+def forget_constants() -> None:
+    """Bin centres and the like are kept in the precision in which they were first asked for."""
+    for module in (depth, normals, regression, vectors):
+        for value in vars(module).values():
+            if hasattr(value, "cache_clear"):
+                value.cache_clear()
 
 
 @contextmanager
-def patched(patches: Callable[[Patch], None] = lambda patch: None) -> Iterator[Patch]:
+def patched() -> Iterator[Patch]:
     """Attributes that are put back at the end, as those of pytest's monkeypatch."""
     before: list[tuple[Any, str, Any]] = []
 
@@ -51,10 +68,8 @@ def patched(patches: Callable[[Patch], None] = lambda patch: None) -> Iterator[P
         setattr(thing, name, value)
 
     try:
-        patches(patch)
         yield patch
     finally:
-        torch.set_default_dtype(torch.float32)
         for thing, name, value in reversed(before):
             setattr(thing, name, value)
 
@@ -96,7 +111,7 @@ def fail_on_rank_1(accelerator: Accelerator) -> None:
 
 def main(folder: Path) -> None:
     found: dict[str, Any] = {}
-    with patched(in_double_without_batch_statistics):
+    with double_without_batch_statistics():
         for name in ("double", "double-parts"):
             train(load_config(folder / f"{name}.yaml"), quiet=True)
 
@@ -127,6 +142,7 @@ def main(folder: Path) -> None:
     run = folder / "online"
     found["train"] = evaluate(run, "train", write=False)
     found["test"] = evaluate(run, "test", write=False)
+    found["folder"] = outcome(train, load_config(folder / "online.yaml"), quiet=True)
     found["sampler"] = outcome(train, load_config(folder / "too-many-parts.yaml"), quiet=True)
     with patched() as patch:
         patch(evaluating, "decode_at", signalled(evaluating.decode_at))

@@ -22,7 +22,7 @@ from torch import Tensor, distributed, nn
 
 from tasktokens.config import RunSettings
 from tasktokens.engine.guards import FiniteGuard, StopSignal
-from tasktokens.errors import ConfigError, OtherRankError
+from tasktokens.errors import ConfigError, OtherRankError, TrainingError
 
 Value = TypeVar("Value")
 
@@ -169,18 +169,16 @@ def finite_guard(optimizer: torch.optim.Optimizer, network: nn.Module, accelerat
     return FiniteGuard(optimizer, accelerator.device, network=network, average=average, gather=gather)
 
 
-def freeze_unused(network: nn.Module, loss: Tensor) -> None:
-    """DDP waits for every parameter's gradient: those that the loss does not reach no longer ask for one.
-
-    Such as what makes the fine tokens, where a linear classifier decodes and no confidence is trained. They stay as
-    they are on a single process, too, since they never get a gradient.
-    """
-    parameters = [p for p in network.parameters() if p.requires_grad]
-    for parameter, gradient in zip(
-        parameters, torch.autograd.grad(loss, parameters, allow_unused=True), strict=True
-    ):
-        if gradient is None:
-            parameter.requires_grad_(False)
+def refuse_unused(network: nn.Module, loss: Tensor) -> None:
+    """Raise `TrainingError` naming parameters that a loss does not reach: DDP would wait for their gradients."""
+    parameters = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+    unused = [name for name, gradient in zip(parameters, gradients, strict=True) if gradient is None]
+    if unused:
+        raise TrainingError(
+            f"{len(unused)} parameters, such as {', '.join(unused[:3])}, take no part in the losses, and several "
+            f"processes cannot train such a network; train on one, or let every output enter a loss, be it zero times"
+        )
 
 
 def sync_batch_norm(network: nn.Module) -> nn.Module:

@@ -37,8 +37,8 @@ from tasktokens.engine.ranks import (
     STOP_EVERY,
     everywhere,
     finite_guard,
-    freeze_unused,
     one_first,
+    refuse_unused,
     signals,
     start,
     stopping,
@@ -267,13 +267,14 @@ class Trainer:
     def _fit_for_ddp(
         self, index: int, first: int, student: Network, teacher: Network | None, batches: Iterator[Batch]
     ) -> Iterator[Batch]:
-        """See `freeze_unused`; the first batch is looked at for that, in evaluation mode, and handed on."""
+        """See `refuse_unused`; the first batch is looked at for that, in evaluation mode, and handed on."""
         peeked = list(islice(batches, 1))
-        for batch in peeked:
-            with self.accelerator.autocast():
-                options = self._options(index, first, 0)
-                terms = self.method.terms(batch.to(self.accelerator.device), student.eval(), teacher, options)
-            freeze_unused(student, torch.stack([term.total for term in terms]).sum())
+        with together(self.accelerator):
+            for batch in peeked:
+                with self.accelerator.autocast():
+                    options = self._options(index, first, 0)
+                    terms = self.method.terms(batch.to(self.accelerator.device), student.eval(), teacher, options)
+                refuse_unused(student, torch.stack([term.total for term in terms]).sum())
         return chain(peeked, batches)
 
     def _left_out(self, batch: Batch, log: RunLog) -> int:
