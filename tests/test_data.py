@@ -417,14 +417,6 @@ def test_an_order_goes_on_at_any_step(drawn: tuple[int, int, int], first: int) -
     assert resumed == list(islice(EpochSampler(*drawn), first, first + 5))
 
 
-@given(drawn=samplers, ranks=st.integers(1, 4))
-def test_ranks_share_every_batch(drawn: tuple[int, int, int], ranks: int) -> None:
-    shares = [islice(EpochSampler(*drawn, rank=rank, ranks=ranks), 4) for rank in range(ranks)]
-    for whole, *parts in zip(islice(EpochSampler(*drawn), 4), *shares, strict=True):
-        assert sorted(whole) == sorted(item for part in parts for item in part)
-        assert max(map(len, parts)) - min(map(len, parts)) <= 1
-
-
 def test_epochs_and_seeds_differ_in_order() -> None:
     first, second = list(islice(EpochSampler(20, 20, 0), 2))
     other = next(iter(EpochSampler(20, 20, 1)))

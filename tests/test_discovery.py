@@ -18,7 +18,8 @@ from torch import Tensor
 
 from properties import random_batch
 from tasktokens.config import HttMethod, StrongView
-from tasktokens.engine.train import combine, train
+from tasktokens.engine.step import combine
+from tasktokens.engine.train import train
 from tasktokens.methods import Htt, StepOptions, Term
 from tasktokens.methods.strong import Mix, blur, draw_mix, strong_view
 from tasktokens.methods.thresholds import Thresholds

@@ -15,7 +15,7 @@ from properties import random_batch
 from tasktokens.config import HttMethod, ModelSettings, MtlMethod, StrongView
 from tasktokens.data.sample import Batch, Labels
 from tasktokens.discovery import discover_labels, feature_weights, teach
-from tasktokens.engine.train import combine
+from tasktokens.engine.step import combine
 from tasktokens.losses import masked_loss, mean
 from tasktokens.methods import Htt, Method, StepOptions, Supervised, Term, build_method
 from tasktokens.models import Network, TaskOutput, build_network
@@ -199,7 +199,7 @@ def test_predictions_of_the_teacher_on_labelled_images_are_not_used(tiny_tasks: 
     plain, other = (by_name(method.terms(batch, student, Fixed(outputs), options())) for outputs in (taught, spoilt))
     for name in plain:
         assert torch.equal(plain[name].total, other[name].total), name
-    unlabelled = {name: 16 * 16 * (4 - len(batch.labels[name].rows)) for name in tiny_tasks}  # at the heads' size
+    unlabelled = {name: 64 * 64 * (4 - len(batch.labels[name].rows)) for name in tiny_tasks}
     for name, count in unlabelled.items():
         assert plain[f"discovered_loss/{name}"].count == count
 
@@ -236,7 +236,8 @@ def test_padding_is_neither_discovered_nor_distilled(tiny_tasks: dict[str, Task]
         assert torch.equal(plain[name].total, other[name].total), name
     assert plain["discovered/semseg"].count == 2 * 16 * 8  # at the heads' size
     assert plain["discovered/depth"].count == 16 * 8
-    assert plain["feature/semseg"].count == 2 * 16 * 8
+    assert plain["discovered_loss/semseg"].count == 2 * 64 * 32  # pixels that its positions stand for
+    assert plain["feature/semseg"].count == 2 * 64 * 32
 
 
 @pytest.mark.parametrize("confidence", ["ours", "paper"])

@@ -22,7 +22,8 @@ from tasktokens.config import Config, HttMethod, ModelSettings
 from tasktokens.data.source import open_data
 from tasktokens.engine.evaluate import evaluate
 from tasktokens.engine.model_file import load_model
-from tasktokens.engine.train import combine, train
+from tasktokens.engine.step import combine
+from tasktokens.engine.train import train
 from tasktokens.errors import LabelError
 from tasktokens.losses import masked_loss
 from tasktokens.methods import Htt, StepOptions

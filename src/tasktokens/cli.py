@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import signal
 import sys
+import time
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Literal
 
 import typer
 
-from tasktokens.errors import ConfigError, TaskTokensError
+from tasktokens.errors import ConfigError, OtherRankError, TaskTokensError
 
 app = typer.Typer(
     name="tasktokens",
@@ -66,7 +68,7 @@ def train(
     settings = load_config(config, [*chosen, *(overrides or [])])
     from tasktokens.apps.train import train as run
 
-    print(run(settings, resume, overwrite, init_from, quiet))
+    _print(run(settings, resume, overwrite, init_from, quiet))
 
 
 @app.command()
@@ -103,7 +105,9 @@ def evaluate(
     from tasktokens.apps.tables import print_results
     from tasktokens.engine.evaluate import evaluate as evaluate_run
 
-    print_results(run, evaluate_run(run, split, at="full" if full else None, protocol=protocol))
+    results = evaluate_run(run, split, at="full" if full else None, protocol=protocol)
+    if _rank() == 0:
+        print_results(run, results)
 
 
 @app.command()
@@ -118,7 +122,7 @@ def predict(
     from tasktokens.apps.predict import predict as run
 
     run(model, inputs, out, overwrite, quiet)
-    print(out)
+    _print(out)
 
 
 @app.command()
@@ -149,7 +153,7 @@ def discover(
     """Fill in the missing labels of a run's training images: a new data folder, with confidences."""
     from tasktokens.apps.discover import discover as discover_run
 
-    print(discover_run(run, out, threshold, overwrite, quiet))
+    _print(discover_run(run, out, threshold, overwrite, quiet))
 
 
 @app.command()
@@ -251,7 +255,10 @@ def main() -> None:
     before = signal.signal(signal.SIGTERM, _end)
     try:
         app()
+    except OtherRankError:
+        sys.exit(2)  # it was said there
     except TaskTokensError as error:
+        _let_the_first_speak()
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
@@ -262,8 +269,36 @@ def main() -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+    except RuntimeError as error:
+        if not _ranks_joined() or not sys.modules["tasktokens.engine.ranks"].lost_contact(error):
+            raise
+        print(f"error: rank {_rank()} has lost contact with another rank, which says why", file=sys.stderr)
+        sys.exit(2)
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _rank() -> int:
+    """Which of the processes that a launcher started this one is."""
+    rank = os.environ.get("RANK", "0")
+    return int(rank) if rank.isdigit() else 0
+
+
+def _print(text: object) -> None:
+    """A result, once and not by every rank."""
+    if _rank() == 0:
+        print(text)
+
+
+def _ranks_joined() -> bool:
+    torch = sys.modules.get("torch.distributed")
+    return torch is not None and torch.is_available() and torch.is_initialized()
+
+
+def _let_the_first_speak() -> None:
+    """What is wrong before ranks know of each other is wrong on all: others speak only if nobody ends them."""
+    if _rank() > 0 and not _ranks_joined():
+        time.sleep(3)
 
 
 def _end(number: int, frame: FrameType | None) -> None:

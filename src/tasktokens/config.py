@@ -245,11 +245,16 @@ class OptimSettings(Settings):
     backbone_lr: float = Field(1.0, gt=0, description="factor of lr for the backbone")
     weight_decay: float = Field(1e-4, ge=0)
     batch_size: int | Literal["auto"] = Field(
-        16, description="images a step, over all ranks; auto: the largest that fits into memory, measured at the start"
+        16,
+        description="images of an update, over all processes and parts; auto: the largest that fits into memory, "
+        "measured at the start",
     )
     warmup: int = Field(20, ge=0, description="steps of linear warm-up at the start of a stage")
     power: float = Field(0.9, ge=0, description="polynomial decay: (1 - step / steps) ** power")
     clip: float = Field(10.0, gt=0, description="largest gradient norm")
+    accumulate: int = Field(
+        1, ge=1, description="parts in which each process takes its share of batch_size, to save memory"
+    )
     loss_stride: int = Field(1, ge=1, description="losses use every n-th row and column, at an offset drawn each step")
 
     @field_validator("batch_size", mode="before")
@@ -272,9 +277,14 @@ class RunSettings(Settings):
     """The run folder and what is written to it."""
 
     dir: Path = Path("runs/default")
-    precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="auto: bf16 on GPUs that have it, fp32 elsewhere"
+    )
     device: Literal["auto", "cpu"] = "auto"
     threads: int | None = Field(None, ge=1, description="CPU threads of torch; default: torch's own choice")
+    deterministic: bool = Field(False, description="GPU: only kernels that give the same bits each time")
+    sync_batch_norm: bool = Field(False, description="several GPUs: batch norm over the images of all of them")
+    rank_timeout: float = Field(60, gt=0, description="minutes that a process waits for the others before it gives up")
     checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints")
     keep: int = Field(2, ge=1, description="newest checkpoints kept")
     validate_every: int | None = Field(

@@ -46,6 +46,10 @@ class OutOfMemoryError(TaskTokensError):
     """A step does not fit into the memory of the device or the machine."""
 
 
+class OtherRankError(TaskTokensError):
+    """Another process of the same run failed and has said why; this one ends with it."""
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return `` (did you mean 'x'?)`` for the nearest known word, or an empty string."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)

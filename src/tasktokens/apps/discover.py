@@ -3,6 +3,7 @@
 What is written is a data folder in the own-folder layout, ready to be trained on with ``data.labels=full``: images and
 given labels are copied byte for byte, discovered labels stand beside them, void where they are not sure enough.
 ``discovering.jsonl`` lies in it until it is whole and holds what is done, so that an interrupted discovery goes on.
+Several ranks share the images; ranks after the first note what they did in a ``discovering.RANK.jsonl`` of their own.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from tasktokens.data.partial import load_split
 from tasktokens.data.prepared import sha256
 from tasktokens.data.source import Data, open_data
 from tasktokens.engine.evaluate import run_config, run_folder
-from tasktokens.engine.guards import StopSignal
 from tasktokens.engine.model_file import model_folder
+from tasktokens.engine.ranks import one_first, signals, start, stopping, together
 from tasktokens.errors import RunExistsError
 from tasktokens.storage import atomically
 from tasktokens.tasks import Task
@@ -52,38 +53,55 @@ def discover(
         overwrite: delete what lies in ``out`` first.
 
     Raises:
-        CheckpointError: the run is not finished.
+        CheckpointError: the run is not finished. OtherRankError: another rank has failed.
         RunExistsError: ``out`` is not empty, or another discovery was begun there.
         SystemExit: 130 or 143 after SIGINT or SIGTERM; the same call goes on.
     """
     config = run_config(run)
-    predictor = Predictor(run)
-    data = open_data(config)
-    tasks = data.tasks
-    labels = {name: data.collection.labels[name] for name in tasks}
-    visible = load_split(run_folder(run) / "labels.csv", list(data.train), labels)
-    model = sha256(model_folder(run) / "model.safetensors")
-    settings = {"model": model, "threshold": threshold, "images": len(visible)}
-    done = _begin(out, settings, overwrite)
-    with StopSignal() as stop, (out / JOURNAL).open("a", encoding="utf-8") as journal:
-        for id, given in track(visible.items(), description="discovering", disable=quiet):
+    accelerator = start(config.run)
+    rank, main = accelerator.process_index, accelerator.is_main_process
+    data = one_first(accelerator, lambda: open_data(config))
+    with together(accelerator):
+        predictor = Predictor(run, accelerator.device)
+        available = {name: data.collection.labels[name] for name in data.tasks}
+        visible = load_split(run_folder(run) / "labels.csv", list(data.train), available)
+        model = sha256(model_folder(run) / "model.safetensors")
+        settings = {"model": model, "threshold": threshold, "images": len(visible)}
+        if main:
+            _begin(out, settings, overwrite)
+    done = _done(out)
+    own = [id for id in visible if id not in done][rank :: accelerator.num_processes]
+    accelerator.wait_for_everyone()  # all have read the journal before anyone writes to it
+    with signals(accelerator.num_processes) as stop, _journal(out, rank).open("a", encoding="utf-8") as journal:
+        for id in track(own, description="discovering", disable=quiet or not main):
             if stop.received:
-                stop.leave(f"{len(done)} of {len(visible)} images are done; the same command goes on")
-            if id in done:
-                continue
-            image = data.collection.images[id]
-            _copy_image(image, out / "images", id)
-            for name in given:
-                _copy_label(data.collection.labels[name][id], tasks[name], out / name, id)
-            missing = [name for name in tasks if name not in given]
-            done[id] = _discover_image(predictor, id, image, missing, threshold, tasks, out)
-            journal.write(json.dumps([id, done[id]]) + "\n")
+                break
+            rows = _fill(predictor, id, data, visible[id], threshold, out)
+            journal.write(json.dumps([id, rows]) + "\n")
             journal.flush()
-        _describe(out, data, [row for id in visible for row in done[id]])
-        (out / JOURNAL).unlink()
-        if stop.received:
-            stop.leave("all images are done")
+        stopped = stopping(stop, accelerator)
+        done = _done(out) if main else {}
+        if main and len(done) == len(visible):
+            _describe(out, data, [row for id in visible for row in done[id]])
+            for path in _journals(out):
+                path.unlink()
+        if stopped:
+            going_on = "" if len(done) == len(visible) else "; the same command goes on"
+            stop.leave(f"{len(done)} of {len(visible)} images are done{going_on}", say=main)
+    accelerator.wait_for_everyone()
     return out
+
+
+def _fill(
+    predictor: Predictor, id: str, data: Data, given: Sequence[str], threshold: float | None, out: Path
+) -> list[_Row]:
+    """Copy an image and its given labels, discover the others; returns rows of ``discovered.csv``."""
+    image = data.collection.images[id]
+    _copy_image(image, out / "images", id)
+    for name in given:
+        _copy_label(data.collection.labels[name][id], data.tasks[name], out / name, id)
+    missing = [name for name in data.tasks if name not in given]
+    return _discover_image(predictor, id, image, missing, threshold, data.tasks, out)
 
 
 def _discover_image(
@@ -107,26 +125,47 @@ def _discover_image(
     return rows
 
 
-def _begin(out: Path, settings: Mapping[str, Any], overwrite: bool) -> dict[str, list[_Row]]:
-    """Make the folder, or go on in it; returns the rows of the images that are done."""
+def _journal(out: Path, rank: int) -> Path:
+    return out / (JOURNAL if rank == 0 else f"discovering.{rank}.jsonl")
+
+
+def _journals(out: Path) -> list[Path]:
+    return sorted(out.glob("discovering*.jsonl"))
+
+
+def _done(out: Path) -> dict[str, list[_Row]]:
+    """The rows of the images that are done, by any rank."""
+    return {item[0]: item[1] for path in _journals(out) for item in _items(path) if isinstance(item, list)}
+
+
+def _items(path: Path) -> list[Any]:
+    """The lines of a journal: the settings, where it is the first rank's, then an image each."""
+    items = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        with contextlib.suppress(ValueError):  # half a line, from a kill
+            items.append(json.loads(line))
+    return items
+
+
+def _begin(out: Path, settings: Mapping[str, Any], overwrite: bool) -> None:
+    """Make the folder, or go on in it: what all ranks did before is then in the first rank's journal."""
     path = out / JOURNAL
     if overwrite or not path.is_file():
         refuse_full(out, overwrite, clear=True)
         with atomically(path) as new:
             new.write_text(json.dumps(settings) + "\n", encoding="utf-8")
-    items = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        with contextlib.suppress(ValueError):  # half a line, from a kill
-            items.append(json.loads(line))
-    if items[:1] != [settings]:
+    if _items(path)[:1] != [settings]:
         raise RunExistsError(
             f"another discovery was begun in {out} and did not end (another run, threshold or data); "
             f"choose another folder, or give --overwrite"
         )
     # Written anew, or the next line would be joined to a half one.
+    lines = [settings, *_done(out).items()]
     with atomically(path) as new:
-        new.write_text("".join(f"{json.dumps(item)}\n" for item in items), encoding="utf-8")
-    return dict(items[1:])
+        new.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
+    for other in _journals(out):
+        if other != path:
+            other.unlink()
 
 
 def _copy_image(image: ImageFile, folder: Path, id: str) -> None:

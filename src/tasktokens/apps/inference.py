@@ -38,10 +38,11 @@ class Predictor:
 
     Args:
         path: a run, or the model folder in it.
+        device: default: the GPU, where there is one.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    def __init__(self, path: Path, device: torch.device | None = None) -> None:
+        self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.network, self.info = load_model(path, self.device)
 
     @property

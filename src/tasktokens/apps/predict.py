@@ -5,16 +5,19 @@ from __future__ import annotations
 import glob
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
+from accelerate import Accelerator
 from rich.progress import track
 
 from tasktokens.apps.inference import Predictor
 from tasktokens.apps.pictures import Picture, Strip, save_strips
+from tasktokens.config import RunSettings
 from tasktokens.data.collection import read_image
 from tasktokens.data.folder import IMAGE_ENDINGS
-from tasktokens.engine.guards import StopSignal
+from tasktokens.engine.ranks import everywhere, signals, start, together
 from tasktokens.errors import DataError, RunExistsError
 from tasktokens.tasks.base import Array
 from tasktokens.tasks.files import write_png
@@ -23,7 +26,7 @@ from tasktokens.tasks.files import write_png
 def predict(
     model: Path, inputs: Sequence[str | Path], out: Path, overwrite: bool = False, quiet: bool = False
 ) -> list[Path]:
-    """Predict all tasks of images.
+    """Predict all tasks of images; several ranks share them.
 
     Args:
         model: a run that `train` wrote, or its model folder.
@@ -33,7 +36,7 @@ def predict(
         overwrite: whether ``out`` may hold files already; those with the same names are replaced.
 
     Returns:
-        The pictures.
+        The pictures, of this rank's images.
 
     Raises:
         CheckpointError: no model there.
@@ -41,11 +44,14 @@ def predict(
         DataError: no image found, two with one name, or, after all others were predicted, unreadable ones.
         SystemExit: 130 or 143 after SIGINT or SIGTERM; the images until then are whole.
     """
-    predictor = Predictor(model)
-    images = find_images(inputs)
-    refuse_full(out, overwrite)
+    accelerator = start(RunSettings())
+    with together(accelerator):
+        predictor = Predictor(model, accelerator.device)
+        images = find_images(inputs)
+        if accelerator.is_main_process:
+            refuse_full(out, overwrite)
     pictures = []
-    for id, image in readable(images, "predicting", quiet):
+    for id, image in readable(images, "predicting", quiet, accelerator):
         predictions = predictor(image)
         for name, prediction in predictions.items():
             predictor.tasks[name].write(out / name / f"{id}.png", prediction.value)
@@ -57,16 +63,22 @@ def predict(
     return pictures
 
 
-def readable(images: Mapping[str, Path], doing: str, quiet: bool) -> Iterator[tuple[str, Array]]:
+def readable(
+    images: Mapping[str, Path], doing: str, quiet: bool, accelerator: Accelerator | None = None
+) -> Iterator[tuple[str, Array]]:
     """Images (H, W, 3) uint8 by id, with progress; `DataError` at the end names those that cannot be read.
 
-    SIGINT and SIGTERM end it between two images, by `SystemExit`.
+    With an accelerator each of its ranks gets a share, and all fail alike. SIGINT and SIGTERM end it between two
+    images, by `SystemExit`.
     """
     unreadable = []
-    with StopSignal() as stop:
-        for number, (id, path) in enumerate(track(images.items(), description=doing, disable=quiet)):
+    rank, ranks = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
+    own, quiet = list(images.items())[rank::ranks], quiet or rank > 0
+    with signals(ranks) as stop:
+        for number, (id, path) in enumerate(track(own, description=doing, disable=quiet)):
             if stop.received:
-                stop.leave(f"{number} of {len(images)} images are done; --overwrite starts again")
+                done = f"{number} of {len(own)} images" + (f" of rank {rank}" if ranks > 1 else "")
+                stop.leave(f"{done} are done; --overwrite starts again")
             try:
                 image = read_image(path)
             except DataError as error:
@@ -75,8 +87,11 @@ def readable(images: Mapping[str, Path], doing: str, quiet: bool) -> Iterator[tu
             yield id, image
         if stop.received:
             stop.leave("all images are done")
-    if unreadable:
-        raise DataError(f"{len(unreadable)} of {len(images)} images were left out: {'; '.join(unreadable[:5])}")
+    if accelerator is not None:
+        unreadable = [message for of_rank in everywhere(accelerator, unreadable) for message in of_rank]
+    with together(accelerator) if accelerator is not None else nullcontext():
+        if unreadable:
+            raise DataError(f"{len(unreadable)} of {len(images)} images were left out: {'; '.join(unreadable[:5])}")
 
 
 def find_images(inputs: Sequence[str | Path]) -> dict[str, Path]:

@@ -15,10 +15,11 @@ from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from tasktokens.config import Augmentation
 from tasktokens.data.collection import Collection
+from tasktokens.data.order import EpochOrder
 from tasktokens.data.partial import Split
 from tasktokens.data.sample import Batch, Label, Sample, collate, collate_by_size
 from tasktokens.data.transforms import augment, no_padding, resize, resize_image, shrink_to_cover, working_size
-from tasktokens.errors import DataError, LabelError
+from tasktokens.errors import ConfigError, DataError, LabelError
 from tasktokens.tasks import Task
 
 
@@ -149,14 +150,28 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
     """Batches of (epoch, index), from a given step on, without end.
 
     Every epoch is a permutation drawn from (seed, epoch); the incomplete batch at its end is left out, unless the data
-    set is smaller than a batch. With several ranks each takes its share of every batch.
+    set is smaller than a batch. With several ranks each takes its share of every batch, as ``accumulate`` batches one
+    after another: number k of rank r has the images r + k * ranks, and every ``ranks * accumulate``-th after it.
     """
 
     def __init__(
-        self, length: int, batch_size: int, seed: int, first_step: int = 0, rank: int = 0, ranks: int = 1
+        self,
+        length: int,
+        batch_size: int,
+        seed: int,
+        first_step: int = 0,
+        rank: int = 0,
+        ranks: int = 1,
+        accumulate: int = 1,
     ) -> None:
         self.length, self.batch_size, self.seed, self.first_step = length, min(batch_size, length), seed, first_step
-        self.rank, self.ranks = rank, ranks
+        self.rank, self.ranks, self.accumulate = rank, ranks, accumulate
+        if self.batch_size < ranks * accumulate:
+            raise ConfigError(
+                f"a batch of {self.batch_size} images (optim.batch_size={batch_size}, {length} training images) cannot "
+                f"be shared out among {ranks} processes in {accumulate} parts each (optim.accumulate); "
+                f"raise optim.batch_size to {ranks * accumulate} or more, or start fewer processes"
+            )
 
     @property
     def steps_per_epoch(self) -> int:
@@ -165,10 +180,11 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         epoch, skip = divmod(self.first_step, self.steps_per_epoch)
         while True:
-            order = np.random.default_rng([self.seed, epoch]).permutation(self.length)
+            order = EpochOrder(self.length, self.seed, epoch)
             for step in range(skip, self.steps_per_epoch):
-                batch = order[step * self.batch_size : (step + 1) * self.batch_size]
-                yield [(epoch, int(index)) for index in batch[self.rank :: self.ranks]]
+                own = order(step * self.batch_size, (step + 1) * self.batch_size)[self.rank :: self.ranks]
+                for part in range(self.accumulate):
+                    yield [(epoch, int(index)) for index in own[part :: self.accumulate]]
             epoch, skip = epoch + 1, 0
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tasktokens.config import Augmentation
+from tasktokens.data.draws import WHOLE, Part
 from tasktokens.data.sample import Label, Sample
 from tasktokens.tasks import Task
 
@@ -126,18 +127,20 @@ def _pad(sample: Sample, size: Size, rng: np.random.Generator) -> Sample:
     return replace(sample, image=F.pad(sample.image, border), pixels=F.pad(sample.pixels, border), labels=labels)
 
 
-def photometric(image_B3HW: Tensor, strength: float, generator: torch.Generator, grey: float = 0.0) -> Tensor:
+def photometric(
+    image_B3HW: Tensor, strength: float, generator: torch.Generator, grey: float = 0.0, part: Part = WHOLE
+) -> Tensor:
     """Change brightness, contrast, saturation and white balance of each image; in and out uint8 (B, 3, H, W).
 
     Works on a whole batch on its device. The teacher reads the undistorted images, the student the distorted ones.
-    ``grey`` is the share of images that lose their colours.
+    ``grey`` is the share of images that lose their colours. The images may be a part of a step's batch.
     """
     if strength == 0 and grey == 0:
         return image_B3HW
-    draws = torch.rand(len(image_B3HW), 6, generator=generator).to(image_B3HW.device)
+    draws = part.rand(generator, len(image_B3HW), 6).to(image_B3HW.device)
     brightness, contrast, saturation, *_ = factors = (1 + strength * (2 * draws - 1)).T[..., None, None]
     if grey > 0:
-        lose = torch.rand(len(image_B3HW), 1, 1, generator=generator).to(image_B3HW.device) < grey
+        lose = part.rand(generator, len(image_B3HW), 1, 1).to(image_B3HW.device) < grey
         saturation = saturation.masked_fill(lose, 0.0)
     white_B31 = brightness * (1 + 0.3 * (torch.cat([*factors[3:]], dim=1) - 1))
     # All three changes are linear in a pixel's colours, so they are one 3x3 matrix and a shift: one pass over the

@@ -12,8 +12,10 @@ import os
 import shutil
 import sys
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -43,8 +45,11 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer,
     keep: int,
     method: nn.Module | None = None,
+    scaler: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write ``folder/{stage}-{step}`` and remove all but the newest ``keep`` checkpoints up to it.
+
+    ``scaler``: the state of the loss scaler, where fp16 needs one.
 
     Raises:
         CheckpointError: it cannot be written, as on a full disk; the older ones are still there.
@@ -61,6 +66,8 @@ def save_checkpoint(
             save_file(_contiguous(method.state_dict()), temporary / "method.safetensors")
         save_file(_optimizer_tensors(optimizer), temporary / "optimizer.safetensors")
         (temporary / "cursor.json").write_text(json.dumps({"stage": cursor.stage, "step": cursor.step}))
+        if scaler is not None:
+            (temporary / "scaler.json").write_text(json.dumps(scaler))
         mark_complete(temporary)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -144,6 +151,14 @@ def read_cursor(checkpoint: Path) -> Cursor:
         return Cursor(int(values["stage"]), int(values["step"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{checkpoint}/cursor.json is damaged ({error}); remove that checkpoint") from error
+
+
+def load_scaler(checkpoint: Path, scaler: torch.amp.GradScaler) -> None:
+    """Load the loss scale and how many good steps there were since it last changed."""
+    try:
+        scaler.load_state_dict(json.loads((checkpoint / "scaler.json").read_text()))
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise CheckpointError(f"{checkpoint}/scaler.json is damaged ({error}); remove that checkpoint") from error
 
 
 def load_optimizer(checkpoint: Path, optimizer: torch.optim.Optimizer) -> None:

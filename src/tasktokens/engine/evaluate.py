@@ -15,6 +15,7 @@ from tasktokens.data.dataset import PartialDataset, eval_loader
 from tasktokens.data.source import Data, full_split, open_data
 from tasktokens.engine.guards import StopSignal
 from tasktokens.engine.model_file import load_model
+from tasktokens.engine.ranks import one_first, signals, start, stopping, together
 from tasktokens.errors import CheckpointError, DataError
 from tasktokens.metrics import Protocol
 from tasktokens.models import Network
@@ -42,15 +43,15 @@ def evaluate_network(
     """Metrics of a network over a data set, at the size that its labels come in.
 
     Images without a label for a task do not count for it. Logits are brought to the label's size image by image, so
-    that only one image's are in memory at a time. A signal that ``stop`` has received ends it between two batches,
-    with ``note``.
+    that only one image's are in memory at a time. Ranks share the images, none comes twice. A signal that ``stop`` has
+    received ends it between two batches, with ``note``; the rank then waits for the others, which have had it too.
     """
     device = accelerator.device
     network.eval()
     metrics = {name: task.metric() for name, task in network.tasks.items()}
     for batch in eval_loader(dataset, batch_size, accelerator.process_index, accelerator.num_processes):
         if stop is not None and stop.received:
-            stop.leave(note)
+            break
         batch = batch.to(device)
         with accelerator.autocast():
             outputs = network(batch.image, {name: labels.rows for name, labels in batch.labels.items()})
@@ -61,6 +62,8 @@ def evaluate_network(
             for logits, value, valid in zip(outputs[name].logits, labels.value, labels.valid, strict=False):
                 prediction = decode_at(task, logits[None], (height, width))
                 metrics[name].update(prediction[None], value[None], valid[None])
+    if stop is not None and stopping(stop, accelerator):
+        stop.leave(note, say=accelerator.is_main_process)
     for metric in metrics.values():
         metric.state = accelerator.reduce(metric.state.to(device), "sum").cpu()
     correct = protocol == "correct"
@@ -100,17 +103,19 @@ def evaluate(
         SystemExit: 130 or 143 after SIGINT or SIGTERM; nothing was written.
     """
     config = run_config(run)
-    accelerator = Accelerator(cpu=config.run.device == "cpu")
-    network, info = load_model(run, accelerator.device)
-    data = open_data(config)
+    accelerator = start(config.run)
     own = config.data.evaluation
-    dataset = eval_dataset(data, split, info.tasks, info.size, at or own)
-    with StopSignal() as stop:
+    data = one_first(accelerator, lambda: open_data(config))
+    with together(accelerator):
+        network, info = load_model(run, accelerator.device)
+        dataset = eval_dataset(data, split, info.tasks, info.size, at or own)
+    with signals(accelerator.num_processes) as stop:
         results = evaluate_network(network, dataset, config.optim.images, accelerator, stop, protocol)
     if write and accelerator.is_main_process:
         suffix = "" if at in (None, own) else f"-{at}"
         suffix += "" if protocol == "correct" else f"-{protocol}"
         write_results(run / f"evaluation-{split}{suffix}.json", results, protocol)
+    accelerator.wait_for_everyone()
     return results
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import signal
 import sys
+import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import FrameType, TracebackType
 from typing import NoReturn
 
@@ -24,6 +25,9 @@ class FiniteGuard:
 
     Args:
         network: whose statistics to guard, on its device; None: of no network.
+        average: over ranks, of a tensor; they then keep the same statistics and decide alike, since gradients and
+            their norm are the same on all of them.
+        gather: the names of all ranks from those of this one.
     """
 
     def __init__(
@@ -32,16 +36,18 @@ class FiniteGuard:
         device: torch.device,
         patience: int = 10,
         network: nn.Module | None = None,
+        average: Callable[[Tensor], Tensor] | None = None,
+        gather: Callable[[tuple[str, ...]], Iterable[str]] = lambda names: names,
     ) -> None:
-        self.optimizer, self.patience = optimizer, patience
-        self.statistics = Statistics(network) if network is not None else None
+        self.optimizer, self.patience, self.gather = optimizer, patience, gather
+        self.statistics = Statistics(network, average) if network is not None else None
         self.in_a_row = torch.zeros((), device=device)
         self.recent: deque[tuple[str, ...]] = deque(maxlen=patience)
 
     def before_update(self, gradient_norm: Tensor, ids: tuple[str, ...]) -> None:
         """Call between the backward pass and the optimiser's step."""
         not_finite = ~torch.isfinite(gradient_norm)
-        bad = not_finite.float()
+        bad = not_finite.to(torch.float32)  # what the fused kernels read
         self.optimizer.found_inf = bad  # type: ignore[attr-defined]
         if self.statistics is not None:
             self.statistics.keep_or_restore(not_finite)
@@ -52,7 +58,7 @@ class FiniteGuard:
         """Number of bad steps in a row. Raises `TrainingError` naming samples when there were too many."""
         count = int(self.in_a_row)
         if count >= self.patience:
-            names = ", ".join(list(dict.fromkeys(id for ids in self.recent for id in ids))[:8])
+            names = ", ".join(list(dict.fromkeys(self.gather(tuple(id for ids in self.recent for id in ids))))[:8])
             raise TrainingError(
                 f"the loss was not finite {count} steps in a row; the weights of before are kept. Samples: {names}. "
                 f"Look at these files, or lower optim.lr"
@@ -61,9 +67,13 @@ class FiniteGuard:
 
 
 class Statistics:
-    """The statistics of a network's batch norms, as they were after the last good step."""
+    """The statistics of a network's batch norms, as they were after the last good step.
 
-    def __init__(self, network: nn.Module) -> None:
+    With ``average`` they are its ranks' mean after each step: a rank sees its share of a batch only.
+    """
+
+    def __init__(self, network: nn.Module, average: Callable[[Tensor], Tensor] | None = None) -> None:
+        self._average = average
         names = ("running_mean", "running_var", "num_batches_tracked")
         buffers = [b for name, b in network.named_buffers() if name.rpartition(".")[2] in names]
         # One copy for each type: then a step costs a few operations and not a few for each layer.
@@ -75,6 +85,8 @@ class Statistics:
     def keep_or_restore(self, bad: Tensor) -> None:
         """Put the last good statistics back where ``bad`` () bool is true, or where one is not finite."""
         now = [_flat(group) for group in self._groups]
+        if self._average is not None:
+            now = [self._average(flat) if flat.is_floating_point() else flat for flat in now]
         for flat in now:
             bad = bad | ~torch.isfinite(flat).all()
         self._good = [torch.where(bad, good, flat) for good, flat in zip(self._good, now, strict=True)]
@@ -88,20 +100,28 @@ def _flat(tensors: list[Tensor]) -> Tensor:
 
 
 class StopSignal:
-    """While active, SIGINT and SIGTERM only set ``received``; the work ends at its next boundary, by `leave`."""
+    """While active, SIGINT and SIGTERM only set ``received``; the work ends at its next boundary, by `leave`.
 
-    def __init__(self, signals: Iterable[signal.Signals] = (signal.SIGINT, signal.SIGTERM)) -> None:
-        self.signals = tuple(signals)
+    A second signal ends it at once, unless it comes within ``echo`` seconds: a launcher hands on what a batch system
+    has already sent to every process.
+    """
+
+    def __init__(
+        self, signals: Iterable[signal.Signals] = (signal.SIGINT, signal.SIGTERM), echo: float = 0.0
+    ) -> None:
+        self.signals, self.echo = tuple(signals), echo
         self.received: int | None = None
+        self._first: float | None = None
 
     @property
     def exit_code(self) -> int:
         """130 after SIGINT, 143 after SIGTERM."""
         return 128 + (self.received or 0)
 
-    def leave(self, note: str) -> NoReturn:
+    def leave(self, note: str, say: bool = True) -> NoReturn:
         """Say on standard error where the work stands and end with `exit_code`."""
-        print(f"stopped by {signal.Signals(self.received or 0).name}: {note}", file=sys.stderr)
+        if say:
+            print(f"stopped by {signal.Signals(self.received or 0).name}: {note}", file=sys.stderr)
         raise SystemExit(self.exit_code)
 
     def __enter__(self) -> StopSignal:
@@ -118,6 +138,8 @@ class StopSignal:
             signal.signal(s, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.received is not None:
+        now = time.monotonic()
+        if self._first is not None and now - self._first >= self.echo:
             raise KeyboardInterrupt  # a second signal: now
+        self._first = now if self._first is None else self._first
         self.received = number

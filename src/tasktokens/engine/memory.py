@@ -166,8 +166,8 @@ def advice(config: Config, data: Data, accelerator: Accelerator) -> str:
     fitting = max(1, min(images // 2, now.fitting(int(GPU_SHARE * free))))
     fewer = f"optim.batch_size={fitting * parts} (about {gb(now(fitting))})"
     changes = [fewer] if images > 1 else []
-    if images > 1 and (before := getattr(config.optim, "accumulate", None)):
-        changes.append(f"optim.accumulate={2 * before} (about {gb(now(-(-images // 2)))})")
+    if images > 1:
+        changes.append(f"optim.accumulate={2 * config.optim.accumulate} (about {gb(now(-(-images // 2)))})")
     better = [(text, line) for text, line in others if line is not None and line(images) < now(images)]
     changes += [f"{text} (about {gb(line(images))})" for text, line in better]
     return f"{told} (measured). What helps, alone or together: {'; '.join(changes[:3])}"
@@ -176,7 +176,7 @@ def advice(config: Config, data: Data, accelerator: Accelerator) -> str:
 def _parts(config: Config, accelerator: Accelerator) -> int:
     """Of how many parts, one after another or on several ranks, the images of a step are."""
     ranks: int = accelerator.num_processes
-    return ranks * int(getattr(config.optim, "accumulate", 1))
+    return ranks * config.optim.accumulate
 
 
 def _changes(config: Config, device: torch.device) -> Iterator[tuple[str, Config]]:

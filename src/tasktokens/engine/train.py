@@ -5,31 +5,54 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.optimizer import AcceleratedOptimizer
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader
 
 from tasktokens.config import Config
 from tasktokens.data.dataset import EpochSampler, PartialDataset, train_loader
 from tasktokens.data.doctor_start import check_before_run
+from tasktokens.data.draws import Part
 from tasktokens.data.sample import Batch, Sample
 from tasktokens.data.source import Data, open_data
-from tasktokens.engine.checkpoint import Cursor, latest_checkpoint, load_optimizer, read_cursor, save_checkpoint
+from tasktokens.engine.checkpoint import (
+    Cursor,
+    latest_checkpoint,
+    load_optimizer,
+    load_scaler,
+    read_cursor,
+    save_checkpoint,
+)
 from tasktokens.engine.evaluate import eval_dataset, evaluate_network, write_results
-from tasktokens.engine.guards import FiniteGuard, StopSignal
+from tasktokens.engine.guards import StopSignal
 from tasktokens.engine.log import Clock, Row, RunLog, memory_mb
 from tasktokens.engine.memory import explained, with_batch_size
 from tasktokens.engine.model_file import ModelInfo, load_weights, model_folder, read_info, save_model
 from tasktokens.engine.optim import make_optimizer, set_lr
+from tasktokens.engine.ranks import (
+    STOP_EVERY,
+    everywhere,
+    finite_guard,
+    one_first,
+    refuse_unused,
+    signals,
+    start,
+    stopping,
+    sync_batch_norm,
+    together,
+    training_precision,
+)
 from tasktokens.engine.run_folder import prepare_folder, refuse_folder
+from tasktokens.engine.step import Step
 from tasktokens.engine.track import Tracking, check_trackers
 from tasktokens.engine.validation import Follow, Validation, check_validation, validation_dataset
-from tasktokens.errors import CheckpointError
-from tasktokens.methods import Method, Stage, StepOptions, Term, build_method
+from tasktokens.errors import CheckpointError, ConfigError, TrainingError
+from tasktokens.methods import Method, Stage, StepOptions, build_method
 from tasktokens.models import Network
 
 
@@ -41,7 +64,7 @@ def train(
     quiet: bool = False,
     follow: Follow | None = None,
 ) -> Path:
-    """Train as configured and return the run folder.
+    """Train as configured and return the run folder; on several ranks where ``torchrun`` started them.
 
     Args:
         config: see `load_config`.
@@ -56,33 +79,45 @@ def train(
         RunExistsError: the run folder is not empty and neither ``resume`` nor ``overwrite`` is set, or another process
             is training in it.
         ConfigError, DataError, CheckpointError, WeightsError, TrainingError, OutOfMemoryError: see their messages.
+        OtherRankError: another rank has raised one of these.
         SystemExit: 130 or 143 after SIGINT or SIGTERM, with a checkpoint saved; during the evaluation, too.
     """
     check_validation(config.run)
     check_trackers(config.run)
     if config.run.threads is not None:
         torch.set_num_threads(config.run.threads)
-    accelerator = Accelerator(cpu=config.run.device == "cpu", mixed_precision=_precision(config))
-    data = open_data(config, progress=not quiet)
-    if config.run.evaluate is not None:
-        eval_dataset(data, config.run.evaluate, data.tasks, config.data.size)  # an error now, not after training
-    if config.run.validate_every is not None:
-        validation_dataset(data, config, data.tasks)
-    if accelerator.is_main_process:
-        refuse_folder(config.run.dir, resume, overwrite)
-        check_before_run(data, config, quiet)
+    accelerator = start(config.run, training_precision(config.run))
+    data = one_first(accelerator, lambda: open_data(config, progress=not quiet))
+    with together(accelerator):
+        # Errors now, not after training.
+        if config.run.evaluate is not None:
+            eval_dataset(data, config.run.evaluate, data.tasks, config.data.size)
+        if config.run.validate_every is not None:
+            validation_dataset(data, config, data.tasks)
+        if accelerator.is_main_process:
+            refuse_folder(config.run.dir, resume, overwrite)
+            check_before_run(data, config, quiet)
     config = with_batch_size(config, data, accelerator, resume, quiet)
-    if accelerator.is_main_process:
-        prepare_folder(config, data, resume, overwrite)
-    accelerator.wait_for_everyone()
-    trainer = Trainer(config, data, accelerator, quiet, follow)
-    with explained(config, data, accelerator):
-        trainer.run(resume, init_from)
+    with together(accelerator):
+        trainer = Trainer(config, data, accelerator, quiet, follow)
+        if accelerator.is_main_process:
+            prepare_folder(config, data, resume, overwrite)
+    try:
+        with explained(config, data, accelerator):
+            trainer.run(resume, init_from)
+    except RuntimeError as error:
+        if config.run.deterministic and "deterministic implementation" in str(error):
+            raise TrainingError(f"run.deterministic cannot be kept here: {str(error).split('. ')[0]}") from error
+        raise
+    accelerator.wait_for_everyone()  # the files are there when any rank returns
     return config.run.dir
 
 
 class Trainer:
-    """State of a run that its stages share."""
+    """State of a run that its stages share.
+
+    Raises `ConfigError` where the settings do not go together with the method, the device or the number of ranks.
+    """
 
     def __init__(
         self, config: Config, data: Data, accelerator: Accelerator, quiet: bool, follow: Follow | None = None
@@ -96,31 +131,41 @@ class Trainer:
         self.started = time.monotonic()
         self.left_out: set[str] = set()
         self.follow = follow
+        self._sampler(0, 0)
+        if config.optim.accumulate > 1 and type(self.method).counts is Method.counts:
+            raise ConfigError(
+                f"method '{config.method.name}' cannot take a batch in parts, as optim.accumulate="
+                f"{config.optim.accumulate} asks; leave it at 1"
+            )
+        if config.run.sync_batch_norm and accelerator.device.type != "cuda":
+            raise ConfigError("run.sync_batch_norm needs GPUs: torch has no SyncBatchNorm for CPUs; leave it out")
 
     def run(self, resume: bool, init_from: Path | None) -> None:
         """All stages, from the start or from the last checkpoint, then evaluation."""
-        main = self.accelerator.is_main_process
-        checkpoint = latest_checkpoint(self.folder / "checkpoints", quiet=not main) if resume else None
-        cursor = read_cursor(checkpoint) if checkpoint else Cursor()
-        network: Network | None = None
-        path = self.folder / "metrics.jsonl" if main else None
-        stages = self.method.stages()
-        tracking = Tracking(self.config, stages, cursor, main)
-        log = RunLog(path, self.quiet, f"{self.folder.name} ", self._rows_until(cursor), tracking.row)
+        main, stages = self.accelerator.is_main_process, self.method.stages()
+        with together(self.accelerator):
+            checkpoint = latest_checkpoint(self.folder / "checkpoints", quiet=not main) if resume else None
+            cursor = read_cursor(checkpoint) if checkpoint else Cursor()
+            tracking = Tracking(self.config, stages, cursor, main)
+            path = self.folder / "metrics.jsonl" if main else None
+            log = RunLog(path, self.quiet, f"{self.folder.name} ", self._rows_until(cursor), tracking.row)
+        self._refuse_other_checkpoints(cursor)
         if not log.finished:
             device, images = self.accelerator.device, self.config.optim.images
             name = stages[cursor.stage].name
             log.note(f"from step {cursor.step} of stage {name}: {images} images a step on {device}")
+        network: Network | None = None
         self.started -= 60 * log.minutes
         try:
             self.validation = Validation(self.config, self.data, self.info, self.accelerator, stages, log, self.follow)
-            with StopSignal() as stop:
+            with signals(self.accelerator.num_processes) as stop:
                 for index, stage in enumerate(stages):
                     if index < cursor.stage:
                         continue
-                    student, teacher = self._networks(index, stage, network, checkpoint)
-                    if index == 0 and init_from is not None and checkpoint is None:
-                        _start_from(student, init_from, self.info)
+                    with together(self.accelerator):
+                        student, teacher = self._networks(index, stage, network, checkpoint)
+                        if index == 0 and init_from is not None and checkpoint is None:
+                            _start_from(student, init_from, self.info)
                     first = cursor.step if index == cursor.stage else 0
                     self._stage(index, stage, first, student, teacher, checkpoint, log, stop)
                     if stage.teacher and teacher is not None and self.accelerator.is_main_process:
@@ -135,6 +180,16 @@ class Trainer:
         finally:
             log.close()
             tracking.finish()
+
+    def _refuse_other_checkpoints(self, cursor: Cursor) -> None:
+        """All ranks go on from one checkpoint, or none does: machines must share the run folder."""
+        seen = everywhere(self.accelerator, (cursor.stage, cursor.step))
+        with together(self.accelerator):
+            if len(set(seen)) > 1:
+                raise CheckpointError(
+                    f"ranks see different checkpoints in {self.folder} (stage and step {sorted(set(seen))}); "
+                    f"run.dir must lie on a file system that all machines share"
+                )
 
     def _rows_until(self, cursor: Cursor) -> Callable[[Row], bool]:
         """Which rows of the log belong to a run that stands there: those of later steps will be written again."""
@@ -174,6 +229,8 @@ class Trainer:
             teacher = teacher.to(device).eval().requires_grad_(False)
         if state is not None:
             state.to(device)
+        if self.config.run.sync_batch_norm:
+            sync_batch_norm(student)
         return student.to(device), teacher
 
     def _stage(
@@ -188,47 +245,74 @@ class Trainer:
         stop: StopSignal,
     ) -> None:
         """The loop over steps ``first`` to the stage's last."""
-        settings, validation = self.config.run, self.validation
+        settings, accelerator, validation = self.config.run, self.accelerator, self.validation
         optimizer = make_optimizer(student, self.config.optim)
         if checkpoint is not None:
             load_optimizer(checkpoint, optimizer)
-        model, prepared = self.accelerator.prepare(student, optimizer)
-        guard = FiniteGuard(optimizer, self.accelerator.device, network=student)
+            if accelerator.scaler is not None:
+                load_scaler(checkpoint, accelerator.scaler)
         if first and validation.due(first, first == stage.steps):  # the run was ended before it
             validation.after(Cursor(index, first), delivered(stage, student, teacher), stop)
         batches: Iterator[Batch] = iter(self._loader(index, first)) if first < stage.steps else iter(())
+        if accelerator.num_processes > 1:
+            batches = self._fit_for_ddp(index, first, student, teacher, batches)
+        model, prepared = accelerator.prepare(student, optimizer)
+        guard = finite_guard(optimizer, student, accelerator)
+        take_step = Step(self.method, accelerator, model, prepared, guard, self.config.optim.clip)
         clock, left_out = Clock(), 0
         for step in range(first, stage.steps):
-            batch = next(batches).to(self.accelerator.device)
+            parts = [batch.to(accelerator.device) for batch in islice(batches, self.config.optim.accumulate)]
             clock.loaded()
-            left_out += self._left_out(batch, log)
+            left_out += sum(self._left_out(batch, log) for batch in parts)
             set_lr(optimizer, self.config.optim, step, stage.steps)
-            means = self._step(batch, model.train(), teacher, prepared, guard, self._options(index, step))
+            model.train()
+            means = take_step(parts, teacher, partial(self._options, index, step))
             if teacher is not None and stage.ema is not None:
                 # A short memory at first, or the random start would linger in the average.
                 move_average(teacher, student, min(stage.ema, step / (step + 10)))
-            clock.stepped(len(batch.ids) * self.accelerator.num_processes)
+            clock.stepped(sum(len(batch.ids) for batch in parts) * accelerator.num_processes)
             done = step + 1
             last = done == stage.steps
+            asks = accelerator.num_processes == 1 or last or done % STOP_EVERY == 0
+            stopped = asks and stopping(stop, accelerator)
             if last or done % settings.log_every == 0:
                 row = {"stage": stage.name, "step": done, "lr": optimizer.param_groups[-1]["lr"]}
-                row |= {"skipped": guard.check()} | {name: mean.item() for name, mean in means.items()}
-                row |= clock.read() | {"memory_mb": memory_mb(self.accelerator.device), "minutes": self._minutes()}
+                with together(accelerator):
+                    row |= {"skipped": guard.check()}
+                row |= {name: mean.item() for name, mean in means.items()}
+                row |= clock.read() | {"memory_mb": memory_mb(accelerator.device), "minutes": self._minutes()}
                 if self.config.data.skip_corrupt:
-                    row, left_out = row | {"left_out": left_out}, 0
+                    row, left_out = row | {"left_out": sum(everywhere(accelerator, left_out))}, 0
                 log.row(row)
                 log.progress(row, stage.steps, eta=(stage.steps - done) * clock.seconds_per_step)
             # Saved before it is validated, which may take long: then the best network is never of a step that is not.
             due, validate = last or done % settings.checkpoint_every == 0, validation.due(done, last)
-            if self.accelerator.is_main_process and (stop.received or due or validate):
+            if accelerator.is_main_process and (stopped or due or validate):
                 folder, cursor = self.folder / "checkpoints", Cursor(index, done)
-                save_checkpoint(folder, cursor, student, teacher, optimizer, settings.keep, self.method.state())
-            if stop.received:
-                stop.leave(f"{done} of {stage.steps} steps of stage {stage.name} are saved; --resume goes on")
+                scaler = accelerator.scaler.state_dict() if accelerator.scaler is not None else None
+                save_checkpoint(folder, cursor, student, teacher, optimizer, settings.keep, self.method.state(), scaler)
+            if stopped:
+                accelerator.wait_for_everyone()  # a launcher kills the others when one has left
+                note = f"{done} of {stage.steps} steps of stage {stage.name} are saved; --resume goes on"
+                stop.leave(note, say=accelerator.is_main_process)
             if validate:
                 validation.after(Cursor(index, done), delivered(stage, student, teacher), stop)
             clock.skip()
-        self.accelerator.free_memory()
+        accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # takes its autocast off, which a copy would keep
+        accelerator.free_memory()
+
+    def _fit_for_ddp(
+        self, index: int, first: int, student: Network, teacher: Network | None, batches: Iterator[Batch]
+    ) -> Iterator[Batch]:
+        """See `refuse_unused`; the first batch is looked at for that, in evaluation mode, and handed on."""
+        peeked = list(islice(batches, 1))
+        with together(self.accelerator):
+            for batch in peeked:
+                with self.accelerator.autocast():
+                    options = self._options(index, first, 0)
+                    terms = self.method.terms(batch.to(self.accelerator.device), student.eval(), teacher, options)
+                refuse_unused(student, torch.stack([term.total for term in terms]).sum())
+        return chain(peeked, batches)
 
     def _left_out(self, batch: Batch, log: RunLog) -> int:
         """How many images and labels of a batch could not be read; each is named once."""
@@ -241,27 +325,6 @@ class Trainer:
     def _minutes(self) -> float:
         """Minutes of training, those before the run was resumed included."""
         return (time.monotonic() - self.started) / 60
-
-    def _step(
-        self,
-        batch: Batch,
-        model: nn.Module,
-        teacher: Network | None,
-        optimizer: AcceleratedOptimizer,
-        guard: FiniteGuard,
-        options: StepOptions,
-    ) -> dict[str, Tensor]:
-        """One update; returns each term's mean. Nothing here waits for the device."""
-        with self.accelerator.autocast():
-            terms = self.method.terms(batch, model, teacher, options)
-        loss, means = combine(terms, self.accelerator)
-        self.method.observe(means)
-        self.accelerator.backward(loss)
-        norm = self.accelerator.clip_grad_norm_(model.parameters(), self.config.optim.clip)
-        guard.before_update(norm, batch.ids)
-        optimizer.step()
-        optimizer.zero_grad()
-        return {term.name: means[term.name] for term in terms if term.reported}
 
     def _loader(self, index: int, first: int) -> DataLoader[Sample]:
         """Batches of a stage from step ``first`` on."""
@@ -276,14 +339,22 @@ class Trainer:
             settings.cache,
             skip_corrupt=settings.skip_corrupt,
         )
-        rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
-        sampler = EpochSampler(len(dataset), self.config.optim.images, seed, first, rank, ranks)
-        return train_loader(dataset, sampler, settings.workers)
+        return train_loader(dataset, self._sampler(index, first), settings.workers)
 
-    def _options(self, index: int, step: int) -> StepOptions:
-        generator = torch.Generator().manual_seed(self._stage_seed(index) * 10_000_000 + step)
+    def _sampler(self, index: int, first: int) -> EpochSampler:
+        optim, accelerator = self.config.optim, self.accelerator
+        rank, ranks = accelerator.process_index, accelerator.num_processes
+        seed = self._stage_seed(index)
+        return EpochSampler(len(self.data.train), optim.images, seed, first, rank, ranks, optim.accumulate)
+
+    def _options(self, index: int, step: int, number: int) -> StepOptions:
+        """Options of this rank's part of that number; see `EpochSampler` for which images it has."""
+        optim, accelerator = self.config.optim, self.accelerator
+        generator = torch.Generator().manual_seed((self._stage_seed(index) * 10_000_000 + step) % 2**63)
+        ranks, images = accelerator.num_processes, min(optim.images, len(self.data.train))
+        part = Part(accelerator.process_index + ranks * number, ranks * optim.accumulate, images)
         photometric = self.config.data.augmentation.photometric
-        return StepOptions(generator, step, photometric, self.config.optim.loss_stride)
+        return StepOptions(generator, step, photometric, optim.loss_stride, part)
 
     def _stage_seed(self, index: int) -> int:
         return self.config.seed * 1000 + index
@@ -304,24 +375,8 @@ class Trainer:
                 write_results(self.folder / f"evaluation-{split}.json", results)
         if accelerator.is_main_process and not finished:
             log.row({"finished": True, "minutes": minutes})
-        if stop.received:
-            stop.leave("the run is complete")
-
-
-def combine(terms: list[Term], accelerator: Accelerator) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss to minimise, and each term's mean for the log.
-
-    Counts are summed over all ranks before dividing, and the sum is scaled by the number of ranks since gradients are
-    averaged over them: a task labelled on one rank only gets its whole gradient.
-    """
-    totals, counts = torch.stack([t.total for t in terms]), torch.stack([t.count for t in terms])
-    ranks = accelerator.num_processes
-    everywhere = accelerator.reduce(torch.stack([totals.detach(), counts]), "sum")
-    denominator = everywhere[1].clamp(min=1)
-    weights = torch.tensor([t.weight for t in terms], device=totals.device)
-    loss = (weights * totals / denominator).sum() * ranks
-    means = everywhere[0] / denominator
-    return loss, {term.name: mean for term, mean in zip(terms, means, strict=True)}
+        if stopping(stop, accelerator):
+            stop.leave("the run is complete", say=accelerator.is_main_process)
 
 
 def delivered(stage: Stage, student: Network, teacher: Network | None) -> Network:
@@ -338,15 +393,6 @@ def move_average(average: nn.Module, network: nn.Module, decay: float) -> None:
     old, new = average.state_dict(), network.state_dict()
     floats = [key for key, tensor in old.items() if tensor.is_floating_point()]
     torch._foreach_lerp_([old[k] for k in floats], [new[k] for k in floats], 1 - decay)
-
-
-def _precision(config: Config) -> str:
-    # Emulated on most CPUs, bf16 is many times slower there.
-    if config.run.precision != "auto":
-        return config.run.precision
-    return (
-        "bf16" if config.run.device != "cpu" and torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
-    )
 
 
 def _start_from(network: Network, source: Path, info: ModelInfo) -> None:

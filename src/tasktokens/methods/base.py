@@ -10,8 +10,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from tasktokens.data.draws import WHOLE, Part
 from tasktokens.data.sample import Batch, Labels
 from tasktokens.data.transforms import photometric
+from tasktokens.errors import ConfigError
 from tasktokens.losses import masked_loss
 from tasktokens.models import TaskOutput
 from tasktokens.models.layers import upsample
@@ -46,12 +48,16 @@ class Term:
 
 @dataclass(frozen=True)
 class StepOptions:
-    """What a step draws at random, from a generator that depends on (seed, stage, step) alone."""
+    """What a step draws at random, from a generator that depends on (seed, stage, step) alone.
+
+    Each part of a step's batch gets a fresh generator.
+    """
 
     generator: torch.Generator
     step: int = 0
     photometric: float = 0.0
     loss_stride: int = 1
+    part: Part = WHOLE
 
 
 class Method(ABC):
@@ -80,6 +86,14 @@ class Method(ABC):
     def terms(self, batch: Batch, student: nn.Module, teacher: nn.Module | None, options: StepOptions) -> list[Term]:
         """Loss terms of a batch; ``student`` is in training mode, ``teacher`` in evaluation mode."""
 
+    def counts(self, batch: Batch, teacher: nn.Module | None, options: StepOptions) -> dict[str, Tensor]:
+        """The count of each term of `terms` that has a weight, by name, from the batch alone; there may be more.
+
+        A step in several parts divides each part's sums by the counts of all, before the others are computed. A method 
+        without this raises `ConfigError` where ``optim.accumulate`` is above 1.
+        """
+        raise ConfigError(f"{type(self).__name__} cannot take a batch in parts; leave optim.accumulate at 1")
+
 
 class Grid:
     """The pixels of a step's losses: every n-th row and column, at a random offset.
@@ -106,7 +120,12 @@ class Grid:
 
 def student_view(batch: Batch, options: StepOptions) -> Tensor:
     """The batch's images with colour changes; a teacher reads them as they are."""
-    return photometric(batch.image, options.photometric, options.generator)
+    return photometric(batch.image, options.photometric, options.generator, part=options.part)
+
+
+def label_counts(batch: Batch, grid: Grid) -> dict[str, Tensor]:
+    """The count of `supervised_term` for each task: labelled pixels."""
+    return {name: grid.take(labels.valid).sum().float() for name, labels in batch.labels.items()}
 
 
 def supervised_term(
@@ -121,4 +140,6 @@ def supervised_term(
     logits = grid.logits(output)[: len(labels.rows)]
     valid = grid.take(labels.valid) if valid_n1hw is None else valid_n1hw
     total, count = masked_loss(task, logits, grid.take(labels.value), valid)
-    return Term(f"loss/{task.name}", task.weight, total, count)
+    # What no term learns from stays in the graph: ranks wait for the gradient of every parameter.
+    idle = [x.float().sum() for x in (output.confidence, output.token) if x is not None]
+    return Term(f"loss/{task.name}", task.weight, total + sum(0.0 * x for x in idle), count)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tasktokens.config import HttMethod
-from tasktokens.data.sample import Batch
+from tasktokens.data.sample import Batch, Labels
 from tasktokens.discovery import discover_labels, feature_weights, inside, teach
 from tasktokens.losses import masked_distance, masked_divergence, masked_loss, masked_mse
 from tasktokens.methods.base import Grid, Method, Stage, StepOptions, Term, student_view, supervised_term
@@ -33,6 +33,25 @@ class _View:
     def own(self, valid_B1hw: Tensor, rows: Tensor) -> Tensor:
         """``valid`` of these rows on the grid, less what another image's patch covers."""
         return valid_B1hw if self.mix is None else valid_B1hw & ~self.grid.take(self.mix.box[rows])
+
+    def pixels(self) -> Tensor:
+        """What is no padding, (B, 1, H, W) bool."""
+        return self.batch.pixels if self.mix is None else self.mix.image(self.batch.pixels)
+
+    def missing(self, labels: Labels) -> Tensor:
+        """Pixels (B, 1, H, W) bool that come from images without such a label."""
+        own = torch.zeros_like(self.batch.pixels).index_fill(0, labels.absent, True) & self.batch.pixels
+        return own if self.mix is None else self.mix.image(own)
+
+    def whole(self, rows: Tensor) -> Tensor:
+        """1 for those of these images (n,) that show no patch of another, else 0."""
+        if self.mix is None:
+            return torch.ones(len(rows), device=rows.device)
+        return 1 - self.mix.box[rows].flatten(1).any(dim=1).float()
+
+    def covered(self, map_BChw: Tensor) -> float:
+        """How many pixels a position of a coarser map stands for: what is counted is pixels, known from the batch."""
+        return self.batch.pixels.shape[-2:].numel() / map_BChw.shape[-2:].numel()
 
 
 class Htt(Method):
@@ -64,17 +83,15 @@ class Htt(Method):
         self.thresholds.observe(means)
 
     def terms(self, batch: Batch, student: nn.Module, teacher: nn.Module | None, options: StepOptions) -> list[Term]:
-        grid = Grid(batch.image, options)
         strength = self._strength(options.step)
+        view = self._view(batch, self._taught(teacher, options), options)
         if teacher is None or strength == 0:
-            view = _View(batch, grid, None)
             rows = {name: at_least_one(labels.rows) for name, labels in batch.labels.items()}
             outputs = student(student_view(batch, options), rows)
             return [t for task in self.tasks.values() for t in self._labelled(task, outputs[task.name], view)]
 
         taught = teach(self.tasks, teacher, batch.image, self.settings.teacher_views)
-        image = strong_view(batch.image, self.settings.strong, options.generator)
-        view = _View(batch, grid, draw_mix(image, self.settings.strong.cutmix, options.generator))
+        image = strong_view(batch.image, self.settings.strong, options.generator, options.part)
         outputs = student(image if view.mix is None else view.mix.image(image))
         terms = []
         for name, task in self.tasks.items():
@@ -85,6 +102,25 @@ class Htt(Method):
             found += self._tokens(task, output, lesson, view)
             terms += [replace(term, weight=term.weight * strength) for term in found]
         return terms
+
+    def counts(self, batch: Batch, teacher: nn.Module | None, options: StepOptions) -> dict[str, Tensor]:
+        view = self._view(batch, self._taught(teacher, options), options)
+        counts = {}
+        for name, labels in batch.labels.items():
+            labelled = view.own(view.grid.take(labels.valid), labels.rows).sum().float()
+            counts[f"loss/{name}"] = counts[f"confidence/{name}"] = labelled
+            counts[f"discovered_loss/{name}"] = view.missing(labels).sum().float()
+            counts[f"feature/{name}"] = view.pixels().sum().float()
+            counts[f"token/{name}"] = view.whole(labels.absent).sum()
+        return counts
+
+    def _taught(self, teacher: nn.Module | None, options: StepOptions) -> bool:
+        return teacher is not None and self._strength(options.step) > 0
+
+    def _view(self, batch: Batch, taught: bool, options: StepOptions) -> _View:
+        """The first draws of a step's generator, so that counts and terms speak of the same pixels."""
+        grid, cutmix = Grid(batch.image, options), self.settings.strong.cutmix if taught else 0.0
+        return _View(batch, grid, draw_mix(batch.image, cutmix, options.generator))
 
     def _strength(self, step: int) -> float:
         """Factor of the discovery losses: online it is 0 for the first stage's steps, then grows to 1."""
@@ -120,10 +156,10 @@ class Htt(Method):
             total, sure = masked_divergence(logits, taught, found.valid, weight)
         else:
             total, sure = masked_loss(task, logits, found.value, found.valid, weight)
-        possible = pixels.sum().float()
+        weight_of, possible = task.weight * self.settings.prediction_level, view.missing(view.batch.labels[task.name])
         return [
-            Term(f"discovered_loss/{task.name}", task.weight * self.settings.prediction_level, total, possible),
-            Term(f"discovered/{task.name}", 0.0, sure, possible),
+            Term(f"discovered_loss/{task.name}", weight_of, total * view.covered(logits), possible.sum().float()),
+            Term(f"discovered/{task.name}", 0.0, sure, pixels.sum().float()),
             *self.thresholds.statistics(task, found.value, found.confidence, pixels),
         ]
 
@@ -135,18 +171,16 @@ class Htt(Method):
         weights, feature = feature_weights(lesson, batch.labels[task.name].rows, batch.pixels, weighted), lesson.feature
         if view.mix is not None:
             weights, feature = view.mix.image(weights), view.mix.image(feature)
-        total, count = masked_mse(output.feature, feature, weights)
-        return [Term(f"feature/{task.name}", task.weight * self.settings.feature_level, total, count)]
+        total, _ = masked_mse(output.feature, feature, weights)
+        weight, count = task.weight * self.settings.feature_level, view.pixels().sum().float()
+        return [Term(f"feature/{task.name}", weight, total * view.covered(feature), count)]
 
     def _tokens(self, task: Task, output: TaskOutput, lesson: TaskOutput, view: _View) -> list[Term]:
         """Token level: one vector an image and task, of unlabelled images that show no patch of another."""
         if self.settings.token_level == 0 or output.token is None or lesson.token is None:
             return []
         rows = view.batch.labels[task.name].absent
-        whole = torch.ones(len(rows), device=rows.device)
-        if view.mix is not None:
-            whole = 1 - view.mix.box[rows].flatten(1).any(dim=1).float()
-        total, count = masked_distance(output.token[rows], lesson.token[rows], whole)
+        total, count = masked_distance(output.token[rows], lesson.token[rows], view.whole(rows))
         return [Term(f"token/{task.name}", task.weight * self.settings.token_level, total, count)]
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tasktokens.config import StrongView
+from tasktokens.data.draws import WHOLE, Part
 from tasktokens.data.transforms import photometric
 
 
@@ -38,20 +39,22 @@ class Mix:
         return torch.where(self.at((x_BCHW.shape[-2], x_BCHW.shape[-1])), x_BCHW[self.partner], x_BCHW)
 
 
-def strong_view(image_B3HW: Tensor, settings: StrongView, generator: torch.Generator) -> Tensor:
+def strong_view(
+    image_B3HW: Tensor, settings: StrongView, generator: torch.Generator, part: Part = WHOLE
+) -> Tensor:
     """Stronger colour changes, greys and blur of uint8 images (B, 3, H, W)."""
-    changed = photometric(image_B3HW, settings.photometric, generator, settings.grey)
-    return blur(changed, settings.blur, generator)
+    changed = photometric(image_B3HW, settings.photometric, generator, settings.grey, part)
+    return blur(changed, settings.blur, generator, part)
 
 
-def blur(image_B3HW: Tensor, share: float, generator: torch.Generator) -> Tensor:
+def blur(image_B3HW: Tensor, share: float, generator: torch.Generator, part: Part = WHOLE) -> Tensor:
     """A Gaussian blur of up to a hundredth of the height on a share of the images, each by its own amount."""
     if share == 0:
         return image_B3HW
     count, _, height, width = image_B3HW.shape
     most = height / 100
     reach = min(max(1, round(2 * most)), height - 1, width - 1)
-    draws = torch.rand(count, 2, generator=generator)
+    draws = part.rand(generator, count, 2)
     # A width of next to nothing leaves the image as it is.
     sigma_B1 = torch.where(draws[:, :1] < share, 0.1 + draws[:, 1:] * most, 1e-3).to(image_B3HW.device)
     offset = torch.arange(-reach, reach + 1, device=image_B3HW.device)
@@ -63,7 +66,10 @@ def blur(image_B3HW: Tensor, share: float, generator: torch.Generator) -> Tensor
 
 
 def draw_mix(image_B3HW: Tensor, share: float, generator: torch.Generator) -> Mix | None:
-    """A box of a sixteenth to a half of the image, on a share of the images; None where no image can be mixed."""
+    """A box of a sixteenth to a half of the image, on a share of the images; None where no image can be mixed.
+
+    Partners are images at hand, so here it does matter how a step's batch is shared out.
+    """
     count, _, height, width = image_B3HW.shape
     if share == 0 or count < 2:
         return None

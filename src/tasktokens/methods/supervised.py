@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tasktokens.config import MtlMethod
 from tasktokens.data.sample import Batch
-from tasktokens.methods.base import Grid, Method, Stage, StepOptions, Term, student_view, supervised_term
+from tasktokens.methods.base import Grid, Method, Stage, StepOptions, Term, label_counts, student_view, supervised_term
 from tasktokens.models import at_least_one
 from tasktokens.tasks import Task
 
@@ -40,3 +40,7 @@ class Supervised(Method):
             image, rows = image[useful], {name: place[chosen] for name, chosen in rows.items()}
         outputs = student(image, rows)
         return [supervised_term(task, outputs[name], labels[name], grid) for name, task in self.tasks.items()]
+
+    def counts(self, batch: Batch, teacher: nn.Module | None, options: StepOptions) -> dict[str, Tensor]:
+        labelled = label_counts(batch, Grid(batch.image, options))
+        return {f"loss/{name}": count for name, count in labelled.items()}

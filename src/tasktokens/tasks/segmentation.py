@@ -179,7 +179,8 @@ class Segmentation(Task):
         return bool(counts.sum() > 0 and counts.max() <= share * counts.sum())
 
     def pixel_loss(self, logits_BKHW: Tensor, target_BCHW: Tensor) -> Tensor:
-        return F.cross_entropy(logits_BKHW, target_BCHW[:, 0].long(), reduction="none")[:, None]
+        # As `F.cross_entropy`, whose kernel for GPUs has no deterministic form.
+        return -F.log_softmax(logits_BKHW.float(), dim=1).gather(1, target_BCHW.long())
 
     def decode(self, logits_BKHW: Tensor) -> Tensor:
         return logits_BKHW.argmax(dim=1, keepdim=True).to(torch.uint8)

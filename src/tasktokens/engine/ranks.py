@@ -1,0 +1,196 @@
+"""Several processes as one run: how they find each other, fail together and stop together.
+
+They are started by ``torchrun`` (docs/scaling.md); a single process goes through the same lines and waits for nobody.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from itertools import chain
+from typing import Any, TypeVar
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
+from torch import Tensor, distributed, nn
+
+from tasktokens.config import RunSettings
+from tasktokens.engine.guards import FiniteGuard, StopSignal
+from tasktokens.errors import ConfigError, OtherRankError, TrainingError
+
+Value = TypeVar("Value")
+
+STOP_EVERY = 4
+"""Training steps between two questions whether a rank was told to stop: each waits for the device."""
+
+_SIZES = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
+
+
+def start(settings: RunSettings, precision: str = "no") -> Accelerator:
+    """Join the other processes of this run, if there are any.
+
+    Args:
+        settings: device, time that ranks wait for each other, determinism.
+        precision: ``no`` (fp32), ``bf16`` or ``fp16``.
+
+    Raises:
+        ConfigError: several processes were started that do not know of each other, or fp16 without a GPU.
+    """
+    started = max(_number(name) for name in _SIZES)
+    cpu = settings.device == "cpu" or not torch.cuda.is_available()
+    if precision == "fp16" and cpu:
+        raise ConfigError("run.precision=fp16 needs a GPU, and none is used; take fp32 or bf16 on a CPU")
+    if settings.deterministic:
+        make_deterministic()
+    # torch 2.14 gave it another name, which earlier ones lack.
+    warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
+    AcceleratorState._reset_state()  # of an earlier run in this process, perhaps of another precision
+    accelerator = Accelerator(
+        # Without a GPU accelerate looks for other ranks only where it is told so; one process may use what it finds.
+        cpu=settings.device == "cpu" or (cpu and started > 1),
+        mixed_precision=precision,
+        kwargs_handlers=[
+            InitProcessGroupKwargs(timeout=timedelta(minutes=settings.rank_timeout)),
+            # The statistics of batch norm are averaged after each step instead (`Statistics`).
+            DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True),
+        ],
+    )
+    refuse_strangers(accelerator.num_processes, started)
+    return accelerator
+
+
+def training_precision(settings: RunSettings) -> str:
+    """What accelerate calls it; emulated on most CPUs, bf16 is many times slower there."""
+    if settings.precision == "auto":
+        gpu = settings.device != "cpu" and torch.cuda.is_available()
+        return "bf16" if gpu and torch.cuda.is_bf16_supported() else "no"
+    return "no" if settings.precision == "fp32" else settings.precision
+
+
+def refuse_strangers(together: int, started: int) -> None:
+    """Raise `ConfigError` where more processes were started than work together: each would train on its own."""
+    if together < started:
+        raise ConfigError(
+            f"{started} processes were started and only {together} work together; start them with torchrun "
+            f"(docs/scaling.md), or unset {' and '.join(name for name in _SIZES if _number(name) > 1)}"
+        )
+    # What accelerate's launcher leaves behind when it was asked for several CPU processes and starts one.
+    if together == 1 and "ACCELERATE_MIXED_PRECISION" in os.environ and "MASTER_PORT" in os.environ:
+        raise ConfigError(
+            "'accelerate launch' was asked for several processes and started one; "
+            "start them with torchrun --nproc_per_node N (docs/scaling.md)"
+        )
+
+
+def _number(name: str) -> int:
+    text = os.environ.get(name, "")
+    return int(text) if text.isdigit() else 1
+
+
+def make_deterministic() -> None:
+    """Let torch refuse kernels whose result depends on the order in which a GPU's threads finish."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+
+
+def everywhere(accelerator: Accelerator, value: Value) -> list[Value]:
+    """A value of each rank, in their order; it is pickled between processes of one run."""
+    if accelerator.num_processes == 1:
+        return [value]
+    values: list[Any] = [None] * accelerator.num_processes
+    distributed.all_gather_object(values, value)
+    return values
+
+
+@contextmanager
+def together(accelerator: Accelerator) -> Iterator[None]:
+    """All ranks leave the block, or none: an error on one is an error on all, and nobody waits for the lost.
+
+    The first rank that failed raises its own error, which is said once; the others raise `OtherRankError`. No rank may
+    wait for another within the block.
+    """
+    error: Exception | None = None
+    try:
+        yield
+    except Exception as caught:
+        error = caught
+    failed = everywhere(accelerator, None if error is None else f"{type(error).__name__}: {error}")
+    first = next((rank for rank, message in enumerate(failed) if message is not None), None)
+    if first is None:
+        return
+    if error is not None and first == accelerator.process_index:
+        raise error
+    raise OtherRankError(f"rank {first} failed: {failed[first]}") from error
+
+
+def one_first(accelerator: Accelerator, function: Callable[[], Value]) -> Value:
+    """``function()`` on every rank; one of each machine goes first, so that what is made on first use is made once."""
+    values: list[Value] = []
+    for turn in (True, False):
+        with together(accelerator):
+            if accelerator.is_local_main_process == turn:
+                values.append(function())
+    return values[0]
+
+
+def signals(ranks: int) -> StopSignal:
+    """For the length of a piece of work; under a launcher a signal often comes twice."""
+    launched = ranks > 1 or "TORCHELASTIC_RUN_ID" in os.environ
+    return StopSignal(echo=5.0 if launched else 0.0)
+
+
+def stopping(stop: StopSignal, accelerator: Accelerator) -> bool:
+    """Whether any rank was told to stop; its signal becomes every rank's. All ranks must ask at the same point."""
+    if accelerator.num_processes > 1:
+        number = torch.tensor(stop.received or 0, device=accelerator.device)
+        stop.received = int(accelerator.reduce(number, "max")) or None
+    return stop.received is not None
+
+
+def finite_guard(optimizer: torch.optim.Optimizer, network: nn.Module, accelerator: Accelerator) -> FiniteGuard:
+    """The guard of a network that is trained on all ranks; batch norm's statistics become the mean over ranks."""
+    if accelerator.num_processes == 1:
+        return FiniteGuard(optimizer, accelerator.device, network=network)
+
+    def average(tensor: Tensor) -> Tensor:
+        mean: Tensor = accelerator.reduce(tensor, "mean")
+        return mean
+
+    def gather(names: tuple[str, ...]) -> Iterator[str]:
+        return chain.from_iterable(everywhere(accelerator, names))
+
+    return FiniteGuard(optimizer, accelerator.device, network=network, average=average, gather=gather)
+
+
+def refuse_unused(network: nn.Module, loss: Tensor) -> None:
+    """Raise `TrainingError` naming parameters that a loss does not reach: DDP would wait for their gradients."""
+    parameters = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+    unused = [name for name, gradient in zip(parameters, gradients, strict=True) if gradient is None]
+    if unused:
+        raise TrainingError(
+            f"{len(unused)} parameters, such as {', '.join(unused[:3])}, take no part in the losses, and several "
+            f"processes cannot train such a network; train on one, or let every output enter a loss, be it zero times"
+        )
+
+
+def sync_batch_norm(network: nn.Module) -> nn.Module:
+    """Batch norms that take mean and variance over all ranks; torch can do so on GPUs only."""
+    from timm.layers.norm_act import convert_sync_batchnorm  # torch's own would lose the activation of timm's norms
+
+    converted: nn.Module = convert_sync_batchnorm(network)
+    return converted
+
+
+def lost_contact(error: BaseException) -> bool:
+    """Whether an error only says that another rank has gone; what went wrong was said there."""
+    words = ("Connection closed by peer", "Connection reset by peer", "NCCL", "Broken pipe", "Timed out waiting")
+    network = isinstance(error, distributed.DistError) or type(error) is RuntimeError
+    return "torch.distributed" in sys.modules and network and any(word in str(error) for word in words)

@@ -1,0 +1,263 @@
+"""Several ranks: they do not change the result, decide alike, and end together."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from conftest import run_cli
+from properties import assert_metrics_equal, same_tensors
+from tasktokens.apps.discover import discover
+from tasktokens.config import Config, RunSettings, to_yaml
+from tasktokens.engine.checkpoint import complete_checkpoints
+from tasktokens.engine.evaluate import evaluate
+from tasktokens.engine.log import read_rows
+from tasktokens.engine.ranks import refuse_unused, start
+from tasktokens.engine.train import train
+from tasktokens.errors import ConfigError, OtherRankError, TrainingError
+from two_ranks import double_without_batch_statistics
+
+MakeConfig = Callable[..., Config]
+ONLINE = {
+    "name": "htt", "schedule": "online", "stage1_steps": 2, "stage2_steps": 3, "ramp": 1, "token_level": 1.0,
+    "thresholds": "adaptive",
+}  # fmt: skip
+SHARED: dict[str, Any] = {"method": ONLINE, "optim.batch_size": 4, "data.check": False, "optim.loss_stride": 2}
+TESTS = Path(__file__).parent
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def ranks(make_folder: Any, make_config: MakeConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `two_ranks.main` left behind: five images to train on, one to test, so that neither divides by two."""
+    folder = tmp_path_factory.mktemp("ranks")
+    data = make_folder(folder / "data", count=6, train=5)
+    changes: dict[str, dict[str, Any]] = {
+        "double": {},
+        "double-parts": {"optim.accumulate": 2},
+        # Of the tokens nothing is learned here before there is a teacher; DDP waits for every gradient all the same.
+        "online": {"model.fine_tokens": False, "method": ONLINE | {"confidence_loss": 0.0}, "optim.batch_size": 5},
+        "too-many-parts": {"optim.accumulate": 3},
+    }
+    changes["online-workers"] = changes["online"] | {"data.workers": 2, "data.cache": False}
+    changes["online-again"] = changes["online"]
+    for name, change in changes.items():
+        (folder / f"{name}.yaml").write_text(to_yaml(make_config(data, folder / name, **SHARED | change)))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    done = subprocess.run(
+        [*command, str(TESTS / "two_ranks.py"), str(folder)],
+        capture_output=True, text=True, timeout=200, env=environment(), check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def found(ranks: Path) -> list[dict[str, Any]]:
+    return [json.loads((ranks / f"found.{rank}.json").read_text()) for rank in (0, 1)]
+
+
+# -- ranks and parts do not change the result --------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def alone(ranks: Path, make_config: MakeConfig) -> Path:
+    """The same run on one process."""
+    with double_without_batch_statistics():
+        run = train(make_config(ranks / "data", ranks / "alone", **SHARED), quiet=True)
+        train(make_config(ranks / "data", ranks / "alone-parts", **SHARED, **{"optim.accumulate": 3}), quiet=True)
+    return run
+
+
+@pytest.mark.parametrize("other", ["alone-parts", "double", "double-parts"])
+def test_neither_ranks_nor_parts_change_the_result(other: str, alone: Path, ranks: Path) -> None:
+    """One label an image, so a head is often labelled on one rank only; uneven parts; discovered terms; the average."""
+    for which in ("student", "teacher"):
+        one, many = (
+            load_file(complete_checkpoints(run / "checkpoints")[-1] / f"{which}.safetensors")
+            for run in (alone, ranks / other)
+        )
+        assert one.keys() == many.keys()
+        for name, tensor in one.items():
+            assert torch.allclose(tensor, many[name], rtol=1e-9, atol=1e-10), name
+    keys = [key for key in read_rows(alone / "metrics.jsonl")[-2] if "/" in key]
+    assert any(key.startswith("feature/") for key in keys)
+    rows = [[row for row in read_rows(run / "metrics.jsonl") if "step" in row] for run in (alone, ranks / other)]
+    for one_row, other_row in zip(*rows, strict=True):
+        losses = [key for key in one_row if "/" in key]
+        assert [other_row[key] for key in losses] == pytest.approx([one_row[key] for key in losses], abs=1e-9)
+
+
+def test_ranks_hold_the_same_average_and_the_same_seed_gives_the_same_bits(ranks: Path) -> None:
+    """With batch norm: statistics are averaged. Loader processes and resuming change nothing."""
+    first, second = (each["digests"] for each in found(ranks))
+    assert first == second
+    assert len(set(first)) == 1
+    whole, again = (load_file(ranks / run / "model" / "model.safetensors") for run in ("online", "online-again"))
+    assert same_tensors(whole, again)
+    statistics = [name for name in whole if name.endswith("running_mean")]
+    assert any(whole[name].abs().sum() > 0 for name in statistics)
+
+
+def test_an_evaluation_counts_each_image_once(ranks: Path) -> None:
+    for split in ("train", "test"):
+        expected = evaluate(ranks / "online", split, write=False)
+        for each in found(ranks):
+            for name, values in expected.items():
+                assert_metrics_equal(each[split][name], values, tolerance=1e-3)
+
+
+def test_discovery_on_several_ranks_writes_what_one_writes(ranks: Path, tmp_path: Path) -> None:
+    """It was stopped once, and had lost its last lines."""
+    assert [each["discovery stopped"] for each in found(ranks)] == ["exit 143", "exit 143"]
+    assert found(ranks)[0]["written"] == ["discovering.1.jsonl", "discovering.jsonl"]
+    discover(ranks / "online", tmp_path / "alone", quiet=True)
+    one, many = (
+        {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
+        for out in (tmp_path / "alone", ranks / "discovered")
+    )
+    assert one == many
+
+
+def test_prediction_on_several_ranks_covers_every_image_once(ranks: Path) -> None:
+    for task in ("depth", "pictures"):
+        written = sorted(path.name for path in (ranks / "predicted" / task).iterdir())
+        assert written == [f"im0{number}.png" for number in range(6)]
+
+
+# -- ending together ---------------------------------------------------------------------------------------------------
+def test_an_error_on_one_rank_is_an_error_on_all(ranks: Path) -> None:
+    assert [each["failing"] for each in found(ranks)] == [
+        "OtherRankError: rank 1 failed: DataError: a file is missing there", "DataError: a file is missing there",
+    ]  # fmt: skip
+    first, second = (each["sampler"] for each in found(ranks))
+    assert "4 images" in first
+    assert "cannot be shared out among 2 processes in 3 parts" in first
+    assert second == f"OtherRankError: rank 0 failed: {first}"
+    assert not (ranks / "too-many-parts").exists()
+    first, second = (each["folder"] for each in found(ranks))  # which only the first rank looks at
+    assert "is not empty" in first
+    assert second == f"OtherRankError: rank 0 failed: {first}"
+
+
+def test_a_signal_to_one_rank_ends_the_evaluation_of_all(ranks: Path) -> None:
+    assert [each["evaluation stopped"] for each in found(ranks)] == ["exit 143", "exit 143"]
+
+
+def two(*words: object) -> list[subprocess.Popen[str]]:
+    """Two ranks as a launcher starts them, so that each one's exit code is seen."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = environment() | {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+    return [
+        subprocess.Popen(
+            [sys.executable, *map(str, words)],
+            env=shared | {"MASTER_PORT": str(port), "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for rank in (0, 1)
+    ]  # fmt: skip
+
+
+def ends(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:
+    """Exit code and standard error of each rank; none may wait for ever."""
+    try:
+        return [(process.wait(), errors) for process in processes for errors in [process.communicate(timeout=100)[1]]]
+    finally:
+        for process in processes:
+            process.kill()
+
+
+def test_a_signal_to_one_rank_ends_training_on_all_with_a_checkpoint(
+    folder_root: Path, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    changes = {"method": {"name": "mtl", "steps": 10**6}, "run.checkpoint_every": 10**6}
+    (tmp_path / "c.yaml").write_text(to_yaml(make_config(folder_root, tmp_path / "run", **SHARED | changes)))
+    processes = two("-m", "tasktokens.cli", "train", "--config", tmp_path / "c.yaml", "-q")
+    log = tmp_path / "run" / "metrics.jsonl"
+    while all(process.poll() is None for process in processes) and not (log.is_file() and read_rows(log)):
+        time.sleep(0.1)
+    processes[1].send_signal(signal.SIGTERM)
+    (first, said), (second, silent) = ends(processes)
+    assert (first, second) == (143, 143), said + silent
+    assert "stopped by SIGTERM" in said
+    assert "Traceback" not in said + silent
+    (checkpoint,) = complete_checkpoints(tmp_path / "run" / "checkpoints")
+    assert int(checkpoint.name.split("-")[1]) == read_rows(log)[-1]["step"]
+
+
+def test_what_another_rank_has_said_is_not_said_again(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: Any, **settings: Any) -> None:
+        raise OtherRankError("rank 0 failed: DataError: a file is missing there")
+
+    monkeypatch.setattr("tasktokens.engine.train.train", fail)
+    assert run_cli(capsys, "train") == (2, "", "")
+
+
+LOSING = """
+import os, sys
+from tasktokens import cli
+from tasktokens.data import dataset
+from tasktokens.errors import DataError
+load = dataset.load_sample
+def lose(collection, id, *rest):
+    if os.environ["RANK"] == "1" and next(calls) > 4:
+        raise DataError(f"cannot read {id}")
+    return load(collection, id, *rest)
+calls = iter(range(10**6))
+dataset.load_sample = lose
+cli.main()
+"""
+
+
+def test_a_file_that_one_rank_cannot_read_in_training_ends_all(
+    folder_root: Path, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    changes = {"method": {"name": "mtl", "steps": 10**6}, "data.cache": False}
+    (tmp_path / "c.yaml").write_text(to_yaml(make_config(folder_root, tmp_path / "run", **SHARED | changes)))
+    (first, lost), (second, said) = ends(two("-c", LOSING, "train", "--config", tmp_path / "c.yaml", "-q"))
+    assert (first, second) == (2, 2), lost
+    assert "error: cannot read im0" in said
+    assert "error: rank 0 has lost contact with another rank" in lost
+    assert "Traceback" not in said + lost
+
+
+# -- starting ----------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", ["SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"])
+def test_processes_that_do_not_know_of_each_other_are_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    start(RunSettings(device="cpu"))  # this process works alone
+    monkeypatch.setenv(name, "2")
+    with pytest.raises(ConfigError, match=rf"2 processes were started and only 1 work together.*unset {name}"):
+        start(RunSettings(device="cpu"))
+
+
+def test_a_launcher_that_started_one_process_in_place_of_several_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+    start(RunSettings(device="cpu"))  # asked for one
+    monkeypatch.setenv("MASTER_PORT", "29500")
+    with pytest.raises(ConfigError, match="'accelerate launch' was asked for several processes and started one"):
+        start(RunSettings(device="cpu"))
+
+
+def test_parameters_that_the_loss_does_not_reach_are_named() -> None:
+    network = torch.nn.ModuleDict({"used": torch.nn.Linear(2, 2), "idle": torch.nn.Linear(2, 2)})
+    image = torch.ones(1, 2)
+    refuse_unused(network, (network["used"](image) + 0 * network["idle"](image)).sum())
+    with pytest.raises(TrainingError, match=r"2 parameters, such as idle\.weight, idle\.bias"):
+        refuse_unused(network, network["used"](image).sum() * 0)
+    assert all(p.grad is None for p in network.parameters())
