@@ -253,6 +253,11 @@ def main() -> None:
     except TaskTokensError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:
+        # What happens to a disk or a folder is no mistake of the program: full, read-only, a name that is too long.
+        where = f" ({error.filename})" if error.filename else ""
+        print(f"error: {error.strerror or error}{where}; see that the path exists and can be used", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
     finally:

@@ -31,6 +31,7 @@ from tasktokens.errors import RunExistsError
 from tasktokens.storage import atomically
 from tasktokens.tasks import Task
 from tasktokens.tasks.files import write_png
+from tasktokens.untrusted import load_json
 
 JOURNAL = "discovering.jsonl"
 
@@ -114,7 +115,7 @@ def _begin(out: Path, settings: Mapping[str, Any], overwrite: bool) -> dict[str,
     items = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         with contextlib.suppress(ValueError):  # half a line, from a kill
-            items.append(json.loads(line))
+            items.append(load_json(line))
     if items[:1] != [settings]:
         raise RunExistsError(
             f"another discovery was begun in {out} and did not end (another run, threshold or data); "

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import csv
 import io
-import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,6 +31,7 @@ from tasktokens.apps.pictures import (
 from tasktokens.metrics import delta_mtl, higher_is_better
 from tasktokens.storage import write_atomically
 from tasktokens.tasks import Task
+from tasktokens.untrusted import load_json
 
 __all__ = ["Picture", "RunColumn", "Strip", "save_strips", "write_report"]
 
@@ -141,7 +141,7 @@ class _Log:
         self.minutes: float | None = None
         for text in _read_text(folder / "metrics.jsonl").splitlines():
             try:
-                row = json.loads(text)
+                row = load_json(text)
             except ValueError:
                 continue  # the last line of a killed run
             if "stage" in row:
@@ -202,7 +202,7 @@ def _read_text(path: Path) -> str:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    values: dict[str, Any] = json.loads(_read_text(path) or "{}")
+    values: dict[str, Any] = load_json(_read_text(path) or "{}")
     return values
 
 

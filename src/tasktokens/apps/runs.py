@@ -21,6 +21,7 @@ from tasktokens.errors import CheckpointError, TaskTokensError
 from tasktokens.methods import build_method
 from tasktokens.metrics import delta_mtl, higher_is_better
 from tasktokens.tasks import Task
+from tasktokens.untrusted import load_json
 
 DEPTH = 3
 """How many folders below the given one a run may lie."""
@@ -147,7 +148,7 @@ def print_runs(runs: Sequence[RunFacts]) -> None:
     console.print(table)
     for run in runs:
         if run.fault:
-            console.print(f"{run.name}: {' '.join(run.fault.split())}", markup=False, highlight=False, soft_wrap=True)
+            console.print(f"{run.name}: {' '.join(run.fault.split())}", highlight=False, soft_wrap=True)
 
 
 def print_comparison(found: Mapping[str, Any]) -> None:
@@ -175,8 +176,8 @@ def to_json(runs: Sequence[RunFacts]) -> str:
 
 def _console() -> Console:
     """As wide as the terminal; in a file or a pipe, wide enough not to break cells."""
-    console = Console()
-    return console if console.is_terminal else Console(width=200)
+    console = Console(markup=False)  # a run may be called [a]
+    return console if console.is_terminal else Console(width=200, markup=False)
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------
@@ -214,7 +215,7 @@ def _read_results(folder: Path, split: str) -> _Results:
     if not path.is_file():
         return {}
     try:
-        return {task: dict(values) for task, values in json.loads(path.read_text(encoding="utf-8")).items()}
+        return {task: dict(values) for task, values in load_json(path.read_text(encoding="utf-8")).items()}
     except (ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path} is damaged; write it again by 'tasktokens evaluate {folder}'") from error
 

@@ -171,7 +171,11 @@ def _splits(root: Path, declared: Any, images: Mapping[str, Path]) -> dict[str, 
         path = root / str(file)
         if not path.is_file():
             raise DataError(f"dataset.yaml of {root} names the split file {file}, which does not exist")
-        ids = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"cannot read the split file {path} ({error}); it must have one id a line") from error
+        ids = tuple(line.strip() for line in lines if line.strip())
         missing = [id for id in ids if id not in images]
         if missing:
             raise DataError(f"{path} lists '{missing[0]}' ({len(missing)} such), for which there is no image in {root}")

@@ -127,7 +127,7 @@ def load_split(path: Path, ids: Sequence[str], available: Mapping[str, Mapping[s
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"cannot read the split {path}: {error}") from error
     missing = [column for column in ("id", *available) if rows and column not in rows[0]]
     if not rows or missing:

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from tasktokens.errors import RunExistsError
 from tasktokens.storage import atomically
+from tasktokens.untrusted import load_json
 
 Row = dict[str, Any]
 
@@ -112,7 +113,7 @@ def read_rows(path: Path) -> list[Row]:
     rows = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            row = json.loads(line)
+            row = load_json(line)
         except ValueError:
             continue
         if isinstance(row, dict):

@@ -18,6 +18,7 @@ from tasktokens.errors import CheckpointError, ConfigError
 from tasktokens.models import NETWORKS, Network, build_network
 from tasktokens.storage import atomically
 from tasktokens.tasks import Task, build_task
+from tasktokens.untrusted import load_json
 
 FORMAT = 1
 
@@ -79,7 +80,7 @@ def read_info(folder: Path) -> ModelInfo:
             f"{folder} holds no trained model (no model.json); give a finished run or its model folder"
         )
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = load_json(path.read_text(encoding="utf-8"))
         if values["format"] != FORMAT or values["network"] not in NETWORKS:
             raise CheckpointError(f"{path} has format {values['format']}; this version reads format {FORMAT}")
         tasks = {name: build_task(name, spec) for name, spec in values["tasks"].items()}

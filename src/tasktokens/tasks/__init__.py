@@ -46,7 +46,7 @@ def build_task(name: str, spec: Mapping[str, Any]) -> Task:
         mistake = task.mistake()
     except ConfigError as error:
         mistake = str(error)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         mistake = f"{type(error).__name__} for {error} in {dict(spec)}"
     if mistake:
         raise ConfigError(f"task '{name}' of kind '{kind}': {mistake}")
