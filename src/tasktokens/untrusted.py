@@ -140,12 +140,18 @@ def load_json(text: str) -> Any:
         raise ValueError("it nests too deeply") from error
 
 
+def read_json(path: Path) -> Any:
+    """Read a JSON file."""
+    refuse_special(path)
+    return load_json(path.read_text(encoding="utf-8"))
+
+
 def load_yaml(text: str) -> Any:
     """Parse YAML of plain values. Raises `ValueError`, also where aliases would multiply into more than is useful."""
     if len(text) > MAX_YAML_BYTES:
         raise ValueError(f"it is longer than {MAX_YAML_BYTES} characters")
-    loader = yaml.SafeLoader(text)
     try:
+        loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
         if node is None:
             return None
@@ -155,8 +161,6 @@ def load_yaml(text: str) -> Any:
         raise ValueError("it nests too deeply") from error
     except Exception as error:  # odd dates, numbers and tags raise whatever their constructors do
         raise ValueError(" ".join(str(error).split())[:300] or type(error).__name__) from error
-    finally:
-        loader.dispose()
 
 
 def _refuse_multiplied(root: yaml.Node) -> None:

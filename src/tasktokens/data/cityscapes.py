@@ -42,7 +42,7 @@ from tasktokens.errors import ConfigError, DataError, LabelError
 from tasktokens.tasks import Depth, Segmentation, Task
 from tasktokens.tasks.base import Array
 from tasktokens.tasks.files import read_array
-from tasktokens.untrusted import load_json
+from tasktokens.untrusted import read_json
 
 CATEGORIES = ("flat", "construction", "object", "nature", "sky", "human", "vehicle")
 CLASSES_19 = (
@@ -223,7 +223,7 @@ def _disparity(path: Path) -> Array:
 def _baseline_times_focal(path: Path) -> float:
     """Metres times pixels."""
     try:
-        camera = load_json(path.read_text(encoding="utf-8"))
+        camera = read_json(path)
         factor = float(camera["extrinsic"]["baseline"]) * float(camera["intrinsic"]["fx"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise LabelError(

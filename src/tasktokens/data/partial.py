@@ -138,6 +138,8 @@ def load_split(path: Path, ids: Sequence[str], available: Mapping[str, Mapping[s
     for number, row in enumerate(rows, start=2):
         if row["id"] not in split:
             continue  # a held-out image, or another split of the data
+        if None in row:
+            raise DataError(f"{path} line {number} has more cells than there are columns")
         for task in available:
             if row[task] not in ("0", "1"):
                 raise DataError(f"{path} line {number}: column '{task}' must hold 0 or 1, found {row[task]!r}")

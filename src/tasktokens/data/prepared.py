@@ -20,7 +20,7 @@ from typing import Any
 
 from tasktokens.errors import DataError, RunExistsError
 from tasktokens.storage import atomically
-from tasktokens.untrusted import load_json
+from tasktokens.untrusted import load_json, read_json
 
 FORMAT = 1
 """Changes whenever the same source and settings would be written as other files."""
@@ -161,7 +161,7 @@ def read_manifest(out: Path) -> dict[str, Any]:
         )
         raise DataError(f"{out} has no {MANIFEST}: {hint}")
     try:
-        manifest = load_json(path.read_text(encoding="utf-8"))
+        manifest = read_json(path)
         if not isinstance(manifest["checksums"], str):
             raise TypeError
     except (ValueError, LookupError, TypeError) as error:

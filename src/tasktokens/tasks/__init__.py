@@ -35,7 +35,7 @@ def build_task(name: str, spec: Mapping[str, Any]) -> Task:
         raise ConfigError(f"'{name}' cannot be a task's name; use letters, digits and _, beginning with a letter")
     values = dict(spec)
     kind = values.pop("kind", None)
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise ConfigError(
             f"task '{name}' has kind {kind!r}{did_you_mean(str(kind), KINDS)}; expected one of: {', '.join(KINDS)}"
         )

@@ -45,6 +45,8 @@ def read_array(path: Path, key: str | None = None) -> Array:
         raise LabelError(
             f"label file {path} cannot be read ({error}); replace it or remove it to leave the label out"
         ) from error
+    if array.dtype.kind not in "biuf":
+        raise LabelError(f"label file {path} must hold real numbers, found {array.dtype}")
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 

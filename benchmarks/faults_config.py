@@ -1,0 +1,145 @@
+"""Settings that nobody should write: whole configurations, overrides, and descriptions of data folders."""
+
+from __future__ import annotations
+
+_LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 12)
+)
+_MERGES = "a0: &a0 {k0: 1}\n" + "".join(
+    f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 10)}], k{n}: 1}}\n" for n in range(1, 12)
+)
+YAML: dict[str, str] = {
+    "a billion laughs": _LAUGHS,
+    "a billion merges": _MERGES,
+    "a value within itself": "data: &a\n  root: *a\n",
+    "a hundred thousand brackets": "data: " + "[" * 100_000,
+    "a thousand braces": "data: " + "{a: " * 1000 + "1" + "}" * 1000,
+    "a Python object": "data: !!python/object/apply:os.mkdir [hostile-code-ran]\n",
+    "a Python name": "data: !!python/name:os.system\n",
+    "a tab": "data:\n\troot: x\n",
+    "an odd date": "seed: 2024-13-45\n",
+    "a number that is none": "seed: !!int x\n",
+    "a time that is none": "seed: !!timestamp x\n",
+    "binary that is none": "seed: !!binary '*'\n",
+    "two documents": "seed: 1\n---\nseed: 2\n",
+    "a list": "- seed\n- 1\n",
+    "a word": "seed\n",
+    "a key that is a list": "? [a, b]\n: 1\n",
+    "keys that are numbers": "1: 2\n3.5: null\ntrue: x\n",
+    "a number of 5000 digits": "seed: " + "9" * 5000,
+    "characters that YAML forbids": "seed: \x07\n",
+    "a surrogate": 'data: {root: "\\ud800"}\n',
+    "two megabytes": "# " + "x" * 2**21,
+}
+CONFIGS: dict[str, str] = YAML | {
+    "unknown keys": "sed: 1\ndata: {rot: x}\nmodle: {}\n",
+    "null everywhere": "seed: null\ndata: null\nmodel: null\nmethod: null\noptim: null\nrun: null\n",
+    "lists in place of mappings": "data: []\nmodel: []\nmethod: [htt]\noptim: []\nrun: []\n",
+    "text in place of mappings": "data: x\nmodel: x\nmethod: x\noptim: x\nrun: x\n",
+    "an unknown kind": "data: {kind: imagenet}\n",
+    "a kind that is a list": "data: {kind: [folder]}\n",
+    "no part": "data: {kind: several, parts: []}\n",
+    "a part that leads out": "data: {kind: several, parts: [{name: ../x, source: {kind: folder, root: .}}]}\n",
+    "a part of parts": "data: {kind: several, parts: [{name: a, source: {kind: several, parts: []}}]}\n",
+    "a NUL in a path": 'data: {kind: folder, root: "a\\0b"}\n',
+    "a NUL in run.dir": 'run: {dir: "a\\0b"}\n',
+    "tasks of lists": "tasks: {semseg: [1], depth: 5}\n",
+}
+_OF = {
+    "data.size": ("[0, 0]", "[-96, 128]", "[1000000000, 1000000000]", "[.nan, .inf]", "96", "[96]", "[1, 2, 3]", "x",
+                  "[96.5, 128]", "['96', x]", "null", "[true, false]"),
+    "data.labels": ("1.5", "0", "-1", ".nan", "onee", "nowhere.csv", "[one]", "null", "''"),
+    "data.holdout": ("1", "-0.1", ".nan", "x", "0.9999"),
+    "data.label_seed": ("-1", "1.5", "10000000000000000000000"),
+    "data.workers": ("-1", "1000000000", "1.5", "x"),
+    "data.augmentation.scale": ("[0, 1]", "[2, 1]", "[1]", "[.nan, 1]", "[1, .inf]", "1"),
+    "data.augmentation.photometric": ("2", "-1", ".nan"),
+    "data.root": ("null", "''", "/nowhere", "/dev/null", "[a]", "~", "a" * 300),
+    "seed": ("-1", "1.5", "10000000000000000000000", "x", "null", ".inf"),
+    "model.backbone": ("resnet", "''", "null", "hf-hub:somebody/something", "../../x", "[resnet18]", "lcnet_035_"),
+    "model.width": ("0", "-8", "1000000000", "x"),
+    "model.weights": ("/nowhere.pth", "/dev/null", "''", "."),
+    "method.name": ("hht", "null", "[mtl]", "5"),
+    "method.steps": ("0", "-1", "1.5", "x", ".inf"),
+    "optim.lr": ("0", "-1", ".nan", ".inf", "x"),
+    "optim.batch_size": ("0", "-3", "1.5", ".inf"),
+    "optim.clip": ("0", ".inf", "-1"),
+    "run.dir": ("/dev/null", "/proc/x", "null", "[a]", "/dev/null/x"),
+    "run.threads": ("0", "-1", "1000000000"),
+    "run.evaluate": ("tset", "../../x", "[test]"),
+    "run.precision": ("fp8", "null"),
+    "tasks": ("{}", "{dept: {}}", "[]", "{depth: {weight: -1}}", "{depth: {weight: .inf}}", "{depth: {threshold: 2}}", "x"),
+}  # fmt: skip
+OVERRIDES = (
+    *(f"{key}={value}" for key, values in _OF.items() for value in values),
+    "seed", "=1", "seed.x=1", "..=1", "data.size.0=5", "a" * 10_000 + "=1", ".".join("a" * 2000) + "=1", "data=[", "data=5",
+    "run.dir={work}/data",
+)  # fmt: skip
+
+_GOOD = "tasks: {depth: {kind: depth, range: [0.5, 10.0], bins: 8}}\n"
+
+
+def _task(settings: str) -> str:
+    return f"tasks: {{depth: {{{settings}}}}}\n"
+
+
+DESCRIPTIONS: dict[str, str] = YAML | {
+    "no task": "tasks: {}\n",
+    "unknown keys": _GOOD + "split: {}\n",
+    "a task without settings": "tasks: {depth: null}\n",
+    "a task called ../x": "tasks: {../x: {kind: edge}}\n",
+    "a task called 5": "tasks: {5: {kind: edge}}\n",
+    "a task called train": "tasks: {train: {kind: edge}}\n",
+    "an unknown kind": _task("kind: dept"),
+    "a kind that is a list": _task("kind: [depth]"),
+    "a range of one": _task("kind: depth, range: [1, 1]"),
+    "a range of text": _task("kind: depth, range: [a, b]"),
+    "a range of NaN": _task("kind: depth, range: [.nan, 10]"),
+    "an infinite range": _task("kind: depth, range: [1, .inf]"),
+    "a narrow range": _task("kind: depth, range: [1, 1.0000001], bins: 4000"),
+    "10^9 bins": _task("kind: depth, range: [1, 10], bins: 1000000000"),
+    "-1 bins": _task("kind: depth, range: [1, 10], bins: -1"),
+    "bins of text": _task("kind: depth, range: [1, 10], bins: many"),
+    "a scale of 0": _task("kind: depth, range: [1, 10], scale: 0"),
+    "a scale of text": _task("kind: depth, range: [1, 10], scale: x"),
+    "an infinite scale": _task("kind: depth, range: [1, 10], scale: .inf"),
+    "an offset of NaN": _task("kind: depth, range: [1, 10], offset: .nan"),
+    "a negative weight": _task("kind: depth, range: [1, 10], weight: -1"),
+    "an infinite weight": _task("kind: depth, range: [1, 10], weight: .inf"),
+    "a threshold of 2": _task("kind: depth, range: [1, 10], threshold: 2"),
+    "no class": _task("kind: classes, classes: []"),
+    "300 classes": _task(f"kind: classes, classes: {list(range(300))}"),
+    "classes: 5": _task("kind: classes, classes: 5"),
+    "an infinite void": _task("kind: classes, classes: [a], void: [.inf]"),
+    "a void of 10^30": _task(f"kind: classes, classes: [a], void: [{10**30}]"),
+    "ids of 10^30": _task(f"kind: classes, classes: [a], ids: {{{10**30}: 0}}"),
+    "ids of text": _task("kind: classes, classes: [a], ids: {x: y}"),
+    "ids as a list": _task("kind: classes, classes: [a], ids: [1, 2]"),
+    "colours of two": _task("kind: classes, colours: {a: [1, 2]}"),
+    "colours of 300": _task("kind: classes, colours: {a: [1, 2, 300]}"),
+    "7 centres": _task("kind: normals, centres: 7"),
+    "10^9 centres": _task("kind: normals, centres: 1000000000"),
+    "a frame of two": _task("kind: normals, frame: [x, y]"),
+    "a frame of x": _task("kind: normals, frame: [x, x, x]"),
+    "flip of zeros": _task("kind: vectors, flip: [0, 0, 0]"),
+    "white of text": _task("kind: edge, white: x"),
+    "white of NaN": _task("kind: edge, white: .nan"),
+    "a distance of text": _task("kind: edge, max_distance: x"),
+    "an images folder that is none": _GOOD + "images: nowhere\n",
+    "an images folder of NUL": _GOOD + 'images: "a\\0b"\n',
+    "an images folder that is a list": _GOOD + "images: [a]\n",
+    "a split file that leads nowhere": _GOOD + "splits: {train: ../../../nowhere.txt}\n",
+    "a split that leads out": _GOOD + "splits: {train: train.txt, ../../x: test.txt}\n",
+    "a split file of NUL": _GOOD + 'splits: {train: "a\\0b"}\n',
+    "splits as a list": _GOOD + "splits: [train.txt]\n",
+    "splits of numbers": _GOOD + "splits: {1: 2}\n",
+    "no training split": _GOOD + "splits: {test: test.txt}\n",
+    "labels as a list": _GOOD + "labels: [a.csv]\n",
+    "a label split that is none": _GOOD + "labels: {one: nowhere.csv}\n",
+    "a manifest that is none": _GOOD + "manifest: nowhere.csv\n",
+    "a manifest that is a folder": _GOOD + "manifest: images\n",
+    "a manifest of NUL": _GOOD + 'manifest: "a\\0.csv"\n',
+    "a folder that is none": _task("kind: depth, range: [1, 10], folder: nowhere"),
+    "a folder of NUL": _task('kind: depth, range: [1, 10], folder: "a\\0b"'),
+    "resize of text": _task("kind: depth, range: [1, 10], folder: nowhere, resize: x"),
+}
