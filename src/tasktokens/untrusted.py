@@ -64,7 +64,11 @@ def open_picture(path: Path) -> Image.Image:
     if limit(MAX_PIXELS) > _DEFAULTS[MAX_PIXELS] and Image.MAX_IMAGE_PIXELS is not None:
         # Pillow has a limit of its own, at which it warns; it refuses twice as many.
         Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, limit(MAX_PIXELS))
-    image = Image.open(path, formats=FORMATS)
+    try:
+        image = Image.open(path, formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        most = limit(MAX_PIXELS)
+        raise ValueError(f"it claims more than {most} pixels; if that is meant, set {MAX_PIXELS} higher") from error
     try:
         refuse_pixels(image.height, image.width)
     except ValueError:
