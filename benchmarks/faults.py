@@ -22,9 +22,6 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "tests")]
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
 import faults_child as child
 import faults_input
 import faults_kill
@@ -40,6 +37,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     started = time.monotonic()
+    sys.path.append(str(Path(__file__).parents[1] / "tests"))  # its small data sets
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
     def say(text: str) -> None:
         print(f"[{time.monotonic() - started:4.0f} s] {text}", flush=True)

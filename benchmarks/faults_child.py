@@ -1,4 +1,4 @@
-"""Run the command line in a forked child: the driver has imported everything once, so a case costs a fraction of a second.
+"""Run the command line in forked children of a driver that has imported everything once: a case costs half a second.
 
 The driver itself never computes, so that a fork never copies threads or locks.
 """
@@ -25,7 +25,7 @@ PRELOAD = (
     "tasktokens.apps.prepare", "tasktokens.apps.runs", "tasktokens.apps.tables",
 )  # fmt: skip
 ROOM = 6 * 2**30
-"""Bytes of address space that a child may take beyond those of the driver: a bomb must not need the machine's memory."""
+"""Bytes of address space that a child may take beyond the driver's: a bomb must not take the machine's memory."""
 
 
 def preload() -> None:

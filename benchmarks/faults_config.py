@@ -46,8 +46,20 @@ CONFIGS: dict[str, str] = YAML | {
     "tasks of lists": "tasks: {semseg: [1], depth: 5}\n",
 }
 _OF = {
-    "data.size": ("[0, 0]", "[-96, 128]", "[1000000000, 1000000000]", "[.nan, .inf]", "96", "[96]", "[1, 2, 3]", "x",
-                  "[96.5, 128]", "['96', x]", "null", "[true, false]"),
+    "data.size": (
+        "[0, 0]",
+        "[-96, 128]",
+        "[1000000000, 1000000000]",
+        "[.nan, .inf]",
+        "96",
+        "[96]",
+        "[1, 2, 3]",
+        "x",
+        "[96.5, 128]",
+        "['96', x]",
+        "null",
+        "[true, false]",
+    ),
     "data.labels": ("1.5", "0", "-1", ".nan", "onee", "nowhere.csv", "[one]", "null", "''"),
     "data.holdout": ("1", "-0.1", ".nan", "x", "0.9999"),
     "data.label_seed": ("-1", "1.5", "10000000000000000000000"),
@@ -68,13 +80,29 @@ _OF = {
     "run.threads": ("0", "-1", "1000000000"),
     "run.evaluate": ("tset", "../../x", "[test]"),
     "run.precision": ("fp8", "null"),
-    "tasks": ("{}", "{dept: {}}", "[]", "{depth: {weight: -1}}", "{depth: {weight: .inf}}", "{depth: {threshold: 2}}", "x"),
-}  # fmt: skip
+    "tasks": (
+        "{}",
+        "{dept: {}}",
+        "[]",
+        "{depth: {weight: -1}}",
+        "{depth: {weight: .inf}}",
+        "{depth: {threshold: 2}}",
+        "x",
+    ),
+}
 OVERRIDES = (
     *(f"{key}={value}" for key, values in _OF.items() for value in values),
-    "seed", "=1", "seed.x=1", "..=1", "data.size.0=5", "a" * 10_000 + "=1", ".".join("a" * 2000) + "=1", "data=[", "data=5",
+    "seed",
+    "=1",
+    "seed.x=1",
+    "..=1",
+    "data.size.0=5",
+    "a" * 10_000 + "=1",
+    ".".join("a" * 2000) + "=1",
+    "data=[",
+    "data=5",
     "run.dir={work}/data",
-)  # fmt: skip
+)
 
 _GOOD = "tasks: {depth: {kind: depth, range: [0.5, 10.0], bins: 8}}\n"
 

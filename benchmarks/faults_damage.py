@@ -76,7 +76,7 @@ FILE: dict[str, Damage] = {
     "head flipped": flip_head,
     "random bytes": random_bytes,
     "zeros": content(bytes(4096)),
-    "a letter": content("Sehr geehrte Damen und Herren,\n".encode()),
+    "a letter": content(b"Sehr geehrte Damen und Herren,\n"),
     "a page": content(b"<!DOCTYPE html><html><body>404 Not Found</body></html>"),
     "a pickle": content(pickle.dumps(Hostile())),
     "a folder": instead(Path.mkdir),
@@ -95,7 +95,9 @@ def png(width: int, height: int, depth: int = 8, colour: int = 2, data: bytes = 
         return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + head + extra + chunk(b"IDAT", data or zlib.compress(bytes(2000))) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n" + head + extra + chunk(b"IDAT", data or zlib.compress(bytes(2000))) + chunk(b"IEND", b"")
+    )
 
 
 def tiff(width: int, height: int) -> bytes:
@@ -190,7 +192,9 @@ ARCHIVE: dict[str, Damage] = {
     "npz with a path that leads out": content(npz(("../../escaped.npy", npy(np.ones((9, 9), np.complex64))))),
     "npz cut in half": lambda path, dice: path.write_bytes(npz(("arr_0.npy", npy(np.ones((40, 56)))))[:150]) and None,
     "npz that is an npy": content(npy(np.ones((40, 56)))),
-    "npz with a wrong checksum": content(npz(("arr_0.npy", npy(np.ones((40, 56)))), packing=0).replace(b"\0\xf0?", b"\0\xf1?", 9)),
+    "npz with a wrong checksum": content(
+        npz(("arr_0.npy", npy(np.ones((40, 56)))), packing=0).replace(b"\0\xf0?", b"\0\xf1?", 9)
+    ),
 }
 
 

@@ -12,12 +12,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import faults_child as child
 import numpy as np
 import yaml
+from PIL import Image
+
+import faults_child as child
 from faults_damage import RAN, Damage
 from faults_kill import EXAMPLE, Place, end_at
-from PIL import Image
 
 TRAIN = (*EXAMPLE, "method.name=mtl", "method.steps=1", "optim.batch_size=6", "run.evaluate=null")
 
@@ -103,8 +104,13 @@ def one(place: Place, case: Case, seed: int) -> tuple[str, str]:
     after = {name: child.digest(work / name) for name in case.given}
     # A run that goes on, or is evaluated, writes into its own folder; all other files are given.
     writes = {"run": ("metrics.jsonl", "evaluation", "checkpoints", "model", "teacher")}
-    gone = [f"{name}/{key}" for name in inputs for key, sum in inputs[name].items()
-            if after[name].get(key) != sum and not key.startswith(writes.get(name, ("dataset.yaml",) * (words[0] == "init")))]  # fmt: skip
+    gone = [
+        f"{name}/{key}"
+        for name in inputs
+        for key, sum in inputs[name].items()
+        if after[name].get(key) != sum
+        and not key.startswith(writes.get(name, ("dataset.yaml",) * (words[0] == "init")))
+    ]
     if gone:
         outcome = "lost"
     if (place.root / RAN).exists():
@@ -113,7 +119,9 @@ def one(place: Place, case: Case, seed: int) -> tuple[str, str]:
     return outcome, f"{case.kind}: {case.name}: {case.words[0]}: exit {ended.code}: {gone or ''} {ended.output}"
 
 
-def all_inputs(place: Place, most: int, kinds: list[str], seed: int, say: Callable[[str], None]) -> list[dict[str, Any]]:
+def all_inputs(
+    place: Place, most: int, kinds: list[str], seed: int, say: Callable[[str], None]
+) -> list[dict[str, Any]]:
     """Run all cases, or ``most`` of them evenly spread; a row for each kind."""
     from faults_cases import cases
 
@@ -137,7 +145,10 @@ def all_inputs(place: Place, most: int, kinds: list[str], seed: int, say: Callab
         next(iter(rows.values())).lost += 1
         say("lost: a given folder has changed")
     for row in rows.values():
-        say(f"{row.kind}: {row.clear_errors} clear errors, {row.named_skips} named skips, {row.harmless} harmless of {row.cases}")
+        say(
+            f"{row.kind}: {row.cases} cases, {row.clear_errors} clear errors, {row.named_skips} named skips, "
+            f"{row.harmless} harmless"
+        )
     return [asdict(row) for row in rows.values()]
 
 
@@ -154,7 +165,9 @@ def make_given(place: Place) -> None:
     if child.run([*train, f"run.dir={given / 'run'}"], place.log, limit=120).code:
         raise SystemExit(f"the run failed: {place.log.read_text()}")
     stop = ("tasktokens.engine.train", "set_lr")
-    ended = child.run([*train, f"run.dir={given / 'stopped'}"], place.log, lambda: end_at(stop, 3, "before", signal.SIGTERM))
+    ended = child.run(
+        [*train, f"run.dir={given / 'stopped'}"], place.log, lambda: end_at(stop, 3, "before", signal.SIGTERM)
+    )
     if ended.code != 143:
         raise SystemExit(f"the run was not stopped: {ended.output}")
     prepare = ["prepare", "--data", "folder", "--root", str(place.data), "--workers", "1", "-q"]
@@ -169,8 +182,11 @@ def _folders(given: Path) -> None:
     write_folder(given / "tiny")
     kinds = write_folder(given / "kinds")
     description = yaml.safe_load((kinds / "dataset.yaml").read_text())
-    description["tasks"] |= {"mask": {"kind": "binary"}, "heat": {"kind": "regression", "range": [0, 255], "unit": "K"},
-                             "flow": {"kind": "vectors", "centres": 8}}  # fmt: skip
+    description["tasks"] |= {
+        "mask": {"kind": "binary"},
+        "heat": {"kind": "regression", "range": [0, 255], "unit": "K"},
+        "flow": {"kind": "vectors", "centres": 8},
+    }
     (kinds / "dataset.yaml").write_text(yaml.safe_dump(description, sort_keys=False))
     for name in ("mask", "heat", "flow"):
         (kinds / name).mkdir()
@@ -191,13 +207,20 @@ def _folders(given: Path) -> None:
 def _tables(given: Path) -> None:
     """``table``: a manifest as CSV and as Parquet."""
     import pyarrow
-    from conftest import DESCRIPTION, write_folder
     from pyarrow.parquet import write_table
+
+    from conftest import DESCRIPTION, write_folder
 
     root = write_folder(given / "table")
     ids = sorted(path.stem for path in (root / "images").iterdir())
-    rows = [{"image": f"images/{id}.png", **{task: f"{task}/{id}.png" for task in DESCRIPTION["tasks"]},
-             "split": "train" if number < 6 else "test"} for number, id in enumerate(ids)]  # fmt: skip
+    rows = [
+        {
+            "image": f"images/{id}.png",
+            **{task: f"{task}/{id}.png" for task in DESCRIPTION["tasks"]},
+            "split": "train" if number < 6 else "test",
+        }
+        for number, id in enumerate(ids)
+    ]
     with (root / "files.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()

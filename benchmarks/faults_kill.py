@@ -17,10 +17,22 @@ from typing import Any
 
 import faults_child as child
 
-EXAMPLE = ("data.size=[32, 48]", "data.labels=one", "data.augmentation.scale=[0.8, 1.3]", "model.pretrained=false",
-           "model.backbone=mobilenetv3_small_050", "model.width=16", "optim.batch_size=3", "optim.warmup=1",
-           "run.device=cpu", "run.threads=1", "run.checkpoint_every=2", "run.keep=2", "run.log_every=1",
-           "run.evaluate=test")  # fmt: skip
+EXAMPLE = (
+    "data.size=[32, 48]",
+    "data.labels=one",
+    "data.augmentation.scale=[0.8, 1.3]",
+    "model.pretrained=false",
+    "model.backbone=mobilenetv3_small_050",
+    "model.width=16",
+    "optim.batch_size=3",
+    "optim.warmup=1",
+    "run.device=cpu",
+    "run.threads=1",
+    "run.checkpoint_every=2",
+    "run.keep=2",
+    "run.log_every=1",
+    "run.evaluate=test",
+)
 """A network and images so small that a run takes about a second."""
 
 SCENARIOS: dict[str, tuple[str, ...]] = {
@@ -61,16 +73,30 @@ class Row:
 Target = tuple[str, str]
 MOMENTS: dict[str, tuple[Target, ...]] = {
     "start": (("tasktokens.engine.run_folder", "save_split"), ("tasktokens.engine.run_folder", "version")),
-    "steps": (("tasktokens.engine.train", "combine"), ("tasktokens.engine.train", "set_lr"),
-              ("tasktokens.engine.train.FiniteGuard", "before_update")),
-    "saves": (("os", "fsync"), ("pathlib.Path", "rename"), ("pathlib.Path", "replace"), ("shutil", "rmtree"),
-              ("tasktokens.engine.checkpoint", "save_file")),
+    "steps": (
+        ("tasktokens.engine.train", "combine"),
+        ("tasktokens.engine.train", "set_lr"),
+        ("tasktokens.engine.train.FiniteGuard", "before_update"),
+    ),
+    "saves": (
+        ("os", "fsync"),
+        ("pathlib.Path", "rename"),
+        ("pathlib.Path", "replace"),
+        ("shutil", "rmtree"),
+        ("tasktokens.engine.checkpoint", "save_file"),
+    ),
     "log": (("tasktokens.engine.log.RunLog", "row"),),
-    "evaluation": (("tasktokens.engine.evaluate", "decode_at"), ("tasktokens.engine.train", "write_results"),
-                   ("tasktokens.engine.train", "evaluate_network")),
-    "stage change": (("tasktokens.engine.train", "save_model"), ("tasktokens.engine.train.Trainer", "_networks"),
-                     ("tasktokens.engine.model_file", "save_file")),
-}  # fmt: skip
+    "evaluation": (
+        ("tasktokens.engine.evaluate", "decode_at"),
+        ("tasktokens.engine.train", "write_results"),
+        ("tasktokens.engine.train", "evaluate_network"),
+    ),
+    "stage change": (
+        ("tasktokens.engine.train", "save_model"),
+        ("tasktokens.engine.train.Trainer", "_networks"),
+        ("tasktokens.engine.model_file", "save_file"),
+    ),
+}
 """Functions at a random call of which, before, after or half-way, the process is killed."""
 
 
@@ -223,10 +249,18 @@ def kill_runs(place: Place, kills: int, seed: int, say: Callable[[str], None]) -
             raise SystemExit(f"the uninterrupted run failed: {ended.output}")
         seconds[scenario], references[scenario] = time.monotonic() - started, result(run)
         say(f"{scenario}: {seconds[scenario]:.1f} s uninterrupted")
-    plans = [(moment, scenario, signal.SIGKILL) for moment in (*MOMENTS, "any time") for scenario in SCENARIOS
-             if not (moment == "stage change" and scenario in ("online", "mtl"))]  # fmt: skip
-    plans += [(moment, scenario, which) for which in (signal.SIGTERM, signal.SIGINT)
-              for moment in ("steps", "evaluation", "any time") for scenario in ("two-stage", "online")]  # fmt: skip
+    plans = [
+        (moment, scenario, signal.SIGKILL)
+        for moment in (*MOMENTS, "any time")
+        for scenario in SCENARIOS
+        if not (moment == "stage change" and scenario in ("online", "mtl"))
+    ]
+    plans += [
+        (moment, scenario, which)
+        for which in (signal.SIGTERM, signal.SIGINT)
+        for moment in ("steps", "evaluation", "any time")
+        for scenario in ("two-stage", "online")
+    ]
     rows = []
     for index, (moment, scenario, which) in enumerate(plans):
         share = (kills * (index + 1)) // len(plans) - (kills * index) // len(plans)
@@ -267,10 +301,18 @@ def leftovers(folder: Path) -> list[str]:
 
 
 # -- folders that are written ------------------------------------------------------------------------------------------
-WRITES: tuple[Target, ...] = (("tasktokens.apps.discover", "write_png"), ("tasktokens.apps.discover", "_copy"),
-                              ("tasktokens.apps.discover", "_describe"), ("pathlib.Path", "replace"))  # fmt: skip
-PREPARES: tuple[Target, ...] = (("tasktokens.data.convert", "sha256"), ("pathlib.Path", "replace"),
-                                ("tasktokens.data.prepared.Journal", "add"), ("tasktokens.apps.prepare", "finish"))  # fmt: skip
+WRITES: tuple[Target, ...] = (
+    ("tasktokens.apps.discover", "write_png"),
+    ("tasktokens.apps.discover", "_copy"),
+    ("tasktokens.apps.discover", "_describe"),
+    ("pathlib.Path", "replace"),
+)
+PREPARES: tuple[Target, ...] = (
+    ("tasktokens.data.convert", "sha256"),
+    ("pathlib.Path", "replace"),
+    ("tasktokens.data.prepared.Journal", "add"),
+    ("tasktokens.apps.prepare", "finish"),
+)
 
 
 def kill_writers(place: Place, kills: int, seed: int, say: Callable[[str], None]) -> list[Row]:

@@ -182,7 +182,9 @@ def test_pipes_and_devices_are_refused_and_not_waited_for(own_folder: Path, tmp_
 def test_arrays_of_anything_but_real_numbers_are_label_errors(array: Any, tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", array)
     for task in ("depth", "edge", "regression", "classes"):
-        spec = {"depth": {"range": [1, 2]}, "regression": {"range": [0, 1]}, "classes": {"classes": ["a"]}}.get(task, {})
+        spec = {"depth": {"range": [1, 2]}, "regression": {"range": [0, 1]}, "classes": {"classes": ["a"]}}.get(
+            task, {}
+        )
         with pytest.raises(LabelError, match=r"a\.npy must hold real numbers"):
             build_task("t", {"kind": task, **spec}).read(tmp_path / "a.npy")
 
@@ -238,12 +240,24 @@ MERGES = "a: &a {k: 1}\n" + "".join(
 
 @pytest.mark.parametrize(
     "text",
-    [LAUGHS, MERGES, "a: &a [*a]", "[" * 100_000, "{a: " * 60 + "1" + "}" * 60, "x" * 2**21, "a: 2024-13-45", "a: !!int x",
-     "a: !!timestamp x", "a: " + "9" * 5000, "a: \x07", "--- 1\n--- 2"],
+    [
+        LAUGHS,
+        MERGES,
+        "a: &a [*a]",
+        "[" * 100_000,
+        "{a: " * 60 + "1" + "}" * 60,
+        "x" * 2**21,
+        "a: 2024-13-45",
+        "a: !!int x",
+        "a: !!timestamp x",
+        "a: " + "9" * 5000,
+        "a: \x07",
+        "--- 1\n--- 2",
+    ],
     ids=["laughs", "merges", "loop", "brackets", "braces", "long", "date", "int", "time", "digits", "bell", "two"],
-)  # fmt: skip
+)
 def test_yaml_that_would_multiply_or_is_odd_is_a_short_error(text: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=".") as raised:
+    with pytest.raises(ValueError, match=r"\w") as raised:
         load_yaml(text)
     assert len(str(raised.value)) < 500
     (tmp_path / "c.yaml").write_text(text)
@@ -265,9 +279,20 @@ def test_json_that_nests_too_deeply_is_a_value_error() -> None:
 
 @pytest.mark.parametrize(
     "override",
-    ["seed=-1", "seed=1e30", "data.size=[1e9, 1e9]", "data.workers=1000000", "model.width=1000000000", "optim.lr=.inf",
-     "optim.clip=.nan", 'run.dir="a\\0b"', 'data.root="\\ud800"', "run.threads=1000000", "data.augmentation.scale=[1, .inf]"],
-)  # fmt: skip
+    [
+        "seed=-1",
+        "seed=1e30",
+        "data.size=[1e9, 1e9]",
+        "data.workers=1000000",
+        "model.width=1000000000",
+        "optim.lr=.inf",
+        "optim.clip=.nan",
+        'run.dir="a\\0b"',
+        'data.root="\\ud800"',
+        "run.threads=1000000",
+        "data.augmentation.scale=[1, .inf]",
+    ],
+)
 def test_absurd_settings_are_config_errors(override: str) -> None:
     with pytest.raises(ConfigError, match=override.partition("=")[0].replace(".", r"\.")):
         load_config(None, [override])
@@ -276,11 +301,15 @@ def test_absurd_settings_are_config_errors(override: str) -> None:
 @pytest.mark.parametrize(
     "spec",
     [
-        {"kind": ["depth"]}, {"kind": {"a": 1}}, {"kind": "depth", "range": [1, 10], "bins": 10**9},
-        {"kind": "depth", "range": [1, 10], "scale": float("inf")}, {"kind": "edge", "weight": float("inf")},
-        {"kind": "classes", "classes": ["a"], "void": [float("inf")]}, {"kind": "normals", "centres": 10**9},
+        {"kind": ["depth"]},
+        {"kind": {"a": 1}},
+        {"kind": "depth", "range": [1, 10], "bins": 10**9},
+        {"kind": "depth", "range": [1, 10], "scale": float("inf")},
+        {"kind": "edge", "weight": float("inf")},
+        {"kind": "classes", "classes": ["a"], "void": [float("inf")]},
+        {"kind": "normals", "centres": 10**9},
     ],
-)  # fmt: skip
+)
 def test_absurd_tasks_are_config_errors(spec: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="task 't'"):
         build_task("t", spec)
@@ -306,7 +335,7 @@ BAD_IDS = ["../x", "a/../../x", "/etc/x", "a//b", "a/.", "..", "a\nb", "a\0b", "
 def test_an_id_that_could_lead_out_of_a_folder_is_refused(id: str, folder_root: Path) -> None:
     good = open_folder(folder_root)
     image = next(iter(good.images.values()))
-    with pytest.raises(DataError, match="has the id .*; rename the file|cannot be part of a file's name"):
+    with pytest.raises(DataError, match=r"has the id .*; rename the file|cannot be part of a file's name"):
         replace(good, images={**good.images, id: image})
     if id not in ("a//b", "a/.", "a/../../x"):
         with pytest.raises(DataError, match=r"cannot be"):

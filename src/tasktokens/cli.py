@@ -60,8 +60,9 @@ def train(
     """Train as configured into the run folder (run.dir)."""
     from tasktokens.config import load_config
 
-    # JSON is YAML in which a folder called 2024 is no number.
-    chosen = [f"data.{key}={json.dumps(str(value))}" for key, value in {"kind": data, "root": root}.items() if value]
+    # JSON is YAML in which a folder called 2024 is no number; YAML knows no pairs of surrogates, as an emoji's in JSON.
+    given = {"kind": data, "root": root}
+    chosen = [f"data.{key}={json.dumps(str(value), ensure_ascii=False)}" for key, value in given.items() if value]
     settings = load_config(config, [*chosen, *(overrides or [])])
     from tasktokens.engine.train import train as run
 
