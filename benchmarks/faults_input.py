@@ -87,19 +87,19 @@ def judge(case: Case, ended: child.Ended, file: Path | None) -> str:
 
 def one(place: Place, case: Case, seed: int) -> tuple[str, str]:
     """Run a case; how it ended, and what it printed."""
-    work = place.root / "work"
+    work = place.work / "work"
     shutil.rmtree(work, ignore_errors=True)
-    work.mkdir()
+    work.mkdir(parents=True)
     for name, source in case.given.items():
-        shutil.copytree(place.root / "given" / source, work / name, symlinks=True)
+        shutil.copytree(place.given / source, work / name, symlinks=True)
     dice = random.Random(f"{seed} {case.kind} {case.name}")
     file = work / case.file if case.file is not None else None
     if file is not None and case.damage is not None:
         case.damage(file, dice)
     inputs = {name: child.digest(work / name) for name in case.given}
-    names = {"work": str(work), "given": str(place.root / "given")}
+    names = {"work": str(work), "given": str(place.given)}
     words = [word.replace("{work}", names["work"]).replace("{given}", names["given"]) for word in case.words]
-    ended = child.run(words, place.log, before=lambda: os.chdir(place.root), limit=30)
+    ended = child.run(words, place.log, before=lambda: os.chdir(place.work), limit=60)
     outcome = judge(case, ended, file)
     after = {name: child.digest(work / name) for name in case.given}
     # A run that goes on, or is evaluated, writes into its own folder; all other files are given.
@@ -113,8 +113,8 @@ def one(place: Place, case: Case, seed: int) -> tuple[str, str]:
     ]
     if gone:
         outcome = "lost"
-    if (place.root / RAN).exists():
-        (place.root / RAN).rmdir()
+    if (place.work / RAN).exists():
+        (place.work / RAN).rmdir()
         outcome = "executed"
     return outcome, f"{case.kind}: {case.name}: {case.words[0]}: exit {ended.code}: {gone or ''} {ended.output}"
 
@@ -129,7 +129,7 @@ def all_inputs(
     if most < len(chosen):
         chosen = [chosen[i * len(chosen) // most] for i in range(most)]
     rows: dict[str, Found] = {}
-    before = child.digest(place.root / "given")
+    before = child.digest(place.given)
     for case in chosen:
         row = rows.setdefault(case.kind, Found(case.kind))
         outcome, text = one(place, case, seed)
@@ -141,7 +141,7 @@ def all_inputs(
             short = text if len(text) < 900 else f"{text[:400]} … {text[-500:]}"
             say(f"{outcome}: {short}")
             row.examples.append(short)
-    if child.digest(place.root / "given") != before:
+    if child.digest(place.given) != before:
         next(iter(rows.values())).lost += 1
         say("lost: a given folder has changed")
     for row in rows.values():
@@ -157,10 +157,10 @@ def make_given(place: Place) -> None:
     """Good folders of every kind, made in a child, since the driver must not compute."""
     steps: Iterable[Callable[[Path], object]] = (_folders, _tables, _public)
     for step in steps:
-        process = child.fork(lambda step=step: step(place.root / "given"), place.log)
+        process = child.fork(lambda step=step: step(place.given), place.log)
         if child.wait(process, place.log, 120).code:
             raise SystemExit(f"making the data failed: {place.log.read_text()}")
-    given = place.root / "given"
+    given = place.given
     train = ["train", "-q", f"data.root={place.data}", *EXAMPLE, "method.name=mtl", "method.steps=4"]
     if child.run([*train, f"run.dir={given / 'run'}"], place.log, limit=120).code:
         raise SystemExit(f"the run failed: {place.log.read_text()}")

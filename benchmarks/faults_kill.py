@@ -9,7 +9,7 @@ import random
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -147,14 +147,23 @@ class Place:
     """Folders of the campaign: the data, runs that nothing may touch, and where to work."""
 
     root: Path
+    part: str = "kills"
+
+    @property
+    def given(self) -> Path:
+        return self.root / "given"
 
     @property
     def data(self) -> Path:
-        return self.root / "given" / "tiny"
+        return self.given / "tiny"
+
+    @property
+    def work(self) -> Path:
+        return self.root / self.part
 
     @property
     def log(self) -> Path:
-        return self.root / "output.txt"
+        return self.root / f"{self.part}.txt"
 
 
 def words(place: Place, scenario: str, run: Path) -> list[str]:
@@ -173,9 +182,9 @@ def result(run: Path) -> dict[str, Any]:
 @contextmanager
 def nothing_lost(place: Place, row: Row) -> Iterator[None]:
     """Count as lost where a given file or another run has changed."""
-    before = child.digest(place.root / "given")
+    before = [child.digest(folder) for folder in (place.given, place.work / "quiet")]
     yield
-    if child.digest(place.root / "given") != before:
+    if [child.digest(folder) for folder in (place.given, place.work / "quiet")] != before:
         row.fault("lost", "a given file or another run was changed")
 
 
@@ -238,11 +247,12 @@ def at_a_time(dice: random.Random, seconds: float, place: Place, which: signal.S
     return kill
 
 
-def kill_runs(place: Place, kills: int, seed: int, say: Callable[[str], None]) -> list[Row]:
-    """About ``kills`` of them over all moments and scenarios; each row is one of each."""
+def kill_runs(place: Place, kills: int, only: Sequence[str], seed: int, say: Callable[[str], None]) -> list[Row]:
+    """About ``kills`` of them over all moments and scenarios (``only`` these); each row is one of each."""
     references, seconds = {}, {}
-    for scenario in SCENARIOS:
-        run = place.root / "given" / f"quiet {scenario}"
+    scenarios = [scenario for scenario in SCENARIOS if not only or scenario in only]
+    for scenario in scenarios:
+        run = place.work / "quiet" / scenario
         started = time.monotonic()
         ended = child.run(words(place, scenario, run), place.log, limit=300)
         if ended.code:
@@ -252,14 +262,14 @@ def kill_runs(place: Place, kills: int, seed: int, say: Callable[[str], None]) -
     plans = [
         (moment, scenario, signal.SIGKILL)
         for moment in (*MOMENTS, "any time")
-        for scenario in SCENARIOS
+        for scenario in scenarios
         if not (moment == "stage change" and scenario in ("online", "mtl"))
     ]
     plans += [
         (moment, scenario, which)
         for which in (signal.SIGTERM, signal.SIGINT)
         for moment in ("steps", "evaluation", "any time")
-        for scenario in ("two-stage", "online")
+        for scenario in scenarios[:2]
     ]
     rows = []
     for index, (moment, scenario, which) in enumerate(plans):
@@ -279,7 +289,7 @@ def kill_runs(place: Place, kills: int, seed: int, say: Callable[[str], None]) -
 
 def kill_one(place: Place, scenario: str, row: Row, kill: Kill, most: int, reference: dict[str, Any]) -> None:
     """One run, killed up to ``most`` times."""
-    run, before = place.root / "run", row.kills
+    run, before = place.work / "run", row.kills
     shutil.rmtree(run, ignore_errors=True)
     with nothing_lost(place, row):
         if not until_done(words(place, scenario, run), run, place, row, kill, most):
@@ -317,7 +327,7 @@ PREPARES: tuple[Target, ...] = (
 
 def kill_writers(place: Place, kills: int, seed: int, say: Callable[[str], None]) -> list[Row]:
     """Kill ``discover`` and ``prepare``; the same command goes on, and the folder must be the uninterrupted one."""
-    run = place.root / "given" / "quiet mtl"
+    run = place.given / "run"
     commands = {
         "discovery": (["discover", str(run), "-q"], WRITES),
         "preparation": (["prepare", "--data", "folder", "--root", str(place.data), "--workers", "1", "-q"], PREPARES),
@@ -325,10 +335,10 @@ def kill_writers(place: Place, kills: int, seed: int, say: Callable[[str], None]
     rows = []
     for moment, (command, targets) in commands.items():
         row, dice = Row(moment), random.Random(f"{seed} {moment}")
-        quiet = place.root / f"quiet {moment}"
+        quiet = place.work / "quiet" / moment
         if child.run([*command, "--out", quiet], place.log).code:
             raise SystemExit(f"the uninterrupted {moment} failed: {place.log.read_text()}")
-        kill, out = at_a_call(dice, targets, place, signal.SIGKILL), place.root / "written"
+        kill, out = at_a_call(dice, targets, place, signal.SIGKILL), place.work / "written"
         for _ in range(2 * kills):
             if row.kills >= kills // 2:
                 break
