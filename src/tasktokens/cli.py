@@ -63,8 +63,9 @@ def train(
     """Train as configured into the run folder (run.dir)."""
     from tasktokens.config import load_config
 
-    # JSON is YAML in which a folder called 2024 is no number.
-    chosen = [f"data.{key}={json.dumps(str(value))}" for key, value in {"kind": data, "root": root}.items() if value]
+    # JSON is YAML in which a folder called 2024 is no number; YAML knows no pairs of surrogates, as an emoji's in JSON.
+    given = {"kind": data, "root": root}
+    chosen = [f"data.{key}={json.dumps(str(value), ensure_ascii=False)}" for key, value in given.items() if value]
     settings = load_config(config, [*chosen, *(overrides or [])])
     from tasktokens.apps.train import train as run
 
@@ -262,10 +263,12 @@ def main() -> None:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        where = f" for {error.filename}" if error.filename else ""
-        print(f"error: no space is left on the disk{where}; make room, then go on or start again", file=sys.stderr)
+        # What happens to a disk or a folder is no mistake of the program: full, read-only, a name that is too long.
+        where = f" ({error.filename})" if error.filename else ""
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        reason = "no space is left on the disk" if full else error.strerror or error
+        advice = "make room, then go on or start again" if full else "see that the path exists and can be used"
+        print(f"error: {reason}{where}; {advice}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import reprlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -12,15 +14,27 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from tasktokens.errors import ConfigError, did_you_mean
+from tasktokens.untrusted import MAX_YAML_BYTES, load_yaml
 
 
 class Settings(BaseModel):
     """Base of all settings: unknown keys are errors, values do not change after checking."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*")
+    @classmethod
+    def _usable_path(cls, value: Any) -> Any:
+        if isinstance(value, Path):
+            if "\0" in str(value):
+                raise ValueError("a path cannot hold the character NUL")
+            os.fsencode(value)  # a ValueError for text that no file system can hold
+        return value
 
 
-_Side = Annotated[int, Field(ge=1)]
+# Bounds are far above what is useful: they turn a slip of the finger into an error, not into a machine without memory.
+_Side = Annotated[int, Field(ge=1, le=2**15)]
+_Seed = Annotated[int, Field(ge=0, lt=2**29)]
 
 
 class Augmentation(Settings):
@@ -53,7 +67,7 @@ class DataSettings(Settings):
         description="'one', 'random', 'full', a fraction such as 0.3, or a CSV file of a split",
         coerce_numbers_to_str=True,
     )
-    label_seed: int | None = Field(
+    label_seed: _Seed | None = Field(
         None, description="seed of the split drawn; null: the published split of 'one' and 'random' where there is one"
     )
     holdout: float = Field(0.0, ge=0, lt=1, description="share of the training images set aside for validation")
@@ -62,7 +76,7 @@ class DataSettings(Settings):
         "network",
         description="network: images and labels stretched to 'size'; full: images keep their shape, labels their size",
     )
-    workers: int = Field(0, ge=0, description="loader processes; 0 loads in the training process")
+    workers: int = Field(0, ge=0, le=1024, description="loader processes; 0 loads in the training process")
     check: bool = Field(True, description="look at every visible file before the first run on it; see docs/check.md")
     skip_corrupt: bool = Field(
         False, description="training: leave out images and labels that cannot be read, named and counted, and go on"
@@ -105,10 +119,10 @@ class RoomsSource(Settings):
     """The embedded synthetic rooms, rendered on first use."""
 
     kind: Literal["rooms"] = "rooms"
-    train: int = Field(400, ge=1)
-    val: int = Field(40, ge=1)
-    test: int = Field(120, ge=1)
-    render_seed: int = 0
+    train: int = Field(400, ge=1, le=1_000_000)
+    val: int = Field(40, ge=1, le=1_000_000)
+    test: int = Field(120, ge=1, le=1_000_000)
+    render_seed: _Seed = 0
     render_size: tuple[_Side, _Side] | None = Field(None, description="height and width; default: data.size")
 
 
@@ -178,7 +192,7 @@ class ModelSettings(Settings):
     backbone: str = Field("resnet18", description="any timm backbone with four feature maps")
     pretrained: bool = Field(True, description="ImageNet weights from timm's hub")
     weights: Path | None = Field(None, description="backbone weights from a .safetensors or .pth file instead")
-    width: int | None = Field(None, ge=8, description="channels of the heads; default: the variant's own")
+    width: int | None = Field(None, ge=8, le=4096, description="channels of the heads; default: the variant's own")
     global_tokens: bool = Field(True, description="HTT: tokens gate features and mix them across tasks")
     multi_scale: bool = Field(True, description="HTT: global tokens at all scales; false: at the coarsest alone")
     fine_tokens: bool = Field(True, description="HTT: tokens decode; false: a linear classifier of pixels")
@@ -281,7 +295,7 @@ class RunSettings(Settings):
         "auto", description="auto: bf16 on GPUs that have it, fp32 elsewhere"
     )
     device: Literal["auto", "cpu"] = "auto"
-    threads: int | None = Field(None, ge=1, description="CPU threads of torch; default: torch's own choice")
+    threads: int | None = Field(None, ge=1, le=1024, description="CPU threads of torch; default: torch's own choice")
     deterministic: bool = Field(False, description="GPU: only kernels that give the same bits each time")
     sync_batch_norm: bool = Field(False, description="several GPUs: batch norm over the images of all of them")
     rank_timeout: float = Field(60, gt=0, description="minutes that a process waits for the others before it gives up")
@@ -299,7 +313,7 @@ class RunSettings(Settings):
 class Config(Settings):
     """Everything that decides a run."""
 
-    seed: int = 0
+    seed: _Seed = 0
     data: Annotated[DataUnion, Field(discriminator="kind")] = RoomsData()
     tasks: dict[str, TaskOptions] | None = Field(None, description="tasks to learn; null: all of the data set")
     model: ModelSettings = ModelSettings()
@@ -340,10 +354,11 @@ def parse_config(values: Mapping[str, Any], where: str = "the settings") -> Conf
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML mapping. Raises `ConfigError` when the file is missing, not YAML, or no mapping."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            values = load_yaml(file.read(MAX_YAML_BYTES + 1).decode("utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror or error}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if values is None:
         return {}
@@ -367,14 +382,18 @@ def _apply(values: dict[str, Any], override: str) -> None:
             values[parent] = {}
         values = values[parent]
     try:
-        values[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        values[last] = load_yaml(text)
+    except ValueError as error:
         raise ConfigError(f"the value of '{override}' is not YAML") from error
     # YAML 1.1 reads 1e-3 as text.
     if isinstance(values[last], str):
         with suppress(ValueError):
             values[last] = float(text)
 
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 200
+_SHORT.maxlist = _SHORT.maxdict = 20
 
 _TAGS: dict[str, type[Settings]] = {
     "folder": FolderData, "nyud": NyudData, "cityscapes": CityscapesData, "pascal_context": PascalContextData,
@@ -403,7 +422,7 @@ def _sentence(item: Any) -> str:
     if item["type"] == "union_tag_invalid":
         found, tags = item["ctx"]["tag"], item["ctx"]["expected_tags"].replace("'", "").split(", ")
         return f"'{key}' has no '{found}'{did_you_mean(found, tags)}; expected one of: {', '.join(tags)}"
-    return f"'{key}': {item['msg'][0].lower()}{item['msg'][1:]}, found {item['input']!r}"
+    return f"'{key}': {item['msg'][0].lower()}{item['msg'][1:]}, found {_SHORT.repr(item['input'])}"
 
 
 def _known(model: Any) -> Mapping[str, Any]:

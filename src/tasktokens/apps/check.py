@@ -83,7 +83,7 @@ def print_report(report: Report, console: Console | None = None) -> None:
         splits = ", ".join(f"{name} {count}" for name, count in report.splits.items())
         console.print(f"[bold]{escape(report.root)}[/]: {report.images} images{seen} ({escape(splits)})")
         console.print(f"sizes: {sizes_text(report.sizes)}")
-        table = Table("task", "kind", *(f"labelled\n{name}" for name in report.splits), "failed", "void")
+        table = Table("task", "kind", *(f"labelled\n{escape(name)}" for name in report.splits), "failed", "void")
         for name, task in report.tasks.items():
             labelled = [str(task.labelled[split]) for split in report.splits]
             table.add_row(name, task.kind, *labelled, str(task.failed), share_text(task.void))

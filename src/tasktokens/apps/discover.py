@@ -33,6 +33,7 @@ from tasktokens.errors import RunExistsError
 from tasktokens.storage import atomically
 from tasktokens.tasks import Task
 from tasktokens.tasks.files import write_png
+from tasktokens.untrusted import load_json
 
 JOURNAL = "discovering.jsonl"
 
@@ -143,7 +144,7 @@ def _items(path: Path) -> list[Any]:
     items = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         with contextlib.suppress(ValueError):  # half a line, from a kill
-            items.append(json.loads(line))
+            items.append(load_json(line))
     return items
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import yaml
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from tasktokens.data.folder import open_folder
@@ -80,10 +79,10 @@ def print_guess(root: Path, guess: Guess) -> None:
     """What was written, as a table."""
     table = Table("task", "kind", "labels", "seen", title=f"{root}: {guess.count} images in {guess.images}/")
     for task in guess.tasks:
-        table.add_row(task.name, task.spec["kind"], str(task.files), escape(task.saw))
+        table.add_row(task.name, task.spec["kind"], str(task.files), task.saw)
     for what, reason in guess.left_out.items():
-        table.add_row(escape(f"({what})"), "left out", "", escape(reason))
-    console = Console()
+        table.add_row(f"({what})", "left out", "", reason)
+    console = Console(markup=False)  # a folder may be called [a]
     console.print(table)
     splits = ", ".join(f"{name}: {file}" for name, file in guess.splits.items()) or "none found, all for training"
     console.print(f"splits: {splits}")

@@ -15,7 +15,7 @@ from rich.progress import track
 from tasktokens.apps.inference import Predictor
 from tasktokens.apps.pictures import Picture, Strip, save_strips
 from tasktokens.config import RunSettings
-from tasktokens.data.collection import read_image
+from tasktokens.data.collection import read_image, refuse_odd_id
 from tasktokens.data.folder import IMAGE_ENDINGS
 from tasktokens.engine.ranks import everywhere, signals, start, together
 from tasktokens.errors import DataError, RunExistsError
@@ -112,6 +112,7 @@ def find_images(inputs: Sequence[str | Path]) -> dict[str, Path]:
             raise DataError(f"no images in folder {path} ({', '.join(IMAGE_ENDINGS)})")
         for file in files:
             id = file.relative_to(root).with_suffix("").as_posix()
+            refuse_odd_id(id, root)
             if found.setdefault(id, file) != file:
                 raise DataError(
                     f"{found[id]} and {file} would both be written as '{id}'; predict them into two folders"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import csv
 import io
-import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -32,6 +31,7 @@ from tasktokens.engine.log import parse_rows
 from tasktokens.metrics import delta_mtl, higher_is_better
 from tasktokens.storage import write_atomically
 from tasktokens.tasks import Task
+from tasktokens.untrusted import load_json
 
 __all__ = ["Picture", "RunColumn", "Strip", "save_strips", "write_report"]
 
@@ -167,7 +167,7 @@ def _read_text(path: Path) -> str:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    values: dict[str, Any] = json.loads(_read_text(path) or "{}")
+    values: dict[str, Any] = load_json(_read_text(path) or "{}")
     return values
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tasktokens.config import Config, load_config
+from tasktokens.config import Config
 from tasktokens.engine.evaluate import run_config
 from tasktokens.engine.log import is_finished, is_written, minutes_of, read_rows
 from tasktokens.engine.model_file import read_info
@@ -22,6 +22,7 @@ from tasktokens.errors import CheckpointError, TaskTokensError
 from tasktokens.methods import build_method
 from tasktokens.metrics import delta_mtl, higher_is_better
 from tasktokens.tasks import Task
+from tasktokens.untrusted import read_json
 
 DEPTH = 3
 """How many folders below the given one a run may lie."""
@@ -90,7 +91,7 @@ def run_facts(folder: Path, parent: Path | None = None) -> RunFacts:
     time = datetime.fromtimestamp((log if log.is_file() else folder).stat().st_mtime)
     facts = RunFacts(name, folder, time.isoformat(" ", "minutes"))
     try:
-        config = load_config(folder / "config.yaml")
+        config = run_config(folder)
         facts = replace(facts, method=config.method.name, data=config.data.kind, split=config.run.evaluate)
         rows = read_rows(log) if log.is_file() else []
         facts = replace(facts, steps=_steps(config, rows), minutes=minutes_of(rows), best=_best(folder))
@@ -153,7 +154,7 @@ def print_runs(runs: Sequence[RunFacts]) -> None:
     console.print(table)
     for run in runs:
         if run.fault:
-            console.print(f"{run.name}: {' '.join(run.fault.split())}", markup=False, highlight=False, soft_wrap=True)
+            console.print(f"{run.name}: {' '.join(run.fault.split())}", highlight=False, soft_wrap=True)
 
 
 def print_comparison(found: Mapping[str, Any]) -> None:
@@ -181,8 +182,8 @@ def to_json(runs: Sequence[RunFacts]) -> str:
 
 def _console() -> Console:
     """As wide as the terminal; in a file or a pipe, wide enough not to break cells."""
-    console = Console()
-    return console if console.is_terminal else Console(width=200)
+    console = Console(markup=False)  # a run may be called [a]
+    return console if console.is_terminal else Console(width=200, markup=False)
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------
@@ -229,8 +230,12 @@ def _read_results(folder: Path, split: str) -> _Results:
     if not path.is_file():
         return {}
     try:
-        return {task: dict(values) for task, values in json.loads(path.read_text(encoding="utf-8")).items()}
-    except (ValueError, TypeError, AttributeError) as error:
+        found = {task: dict(values) for task, values in read_json(path).items()}
+        for value in (value for values in found.values() for value in values.values()):
+            if value is not None and not isinstance(value, int | float):
+                raise TypeError(f"{value!r} is no number")
+        return found
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path} is damaged; write it again by 'tasktokens evaluate {folder}'") from error
 
 

@@ -22,7 +22,7 @@ def print_results(run: Path, results: Mapping[str, Mapping[str, float]]) -> None
         for key, value in values.items():
             unit = metric.units.get(key.split("/")[0], "")
             table.add_row(name, f"{key} {'↑' if higher_is_better(metric, key) else '↓'}", f"{value:.4g} {unit}")
-    Console().print(table)
+    Console(markup=False).print(table)
 
 
 def print_choices() -> None:
@@ -50,4 +50,4 @@ def print_choices() -> None:
     table.add_row(
         "model.backbone", "resnet18, …", f"any of timm's {len(timm.list_models())} models with four feature maps"
     )
-    Console().print(table)
+    Console(markup=False).print(table)

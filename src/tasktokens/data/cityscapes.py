@@ -28,7 +28,6 @@ assumption: the same number of labels a task, perhaps of other images.
 
 from __future__ import annotations
 
-import json
 import math
 from functools import partial
 from pathlib import Path
@@ -43,6 +42,7 @@ from tasktokens.errors import ConfigError, DataError, LabelError
 from tasktokens.tasks import Depth, Segmentation, Task
 from tasktokens.tasks.base import Array
 from tasktokens.tasks.files import read_array
+from tasktokens.untrusted import read_json
 
 CATEGORIES = ("flat", "construction", "object", "nature", "sky", "human", "vehicle")
 CLASSES_19 = (
@@ -223,7 +223,7 @@ def _disparity(path: Path) -> Array:
 def _baseline_times_focal(path: Path) -> float:
     """Metres times pixels."""
     try:
-        camera = json.loads(path.read_text(encoding="utf-8"))
+        camera = read_json(path)
         factor = float(camera["extrinsic"]["baseline"]) * float(camera["intrinsic"]["fx"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise LabelError(

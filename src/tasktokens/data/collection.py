@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from tasktokens.data.partial import Split
-from tasktokens.errors import DataError, LabelError, did_you_mean
+from tasktokens.errors import DataError, LabelError, TaskTokensError, did_you_mean
 from tasktokens.tasks import Task
 from tasktokens.tasks.base import Array
 from tasktokens.tasks.files import read_array
+from tasktokens.untrusted import open_picture
 
 
 def read_image(path: Path) -> Array:
@@ -30,13 +31,15 @@ def read_image(path: Path) -> Array:
         if path.suffix.lower() in (".npy", ".npz"):
             array = read_array(path)
         else:
-            with Image.open(path) as image:
+            with open_picture(path) as image:
                 array = np.asarray(image if image.mode[0] in "IF" else image.convert("RGB"))
     except FileNotFoundError as error:
         raise DataError(f"image {path} does not exist") from error
     except LabelError as error:
         raise DataError(str(error).replace("label file", "image", 1)) from error
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+    except TaskTokensError:
+        raise
+    except Exception as error:  # whatever a file does to a decoder, it is the file that is named
         raise DataError(f"image {path} cannot be read ({error}); replace it or remove it") from error
     if array.dtype.newbyteorder("=") == np.uint16:
         array = ((array.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
@@ -53,10 +56,24 @@ def image_size(path: Path) -> tuple[int, int]:
         height, width = read_image(path).shape[:2]
         return height, width
     try:
-        with Image.open(path) as image:
+        with open_picture(path) as image:
             return image.height, image.width
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+    except TaskTokensError:
+        raise
+    except Exception as error:
         raise DataError(f"image {path} cannot be read ({error}); replace it or remove it") from error
+
+
+def refuse_odd_id(id: str, root: Path) -> None:
+    """Raise `DataError` for an id that is no plain relative path, cannot be written in UTF-8, or breaks lines."""
+    if _ODD.search(id):
+        raise DataError(
+            f"{root} has the id {id!r}, which cannot be the name of a file to write: an id is a relative path without "
+            f"'..' and without control characters; rename the file"
+        )
+
+
+_ODD = re.compile(r"(?:^|/)\.{0,2}(?:/|$)|[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 class ImageFile(NamedTuple):
@@ -116,6 +133,10 @@ class Collection:
         splits: ids by split name; training images are ``train``.
         published: label splits that the data set is known by (``one``, ``random``): for each training id the tasks
             whose labels may be seen.
+
+    Raises:
+        DataError: an id or a split's name would make no name of a file to be written: nothing may lead out of the
+            folder that a verb writes to.
     """
 
     root: Path
@@ -124,6 +145,14 @@ class Collection:
     labels: Mapping[str, Mapping[str, LabelFile]]
     splits: Mapping[str, tuple[str, ...]]
     published: Mapping[str, Split] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for id in self.images:
+            refuse_odd_id(id, self.root)
+        for name in self.splits:
+            if not name.strip(".") or "/" in name:
+                raise DataError(f"{self.root} names a split {name!r}, which cannot be part of a file's name; rename it")
+            refuse_odd_id(name, self.root)
 
     def split(self, name: str) -> tuple[str, ...]:
         """Ids of a split. Raises `DataError` naming the splits there are."""

@@ -19,6 +19,7 @@ from tasktokens.data.partial import Split
 from tasktokens.data.source import Data, full_split
 from tasktokens.errors import DataError
 from tasktokens.storage import cache_folder, write_atomically
+from tasktokens.untrusted import read_json
 
 
 def check_before_run(data: Data, config: Config, quiet: bool = False) -> None:
@@ -115,7 +116,7 @@ def _file_states(id: str, paths: list[Path]) -> Iterator[str]:
 def _read(note: Path) -> Mapping[str, int] | None:
     """What was found before; None where nothing, or nothing readable, is remembered."""
     try:
-        values = json.loads(note.read_text(encoding="utf-8"))
+        values = read_json(note)
         return {"images": int(values["images"]), "warnings": int(values["warnings"])}
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -81,18 +81,18 @@ _Files = dict[str, Path]
 def _from_folders(
     root: Path, values: Mapping[str, Any], settings: Mapping[str, Mapping[str, Any]]
 ) -> tuple[_Files, dict[str, _Files]]:
-    folder = root / str(values.get("images", "images"))
+    folder = _below(root, values.get("images", "images"))
     images = list_files(folder, IMAGE_ENDINGS + ARRAY_ENDINGS)
     if not images:
         raise DataError(f"no images in {folder} ({', '.join(IMAGE_ENDINGS + ARRAY_ENDINGS)})")
-    files = {name: list_files(root / str(own["folder"] or name), LABEL_ENDINGS) for name, own in settings.items()}
+    files = {name: list_files(_below(root, own["folder"] or name), LABEL_ENDINGS) for name, own in settings.items()}
     return images, {name: {id: path for id, path in own.items() if id in images} for name, own in files.items()}
 
 
 def _from_manifest(
     root: Path, values: Mapping[str, Any], settings: Mapping[str, Mapping[str, Any]]
 ) -> tuple[_Files, dict[str, _Files], dict[str, tuple[str, ...]]]:
-    path = root / str(values["manifest"])
+    path = _below(root, values["manifest"])
     if not path.is_file():
         raise DataError(f"dataset.yaml of {root} names the manifest {path}, which does not exist")
     for name, own in settings.items():
@@ -105,6 +105,13 @@ def _from_manifest(
         raise ConfigError(f"{path} has a column 'split' and dataset.yaml has 'splits'; keep one of them")
     splits = manifest.splits or _splits(root, values.get("splits"), manifest.images)
     return manifest.images, manifest.labels, splits
+
+
+def _below(root: Path, value: Any) -> Path:
+    """A path that ``dataset.yaml`` gives."""
+    if "\0" in str(value):
+        raise ConfigError(f"dataset.yaml of {root}: a path cannot hold the character NUL, found {str(value)[:50]!r}")
+    return root / str(value)
 
 
 def list_files(folder: Path, endings: Iterable[str]) -> dict[str, Path]:
@@ -168,10 +175,14 @@ def _splits(root: Path, declared: Any, images: Mapping[str, Path]) -> dict[str, 
             if not splits[str(name)]:
                 raise DataError(f"dataset.yaml of {root}: no image's id begins with '{file}', the split '{name}'")
             continue
-        path = root / str(file)
+        path = _below(root, file)
         if not path.is_file():
             raise DataError(f"dataset.yaml of {root} names the split file {file}, which does not exist")
-        ids = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"cannot read the split file {path} ({error}); it must have one id a line") from error
+        ids = tuple(line.strip() for line in lines if line.strip())
         missing = [id for id in ids if id not in images]
         if missing:
             raise DataError(f"{path} lists '{missing[0]}' ({len(missing)} such), for which there is no image in {root}")
@@ -186,6 +197,6 @@ def _published(root: Path, declared: Any, ids: tuple[str, ...], tasks: Mapping[s
     if not isinstance(declared, dict):
         raise ConfigError(f"dataset.yaml of {root}: 'labels' must name a CSV file a rule, such as one: labels_one.csv")
     return {
-        str(rule): load_split(root / str(file), ids, dict.fromkeys(tasks, dict.fromkeys(ids)))
+        str(rule): load_split(_below(root, file), ids, dict.fromkeys(tasks, dict.fromkeys(ids)))
         for rule, file in declared.items()
     }

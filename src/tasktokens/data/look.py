@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from tasktokens.data.collection import image_size
 from tasktokens.errors import DataError
 from tasktokens.tasks.base import Array
 from tasktokens.tasks.files import LOSSY_ENDINGS, one_channel, read_array
+from tasktokens.untrusted import open_picture
 
 LOOK_AT = 20
 MOST_VALUES = 4096
@@ -95,7 +95,7 @@ def look_at(files: Sequence[tuple[Path, Path]], name: str) -> Look:
 def _has_palette(path: Path) -> bool:
     if path.suffix.lower() in (".npy", ".npz"):
         return False
-    with Image.open(path) as image:
+    with open_picture(path) as image:
         return image.mode in ("P", "PA")
 
 

@@ -13,13 +13,15 @@ alone.
 from __future__ import annotations
 
 import csv
+import itertools
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tasktokens.errors import DataError, did_you_mean
+from tasktokens.errors import DataError, TaskTokensError, did_you_mean
+from tasktokens.untrusted import MAX_ROWS, limit
 
 
 @dataclass
@@ -74,22 +76,39 @@ def _csv_rows(path: Path) -> list[dict[str, Any]]:
     try:
         # Spreadsheets write a mark at the beginning of UTF-8 files.
         with path.open(newline="", encoding="utf-8-sig") as file:
-            return list(csv.DictReader(file, skipinitialspace=True))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+            rows = list(itertools.islice(csv.DictReader(file, skipinitialspace=True), limit(MAX_ROWS) + 1))
+    except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"cannot read the manifest {path}: {error}") from error
+    _refuse_rows(path, len(rows))
+    return rows
 
 
 def _parquet_rows(path: Path) -> list[dict[str, Any]]:
     try:
-        from pyarrow import ArrowException
-        from pyarrow.parquet import read_table
+        import pyarrow.parquet as parquet
     except ImportError as error:
         raise DataError(f"{path} needs pyarrow: pip install 'tasktokens[parquet]', or save it as CSV") from error
     try:
-        rows: list[dict[str, Any]] = read_table(path, partitioning=None).to_pylist()
-    except (OSError, ArrowException) as error:
+        with parquet.ParquetFile(path) as file:
+            _refuse_rows(path, file.metadata.num_rows)
+            groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
+        if (found := sum(group.total_byte_size for group in groups)) > _BYTES_A_ROW * limit(MAX_ROWS):
+            raise ValueError(f"it unpacks to {found} bytes; if that is meant, set {MAX_ROWS} higher")
+        rows: list[dict[str, Any]] = parquet.read_table(path, partitioning=None).to_pylist()
+    except TaskTokensError:
+        raise
+    except Exception as error:  # a damaged file raises pyarrow's errors and Python's
         raise DataError(f"cannot read the manifest {path}: {error}") from error
     return rows
+
+
+_BYTES_A_ROW = 256
+
+
+def _refuse_rows(path: Path, count: int) -> None:
+    most = limit(MAX_ROWS)
+    if count > most:
+        raise DataError(f"the manifest {path} has more than {most} rows; if that is meant, set {MAX_ROWS} higher")
 
 
 def _text(cell: Any, where: str) -> str:

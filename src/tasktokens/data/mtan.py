@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from tokenize import TokenError
 
 import numpy as np
 
-from tasktokens.errors import DataError
+from tasktokens.errors import DataError, TaskTokensError
 from tasktokens.tasks.base import Array
+from tasktokens.untrusted import read_npy
 
 
 def numbered(folder: Path) -> list[Path]:
@@ -26,10 +26,12 @@ def numbered(folder: Path) -> list[Path]:
 def read_unit_image(path: Path) -> Array:
     """Read an npy (H, W, 3) of floats in 0..1, or of uint8, as uint8. Raises `DataError` naming the file."""
     try:
-        stored = np.asarray(np.load(path, allow_pickle=False))
+        stored = read_npy(path)
     except FileNotFoundError as error:
         raise DataError(f"image {path} does not exist") from error
-    except (OSError, ValueError, SyntaxError, EOFError, TokenError) as error:
+    except TaskTokensError:
+        raise
+    except Exception as error:  # whatever a file does to a decoder, it is the file that is named
         raise DataError(f"image {path} cannot be read ({error}); replace it or remove it") from error
     if stored.ndim != 3 or stored.shape[-1] != 3:
         raise DataError(f"image {path} must have the shape (H, W, 3), found {stored.shape}")

@@ -26,6 +26,7 @@ from tasktokens.data.published import published_labels
 from tasktokens.errors import DataError
 from tasktokens.tasks import Normals
 from tasktokens.tasks.base import Array
+from tasktokens.untrusted import refuse_inflating, refuse_pixels
 
 MAT_FILE = "nyu_depth_v2_labeled.mat"
 MAT_HELP = (
@@ -97,7 +98,7 @@ def _hdf5(path: Path) -> Iterator[Any]:
     try:
         with h5py.File(path, "r") as file:
             yield file
-    except (OSError, KeyError, AttributeError, RuntimeError) as error:
+    except (OSError, KeyError, AttributeError, RuntimeError, ValueError, TypeError, MemoryError) as error:
         raise DataError(
             f"{path} cannot be read ({error}); expected the 2.8 GB file as downloaded: get it again"
         ) from error
@@ -119,6 +120,7 @@ def _check_shapes(path: Path, file: Any) -> int:
         raise DataError(f"{path} must hold images (N, 3, 640, 480), depths and labels (N, 640, 480), found {found}")
     if labels != depths:
         raise DataError(f"{path}: labels must have the shape {depths} of depths, found {labels}")
+    refuse_pixels(*depths[1:])
     return int(images[0])
 
 
@@ -157,7 +159,8 @@ def _matlab(path: Path, key: str) -> Any:
     from scipy.io import loadmat
 
     try:
-        return loadmat(path)[key]
+        refuse_inflating(path)
+        return loadmat(path, variable_names=[key])[key]
     except KeyError as error:
         raise DataError(f"{path} holds no {key}; it is not the file that this layout needs") from error
     except Exception as error:  # scipy raises a dozen kinds for a damaged file

@@ -127,7 +127,7 @@ def load_split(path: Path, ids: Sequence[str], available: Mapping[str, Mapping[s
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"cannot read the split {path}: {error}") from error
     missing = [column for column in ("id", *available) if rows and column not in rows[0]]
     if not rows or missing:
@@ -138,6 +138,8 @@ def load_split(path: Path, ids: Sequence[str], available: Mapping[str, Mapping[s
     for number, row in enumerate(rows, start=2):
         if row["id"] not in split:
             continue  # a held-out image, or another split of the data
+        if None in row:
+            raise DataError(f"{path} line {number} has more cells than there are columns")
         for task in available:
             if row[task] not in ("0", "1"):
                 raise DataError(f"{path} line {number}: column '{task}' must hold 0 or 1, found {row[task]!r}")

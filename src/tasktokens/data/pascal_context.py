@@ -37,7 +37,6 @@ without a person, nothing is shown.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -58,6 +57,7 @@ from tasktokens.data.pascal_labels import (
 from tasktokens.data.published import published_labels
 from tasktokens.errors import DataError
 from tasktokens.tasks import Edge, Normals, Saliency, Segmentation, Task
+from tasktokens.untrusted import read_json
 
 _KNOWN = "ATRC: JPEGImages, semseg, human_parts, sal_distill, normals_distill, pascal-context and ImageSets/Context"
 
@@ -146,7 +146,7 @@ def _without_person(path: Path) -> list[str]:
     if not path.is_file():
         return []
     try:
-        objects = json.loads(path.read_text(encoding="utf-8"))
+        objects = read_json(path)
         return [id for id, classes in objects.items() if PERSON not in classes]
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise DataError(

@@ -20,6 +20,7 @@ from typing import Any
 
 from tasktokens.errors import DataError, RunExistsError
 from tasktokens.storage import atomically
+from tasktokens.untrusted import load_json, read_json
 
 FORMAT = 1
 """Changes whenever the same source and settings would be written as other files."""
@@ -86,7 +87,7 @@ def check_settings(out: Path, settings: Mapping[str, Any]) -> bool:
         raise RunExistsError(f"{out} is no empty folder and no preparation was begun there; choose another --out")
     text = marker.read_text(encoding="utf-8")
     try:
-        found = json.loads(text)["settings"] if marker.name == MANIFEST else json.loads(text.splitlines()[0])
+        found = load_json(text)["settings"] if marker.name == MANIFEST else load_json(text.splitlines()[0])
         different = [key for key in {**found, **settings} if found.get(key) != settings.get(key)]
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise DataError(f"{marker} is damaged; delete {out} and prepare it again") from error
@@ -160,7 +161,7 @@ def read_manifest(out: Path) -> dict[str, Any]:
         )
         raise DataError(f"{out} has no {MANIFEST}: {hint}")
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = read_json(path)
         if not isinstance(manifest["checksums"], str):
             raise TypeError
     except (ValueError, LookupError, TypeError) as error:
@@ -197,7 +198,7 @@ def unlisted_files(out: Path, listed: Mapping[str, str]) -> list[str]:
 def _read_records(path: Path) -> Iterator[Record]:
     for line in path.read_text(encoding="utf-8").splitlines()[1:]:
         try:
-            values = json.loads(line)
+            values = load_json(line)
             yield Record(values["id"], values["files"], values["rounding"], tuple(values["left_out"]))
         except (ValueError, LookupError, TypeError):
             continue  # half a line, from a kill

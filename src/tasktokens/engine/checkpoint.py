@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from tasktokens.engine.model_file import read_tensors
 from tasktokens.errors import CheckpointError
 from tasktokens.models import Network
+from tasktokens.untrusted import load_json
 
 MARK = "complete.json"
 
@@ -98,7 +99,7 @@ def mark_complete(checkpoint: Path) -> None:
 def fault(checkpoint: Path) -> str | None:
     """What is wrong with a checkpoint: a file is missing, cut off or damaged; None for a whole one."""
     try:
-        sums = json.loads((checkpoint / MARK).read_text())
+        sums = load_json((checkpoint / MARK).read_text())
         for name in ("cursor.json", *sums):
             path, size = checkpoint / name, sums[name]["size"]
             if path.stat().st_size != size:
@@ -147,7 +148,7 @@ def tidy(folder: Path) -> None:
 def read_cursor(checkpoint: Path) -> Cursor:
     """Where the checkpoint's run stood."""
     try:
-        values = json.loads((checkpoint / "cursor.json").read_text())
+        values = load_json((checkpoint / "cursor.json").read_text())
         return Cursor(int(values["stage"]), int(values["step"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{checkpoint}/cursor.json is damaged ({error}); remove that checkpoint") from error
@@ -156,7 +157,7 @@ def read_cursor(checkpoint: Path) -> Cursor:
 def load_scaler(checkpoint: Path, scaler: torch.amp.GradScaler) -> None:
     """Load the loss scale and how many good steps there were since it last changed."""
     try:
-        scaler.load_state_dict(json.loads((checkpoint / "scaler.json").read_text()))
+        scaler.load_state_dict(load_json((checkpoint / "scaler.json").read_text()))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise CheckpointError(f"{checkpoint}/scaler.json is damaged ({error}); remove that checkpoint") from error
 

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from tasktokens.errors import RunExistsError
 from tasktokens.storage import atomically
+from tasktokens.untrusted import load_json
 
 Row = dict[str, Any]
 
@@ -147,7 +148,7 @@ def parse_rows(text: str) -> list[Row]:
     rows = []
     for line in text.splitlines():
         try:
-            row = json.loads(line)
+            row = load_json(line)
         except ValueError:
             continue
         if isinstance(row, dict):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from tasktokens.errors import CheckpointError, ConfigError
 from tasktokens.models import NETWORKS, Network, build_network
 from tasktokens.storage import atomically
 from tasktokens.tasks import Task, build_task
+from tasktokens.untrusted import read_json, refuse_special
 
 FORMAT = 1
 
@@ -90,13 +92,15 @@ def read_info(folder: Path) -> ModelInfo:
             f"{folder} holds no trained model (no model.json); give a finished run or its model folder"
         )
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json(path)
         if values["format"] != FORMAT or values["network"] not in NETWORKS:
             raise CheckpointError(f"{path} has format {values['format']}; this version reads format {FORMAT}")
         tasks = {name: build_task(name, spec) for name, spec in values["tasks"].items()}
-        height, width = values["size"]
+        height, width = (operator.index(side) for side in values["size"])
+        if not (tasks and 0 < min(height, width) <= max(height, width) <= 2**15):
+            raise ValueError(f"it has {len(tasks)} tasks and the size {height}x{width}")
         return ModelInfo(values["network"], ModelSettings.model_validate(values["model"]), tasks, (height, width))
-    except (KeyError, TypeError, ValueError, ConfigError) as error:
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
         raise CheckpointError(f"{path} is damaged: {type(error).__name__} {error}") from error
 
 
@@ -121,6 +125,7 @@ def load_weights(network: nn.Module, path: Path) -> None:
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Read a safetensors file; nothing is executed. Raises `CheckpointError`."""
     try:
+        refuse_special(path)
         tensors: dict[str, Tensor] = load_file(path)
         return tensors
     except FileNotFoundError as error:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
+from timm.models import load_state_dict
 from torch import Tensor, nn
 
 from tasktokens.errors import ConfigError, WeightsError, did_you_mean
@@ -34,6 +36,7 @@ class Backbone(nn.Module):
         self.channels: list[int] = list(self.network.feature_info.channels())
         self._channels_last: bool = getattr(self.network, "output_fmt", "NCHW") == "NHWC"
         config = self.network.pretrained_cfg
+        config.pop("state_dict", None)  # or each copy of the network would hold the weights twice
         self.register_buffer("mean", torch.tensor(config["mean"])[:, None, None] * 255, persistent=False)
         self.register_buffer("std", torch.tensor(config["std"])[:, None, None] * 255, persistent=False)
 
@@ -62,7 +65,7 @@ def _create(name: str, pretrained: bool, weights: Path | None) -> Any:
         return _four_maps(
             name,
             pretrained=pretrained or weights is not None,
-            pretrained_cfg_overlay={"file": str(weights)} if weights is not None else None,
+            pretrained_cfg_overlay={"state_dict": _weights_only(weights)} if weights is not None else None,
         )
     except Exception as error:  # the hub's client raises errors of many libraries
         if weights is not None:
@@ -70,6 +73,12 @@ def _create(name: str, pretrained: bool, weights: Path | None) -> Any:
         if not pretrained:
             raise ConfigError(f"model.backbone: '{name}' does not give four feature maps ({error})") from error
         raise _unreachable(name, error) from error
+
+
+def _weights_only(path: Path) -> Mapping[str, Any]:
+    """The tensors of a file; what timm does with one of another kind depends on its version, and some unpickle."""
+    state: Mapping[str, Any] = load_state_dict(str(path), weights_only=True)
+    return state
 
 
 def _four_maps(name: str, **settings: Any) -> Any:

@@ -35,7 +35,7 @@ def build_task(name: str, spec: Mapping[str, Any]) -> Task:
         raise ConfigError(f"'{name}' cannot be a task's name; use letters, digits and _, beginning with a letter")
     values = dict(spec)
     kind = values.pop("kind", None)
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise ConfigError(
             f"task '{name}' has kind {kind!r}{did_you_mean(str(kind), KINDS)}; expected one of: {', '.join(KINDS)}"
         )
@@ -46,7 +46,7 @@ def build_task(name: str, spec: Mapping[str, Any]) -> Task:
         mistake = task.mistake()
     except ConfigError as error:
         mistake = str(error)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         mistake = f"{type(error).__name__} for {error} in {dict(spec)}"
     if mistake:
         raise ConfigError(f"task '{name}' of kind '{kind}': {mistake}")

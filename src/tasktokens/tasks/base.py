@@ -7,6 +7,7 @@ Everything outside ``tasks/`` treats all tasks alike. Shape legend, used as suff
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -23,6 +24,9 @@ from tasktokens.metrics.base import Metric
 from tasktokens.tasks.examine import Summary, Sums
 
 Array = npt.NDArray[Any]
+
+MAX_TOKENS = 4096
+"""Of a task: far above what is useful, so that a slip of the finger is an error and no machine without memory."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +73,10 @@ class Task(ABC):
         for name, value in (("weight", self.weight), ("threshold", self.threshold)):
             if isinstance(value, bool) or not isinstance(value, int | float):
                 return f"{name} must be a number, found {value!r}"
-        if not self.weight >= 0:
-            return f"weight must not be negative, found {self.weight}"
+        if not 0 <= self.weight < math.inf:
+            return f"weight must be finite and not negative, found {self.weight}"
+        if self.num_tokens > MAX_TOKENS:
+            return f"at most {MAX_TOKENS} bins, centres or classes, found {self.num_tokens}"
         return None if 0 <= self.threshold <= 1 else f"threshold must be from 0 to 1, found {self.threshold}"
 
     def predicts_like(self, other: Task) -> bool:

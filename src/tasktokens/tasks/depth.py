@@ -16,7 +16,16 @@ from torch.nn import functional as F
 
 from tasktokens.errors import ConfigError, LabelError
 from tasktokens.metrics.depth import DepthErrors, InverseDepthErrors
-from tasktokens.tasks.base import Array, Task, channel_matmul, deviation, expectation, known_keys, largest_probability
+from tasktokens.tasks.base import (
+    MAX_TOKENS,
+    Array,
+    Task,
+    channel_matmul,
+    deviation,
+    expectation,
+    known_keys,
+    largest_probability,
+)
 from tasktokens.tasks.colours import colour_map
 from tasktokens.tasks.examine import Summary, Sums, amount_sums, summarise_depth
 from tasktokens.tasks.files import read_plane, refuse_lossy, write_png
@@ -85,8 +94,8 @@ class Depth(Task):
             return f"bins must be a whole number above 1, found {self.bins!r}"
         if not isinstance(self.inverse, bool):
             return f"inverse must be true or false, found {self.inverse!r}"
-        if not self.scale > 0 or not math.isfinite(self.offset):
-            return f"scale must be above 0 and offset finite, found {self.scale} and {self.offset}"
+        if not 0 < self.scale < math.inf or not math.isfinite(self.offset):
+            return f"scale must be above 0 and both scale and offset finite, found {self.scale} and {self.offset}"
         return super().mistake()
 
     def centres(self) -> Tensor:
@@ -143,6 +152,11 @@ class Depth(Task):
             low, high = self.minimum / nearer, self.maximum * farther
         step = math.log(self.maximum / self.minimum) / (self.bins - 1)
         count = math.ceil(math.log(high / low) / step - 1e-9) + 1
+        if count > MAX_TOKENS:
+            raise ConfigError(
+                f"task '{self.name}': {self.bins} bins over [{self.minimum}, {self.maximum}] would be {count} when the "
+                f"zoom widens the range; give a wider range or fewer bins"
+            )
         return replace(self, minimum=low, maximum=low * math.exp(step * (count - 1)), bins=count)
 
     def pixel_loss(self, logits_BKHW: Tensor, target_BCHW: Tensor) -> Tensor:

@@ -82,8 +82,8 @@ class Regression(Task):
             return f"unit must be text, found {self.unit!r}"
         if not isinstance(self.bins, int) or self.bins < 2:
             return f"bins must be a whole number above 1, found {self.bins!r}"
-        if not self.scale > 0 or not math.isfinite(self.offset):
-            return f"scale must be above 0 and offset finite, found {self.scale} and {self.offset}"
+        if not 0 < self.scale < math.inf or not math.isfinite(self.offset):
+            return f"scale must be above 0 and both scale and offset finite, found {self.scale} and {self.offset}"
         return super().mistake()
 
     def centres(self) -> Tensor:

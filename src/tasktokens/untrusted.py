@@ -1,0 +1,184 @@
+"""Opening what somebody else wrote: pictures, arrays, JSON and YAML, refused before they fill memory or run anything.
+
+Nothing here unpickles or starts another program, and what a file claims to hold is looked at before memory is asked for
+(docs/security.md). Whatever is wrong is a `ValueError` or `OSError` that does not name the file; callers do.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import stat
+import zipfile
+import zlib
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import yaml
+from PIL import Image
+
+from tasktokens.errors import ConfigError
+
+MAX_PIXELS, MAX_ROWS = "TASKTOKENS_MAX_PIXELS", "TASKTOKENS_MAX_ROWS"
+_DEFAULTS = {MAX_PIXELS: 2**27, MAX_ROWS: 10_000_000}
+BYTES_A_PIXEL = 32
+"""Four channels of 64 bits: no picture or label has more."""
+
+FORMATS = ("BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+"""Formats of pictures that are decoded in this process (MPO among JPEG); others, such as EPS, would start a program."""
+
+MAX_YAML_BYTES, MAX_YAML_VALUES, MAX_YAML_DEPTH = 2**20, 100_000, 50
+
+
+def limit(name: str) -> int:
+    """A limit: the environment variable of that name, or its default. Raises `ConfigError` where it is no number."""
+    text = os.environ.get(name, "").strip()
+    if not text:
+        return _DEFAULTS[name]
+    if not text.isdecimal() or int(text) < 1:
+        raise ConfigError(f"the environment variable {name} must be a whole number above 0, found '{text}'")
+    return int(text)
+
+
+def refuse_pixels(height: int, width: int) -> None:
+    """Raise `ValueError` for more pixels than ``TASKTOKENS_MAX_PIXELS``."""
+    most = limit(MAX_PIXELS)
+    if height * width > most:
+        raise ValueError(
+            f"it claims {width}x{height} pixels, more than {most}; if that is meant, set {MAX_PIXELS} higher"
+        )
+
+
+def refuse_special(path: Path) -> None:
+    """Raise `ValueError` for what is no ordinary file: reading a pipe or a device may never end."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError("it is a folder, or no ordinary file")
+
+
+def open_picture(path: Path) -> Image.Image:
+    """Open a picture file of one of `FORMATS`, to be closed by the caller; nothing is decoded yet."""
+    refuse_special(path)
+    if limit(MAX_PIXELS) > _DEFAULTS[MAX_PIXELS] and Image.MAX_IMAGE_PIXELS is not None:
+        # Pillow has a limit of its own, at which it warns; it refuses twice as many.
+        Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, limit(MAX_PIXELS))
+    try:
+        image = Image.open(path, formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        most = limit(MAX_PIXELS)
+        raise ValueError(f"it claims more than {most} pixels; if that is meant, set {MAX_PIXELS} higher") from error
+    try:
+        refuse_pixels(image.height, image.width)
+    except ValueError:
+        image.close()
+        raise
+    return image
+
+
+# -- arrays ------------------------------------------------------------------------------------------------------------
+def read_npy(path: Path) -> npt.NDArray[Any]:
+    """Read an npy that holds numbers."""
+    refuse_special(path)
+    with path.open("rb") as file:
+        return _read_npy(file, path.stat().st_size)
+
+
+def read_npz(archive: zipfile.ZipFile, member: str) -> npt.NDArray[Any]:
+    """Read a member of an npz, an npy that holds numbers; the archive is not unpacked."""
+    with archive.open(member) as file:
+        return _read_npy(file, archive.getinfo(member).file_size)
+
+
+def _read_npy(file: IO[bytes], size: int) -> npt.NDArray[Any]:
+    """An npy of ``size`` bytes, after a look at what its header claims."""
+    version = np.lib.format.read_magic(file)
+    if version not in _HEADERS:
+        raise ValueError(f"version {version} of npy, which plain numbers do not need")
+    shape, _, dtype = _HEADERS[version](file)
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects, which would have to be unpickled")
+    if any(side < 0 for side in shape):
+        raise ValueError(f"its header claims the shape {shape}")
+    refuse_pixels(math.prod(shape[:1]), math.prod(shape[1:2]))
+    claimed = math.prod(shape) * dtype.itemsize
+    if claimed > size or claimed > BYTES_A_PIXEL * limit(MAX_PIXELS):
+        raise ValueError(f"its header claims {claimed} bytes, shape {shape}, in a file of {size}")
+    file.seek(0)
+    return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
+
+
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+
+
+def refuse_inflating(path: Path) -> None:
+    """Raise `ValueError` for a MATLAB file of version 5 whose compressed parts unpack to more than a label can need."""
+    refuse_special(path)
+    most, found = BYTES_A_PIXEL * limit(MAX_PIXELS), 0
+    with path.open("rb") as file:
+        order: Literal["little", "big"] = "little" if file.read(128)[126:] == b"IM" else "big"
+        while len(tag := file.read(8)) == 8:
+            kind, size = (int.from_bytes(part, order) for part in (tag[:4], tag[4:]))
+            if kind != _COMPRESSED:
+                file.seek(size, os.SEEK_CUR)
+                continue
+            inflate, packed = zlib.decompressobj(), file.read(size)
+            while packed and not inflate.eof:
+                found += len(inflate.decompress(packed, 2**20))
+                packed = inflate.unconsumed_tail
+                if found > most:
+                    raise ValueError(f"it unpacks to more than {most} bytes; if that is meant, set {MAX_PIXELS} higher")
+
+
+_COMPRESSED = 15
+"""The kind of an element of a MATLAB file that is compressed."""
+
+
+# -- text --------------------------------------------------------------------------------------------------------------
+def load_json(text: str) -> Any:
+    """Parse JSON; what nests too deeply is a `ValueError` too."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it nests too deeply") from error
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file."""
+    refuse_special(path)
+    return load_json(path.read_text(encoding="utf-8"))
+
+
+def load_yaml(text: str) -> Any:
+    """Parse YAML of plain values. Raises `ValueError`, also where aliases would multiply into more than is useful."""
+    if len(text) > MAX_YAML_BYTES:
+        raise ValueError(f"it is longer than {MAX_YAML_BYTES} characters")
+    try:
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _refuse_multiplied(node)
+        return loader.construct_document(node)
+    except RecursionError as error:
+        raise ValueError("it nests too deeply") from error
+    except Exception as error:  # odd dates, numbers and tags raise whatever their constructors do
+        raise ValueError(" ".join(str(error).split())[:300] or type(error).__name__) from error
+
+
+def _refuse_multiplied(root: yaml.Node) -> None:
+    """Count values as often as they are used: an alias of ten aliases of ten aliases is a thousand."""
+    count, waiting = 0, [(root, 0)]
+    while waiting:
+        node, depth = waiting.pop()
+        count += 1
+        if count > MAX_YAML_VALUES or depth > MAX_YAML_DEPTH:
+            raise ValueError(
+                f"it nests deeper than {MAX_YAML_DEPTH}, or has more than {MAX_YAML_VALUES} values, aliases counted as "
+                f"often as they are used"
+            )
+        if isinstance(node, yaml.MappingNode):
+            waiting += [(part, depth + 1) for pair in node.value for part in pair]
+        elif isinstance(node, yaml.SequenceNode):
+            waiting += [(part, depth + 1) for part in node.value]

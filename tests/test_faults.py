@@ -1,0 +1,40 @@
+"""A small part of the campaign of kills and malformed inputs (benchmarks/faults.py), with nothing left to explain."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CAMPAIGN = Path(__file__).parents[1] / "benchmarks" / "faults.py"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the campaign forks")
+def test_killed_runs_end_alike_and_malformed_inputs_are_clear_errors(tmp_path: Path) -> None:
+    words = [
+        sys.executable,
+        CAMPAIGN,
+        "--kills",
+        "7",
+        "--inputs",
+        "24",
+        "--seed",
+        "1",
+        "--out",
+        tmp_path / "found.json",
+    ]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path)}
+    done = subprocess.run(list(map(str, words)), capture_output=True, text=True, env=environment, timeout=280)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    found = json.loads((tmp_path / "found.json").read_text())
+    totals = found["totals"]
+    assert totals["kills"] >= 6
+    assert totals["identical"] == totals["killed_runs"] >= 3
+    assert totals["cases"] == 24
+    faults = [row for row in found["rows"] if row.get("examples")]
+    assert faults == [], json.dumps(faults, indent=1)[-4000:]
+    assert totals["clear_errors"] + totals["named_skips"] + totals["harmless"] == totals["cases"]
