@@ -211,7 +211,7 @@ def _best(folder: Path) -> dict[str, Any] | None:
     path = folder / "best" / BEST
     if not path.is_file():
         return None
-    values = json.loads(path.read_text(encoding="utf-8"))
+    values = read_json(path)
     return {"stage": str(values["stage"]), "step": int(values["step"]), "score": float(values["score"])}
 
 
