@@ -81,6 +81,8 @@ def judge(case: Case, ended: child.Ended, file: Path | None) -> str:
     if ended.code == 0:
         if "skip" in case.may and file is not None and file.stem in ended.output:
             return "named_skips"
+        if file is not None and file.parent.name in ended.output and "passed over" in ended.output:
+            return "named_skips"  # a damaged checkpoint
         return "harmless" if "harmless" in case.may else "silent"
     return "unclear"
 
@@ -103,7 +105,8 @@ def one(place: Place, case: Case, seed: int) -> tuple[str, str]:
     outcome = judge(case, ended, file)
     after = {name: child.digest(work / name) for name in case.given}
     # A run that goes on, or is evaluated, writes into its own folder; all other files are given.
-    writes = {"run": ("metrics.jsonl", "evaluation", "checkpoints", "model", "teacher")}
+    own = ("metrics.jsonl", "log.txt", "curves.png", "samples", "evaluation", "checkpoints", "model", "teacher")
+    writes = {"run": own}
     gone = [
         f"{name}/{key}"
         for name in inputs

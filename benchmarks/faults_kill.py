@@ -74,9 +74,9 @@ Target = tuple[str, str]
 MOMENTS: dict[str, tuple[Target, ...]] = {
     "start": (("tasktokens.engine.run_folder", "save_split"), ("tasktokens.engine.run_folder", "version")),
     "steps": (
-        ("tasktokens.engine.train", "combine"),
+        ("tasktokens.engine.step", "combine"),
         ("tasktokens.engine.train", "set_lr"),
-        ("tasktokens.engine.train.FiniteGuard", "before_update"),
+        ("tasktokens.engine.guards.FiniteGuard", "before_update"),
     ),
     "saves": (
         ("os", "fsync"),
