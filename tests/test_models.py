@@ -198,6 +198,8 @@ def test_global_tokens_are_saved_trained_and_reached_by_every_task(variant: str,
 @every_network
 def test_every_parameter_gets_a_gradient(kind: str, variant: str, tiny_tasks: dict[str, Task]) -> None:
     network = build(kind, variant, tiny_tasks).train()
+    for parameter in network.parameters():  # what starts at 0 passes no gradient on
+        parameter.data += 0.01 * torch.randn_like(parameter)
     sum(task_losses(network, tiny_tasks).values()).backward()  # type: ignore[union-attr]
     without = [name for name, p in network.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()]
     assert without == []
