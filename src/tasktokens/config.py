@@ -274,7 +274,7 @@ class OptimSettings(Settings):
     @field_validator("batch_size", mode="before")
     @classmethod
     def _count_or_auto(cls, value: object) -> object:
-        whole = isinstance(value, int | float) and not isinstance(value, bool) and value >= 1 and value == int(value)
+        whole = isinstance(value, int | float) and not isinstance(value, bool) and value >= 1 and value % 1 == 0
         if value != "auto" and not whole:
             raise ValueError("it must be a whole number from 1 on, or auto")
         return value

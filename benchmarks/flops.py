@@ -1,0 +1,74 @@
+"""Floating-point operations and parameters of the networks, and what of them comes after the backbone.
+
+    python benchmarks/flops.py --out benchmarks/results/flops.json
+
+Three tasks (13 classes, 30 depth bins, 40 normal centres), one image, a multiplication and an addition being two
+operations. ResNet-18 at 288x384 is the published setting.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from provenance import describe
+from tasktokens.config import ModelSettings
+from tasktokens.models import build_network
+from tasktokens.tasks import build_task
+
+TASKS = {
+    "semseg": {"kind": "classes", "classes": [f"class {k}" for k in range(13)]},
+    "depth": {"kind": "depth", "range": [0.67, 10.0], "bins": 30},
+    "normals": {"kind": "normals", "centres": 40},
+}
+CASES = [
+    ("resnet18", (288, 384), None),
+    ("tf_efficientnet_lite0", (96, 128), None),
+    ("tf_efficientnet_lite0", (96, 128), 32),
+]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    rows = [
+        count(network, variant, *case)
+        for case in CASES
+        for network, variant in (("htt", "paper"), ("htt", "htt"), ("mtl", "htt"))
+    ]
+    result = describe("nothing is timed", []) | {"rows": rows}
+    args.out.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(rows, indent=1))
+
+
+def count(kind: str, variant: str, backbone: str, size: tuple[int, int], width: int | None) -> dict[str, object]:
+    """One network's figures, in GFLOP and millions of parameters."""
+    settings = ModelSettings(variant=variant, backbone=backbone, pretrained=False, width=width)  # type: ignore[arg-type]
+    tasks = {name: build_task(name, spec) for name, spec in TASKS.items()}
+    network = build_network(kind, tasks, settings).eval()
+    image = torch.zeros(1, 3, *size, dtype=torch.uint8)
+    total, of_backbone = flops(network, image), flops(network.backbone, image)  # type: ignore[arg-type]
+    parameters = sum(p.numel() for p in network.parameters()) / 1e6
+    return {
+        "network": kind, "variant": variant, "backbone": backbone, "height": size[0], "width": size[1],
+        "channels": width, "gflops": round(total, 3), "gflops_backbone": round(of_backbone, 3),
+        "gflops_after_backbone": round(total - of_backbone, 3), "million_parameters": round(parameters, 2),
+    }  # fmt: skip
+
+
+@torch.no_grad()
+def flops(module: nn.Module, image: torch.Tensor) -> float:
+    """GFLOP of one forward pass."""
+    with FlopCounterMode(display=False) as counter:
+        module(image)
+    return counter.get_total_flops() / 1e9
+
+
+if __name__ == "__main__":
+    main()
