@@ -12,13 +12,10 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from torch import nn
-from torch.utils.data import DataLoader
 
 from tasktokens.config import Config
-from tasktokens.data.dataset import EpochSampler, PartialDataset, train_loader
 from tasktokens.data.doctor_start import check_before_run
-from tasktokens.data.draws import Part
-from tasktokens.data.sample import Batch, Sample
+from tasktokens.data.sample import Batch
 from tasktokens.data.source import Data, open_data
 from tasktokens.engine.checkpoint import (
     Cursor,
@@ -29,6 +26,7 @@ from tasktokens.engine.checkpoint import (
     save_checkpoint,
 )
 from tasktokens.engine.evaluate import eval_dataset, evaluate_network, write_results
+from tasktokens.engine.feed import Feed
 from tasktokens.engine.guards import StopSignal
 from tasktokens.engine.log import Clock, Row, RunLog, memory_mb
 from tasktokens.engine.memory import explained, with_batch_size
@@ -52,7 +50,7 @@ from tasktokens.engine.step import Step
 from tasktokens.engine.track import Tracking, check_trackers
 from tasktokens.engine.validation import Follow, Validation, check_validation, validation_dataset
 from tasktokens.errors import CheckpointError, ConfigError, TrainingError
-from tasktokens.methods import Method, Stage, StepOptions, build_method
+from tasktokens.methods import Method, Stage, build_method
 from tasktokens.models import Network
 
 
@@ -129,9 +127,8 @@ class Trainer:
         self.info = ModelInfo(self.method.network, config.model, tasks, config.data.size)
         self.folder = config.run.dir
         self.started = time.monotonic()
-        self.left_out: set[str] = set()
         self.follow = follow
-        self._sampler(0, 0)
+        self.feed = Feed(config, data, tasks, accelerator)
         if config.optim.accumulate > 1 and type(self.method).counts is Method.counts:
             raise ConfigError(
                 f"method '{config.method.name}' cannot take a batch in parts, as optim.accumulate="
@@ -209,7 +206,7 @@ class Trainer:
     ) -> tuple[Network, Network | None]:
         """Student and teacher of a stage: from a checkpoint within it, or from the network of the stage before."""
         # A stage's fresh network depends on the seed and the stage alone, so a resumed run draws the same.
-        torch.manual_seed(self._stage_seed(index))
+        torch.manual_seed(self.feed.seed(index))
         device = self.accelerator.device
         state = self.method.state()
         if checkpoint is not None:
@@ -253,7 +250,7 @@ class Trainer:
                 load_scaler(checkpoint, accelerator.scaler)
         if first and validation.due(first, first == stage.steps):  # the run was ended before it
             validation.after(Cursor(index, first), delivered(stage, student, teacher), stop)
-        batches: Iterator[Batch] = iter(self._loader(index, first)) if first < stage.steps else iter(())
+        batches: Iterator[Batch] = iter(self.feed.loader(index, first)) if first < stage.steps else iter(())
         if accelerator.num_processes > 1:
             batches = self._fit_for_ddp(index, first, student, teacher, batches)
         model, prepared = accelerator.prepare(student, optimizer)
@@ -263,10 +260,10 @@ class Trainer:
         for step in range(first, stage.steps):
             parts = [batch.to(accelerator.device) for batch in islice(batches, self.config.optim.accumulate)]
             clock.loaded()
-            left_out += sum(self._left_out(batch, log) for batch in parts)
+            left_out += sum(self.feed.left_out(batch, log) for batch in parts)
             set_lr(optimizer, self.config.optim, step, stage.steps)
             model.train()
-            means = take_step(parts, teacher, partial(self._options, index, step))
+            means = take_step(parts, teacher, partial(self.feed.options, index, step))
             if teacher is not None and stage.ema is not None:
                 # A short memory at first, or the random start would linger in the average.
                 move_average(teacher, student, min(stage.ema, step / (step + 10)))
@@ -276,11 +273,11 @@ class Trainer:
             asks = accelerator.num_processes == 1 or last or done % STOP_EVERY == 0
             stopped = asks and stopping(stop, accelerator)
             if last or done % settings.log_every == 0:
-                row = {"stage": stage.name, "step": done, "lr": optimizer.param_groups[-1]["lr"]}
                 with together(accelerator):
-                    row |= {"skipped": guard.check()}
-                row |= {name: mean.item() for name, mean in means.items()}
-                row |= clock.read() | {"memory_mb": memory_mb(accelerator.device), "minutes": self._minutes()}
+                    skipped = guard.check()
+                row = {"stage": stage.name, "step": done, "lr": optimizer.param_groups[-1]["lr"], "skipped": skipped}
+                row |= {name: mean.item() for name, mean in means.items()} | clock.read()
+                row |= {"memory_mb": memory_mb(accelerator.device), "minutes": self._minutes()}
                 if self.config.data.skip_corrupt:
                     row, left_out = row | {"left_out": sum(everywhere(accelerator, left_out))}, 0
                 log.row(row)
@@ -288,9 +285,7 @@ class Trainer:
             # Saved before it is validated, which may take long: then the best network is never of a step that is not.
             due, validate = last or done % settings.checkpoint_every == 0, validation.due(done, last)
             if accelerator.is_main_process and (stopped or due or validate):
-                folder, cursor = self.folder / "checkpoints", Cursor(index, done)
-                scaler = accelerator.scaler.state_dict() if accelerator.scaler is not None else None
-                save_checkpoint(folder, cursor, student, teacher, optimizer, settings.keep, self.method.state(), scaler)
+                self._save(Cursor(index, done), student, teacher, optimizer)
             if stopped:
                 accelerator.wait_for_everyone()  # a launcher kills the others when one has left
                 note = f"{done} of {stage.steps} steps of stage {stage.name} are saved; --resume goes on"
@@ -301,6 +296,13 @@ class Trainer:
         accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # takes its autocast off, which a copy would keep
         accelerator.free_memory()
 
+    def _save(
+        self, cursor: Cursor, student: Network, teacher: Network | None, optimizer: torch.optim.Optimizer
+    ) -> None:
+        scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else None
+        folder, keep = self.folder / "checkpoints", self.config.run.keep
+        save_checkpoint(folder, cursor, student, teacher, optimizer, keep, self.method.state(), scaler)
+
     def _fit_for_ddp(
         self, index: int, first: int, student: Network, teacher: Network | None, batches: Iterator[Batch]
     ) -> Iterator[Batch]:
@@ -309,55 +311,14 @@ class Trainer:
         with together(self.accelerator):
             for batch in peeked:
                 with self.accelerator.autocast():
-                    options = self._options(index, first, 0)
+                    options = self.feed.options(index, first, 0)
                     terms = self.method.terms(batch.to(self.accelerator.device), student.eval(), teacher, options)
                 refuse_unused(student, torch.stack([term.total for term in terms]).sum())
         return chain(peeked, batches)
 
-    def _left_out(self, batch: Batch, log: RunLog) -> int:
-        """How many images and labels of a batch could not be read; each is named once."""
-        for message in dict.fromkeys(batch.left_out):
-            if message not in self.left_out:
-                log.warn(f"left out: {message}")
-        self.left_out.update(batch.left_out)
-        return len(batch.left_out)
-
     def _minutes(self) -> float:
         """Minutes of training, those before the run was resumed included."""
         return (time.monotonic() - self.started) / 60
-
-    def _loader(self, index: int, first: int) -> DataLoader[Sample]:
-        """Batches of a stage from step ``first`` on."""
-        settings, seed = self.config.data, self._stage_seed(index)
-        dataset = PartialDataset(
-            self.data.collection,
-            self.data.train,
-            self.tasks,
-            settings.size,
-            settings.augmentation,
-            seed,
-            settings.cache,
-            skip_corrupt=settings.skip_corrupt,
-        )
-        return train_loader(dataset, self._sampler(index, first), settings.workers)
-
-    def _sampler(self, index: int, first: int) -> EpochSampler:
-        optim, accelerator = self.config.optim, self.accelerator
-        rank, ranks = accelerator.process_index, accelerator.num_processes
-        seed = self._stage_seed(index)
-        return EpochSampler(len(self.data.train), optim.images, seed, first, rank, ranks, optim.accumulate)
-
-    def _options(self, index: int, step: int, number: int) -> StepOptions:
-        """Options of this rank's part of that number; see `EpochSampler` for which images it has."""
-        optim, accelerator = self.config.optim, self.accelerator
-        generator = torch.Generator().manual_seed((self._stage_seed(index) * 10_000_000 + step) % 2**63)
-        ranks, images = accelerator.num_processes, min(optim.images, len(self.data.train))
-        part = Part(accelerator.process_index + ranks * number, ranks * optim.accumulate, images)
-        photometric = self.config.data.augmentation.photometric
-        return StepOptions(generator, step, photometric, optim.loss_stride, part)
-
-    def _stage_seed(self, index: int) -> int:
-        return self.config.seed * 1000 + index
 
     def _finish(self, network: Network, log: RunLog, stop: StopSignal) -> None:
         """Save the model, evaluate it unless that was done before, and note how long the training took."""

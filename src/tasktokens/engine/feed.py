@@ -1,0 +1,80 @@
+"""What the steps of a run get: batches in their order, and what a step draws at random.
+
+Both depend on (seed, stage, step) alone, so a run can go on at any step, and not on how a batch is shared out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from accelerate import Accelerator
+from torch.utils.data import DataLoader
+
+from tasktokens.config import Config
+from tasktokens.data.dataset import EpochSampler, PartialDataset, train_loader
+from tasktokens.data.draws import Part
+from tasktokens.data.sample import Batch, Sample
+from tasktokens.data.source import Data
+from tasktokens.engine.log import RunLog
+from tasktokens.methods import StepOptions
+from tasktokens.tasks import Task
+
+
+class Feed:
+    """This rank's share of a run's batches.
+
+    Args:
+        tasks: those of the run, able to express every zoomed label.
+
+    Raises:
+        ConfigError: a batch cannot be shared out among the ranks and parts.
+    """
+
+    def __init__(self, config: Config, data: Data, tasks: Mapping[str, Task], accelerator: Accelerator) -> None:
+        self.config, self.data, self.tasks, self.accelerator = config, data, tasks, accelerator
+        self._named: set[str] = set()
+        self._sampler(0, 0)
+
+    def seed(self, stage: int) -> int:
+        """The seed of a stage, by its number."""
+        return self.config.seed * 1000 + stage
+
+    def loader(self, stage: int, first: int) -> DataLoader[Sample]:
+        """Batches of a stage from step ``first`` on, ``optim.accumulate`` of them a step."""
+        settings = self.config.data
+        dataset = PartialDataset(
+            self.data.collection,
+            self.data.train,
+            self.tasks,
+            settings.size,
+            settings.augmentation,
+            self.seed(stage),
+            settings.cache,
+            skip_corrupt=settings.skip_corrupt,
+        )
+        return train_loader(dataset, self._sampler(stage, first), settings.workers)
+
+    def options(self, stage: int, step: int, number: int) -> StepOptions:
+        """Options of this rank's part of that number; see `EpochSampler` for which images it has."""
+        optim, accelerator = self.config.optim, self.accelerator
+        generator = torch.Generator().manual_seed((self.seed(stage) * 10_000_000 + step) % 2**63)
+        ranks, images = accelerator.num_processes, min(optim.images, len(self.data.train))
+        part = Part(accelerator.process_index + ranks * number, ranks * optim.accumulate, images)
+        photometric = self.config.data.augmentation.photometric
+        return StepOptions(generator, step, photometric, optim.loss_stride, part)
+
+    def left_out(self, batch: Batch, log: RunLog) -> int:
+        """How many images and labels of a batch could not be read; each is named once."""
+        for message in dict.fromkeys(batch.left_out):
+            if message not in self._named:
+                log.warn(f"left out: {message}")
+        self._named.update(batch.left_out)
+        return len(batch.left_out)
+
+    def _sampler(self, stage: int, first: int) -> EpochSampler:
+        optim, accelerator = self.config.optim, self.accelerator
+        rank, ranks = accelerator.process_index, accelerator.num_processes
+        return EpochSampler(
+            len(self.data.train), optim.images, self.seed(stage), first, rank, ranks, optim.accumulate
+        )
