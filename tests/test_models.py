@@ -388,6 +388,19 @@ def test_without_loading_weights_nothing_is_looked_up(
     assert not any(asked)
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["swin_tiny_patch4_window7_224", "vit_tiny_patch16_224", "vit_small_patch14_dinov2", "vit_small_patch16_dinov3"],
+)
+def test_transformers_take_any_size(name: str, tiny_tasks: dict[str, Task]) -> None:
+    network = build("htt", "htt", tiny_tasks, name).eval()
+    for height, width in ((75, 110), (33, 47)):
+        with torch.no_grad():
+            output = network(images(1, height, width))["depth"]
+        assert output.logits_at((height, width)).shape == (1, 8, height, width)
+        assert output.logits.isfinite().all()
+
+
 @pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "vit_tiny_patch16_224"])
 def test_transformers_built_for_one_size_take_another(name: str) -> None:
     backbone = Backbone(name).eval()

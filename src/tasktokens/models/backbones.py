@@ -8,10 +8,12 @@ from typing import Any
 
 import timm
 import torch
+from timm.layers import PatchEmbed
 from timm.models import load_state_dict
 from torch import Tensor, nn
 
 from tasktokens.errors import ConfigError, WeightsError, did_you_mean
+from tasktokens.models.layers import upsample
 
 
 class Backbone(nn.Module):
@@ -34,6 +36,7 @@ class Backbone(nn.Module):
         if weights is not None:
             _check_taken(self.network, name, weights, drawn_from)
         self.channels: list[int] = list(self.network.feature_info.channels())
+        self._multiple = _patch(self.network)
         self._channels_last: bool = getattr(self.network, "output_fmt", "NCHW") == "NHWC"
         config = self.network.pretrained_cfg
         config.pop("state_dict", None)  # or each copy of the network would hold the weights twice
@@ -43,6 +46,8 @@ class Backbone(nn.Module):
     def forward(self, image_B3HW: Tensor) -> list[Tensor]:
         """Images (B, 3, H, W), uint8 or 0..255, to four maps (B, C_i, H_i, W_i)."""
         normalised = (image_B3HW.float() - self.mean) / self.std
+        whole = [-(-side // self._multiple) * self._multiple for side in image_B3HW.shape[-2:]]
+        normalised = upsample(normalised, whole)  # a stretch by less than a patch
         try:
             maps = self.network(normalised.contiguous(memory_format=torch.channels_last))
         except AssertionError as error:
@@ -102,6 +107,12 @@ def _any_size(name: str, **settings: Any) -> Any:
         except TypeError:  # the model does not know this setting
             continue
     return timm.create_model(name, **settings)
+
+
+def _patch(network: Any) -> int:
+    """The patch that images must be a multiple of; 1 where the network pads them itself or has no patches."""
+    patches = [m for m in network.modules() if isinstance(m, PatchEmbed) and not m.dynamic_img_pad]
+    return int(patches[0].patch_size[0]) if patches else 1
 
 
 def _check_taken(network: nn.Module, name: str, weights: Path, drawn_from: Tensor) -> None:
