@@ -1,0 +1,82 @@
+"""The accuracy benchmark: which settings its methods differ in, and what its table computes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasktokens.config import load_config
+from tasktokens.data.partial import load_split
+from tasktokens.data.source import open_data
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+import accuracy
+
+
+@pytest.fixture
+def args(tmp_path: Path) -> Namespace:
+    small = ["data.train=6", "data.val=1", "data.test=2", "data.size=[32, 48]", "data.render_size=[32, 48]"]
+    return Namespace(
+        data="rooms", root=None, weights=None, labels="one", runs=tmp_path, holdout=False, overrides=small,
+        out=tmp_path / "accuracy.json",
+    )  # fmt: skip
+
+
+def settings(args: Namespace, method: str, tasks: list[str] | None = None) -> Any:
+    return load_config(
+        accuracy.base(args), accuracy.settings(args, method, 3, method, tasks or list(accuracy.PRIMARY))
+    )
+
+
+def test_methods_share_all_but_what_makes_them(args: Namespace) -> None:
+    accuracy.labels_file(args)
+    mtl = settings(args, "mtl").model_dump()
+    steps = mtl["method"]["steps"]
+    for method in accuracy.METHODS:
+        own = settings(args, method)
+        same = own.model_dump()
+        for part in ("data", "optim", "seed", "tasks"):
+            assert same[part] == mtl[part], (method, part)
+        assert own.model.backbone == mtl["model"]["backbone"]
+        if own.method.name == "htt" and own.method.schedule == "two-stage":
+            assert (own.method.stage1_steps, own.method.stage2_steps) == (steps, steps)
+        elif own.method.name == "htt":
+            assert own.method.stage1_steps + own.method.stage2_steps == steps
+        else:
+            assert own.method.steps == steps * (2 if method == "mtl-long" else 1)
+    online = settings(args, "htt-online").model_dump(exclude={"run"})
+    for name in accuracy.SWITCHES:
+        assert settings(args, f"htt-{name}").model_dump(exclude={"run"}) != online, name
+    assert settings(args, "htt-paper").model.width == settings(args, "htt-narrow").model.width
+
+
+def test_a_single_task_network_sees_the_labels_that_all_see(args: Namespace) -> None:
+    path = accuracy.labels_file(args)
+    config = settings(args, "stl", ["depth"])
+    data = open_data(config)
+    whole = load_split(path, list(data.train), {name: data.collection.labels[name] for name in accuracy.PRIMARY})
+    assert data.train == {id: tuple(t for t in tasks if t == "depth") for id, tasks in whole.items()}
+    assert all(len(tasks) == 1 for tasks in whole.values())
+
+
+def test_the_table_keeps_rows_and_counts_against_the_mean_of_single_task_networks(args: Namespace) -> None:
+    def row(method: str, seed: int, miou: float) -> dict[str, Any]:
+        return {"method": method, "seed": seed, "labels": "one", "mIoU": miou, "absErr": 1.0, "mErr": 30.0}
+
+    table = accuracy.Table(args)
+    for item in (row("htt", 0, 45.0), row("stl", 0, 28.0), row("stl", 1, 32.0)):
+        table.add(item)
+    found = json.loads(args.out.read_text())
+    assert {"command", "commit", "date", "machine", "versions", "seeds", "rows"} <= found.keys()
+    assert found["seeds"] == [0, 1]
+    deltas = {(r["method"], r["seed"]): r["delta_mtl"] for r in found["rows"]}
+    assert deltas[("htt", 0)] == pytest.approx(100 * 0.5 / 3, abs=0.01)  # 45 against 30, the others equal
+    again = accuracy.Table(args)
+    assert again.has("htt", 0)
+    assert not again.has("htt", 1)
+    assert not accuracy.Table(Namespace(**vars(args) | {"labels": "random"})).has("htt", 0)
