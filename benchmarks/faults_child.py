@@ -20,9 +20,10 @@ from pathlib import Path
 
 PRELOAD = (
     "torch", "timm", "accelerate", "scipy.io", "scipy.spatial", "h5py", "pyarrow.parquet", "tasktokens.cli",
-    "tasktokens.engine.train", "tasktokens.engine.evaluate", "tasktokens.apps.check", "tasktokens.apps.predict",
-    "tasktokens.apps.discover", "tasktokens.apps.explain", "tasktokens.apps.explain_page", "tasktokens.apps.init",
-    "tasktokens.apps.prepare", "tasktokens.apps.runs", "tasktokens.apps.tables",
+    "tasktokens.engine.train", "tasktokens.engine.evaluate", "tasktokens.apps.train", "tasktokens.apps.run_pictures",
+    "matplotlib.figure", "tasktokens.apps.check", "tasktokens.apps.predict", "tasktokens.apps.discover",
+    "tasktokens.apps.explain", "tasktokens.apps.explain_page", "tasktokens.apps.init", "tasktokens.apps.prepare",
+    "tasktokens.apps.runs", "tasktokens.apps.tables",
 )  # fmt: skip
 ROOM = 6 * 2**30
 """Bytes of address space that a child may take beyond the driver's: a bomb must not take the machine's memory."""

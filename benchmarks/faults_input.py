@@ -104,15 +104,16 @@ def one(place: Place, case: Case, seed: int) -> tuple[str, str]:
     ended = child.run(words, place.log, before=lambda: os.chdir(place.work), limit=60)
     outcome = judge(case, ended, file)
     after = {name: child.digest(work / name) for name in case.given}
-    # A run that goes on, or is evaluated, writes into its own folder; all other files are given.
-    own = ("metrics.jsonl", "log.txt", "curves.png", "samples", "evaluation", "checkpoints", "model", "teacher")
-    writes = {"run": own}
+    # A run that goes on, or is evaluated, writes into its own folder; what it was started with stays, as all else does.
+    started = ("config.yaml", "labels.csv", "environment.json")
+    own = {"run": started} if words[0] in ("train", "evaluate") else {}
     gone = [
         f"{name}/{key}"
         for name in inputs
         for key, sum in inputs[name].items()
         if after[name].get(key) != sum
-        and not key.startswith(writes.get(name, ("dataset.yaml",) * (words[0] == "init")))
+        and key.startswith(own.get(name, ""))
+        and not (words[0] == "init" and key == "dataset.yaml")
     ]
     if gone:
         outcome = "lost"

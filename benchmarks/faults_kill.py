@@ -39,6 +39,14 @@ SCENARIOS: dict[str, tuple[str, ...]] = {
     "two-stage": ("method.stage1_steps=5", "method.stage2_steps=5"),
     "online": ("method.schedule=online", "method.stage1_steps=8", "method.stage2_steps=0"),
     "mtl": ("method.name=mtl", "method.steps=8"),
+    "mtl, validated": (
+        "method.name=mtl",
+        "method.steps=8",
+        "run.validate_every=2",
+        "data.holdout=0.34",
+        "run.checkpoint_every=1",
+        "optim.accumulate=2",
+    ),
     "two-stage, 2 loader processes": ("method.stage1_steps=4", "method.stage2_steps=4", "data.workers=2"),
 }
 TIMES = ("images_per_second", "data_wait", "memory_mb", "minutes")
@@ -90,6 +98,11 @@ MOMENTS: dict[str, tuple[Target, ...]] = {
         ("tasktokens.engine.evaluate", "decode_at"),
         ("tasktokens.engine.train", "write_results"),
         ("tasktokens.engine.train", "evaluate_network"),
+    ),
+    "validation": (
+        ("tasktokens.engine.validation.Validation", "_record"),
+        ("tasktokens.engine.validation.Validation", "_keep"),
+        ("tasktokens.engine.validation", "save_model"),
     ),
     "stage change": (
         ("tasktokens.engine.train", "save_model"),
@@ -174,7 +187,11 @@ def words(place: Place, scenario: str, run: Path) -> list[str]:
 def result(run: Path) -> dict[str, Any]:
     """What must be the same in the end: weights, teacher, evaluation, and the rows without their times."""
     found = child.digest(run)
-    kept = {name: sum for name, sum in found.items() if name.startswith(("model/", "teacher/", "evaluation", "labels"))}
+    kept = {
+        name: sum
+        for name, sum in found.items()
+        if name.startswith(("model/", "teacher/", "best/", "evaluation", "labels"))
+    }
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return {"files": kept, "rows": [{k: v for k, v in row.items() if k not in TIMES} for row in rows]}
 
@@ -263,7 +280,7 @@ def kill_runs(place: Place, kills: int, only: Sequence[str], seed: int, say: Cal
         (moment, scenario, signal.SIGKILL)
         for moment in (*MOMENTS, "any time")
         for scenario in scenarios
-        if not (moment == "stage change" and scenario in ("online", "mtl"))
+        if (moment != "stage change" or "two-stage" in scenario) and (moment != "validation" or "validated" in scenario)
     ]
     plans += [
         (moment, scenario, which)
