@@ -31,7 +31,7 @@ from provenance import describe
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=240)
+    parser.add_argument("--kills", type=int, default=220)
     parser.add_argument("--inputs", type=int, default=10**6, help="at most so many malformed inputs, evenly spread")
     parser.add_argument("--scenario", action="append", help="kill runs of this kind alone; may be repeated")
     parser.add_argument("--only", action="append", help="malformed inputs of this kind alone; may be repeated")
