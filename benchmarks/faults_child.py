@@ -6,6 +6,7 @@ The driver itself never computes, so that a fork never copies threads or locks.
 from __future__ import annotations
 
 import contextlib
+import gc
 import hashlib
 import importlib
 import os
@@ -33,6 +34,7 @@ def preload() -> None:
     """Import all that the verbs import, once."""
     for name in PRELOAD:
         importlib.import_module(name)
+    gc.freeze()  # or each child would look through all of it, and copy its memory
 
 
 @dataclass(frozen=True)

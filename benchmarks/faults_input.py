@@ -101,7 +101,7 @@ def one(place: Place, case: Case, seed: int) -> tuple[str, str]:
     inputs = {name: child.digest(work / name) for name in case.given}
     names = {"work": str(work), "given": str(place.given)}
     words = [word.replace("{work}", names["work"]).replace("{given}", names["given"]) for word in case.words]
-    ended = child.run(words, place.log, before=lambda: os.chdir(place.work), limit=60)
+    ended = child.run(words, place.log, before=lambda: os.chdir(place.work), limit=120)
     outcome = judge(case, ended, file)
     after = {name: child.digest(work / name) for name in case.given}
     # A run that goes on, or is evaluated, writes into its own folder; what it was started with stays, as all else does.
@@ -162,11 +162,11 @@ def make_given(place: Place) -> None:
     steps: Iterable[Callable[[Path], object]] = (_folders, _tables, _public)
     for step in steps:
         process = child.fork(lambda step=step: step(place.given), place.log)
-        if child.wait(process, place.log, 120).code:
+        if child.wait(process, place.log, 300).code:
             raise SystemExit(f"making the data failed: {place.log.read_text()}")
     given = place.given
     train = ["train", "-q", f"data.root={place.data}", *EXAMPLE, "method.name=mtl", "method.steps=4"]
-    if child.run([*train, f"run.dir={given / 'run'}"], place.log, limit=120).code:
+    if child.run([*train, f"run.dir={given / 'run'}"], place.log, limit=300).code:
         raise SystemExit(f"the run failed: {place.log.read_text()}")
     stop = ("tasktokens.engine.train", "set_lr")
     ended = child.run(

@@ -209,6 +209,11 @@ def nothing_lost(place: Place, row: Row) -> Iterator[None]:
 Kill = Callable[[list[str]], child.Ended]
 
 
+def without_pictures() -> None:
+    """Leave out what takes half of the time of so small a run; at any time, runs are killed while they draw, too."""
+    resolve("tasktokens.apps.train")._attempt = lambda draw, run: None
+
+
 def until_done(command: list[str], run: Path, place: Place, row: Row, kill: Kill, most: int) -> bool:
     """Let ``kill`` run and end the command up to ``most`` times, then let it come to its end; whether it got there."""
     for attempt in range(most + 1):
@@ -216,10 +221,11 @@ def until_done(command: list[str], run: Path, place: Place, row: Row, kill: Kill
         more = ["--resume"] if begun else ["--overwrite"] if (run / "config.yaml").exists() else []
         row.anew += attempt > 0 and not begun
         last = attempt == most
-        ended = child.run([*command, *more], place.log, limit=120) if last else kill([*command, *more])
+        end = [*command, *more]
+        ended = child.run(end, place.log, without_pictures, limit=300) if last else kill(end)
         if ended.code == 2 and begun and "no complete checkpoint" in ended.output:
             row.anew += 1
-            ended = child.run([*command, "--overwrite"], place.log, limit=120)
+            ended = child.run([*command, "--overwrite"], place.log, without_pictures, limit=300)
         if note(ended, row):
             return True
     return False
@@ -248,7 +254,12 @@ def at_a_call(dice: random.Random, targets: tuple[Target, ...], place: Place, wh
         target, how = dice.choice(targets), dice.choice(hows)
         rare = target[1] in ("save_model", "_networks", "save_split", "evaluate_network", "write_results")
         number = dice.randint(1, 2 if rare else 9)
-        return child.run(command, place.log, lambda: end_at(target, number, how, which), limit=120)
+
+        def before() -> None:
+            without_pictures()
+            end_at(target, number, how, which)
+
+        return child.run(command, place.log, before, limit=300)
 
     return kill
 
@@ -260,7 +271,7 @@ def at_a_time(dice: random.Random, seconds: float, place: Place, which: signal.S
         process = child.start(command, place.log)
         time.sleep(dice.uniform(0, seconds))
         os.kill(process, which)
-        return child.wait(process, place.log, 120)
+        return child.wait(process, place.log, 300)
 
     return kill
 
