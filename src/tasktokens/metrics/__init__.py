@@ -9,8 +9,9 @@ from tasktokens.metrics.depth import DepthErrors
 from tasktokens.metrics.fmeasure import FMeasure, SaliencyF
 from tasktokens.metrics.normals import AngularErrors
 from tasktokens.metrics.regression import RegressionErrors
+from tasktokens.metrics.reliability import Reliability
 
 __all__ = [
     "AngularErrors", "BinaryOverlap", "BoundaryF", "ConfusionMatrix", "DepthErrors", "EdgeF", "FMeasure", "Metric",
-    "Protocol", "RegressionErrors", "SaliencyF", "delta_mtl", "higher_is_better", "mean_improvement",
+    "Protocol", "RegressionErrors", "Reliability", "SaliencyF", "delta_mtl", "higher_is_better", "mean_improvement",
 ]  # fmt: skip
