@@ -70,7 +70,9 @@ class DataSettings(Settings):
     label_seed: _Seed | None = Field(
         None, description="seed of the split drawn; null: the published split of 'one' and 'random' where there is one"
     )
-    holdout: float = Field(0.0, ge=0, lt=1, description="share of the training images set aside for validation")
+    holdout: float = Field(
+        0.0, ge=0, lt=1, description="share of the training images set aside for validation and calibration"
+    )
     augmentation: Augmentation = Augmentation()
     evaluation: Literal["network", "full"] = Field(
         "network",
@@ -237,10 +239,18 @@ class HttMethod(Settings):
         description="the student learns the teacher's distribution over classes, bins or centres, or, as published, "
         "its value",
     )
-    thresholds: Literal["fixed", "adaptive"] = Field(
+    thresholds: Literal["fixed", "adaptive", "calibrated"] = Field(
         "fixed",
         description="fixed: each task's own, as published; adaptive: the teacher's mean confidence so far, for each "
-        "task and class",
+        "task and class; calibrated: what makes it right often enough on visible labels of the held-out images",
+    )
+    target_accuracy: float = Field(0.8, gt=0, le=1, description="calibrated: share of pixels that are to be right")
+    calibrate_every: int = Field(500, ge=1, description="calibrated, online: steps between two calibrations")
+    geometry: bool = Field(
+        False, description="confidence of depth and normals is multiplied by how well the two agree"
+    )
+    focal: float = Field(
+        0.9, gt=0, le=100, description="geometry: the camera's focal length as a share of the image's width"
     )
     strong: StrongView = StrongView()
     ramp: int = Field(100, ge=1, description="online: steps over which the discovery losses grow to their weights")

@@ -18,7 +18,9 @@ Split = dict[str, tuple[str, ...]]
 """For each image id the tasks whose labels may be seen."""
 
 
-def draw_split(ids: Sequence[str], available: Mapping[str, Mapping[str, object]], labels: str, seed: int) -> Split:
+def draw_split(
+    ids: Sequence[str], available: Mapping[str, Mapping[str, object]], labels: str, seed: int, complete: bool = True
+) -> Split:
     """Choose the visible labels.
 
     Args:
@@ -26,6 +28,7 @@ def draw_split(ids: Sequence[str], available: Mapping[str, Mapping[str, object]]
         available: for each task, the ids that have a label file (as keys).
         labels: ``one``, ``random``, ``full``, a fraction in (0, 1], or the path of a CSV that `save_split` wrote.
         seed: decides the draw; the same seed and ids give the same split everywhere.
+        complete: whether every task must get a label.
 
     Raises:
         DataError: the rule is unknown, the CSV does not fit, or a task ends up without any label.
@@ -46,18 +49,25 @@ def draw_split(ids: Sequence[str], available: Mapping[str, Mapping[str, object]]
         split = load_split(Path(labels), ids, available)
     else:
         split = _fraction(ids, has, list(available), labels, rng)
-    _refuse_unlabelled(split, available, labels)
+    if complete:
+        _refuse_unlabelled(split, available, labels)
     return split
 
 
 def published_split(
-    ids: Sequence[str], available: Mapping[str, Mapping[str, object]], published: Split, labels: str
+    ids: Sequence[str],
+    available: Mapping[str, Mapping[str, object]],
+    published: Split,
+    labels: str,
+    complete: bool = True,
 ) -> Split:
     """The part of a published split that concerns these images and tasks, in the order of ``ids``.
 
-    Raises `DataError` where a task ends up without any label, or a listed label's file does not exist.
+    Where it must be ``complete``, raises `DataError` if a task ends up without any label or a listed file does not exist.
     """
     split = {id: tuple(task for task in available if task in published.get(id, ())) for id in ids}
+    if not complete:
+        return {id: tuple(task for task in tasks if id in available[task]) for id, tasks in split.items()}
     for id, tasks in split.items():
         for task in tasks:
             if id not in available[task]:

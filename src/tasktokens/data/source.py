@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -38,12 +38,14 @@ class Data:
         tasks: the run's tasks by name, with its weights and thresholds.
         train: visible labels of the training images.
         holdout: ids of training images set aside for validation; never trained on.
+        held: visible labels of the held-out images, chosen by the same rule as those of the training images.
     """
 
     collection: Collection
     tasks: Mapping[str, Task]
     train: Split
     holdout: tuple[str, ...]
+    held: Split = field(default_factory=dict)
 
 
 def open_data(config: Config, progress: bool = False) -> Data:
@@ -61,11 +63,16 @@ def open_data(config: Config, progress: bool = False) -> Data:
     if not train:
         raise DataError(f"{collection.root} has no training images")
     available = {name: collection.labels[name] for name in tasks}
-    if settings.label_seed is None and settings.labels in collection.published:
-        split = published_split(train, available, collection.published[settings.labels], settings.labels)
-    else:
-        split = draw_split(train, available, settings.labels, settings.label_seed or 0)
-    return Data(collection, tasks, split, tuple(id for i, id in enumerate(ids) if i in chosen))
+    holdout = tuple(id for i, id in enumerate(ids) if i in chosen)
+
+    def visible(ids: Sequence[str], complete: bool) -> Split:
+        if settings.label_seed is None and settings.labels in collection.published:
+            return published_split(ids, available, collection.published[settings.labels], settings.labels, complete)
+        return draw_split(ids, available, settings.labels, settings.label_seed or 0, complete)
+
+    split = visible(train, complete=True)
+    # A draw of its own, so that what is seen of the training images does not depend on it.
+    return Data(collection, tasks, split, holdout, visible(holdout, complete=False) if holdout else {})
 
 
 def open_collection(settings: Source | SeveralData, size: tuple[int, int], progress: bool = False) -> Collection:

@@ -9,7 +9,7 @@ import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
-from tasktokens.config import Config, load_config, to_yaml
+from tasktokens.config import Config, HttMethod, load_config, to_yaml
 from tasktokens.data.partial import save_split
 from tasktokens.data.source import Data
 from tasktokens.engine.checkpoint import tidy
@@ -59,6 +59,8 @@ def prepare_folder(config: Config, data: Data, resume: bool, overwrite: bool) ->
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
     save_split(folder / "labels.csv", data.train, list(data.tasks))
+    if isinstance(config.method, HttMethod) and config.method.thresholds == "calibrated":
+        save_split(folder / "labels-holdout.csv", data.held, list(data.tasks))
     packages = ("tasktokens", "torch", "timm", "accelerate", "numpy")
     environment = {"python": platform.python_version(), "machine": platform.platform(), "processor": platform.machine()}
     environment |= {name: version(name) for name in packages}

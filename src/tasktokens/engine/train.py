@@ -17,6 +17,7 @@ from tasktokens.config import Config
 from tasktokens.data.doctor_start import check_before_run
 from tasktokens.data.sample import Batch
 from tasktokens.data.source import Data, open_data
+from tasktokens.engine.calibrate import Calibration
 from tasktokens.engine.checkpoint import (
     Cursor,
     latest_checkpoint,
@@ -124,6 +125,7 @@ class Trainer:
         tasks = {name: task.widened(scale) for name, task in data.tasks.items()}
         self.config, self.data, self.accelerator, self.tasks, self.quiet = config, data, accelerator, tasks, quiet
         self.method: Method = build_method(config.method, tasks)
+        self.calibration = Calibration(self.method, data, tasks, config, accelerator)
         self.info = ModelInfo(self.method.network, config.model, tasks, config.data.size)
         self.folder = config.run.dir
         self.started = time.monotonic()
@@ -258,6 +260,8 @@ class Trainer:
         take_step = Step(self.method, accelerator, model, prepared, guard, self.config.optim.clip)
         clock, left_out = Clock(), 0
         for step in range(first, stage.steps):
+            if self.calibration.before(stage, step, teacher, log):
+                clock.skip()
             parts = [batch.to(accelerator.device) for batch in islice(batches, self.config.optim.accumulate)]
             clock.loaded()
             left_out += sum(self.feed.left_out(batch, log) for batch in parts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from tasktokens.data.sample import Batch, Labels
 from tasktokens.data.transforms import photometric
 from tasktokens.errors import ConfigError
 from tasktokens.losses import masked_loss
+from tasktokens.metrics import Reliability
 from tasktokens.models import TaskOutput
 from tasktokens.models.layers import upsample
 from tasktokens.tasks import Task
@@ -60,6 +61,22 @@ class StepOptions:
     part: Part = WHOLE
 
 
+class Calibrator(Protocol):
+    """What a method measures of a teacher, against visible labels of held-out images."""
+
+    def due(self, stage: Stage, step: int) -> bool:
+        """Whether to measure before step number ``step`` (from 0) of a stage; must depend on nothing else."""
+
+    def start(self) -> dict[str, Reliability]:
+        """Empty sums by task."""
+
+    def add(self, sums: Mapping[str, Reliability], batch: Batch, teacher: nn.Module) -> None:
+        """Add a batch, whose labels are visible ones."""
+
+    def finish(self, sums: Mapping[str, Reliability]) -> None:
+        """Take in the sums over all images and ranks."""
+
+
 class Method(ABC):
     """A way to learn from partial labels.
 
@@ -77,6 +94,10 @@ class Method(ABC):
 
     def state(self) -> nn.Module | None:
         """What the method itself has learned and a checkpoint must hold: buffers of a module, or None."""
+        return None
+
+    def calibrator(self) -> Calibrator | None:
+        """What has to be measured on held-out images now and then, or None."""
         return None
 
     def observe(self, means: Mapping[str, Tensor]) -> None:  # noqa: B027, most methods learn nothing themselves

@@ -12,9 +12,10 @@ from torch.nn import functional as F
 
 from tasktokens.config import HttMethod
 from tasktokens.data.sample import Batch, Labels
-from tasktokens.discovery import discover_labels, feature_weights, inside, teach
+from tasktokens.discovery import discover_labels, feature_weights, geometric_agreement, inside, teach
 from tasktokens.losses import masked_distance, masked_divergence, masked_loss, masked_mse
-from tasktokens.methods.base import Grid, Method, Stage, StepOptions, Term, student_view, supervised_term
+from tasktokens.methods.base import Calibrator, Grid, Method, Stage, StepOptions, Term, student_view, supervised_term
+from tasktokens.methods.calibration import AccuracyCalibrator
 from tasktokens.methods.strong import Mix, draw_mix, strong_view
 from tasktokens.methods.thresholds import Thresholds
 from tasktokens.models import TaskOutput, at_least_one
@@ -42,6 +43,10 @@ class _View:
         """Pixels (B, 1, H, W) bool that come from images without such a label."""
         own = torch.zeros_like(self.batch.pixels).index_fill(0, labels.absent, True) & self.batch.pixels
         return own if self.mix is None else self.mix.image(own)
+
+    def discoverable(self, map_BChw: Tensor, labels: Labels) -> Tensor:
+        """What the teacher says, of images that have something to discover: those without a label; mixed, all."""
+        return map_BChw[labels.absent] if self.mix is None else self.mix.image(map_BChw)
 
     def whole(self, rows: Tensor) -> Tensor:
         """1 for those of these images (n,) that show no patch of another, else 0."""
@@ -79,6 +84,11 @@ class Htt(Method):
     def state(self) -> nn.Module:
         return self.thresholds
 
+    def calibrator(self) -> Calibrator | None:
+        if self.settings.thresholds != "calibrated":
+            return None
+        return AccuracyCalibrator(self.tasks, self.settings, self.thresholds)
+
     def observe(self, means: Mapping[str, Tensor]) -> None:
         self.thresholds.observe(means)
 
@@ -91,13 +101,14 @@ class Htt(Method):
             return [t for task in self.tasks.values() for t in self._labelled(task, outputs[task.name], view)]
 
         taught = teach(self.tasks, teacher, batch.image, self.settings.teacher_views)
+        agreement = geometric_agreement(self.tasks, taught, self.settings.focal) if self.settings.geometry else {}
         image = strong_view(batch.image, self.settings.strong, options.generator, options.part)
         outputs = student(image if view.mix is None else view.mix.image(image))
         terms = []
         for name, task in self.tasks.items():
             output, lesson = outputs[name], taught[name]
             terms += self._labelled(task, output.take(batch.labels[name].rows), view)
-            found = self._pixels(task, output, lesson, view)
+            found = self._pixels(task, output, lesson, view, agreement.get(name))
             found += self._features(task, output, lesson, view)
             found += self._tokens(task, output, lesson, view)
             terms += [replace(term, weight=term.weight * strength) for term in found]
@@ -142,13 +153,17 @@ class Htt(Method):
         total = torch.where(valid, loss, 0.0).sum() if count else logits.sum()
         return [supervised, Term(f"confidence/{task.name}", self.settings.confidence_loss, total, valid.sum().float())]
 
-    def _pixels(self, task: Task, output: TaskOutput, lesson: TaskOutput, view: _View) -> list[Term]:
+    def _pixels(
+        self, task: Task, output: TaskOutput, lesson: TaskOutput, view: _View, agreement_B1hw: Tensor | None
+    ) -> list[Term]:
         """Prediction level, at the head's own size: the teacher says nothing finer.
 
         The mean is over all pixels whose image has no label, so that few sure pixels weigh little.
         """
-        logits, taught, pixels = _unlabelled(task, output.logits, lesson.logits, view)
-        found = discover_labels(task, taught, pixels, self.settings.confidence, self.thresholds)
+        labels = view.batch.labels[task.name]
+        logits, taught, pixels = _unlabelled(labels, output.logits, lesson.logits, view)
+        agreement = None if agreement_B1hw is None else view.discoverable(agreement_B1hw, labels)
+        found = discover_labels(task, taught, pixels, self.settings.confidence, self.thresholds, agreement)
         soft = task.has_distribution and self.settings.targets == "distribution"
         weighted = self.settings.confidence_weighting and (soft or task.confidence_weighted)
         weight = found.confidence if weighted else torch.ones_like(found.confidence)
@@ -156,7 +171,7 @@ class Htt(Method):
             total, sure = masked_divergence(logits, taught, found.valid, weight)
         else:
             total, sure = masked_loss(task, logits, found.value, found.valid, weight)
-        weight_of, possible = task.weight * self.settings.prediction_level, view.missing(view.batch.labels[task.name])
+        weight_of, possible = task.weight * self.settings.prediction_level, view.missing(labels)
         return [
             Term(f"discovered_loss/{task.name}", weight_of, total * view.covered(logits), possible.sum().float()),
             Term(f"discovered/{task.name}", 0.0, sure, pixels.sum().float()),
@@ -185,18 +200,17 @@ class Htt(Method):
 
 
 def _unlabelled(
-    task: Task, logits_BKhw: Tensor, taught_BKhw: Tensor, view: _View
+    labels: Labels, logits_BKhw: Tensor, taught_BKhw: Tensor, view: _View
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The student's and the teacher's logits of images that have something to discover, and its pixels (n, 1, h, w).
 
     A pixel may be discovered where the image that it comes from has no label of the task. Without a mix these are the
     images without a label; with one, any image can have a patch of such an image.
     """
-    absent = view.batch.labels[task.name].absent
-    size = (logits_BKhw.shape[-2], logits_BKhw.shape[-1])
+    size, absent = (logits_BKhw.shape[-2], logits_BKhw.shape[-1]), labels.absent
+    taught = view.discoverable(taught_BKhw, labels)
     if view.mix is None:
-        pixels = inside(view.batch.pixels[absent], size)
-        return logits_BKhw[absent], taught_BKhw[absent], pixels
+        return logits_BKhw[absent], taught, inside(view.batch.pixels[absent], size)
     pixels = inside(view.batch.pixels, size)
     missing = torch.zeros_like(pixels).index_fill(0, absent, True) & pixels
-    return logits_BKhw, view.mix.image(taught_BKhw), view.mix.image(missing)
+    return logits_BKhw, taught, view.mix.image(missing)

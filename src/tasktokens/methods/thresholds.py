@@ -1,4 +1,5 @@
-"""Which confidence is enough for a discovered pixel: fixed, as published, or learned from the teacher as it goes.
+"""Which confidence is enough for a discovered pixel: fixed, as published, learned from the teacher as it goes, or
+measured (`tasktokens.methods.calibration`).
 
 An adaptive threshold is the teacher's running mean confidence on unlabelled images, for each task and each of its
 groups (the classes): about the surer half of the pixels of every class supervise the student, however sure the teacher
@@ -19,7 +20,7 @@ _DECAY = 0.99
 
 
 class Thresholds(nn.Module):
-    """The thresholds of every task and group; a part of the run's state where they are adaptive.
+    """The thresholds of every task and group; a part of the run's state where they are not fixed.
 
     Args:
         tasks: by name; their own thresholds apply until something was seen, and for ever where not ``adaptive``.
@@ -38,10 +39,16 @@ class Thresholds(nn.Module):
         values: Tensor = getattr(self, self.names[task.name]).to(prediction_BCHW.device)
         return values[task.group(prediction_BCHW)]
 
+    @torch.no_grad()
+    def set(self, task: Task, values_G: Tensor) -> None:
+        """Give the groups of a task thresholds from outside."""
+        values: Tensor = getattr(self, self.names[task.name])
+        values.copy_(values_G)
+
     def statistics(
         self, task: Task, prediction_BCHW: Tensor, confidence_B1HW: Tensor, pixels_B1HW: Tensor
     ) -> list[Term]:
-        """Terms that only carry the sums from which `observe` learns; none where thresholds are fixed."""
+        """Terms that only carry the sums from which `observe` learns; none where thresholds are not adaptive."""
         if not self.adaptive:
             return []
         count = task.num_groups

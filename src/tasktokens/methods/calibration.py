@@ -1,0 +1,70 @@
+"""Thresholds by accuracy: a discovered pixel must be as sure as pixels are that are right often enough.
+
+Where labels are visible but not trained on, the teacher's predictions are compared with them, at the head's size and
+with the same views, confidence and geometric check as in discovery: the confidences are those that the thresholds will
+apply to. A label comes to that size by its task's own rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from tasktokens.config import HttMethod
+from tasktokens.data.sample import Batch, Labels
+from tasktokens.discovery import discover_labels, geometric_agreement, inside, teach
+from tasktokens.methods.base import Stage
+from tasktokens.methods.thresholds import Thresholds
+from tasktokens.metrics import Reliability
+from tasktokens.tasks import Task
+
+
+class AccuracyCalibrator:
+    """Sets ``thresholds`` to the least confidence above which ``target_accuracy`` of the pixels are right.
+
+    For each task and group; a group that is nowhere right often enough, or was not predicted, gets 1: nothing of it is
+    discovered.
+    """
+
+    def __init__(self, tasks: Mapping[str, Task], settings: HttMethod, thresholds: Thresholds) -> None:
+        self.tasks, self.settings, self.thresholds = tasks, settings, thresholds
+
+    def due(self, stage: Stage, step: int) -> bool:
+        """Before the first step that has something to discover; online also every so many steps after it."""
+        if stage.teacher:
+            return step == 0
+        since = step - self.settings.stage1_steps
+        return stage.ema is not None and since >= 0 and since % self.settings.calibrate_every == 0
+
+    def start(self) -> dict[str, Reliability]:
+        return {name: Reliability(task.num_groups) for name, task in self.tasks.items()}
+
+    @torch.no_grad()
+    def add(self, sums: Mapping[str, Reliability], batch: Batch, teacher: nn.Module) -> None:
+        settings = self.settings
+        taught = teach(self.tasks, teacher, batch.image, settings.teacher_views)
+        agreement = geometric_agreement(self.tasks, taught, settings.focal) if settings.geometry else {}
+        for name, task in self.tasks.items():
+            labels = batch.labels[name]
+            if len(labels.rows) == 0:
+                continue
+            logits = taught[name].logits[labels.rows]
+            size = (logits.shape[-2], logits.shape[-1])
+            agreed = agreement[name][labels.rows] if name in agreement else None
+            pixels = inside(batch.pixels[labels.rows], size)
+            found = discover_labels(task, logits, pixels, settings.confidence, agreement_B1HW=agreed)
+            target, valid = _resized(task, labels, size)
+            right = task.correct(found.value, target)
+            sums[name].update(found.confidence, right, valid & pixels, task.group(found.value))
+
+    def finish(self, sums: Mapping[str, Reliability]) -> None:
+        for name, task in self.tasks.items():
+            self.thresholds.set(task, sums[name].thresholds(self.settings.target_accuracy))
+
+
+def _resized(task: Task, labels: Labels, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Value (n, C, h, w) and valid (n, 1, h, w) at another size."""
+    pairs = [task.resize(value, valid, size) for value, valid in zip(labels.value, labels.valid, strict=True)]
+    return torch.stack([value for value, _ in pairs]), torch.stack([valid for _, valid in pairs])
