@@ -156,7 +156,6 @@ def test_a_run_resumed_before_or_after_a_calibration_ends_with_the_same_bits(
             final = f"checkpoints/{saved[-1].name}/{part}.safetensors"
             a, b = load_file(whole / final), load_file(run / final)
             assert same_tensors(a, b), part
-    for c in saved[1:]: print(c.name, thresholds_of(c))
     before, after = thresholds_of(saved[1]), thresholds_of(saved[2])
     assert not same_tensors(before, after)
     assert same_tensors(after, thresholds_of(saved[-1])) == (schedule == "two-stage")

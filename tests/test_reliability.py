@@ -57,9 +57,11 @@ def test_coverage_accuracy_and_calibration_error_are_those_of_plain_numpy(seed: 
         abs(correct[bins == k].mean() - confidence[bins == k].mean()) * (bins == k).mean() for k in np.unique(bins)
     )
     assert found.expected_calibration_error() == pytest.approx(error, abs=1e-5)
-    for k, (sure, right) in enumerate(found.bin_accuracy(), start=1):
-        assert right == pytest.approx(correct[bins == k].mean() if (bins == k).any() else math.nan, nan_ok=True)
-        assert math.isnan(sure) or (k - 1) / BINS <= sure <= k / BINS
+    bins = np.ceil(confidence.astype(np.float64) * 5 - 1e-6).clip(1)
+    for k, (pixels, right, sure) in enumerate(found.binned(5).T, start=1):
+        assert pixels == (bins == k).sum()
+        assert right == correct[bins == k].sum()
+        assert sure == pytest.approx(confidence[bins == k].sum(), rel=1e-5)
 
 
 @pytest.mark.parametrize("asked", [0.0, 0.5, 0.7, 0.9, 1.0])

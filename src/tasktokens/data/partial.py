@@ -63,7 +63,7 @@ def published_split(
 ) -> Split:
     """The part of a published split that concerns these images and tasks, in the order of ``ids``.
 
-    Where it must be ``complete``, raises `DataError` if a task ends up without any label or a listed file does not exist.
+    Where it must be ``complete``, raises `DataError` if a task ends up without labels or a listed file does not exist.
     """
     split = {id: tuple(task for task in available if task in published.get(id, ())) for id in ids}
     if not complete:

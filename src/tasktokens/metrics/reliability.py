@@ -57,17 +57,18 @@ class Reliability:
         level = self._level(threshold)
         return _ratio(right.sum(0)[level], pixels.sum(0)[level])
 
-    def bin_accuracy(self) -> list[tuple[float, float]]:
-        """Mean confidence and accuracy of each bin, over all groups; NaN for an empty one."""
-        pixels, right, confidence = self._bins().tolist()
-        return [
-            (c / n, r / n) if n else (float("nan"), float("nan"))
-            for n, r, c in zip(pixels, right, confidence, strict=True)
-        ]
+    def binned(self, count: int) -> Tensor:
+        """Pixels, right pixels and summed confidences (3, count), over all groups; ``count`` divides the bins.
+
+        A confidence of exactly 0 is in the first.
+        """
+        every = self.state.sum(1)
+        bins = torch.cat([every[:, :1] + every[:, 1:2], every[:, 2:]], dim=1)
+        return bins.view(3, count, -1).sum(-1)
 
     def expected_calibration_error(self) -> float:
         """Mean over the pixels of |accuracy - mean confidence| of their bin (Guo et al., ICML 2017), in [0, 1]."""
-        pixels, right, confidence = self._bins()
+        pixels, right, confidence = self.binned(self.bins)
         return _ratio((right - confidence).abs().sum(), pixels.sum())
 
     def thresholds(self, accuracy: float) -> Tensor:
@@ -82,11 +83,6 @@ class Reliability:
         """Pixels and right pixels (G, N) above each level."""
         above = self.state[:2].flip(-1).cumsum(-1).flip(-1)[..., 1:]
         return above[0], above[1]
-
-    def _bins(self) -> Tensor:
-        """(3, N) over all groups, those of exactly 0 in the first."""
-        every = self.state.sum(1)
-        return torch.cat([every[:, :1] + every[:, 1:2], every[:, 2:]], dim=1)
 
     def _level(self, threshold: float) -> int:
         try:
