@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -179,6 +181,33 @@ def test_a_run_has_what_its_teacher_gives_and_says_what_it_saw(
     header, *rows = (run / "labels-holdout.csv").read_text().splitlines()
     assert header == "id,semseg,depth,normals,edge,saliency"
     assert {row.split(",")[0] for row in rows} == set(data.holdout)
+
+
+def test_ranks_share_the_images_and_add_up_what_they_found(
+    runs: Mapping[str, Path], folder_root: Path, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config(folder_root, runs["two-stage"], **CALIBRATED)
+    data, (teacher, info) = open_data(config), load_model(runs["two-stage"] / "teacher")
+    monkeypatch.setattr("tasktokens.engine.calibrate.together", nullcontext)
+
+    def found(rank: int, ranks: int) -> list[Tensor]:
+        given: list[Tensor] = []
+
+        def reduce(state: Tensor, how: str) -> Tensor:
+            assert how == "sum"
+            given.append(state)
+            return state
+
+        accelerator: Any = SimpleNamespace(
+            process_index=rank, num_processes=ranks, device=torch.device("cpu"), autocast=nullcontext, reduce=reduce
+        )
+        calibration = Calibration(build_method(config.method, info.tasks), data, info.tasks, config, accelerator)
+        assert calibration.before(Stage("discovery", 4, teacher=True), 0, teacher, RunLog(None, True))
+        return given
+
+    for whole, one, other in zip(found(0, 1), found(0, 2), found(1, 2), strict=True):
+        assert torch.equal(one + other, whole)
+        assert one[0].sum() > 0
 
 
 def test_hidden_labels_of_held_out_images_change_nothing(
