@@ -1,6 +1,6 @@
 """What does the engine do when it is killed, and when its files are not what they should be?
 
-    python benchmarks/faults.py --inputs 640 --out benchmarks/results/faults.json     # a quarter of an hour on one idle core
+    python benchmarks/faults.py --inputs 640 --out benchmarks/results/faults.json  # a quarter of an hour on one core
     python benchmarks/faults.py --kills 7 --scenario mtl --inputs 24 --out some.json    # the sample of the tests
 
 Kills (`faults_kill.py`): training, evaluation, discovery and preparation are killed at random moments (inside steps,
