@@ -1,7 +1,7 @@
 """What does the engine do when it is killed, and when its files are not what they should be?
 
-    python benchmarks/faults.py --inputs 640 --out benchmarks/results/faults.json  # a quarter of an hour on one core
-    python benchmarks/faults.py --kills 7 --scenario mtl --inputs 24 --out some.json    # the sample of the tests
+    python benchmarks/faults.py --out benchmarks/results/faults.json                      # about ten idle minutes
+    python benchmarks/faults.py --kills 7 --scenario mtl --inputs 24 --out some.json   # the sample of the tests
 
 Kills (`faults_kill.py`): training, evaluation, discovery and preparation are killed at random moments (inside steps,
 saves, the evaluation, the change of stage, and at any time; some by SIGTERM and SIGINT), resumed until they are done,
