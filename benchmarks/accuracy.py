@@ -18,6 +18,10 @@ HTT takes S steps of the teacher and S of the student, and `htt-online` S steps 
 2 S. The seed decides initial weights, order and augmentation. A single-task network leaves images without its label
 out of the batches that all methods share.
 
+`htt-no-...` is two-stage HTT with one part off. Where that part belongs to the second stage alone, the first is not
+made again: the teacher is that of the seed's `htt`, the same network as those steps would give, and the minutes are
+those of the second stage.
+
 `--holdout` measures on a fifth of the training images instead of the test images; settings were chosen there.
 """
 
@@ -48,11 +52,13 @@ from tasktokens.storage import atomically
 HERE = Path(__file__).parent
 PRIMARY = {"semseg": "mIoU", "depth": "absErr", "normals": "mErr"}
 """The metric of each task that Δ_MTL counts."""
-SWITCHES = {
+NETWORK_PARTS = {
     "no-global-tokens": ["model.global_tokens=false"],
     "no-multi-scale": ["model.multi_scale=false"],
     "no-fine-tokens": ["model.fine_tokens=false"],
     "no-image-affinity": ["model.image_affinity=false"],
+}
+DISCOVERY_PARTS = {
     "no-prediction-level": ["method.prediction_level=0"],
     "no-feature-level": ["method.feature_level=0"],
     "no-token-level": ["method.token_level=0"],
@@ -61,18 +67,20 @@ SWITCHES = {
     "no-strong-view": ["method.strong={photometric: 0.3, grey: 0, blur: 0, cutmix: 0}"],
     "no-adaptive-thresholds": ["method.thresholds=fixed"],
 }
-"""What turns a part of HTT off; each is measured against `htt-online`."""
+"""What turns a part of HTT off that the second stage alone has: their teacher is that of `htt`."""
 TWO_STAGE = {
     "htt": [],
     # Both at one width, for the paper's own is too slow for a CPU.
     "htt-narrow": ["model.width=32"],
     "htt-paper": ["model.width=32", "model.variant=paper"],
+    **{f"htt-{name}": changes for name, changes in (NETWORK_PARTS | DISCOVERY_PARTS).items()},
 }
+TAUGHT = [f"htt-{name}" for name in DISCOVERY_PARTS]
 BLOCKS = {
     "main": ["stl", "mtl", "htt", "htt-online"],
     "long": ["mtl-long"],
     "paper": ["htt-narrow", "htt-paper"],
-    "ablation": [f"htt-{name}" for name in SWITCHES],
+    "ablation": [f"htt-{name}" for name in NETWORK_PARTS | DISCOVERY_PARTS],
 }
 METHODS = [method for methods in BLOCKS.values() for method in methods]
 
@@ -85,8 +93,9 @@ def main() -> None:
     labels_file(args)  # before the runs, which all read it
     jobs = [(method, seed) for seed in args.seeds for method in methods if not table.has(method, seed)]
     with ThreadPoolExecutor(args.jobs) as pool:
-        for _ in pool.map(lambda job: table.add(measure(args, *job)), jobs):
-            pass
+        teachers = {seed for method, seed in jobs if method in TAUGHT and not teacher(args, seed).is_dir()}
+        list(pool.map(lambda seed: measure(args, "htt", seed), sorted(teachers)))
+        list(pool.map(lambda job: table.add(measure(args, *job)), jobs))
     table.write()
     print(table.markdown())
 
@@ -184,12 +193,14 @@ def measure(args: argparse.Namespace, method: str, seed: int) -> dict[str, Any]:
     totals = {"gflops": 0.0, "minutes": 0.0}
     for part, tasks in parts.items():
         config = load_config(base(args), settings(args, method, seed, part, tasks))
-        totals["minutes"] += train(config)
+        totals["minutes"] += train(config, teacher(args, seed) if method in TAUGHT else None)
         totals["gflops"] += gflops(config)
         results = json.loads((config.run.dir / f"evaluation-{split}.json").read_text())
         row |= {PRIMARY[task]: round(results[task][PRIMARY[task]], 4) for task in tasks}
     chosen = config.method
     row["steps"] = chosen.steps if isinstance(chosen, MtlMethod) else chosen.stage1_steps + chosen.stage2_steps
+    if method in TAUGHT:
+        row |= {"teacher": teacher(args, seed).parent.name, "steps": 2 * chosen.stage2_steps}
     return row | {name: round(value, 4) for name, value in totals.items()}
 
 
@@ -201,6 +212,11 @@ def base(args: argparse.Namespace) -> Path:
 def folder(args: argparse.Namespace) -> Path:
     """Where the runs of a data set and kind of split lie."""
     return Path(args.runs) / f"{args.data}-{args.labels}{'-holdout' * args.holdout}"
+
+
+def teacher(args: argparse.Namespace, seed: int) -> Path:
+    """The network of the first stage of a seed's `htt`, which is there once that run has ended."""
+    return folder(args) / f"htt-{seed}" / "teacher"
 
 
 def common(args: argparse.Namespace) -> list[str]:
@@ -228,9 +244,10 @@ def settings(args: argparse.Namespace, method: str, seed: int, part: str, tasks:
     if method in ("stl", "mtl", "mtl-long"):
         return [*changes, f"method={{name: mtl, steps: {2 * steps if method == 'mtl-long' else steps}}}"]
     if method in TWO_STAGE:
-        stages = [f"method.stage1_steps={steps}", f"method.stage2_steps={steps}"]
+        first = 0 if method in TAUGHT else steps
+        stages = [f"method.stage1_steps={first}", f"method.stage2_steps={steps}"]
         return [*changes, "method.schedule=two-stage", *stages, *TWO_STAGE[method]]
-    return [*changes, "method.schedule=online", *SWITCHES.get(method.removeprefix("htt-"), [])]
+    return [*changes, "method.schedule=online"]
 
 
 def labels_file(args: argparse.Namespace) -> Path:
@@ -244,8 +261,9 @@ def labels_file(args: argparse.Namespace) -> Path:
     return path
 
 
-def train(config: Config) -> float:
+def train(config: Config, init_from: Path | None = None) -> float:
     """Run `tasktokens train` to its end, whatever of it was done before; CPU minutes, of all attempts."""
+    start = ["--overwrite"] if init_from is None else ["--overwrite", "--init-from", str(init_from)]
     folder = config.run.dir
     spent = folder.with_suffix(".minutes")
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -253,7 +271,7 @@ def train(config: Config) -> float:
         whole = folder.with_suffix(".yaml")
         whole.write_text(to_yaml(config))
         command = [sys.executable, "-m", "tasktokens.cli", "train", "--config", str(whole)]
-        command += ["--resume"] if any(folder.glob("checkpoints/*/complete.json")) else ["--overwrite"]
+        command += ["--resume"] if any(folder.glob("checkpoints/*/complete.json")) else start
         with folder.with_suffix(".log").open("a") as log:
             process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
             _, status, usage = os.wait4(process.pid, 0)

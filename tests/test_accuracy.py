@@ -44,14 +44,19 @@ def test_methods_share_all_but_what_makes_them(args: Namespace) -> None:
             assert same[part] == mtl[part], (method, part)
         assert own.model.backbone == mtl["model"]["backbone"]
         if own.method.name == "htt" and own.method.schedule == "two-stage":
-            assert (own.method.stage1_steps, own.method.stage2_steps) == (steps, steps)
+            first = 0 if method in accuracy.TAUGHT else steps
+            assert (own.method.stage1_steps, own.method.stage2_steps) == (first, steps)
         elif own.method.name == "htt":
             assert own.method.stage1_steps + own.method.stage2_steps == steps
         else:
             assert own.method.steps == steps * (2 if method == "mtl-long" else 1)
-    online = settings(args, "htt-online").model_dump(exclude={"run"})
-    for name in accuracy.SWITCHES:
-        assert settings(args, f"htt-{name}").model_dump(exclude={"run"}) != online, name
+    whole = settings(args, "htt")
+    for name in accuracy.NETWORK_PARTS:
+        assert settings(args, f"htt-{name}").model != whole.model, name
+    for name in accuracy.DISCOVERY_PARTS:
+        ablated = settings(args, f"htt-{name}")
+        assert ablated.model == whole.model, name  # or it could not start from that network
+        assert ablated.method.model_copy(update={"stage1_steps": steps}) != whole.method, name
     assert settings(args, "htt-paper").model.width == settings(args, "htt-narrow").model.width
 
 

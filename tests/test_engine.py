@@ -22,7 +22,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from properties import Hostile, assert_metrics_equal, same_tensors
-from tasktokens.config import Config, load_config, to_yaml
+from tasktokens.config import Config, HttMethod, load_config, to_yaml
 from tasktokens.data.dataset import PartialDataset
 from tasktokens.data.folder import open_folder
 from tasktokens.data.source import full_split, open_data
@@ -453,6 +453,27 @@ def test_a_run_starts_from_the_weights_of_another(
     # Statistics of batch norm move on in the one step.
     fixed = [name for name in source if "running" not in name and "num_batches" not in name]
     assert [name for name in fixed if (started[name] - source[name]).abs().max() > 1e-20] == []
+
+
+def test_a_second_stage_alone_is_that_of_the_whole_run(
+    reference: Path, folder_root: Path, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    whole = load_config(reference / "config.yaml").method
+    assert isinstance(whole, HttMethod)
+    alone = make_config(folder_root, tmp_path / "alone", method=whole.model_dump() | {"stage1_steps": 0})
+    train(alone, init_from=reference / "teacher", quiet=True)
+    assert {row["stage"] for row in rows(alone.run.dir) if "stage" in row} == {"discovery"}
+    mine, theirs = weights(alone.run.dir), weights(reference)
+    assert all(torch.equal(mine[name], tensor) for name, tensor in theirs.items())
+
+
+def test_a_first_stage_without_steps_needs_a_network(
+    folder_root: Path, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    config = make_config(folder_root, tmp_path / "run", method={"name": "htt", "stage1_steps": 0, "stage2_steps": 1})
+    with pytest.raises(ConfigError, match=r"'supervised' has no steps.*--init-from RUN"):
+        train(config, quiet=True)
+    assert not config.run.dir.exists()
 
 
 def test_weights_of_other_tasks_or_another_network_are_refused(

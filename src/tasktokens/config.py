@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from tasktokens.errors import ConfigError, did_you_mean
 from tasktokens.untrusted import MAX_YAML_BYTES, load_yaml
@@ -228,7 +228,9 @@ class HttMethod(Settings):
         description="two-stage: a frozen teacher, as released; "
         "online: one run, whose teacher, and result, is the student's moving average",
     )
-    stage1_steps: int = Field(500, ge=1, description="steps of the supervised stage, whose network becomes the teacher")
+    stage1_steps: int = Field(
+        500, ge=0, description="steps of the supervised stage, whose network becomes the teacher; 0: see --init-from"
+    )
     stage2_steps: int = Field(500, ge=0, description="steps of the student on given and discovered labels")
     student: Literal["fresh", "teacher"] = Field("fresh", description="what the student starts from; the paper: fresh")
     prediction_level: float = Field(1.0, ge=0, description="weight of the loss on discovered labels; 0 turns it off")
@@ -259,6 +261,13 @@ class HttMethod(Settings):
     confidence: Literal["ours", "paper"] = Field("ours", description="what the thresholds apply to")
     confidence_weighting: bool = Field(True, description="false: every discovered pixel weighs the same")
     confidence_loss: float = Field(0.1, ge=0, description="weight of the loss that trains the confidence map")
+
+    @field_validator("stage2_steps")
+    @classmethod
+    def _some_steps(cls, value: int, info: ValidationInfo) -> int:
+        if value == 0 and info.data.get("stage1_steps") == 0:
+            raise ValueError("it is 0 and so is stage1_steps: there would be nothing to train")
+        return value
 
 
 class OptimSettings(Settings):

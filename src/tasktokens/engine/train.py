@@ -70,7 +70,8 @@ def train(
         resume: go on with the run in ``config.run.dir`` from its last checkpoint, with the same result as if it had
             never stopped; what is left may be the evaluation, or nothing. The configuration must be the run's own.
         overwrite: delete what lies in the run folder first.
-        init_from: a run or model folder whose weights the first stage of this new run starts from.
+        init_from: a run or model folder whose weights the first stage of this new run starts from; if that stage has
+            no steps, they are the teacher's of the second.
         quiet: no progress line.
         follow: called on the main process after each validation.
 
@@ -99,6 +100,8 @@ def train(
     config = with_batch_size(config, data, accelerator, resume, quiet)
     with together(accelerator):
         trainer = Trainer(config, data, accelerator, quiet, follow)
+        if not resume:
+            trainer.refuse_no_teacher(init_from)
         if accelerator.is_main_process:
             prepare_folder(config, data, resume, overwrite)
     try:
@@ -179,6 +182,15 @@ class Trainer:
         finally:
             log.close()
             tracking.finish()
+
+    def refuse_no_teacher(self, init_from: Path | None) -> None:
+        """A first stage without steps hands on the network of another run; there must be one."""
+        first = self.method.stages()[0]
+        if first.steps == 0 and init_from is None:
+            raise ConfigError(
+                f"stage '{first.name}' has no steps, so its network has to come from another run: give --init-from "
+                f"RUN, or the stage some steps"
+            )
 
     def _refuse_other_checkpoints(self, cursor: Cursor) -> None:
         """All ranks go on from one checkpoint, or none does: machines must share the run folder."""
