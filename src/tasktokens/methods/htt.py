@@ -39,9 +39,9 @@ class _View:
         """What is no padding, (B, 1, H, W) bool."""
         return self.batch.pixels if self.mix is None else self.mix.image(self.batch.pixels)
 
-    def missing(self, labels: Labels) -> Tensor:
-        """Pixels (B, 1, H, W) bool that come from images without such a label."""
-        own = torch.zeros_like(self.batch.pixels).index_fill(0, labels.absent, True) & self.batch.pixels
+    def missing(self, labels: Labels, pixels_B1hw: Tensor) -> Tensor:
+        """Which of the batch's pixels, at any size, the student sees of images without such a label."""
+        own = torch.zeros_like(pixels_B1hw).index_fill(0, labels.absent, True) & pixels_B1hw
         return own if self.mix is None else self.mix.image(own)
 
     def discoverable(self, map_BChw: Tensor, labels: Labels) -> Tensor:
@@ -120,7 +120,7 @@ class Htt(Method):
         for name, labels in batch.labels.items():
             labelled = view.own(view.grid.take(labels.valid), labels.rows).sum().float()
             counts[f"loss/{name}"] = counts[f"confidence/{name}"] = labelled
-            counts[f"discovered_loss/{name}"] = view.missing(labels).sum().float()
+            counts[f"discovered_loss/{name}"] = view.missing(labels, batch.pixels).sum().float()
             counts[f"feature/{name}"] = view.pixels().sum().float()
             counts[f"token/{name}"] = view.whole(labels.absent).sum()
         return counts
@@ -171,7 +171,7 @@ class Htt(Method):
             total, sure = masked_divergence(logits, taught, found.valid, weight)
         else:
             total, sure = masked_loss(task, logits, found.value, found.valid, weight)
-        weight_of, possible = task.weight * self.settings.prediction_level, view.missing(labels)
+        weight_of, possible = task.weight * self.settings.prediction_level, view.missing(labels, view.batch.pixels)
         return [
             Term(f"discovered_loss/{task.name}", weight_of, total * view.covered(logits), possible.sum().float()),
             Term(f"discovered/{task.name}", 0.0, sure, pixels.sum().float()),
@@ -211,6 +211,4 @@ def _unlabelled(
     taught = view.discoverable(taught_BKhw, labels)
     if view.mix is None:
         return logits_BKhw[absent], taught, inside(view.batch.pixels[absent], size)
-    pixels = inside(view.batch.pixels, size)
-    missing = torch.zeros_like(pixels).index_fill(0, absent, True) & pixels
-    return logits_BKhw, taught, view.mix.image(missing)
+    return logits_BKhw, taught, view.missing(labels, inside(view.batch.pixels, size))
