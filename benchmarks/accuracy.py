@@ -20,7 +20,7 @@ out of the batches that all methods share.
 
 `htt-no-...` is two-stage HTT with one part off. Where that part belongs to the second stage alone, the first is not
 made again: the teacher is that of the seed's `htt`, the same network as those steps would give, and the minutes are
-those of the second stage.
+those of the second stage. `htt-teacher` is that network itself: HTT of S steps that has discovered nothing.
 
 `--holdout` measures on a fifth of the training images instead of the test images; settings were chosen there.
 """
@@ -45,6 +45,7 @@ from provenance import describe
 from tasktokens.config import Config, HttMethod, MtlMethod, load_config, to_yaml
 from tasktokens.data.partial import save_split
 from tasktokens.data.source import open_data
+from tasktokens.engine.evaluate import evaluate
 from tasktokens.metrics.delta import delta_mtl
 from tasktokens.models import build_network
 from tasktokens.storage import atomically
@@ -79,6 +80,7 @@ TAUGHT = [f"htt-{name}" for name in DISCOVERY_PARTS]
 BLOCKS = {
     "main": ["stl", "mtl", "htt", "htt-online"],
     "long": ["mtl-long"],
+    "teacher": ["htt-teacher"],
     "paper": ["htt-narrow", "htt-paper"],
     "ablation": [f"htt-{name}" for name in NETWORK_PARTS | DISCOVERY_PARTS],
 }
@@ -93,7 +95,8 @@ def main() -> None:
     labels_file(args)  # before the runs, which all read it
     jobs = [(method, seed) for seed in args.seeds for method in methods if not table.has(method, seed)]
     with ThreadPoolExecutor(args.jobs) as pool:
-        teachers = {seed for method, seed in jobs if method in TAUGHT and not teacher(args, seed).is_dir()}
+        needed = {seed for method, seed in jobs if method in [*TAUGHT, "htt-teacher"]}
+        teachers = {seed for seed in needed if not teacher(args, seed).is_dir()}
         list(pool.map(lambda seed: measure(args, "htt", seed), sorted(teachers)))
         list(pool.map(lambda job: table.add(measure(args, *job)), jobs))
     table.write()
@@ -188,8 +191,10 @@ def change(row: Mapping[str, Any], reference: Mapping[str, float]) -> float:
 def measure(args: argparse.Namespace, method: str, seed: int) -> dict[str, Any]:
     """Train and evaluate one method with one seed; the single-task networks are one row."""
     split, names = "holdout" if args.holdout else "test", list(PRIMARY)
-    parts = {f"stl-{name}": [name] for name in names} if method == "stl" else {method: names}
     row: dict[str, Any] = {"method": method, "seed": seed, "labels": args.labels, "split": split}
+    if method == "htt-teacher":
+        return row | measure_teacher(args, seed, split)
+    parts = {f"stl-{name}": [name] for name in names} if method == "stl" else {method: names}
     totals = {"gflops": 0.0, "minutes": 0.0}
     for part, tasks in parts.items():
         config = load_config(base(args), settings(args, method, seed, part, tasks))
@@ -202,6 +207,15 @@ def measure(args: argparse.Namespace, method: str, seed: int) -> dict[str, Any]:
     if method in TAUGHT:
         row |= {"teacher": teacher(args, seed).parent.name, "steps": 2 * chosen.stage2_steps}
     return row | {name: round(value, 4) for name, value in totals.items()}
+
+
+def measure_teacher(args: argparse.Namespace, seed: int, split: str) -> dict[str, Any]:
+    """The network that the first stage of a seed's `htt` handed on; its minutes are not known apart."""
+    config = load_config(base(args), settings(args, "htt", seed, "htt", list(PRIMARY)))
+    assert isinstance(config.method, HttMethod)
+    results = evaluate(teacher(args, seed), split)
+    figures = {metric: round(results[task][metric], 4) for task, metric in PRIMARY.items()}
+    return figures | {"steps": config.method.stage1_steps, "gflops": round(gflops(config), 4), "minutes": None}
 
 
 def base(args: argparse.Namespace) -> Path:
