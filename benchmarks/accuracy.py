@@ -59,6 +59,7 @@ NETWORK_PARTS = {
     "no-fine-tokens": ["model.fine_tokens=false"],
     "no-image-affinity": ["model.image_affinity=false"],
 }
+"""What turns a part of the network off: both stages are made with it."""
 DISCOVERY_PARTS = {
     "no-prediction-level": ["method.prediction_level=0"],
     "no-feature-level": ["method.feature_level=0"],
@@ -68,7 +69,7 @@ DISCOVERY_PARTS = {
     "no-strong-view": ["method.strong={photometric: 0.3, grey: 0, blur: 0, cutmix: 0}"],
     "no-adaptive-thresholds": ["method.thresholds=fixed"],
 }
-"""What turns a part of HTT off that the second stage alone has: their teacher is that of `htt`."""
+"""What turns a part of the second stage off: the teacher is that of `htt`."""
 TWO_STAGE = {
     "htt": [],
     # Both at one width, for the paper's own is too slow for a CPU.
@@ -201,7 +202,7 @@ def measure(args: argparse.Namespace, method: str, seed: int) -> dict[str, Any]:
         totals["minutes"] += train(config, teacher(args, seed) if method in TAUGHT else None)
         totals["gflops"] += gflops(config)
         results = json.loads((config.run.dir / f"evaluation-{split}.json").read_text())
-        row |= {PRIMARY[task]: round(results[task][PRIMARY[task]], 4) for task in tasks}
+        row |= primary(results)
     chosen = config.method
     row["steps"] = chosen.steps if isinstance(chosen, MtlMethod) else chosen.stage1_steps + chosen.stage2_steps
     if method in TAUGHT:
@@ -214,8 +215,12 @@ def measure_teacher(args: argparse.Namespace, seed: int, split: str) -> dict[str
     config = load_config(base(args), settings(args, "htt", seed, "htt", list(PRIMARY)))
     assert isinstance(config.method, HttMethod)
     results = evaluate(teacher(args, seed), split)
-    figures = {metric: round(results[task][metric], 4) for task, metric in PRIMARY.items()}
-    return figures | {"steps": config.method.stage1_steps, "gflops": round(gflops(config), 4), "minutes": None}
+    return primary(results) | {"steps": config.method.stage1_steps, "gflops": round(gflops(config), 4), "minutes": None}
+
+
+def primary(results: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """The metric that counts of each task that was evaluated."""
+    return {metric: round(results[task][metric], 4) for task, metric in PRIMARY.items() if task in results}
 
 
 def base(args: argparse.Namespace) -> Path:

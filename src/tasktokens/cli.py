@@ -56,7 +56,10 @@ def train(
     ] = None,
     root: Annotated[Path | None, typer.Option(help="Folder of the data (data.root).")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
-    init_from: Annotated[Path | None, typer.Option(help="Start a new run from another run's weights.")] = None,
+    init_from: Annotated[
+        Path | None,
+        typer.Option(help="Start a new run from another run's weights (method.stage1_steps=0: they are the teacher)."),
+    ] = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
