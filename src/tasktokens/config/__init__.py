@@ -1,0 +1,62 @@
+"""Settings: pydantic models, YAML in and out, ``key=value`` overrides, errors that name every mistake at once."""
+
+from tasktokens.config.base import Settings
+from tasktokens.config.data import (
+    Augmentation,
+    CityscapesData,
+    CityscapesSource,
+    DataSettings,
+    FolderData,
+    FolderSource,
+    NyudData,
+    NyudSource,
+    Part,
+    PascalContextData,
+    PascalContextSource,
+    RoomsData,
+    RoomsSource,
+    SeveralData,
+    Source,
+)
+from tasktokens.config.load import load_config, parse_config, read_yaml, to_yaml
+from tasktokens.config.settings import (
+    Config,
+    HttMethod,
+    ModelSettings,
+    MtlMethod,
+    OptimSettings,
+    RunSettings,
+    StrongView,
+    TaskOptions,
+)
+
+__all__ = [
+    "Augmentation",
+    "CityscapesData",
+    "CityscapesSource",
+    "Config",
+    "DataSettings",
+    "FolderData",
+    "FolderSource",
+    "HttMethod",
+    "ModelSettings",
+    "MtlMethod",
+    "NyudData",
+    "NyudSource",
+    "OptimSettings",
+    "Part",
+    "PascalContextData",
+    "PascalContextSource",
+    "RoomsData",
+    "RoomsSource",
+    "RunSettings",
+    "Settings",
+    "SeveralData",
+    "Source",
+    "StrongView",
+    "TaskOptions",
+    "load_config",
+    "parse_config",
+    "read_yaml",
+    "to_yaml",
+]

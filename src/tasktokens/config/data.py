@@ -1,0 +1,154 @@
+"""Settings of data: what the images and labels are, and how they are shown."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from tasktokens.config.base import Seed, Settings, Side
+
+
+class Augmentation(Settings):
+    """Random geometry and colour of training images."""
+
+    scale: tuple[float, float] = Field((1.0, 1.5), description="zoom range; depth is divided by the zoom")
+    crop_max_share: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="crops that one class covers by more than this share are drawn again; published: 0.75",
+    )
+    flip: bool = True
+    photometric: float = Field(0.3, ge=0, le=1, description="strength of brightness, contrast and colour changes")
+
+    @field_validator("scale")
+    @classmethod
+    def _zoom_range(cls, scale: tuple[float, float]) -> tuple[float, float]:
+        if not 0 < scale[0] <= scale[1] < float("inf"):
+            raise ValueError("the zoom range must be [least, most] with 0 < least <= most")
+        return scale
+
+
+class DataSettings(Settings):
+    """Images and partial labels, whatever their source."""
+
+    size: tuple[Side, Side] = Field((96, 128), description="height and width that the network sees")
+    labels: str = Field(
+        "one",
+        description="'one', 'random', 'full', a fraction such as 0.3, or a CSV file of a split",
+        coerce_numbers_to_str=True,
+    )
+    label_seed: Seed | None = Field(
+        None, description="seed of the split drawn; null: the published split of 'one' and 'random' where there is one"
+    )
+    holdout: float = Field(
+        0.0, ge=0, lt=1, description="share of the training images set aside for validation and calibration"
+    )
+    augmentation: Augmentation = Augmentation()
+    evaluation: Literal["network", "full"] = Field(
+        "network",
+        description="network: images and labels stretched to 'size'; full: images keep their shape, labels their size",
+    )
+    workers: int = Field(0, ge=0, le=1024, description="loader processes; 0 loads in the training process")
+    check: bool = Field(True, description="look at every visible file before the first run on it; see docs/check.md")
+    skip_corrupt: bool = Field(
+        False, description="training: leave out images and labels that cannot be read, named and counted, and go on"
+    )
+    cache: bool = Field(True, description="keep decoded images and labels in memory when they fit")
+
+
+class FolderSource(Settings):
+    """A folder in the own-folder layout (docs/data.md), or the CSV or Parquet manifest of one."""
+
+    kind: Literal["folder"] = "folder"
+    root: Path | None = Field(None, description="the folder with dataset.yaml; required")
+
+
+class NyudSource(Settings):
+    """NYU Depth v2 in any of its usual layouts, recognised by its files."""
+
+    kind: Literal["nyud"] = "nyud"
+    root: Path | None = Field(None, description="the folder that holds it; required")
+    classes: Literal[13, 40] = 13
+
+
+class CityscapesSource(Settings):
+    """Cityscapes in any of its usual layouts, recognised by its files."""
+
+    kind: Literal["cityscapes"] = "cityscapes"
+    root: Path | None = Field(None, description="the folder that holds it; required")
+    classes: Literal[7, 19] = 7
+    depth: Literal["inverse", "metres"] = Field("inverse", description="inverse: disparity / 65535, as published")
+
+
+class PascalContextSource(Settings):
+    """PASCAL-Context with five tasks in the layout of ATRC."""
+
+    kind: Literal["pascal_context"] = "pascal_context"
+    root: Path | None = Field(None, description="the folder that holds it; required")
+
+
+class RoomsSource(Settings):
+    """The embedded synthetic rooms, rendered on first use."""
+
+    kind: Literal["rooms"] = "rooms"
+    train: int = Field(400, ge=1, le=1_000_000)
+    val: int = Field(40, ge=1, le=1_000_000)
+    test: int = Field(120, ge=1, le=1_000_000)
+    render_seed: Seed = 0
+    render_size: tuple[Side, Side] | None = Field(None, description="height and width; default: data.size")
+
+
+Source = FolderSource | NyudSource | CityscapesSource | PascalContextSource | RoomsSource
+
+
+class Part(Settings):
+    """One of several data sets that are learned from together."""
+
+    name: str = Field(pattern=r"^\w[\w.-]*$", description="first part of its images' ids")
+    source: Annotated[Source, Field(discriminator="kind")]
+    tasks: dict[str, str] | list[str] | None = Field(
+        None, description="its tasks to use, or new names for them ({semseg: street}); null: all"
+    )
+    splits: dict[str, str] = Field({}, description="for a split, the part's own name of it, such as {test: val}")
+
+
+class FolderData(DataSettings, FolderSource):
+    """Images and labels of a folder."""
+
+
+class NyudData(DataSettings, NyudSource):
+    """Images and labels of NYU Depth v2."""
+
+
+class CityscapesData(DataSettings, CityscapesSource):
+    """Images and labels of Cityscapes."""
+
+
+class PascalContextData(DataSettings, PascalContextSource):
+    """Images and labels of PASCAL-Context."""
+
+
+class RoomsData(DataSettings, RoomsSource):
+    """Images and labels of the embedded rooms."""
+
+
+class SeveralData(DataSettings):
+    """Several data sets, each perhaps labelled for other tasks, learned from together."""
+
+    kind: Literal["several"] = "several"
+    parts: list[Part] = Field(min_length=1)
+
+    @field_validator("parts")
+    @classmethod
+    def _own_names(cls, parts: list[Part]) -> list[Part]:
+        for name, count in Counter(part.name for part in parts).items():
+            if count > 1:
+                raise ValueError(f"two parts are named '{name}'")
+        return parts
+
+
+DataUnion = FolderData | NyudData | CityscapesData | PascalContextData | RoomsData | SeveralData
