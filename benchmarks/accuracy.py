@@ -15,12 +15,11 @@ its run has ended, and a run whose row is there is not made again, so the comman
 the middle are resumed. All methods see the same labels (`labels.csv` of the published split, or one drawn from the
 seed), the same batches in the same order, the same augmentation, optimiser and steps: S a network, so that two-stage
 HTT takes S steps of the teacher and S of the student, and `htt-online` S steps in all. `mtl-long` is the baseline with
-2 S. The seed decides initial weights, order and augmentation. A single-task network leaves images without its label
-out of the batches that all methods share.
+2 S, `htt-teacher` HTT of S steps that has discovered nothing: the teacher of `htt`. The seed decides initial weights,
+order and augmentation. A single-task network leaves images without its label out of the batches that all methods share.
 
-`htt-no-...` is two-stage HTT with one part off. Where that part belongs to the second stage alone, the first is not
-made again: the teacher is that of the seed's `htt`, the same network as those steps would give, and the minutes are
-those of the second stage. `htt-teacher` is that network itself: HTT of S steps that has discovered nothing.
+`htt-no-...` is two-stage HTT with one part off. Where that part belongs to the second stage alone, the teacher is the
+same as that of `htt`. Minutes are of both stages.
 
 `--holdout` measures on a fifth of the training images instead of the test images; settings were chosen there.
 """
@@ -45,7 +44,6 @@ from provenance import describe
 from tasktokens.config import Config, HttMethod, MtlMethod, load_config, to_yaml
 from tasktokens.data.partial import save_split
 from tasktokens.data.source import open_data
-from tasktokens.engine.evaluate import evaluate
 from tasktokens.metrics.delta import delta_mtl
 from tasktokens.models import build_network
 from tasktokens.storage import atomically
@@ -66,18 +64,20 @@ DISCOVERY_PARTS = {
     "no-token-level": ["method.token_level=0"],
     "no-confidence-weighting": ["method.confidence_weighting=false"],
     "no-discovery": ["method.prediction_level=0", "method.feature_level=0", "method.token_level=0"],
+    "no-second-view": ["method.teacher_views=1"],
     "no-strong-view": ["method.strong={photometric: 0.3, grey: 0, blur: 0, cutmix: 0}"],
     "no-adaptive-thresholds": ["method.thresholds=fixed"],
 }
 """What turns a part of the second stage off: the teacher is that of `htt`."""
-TWO_STAGE = {
-    "htt": [],
+TAUGHT = {"htt": [], **{f"htt-{name}": changes for name, changes in DISCOVERY_PARTS.items()}}
+"""What learns from the network of `htt-teacher`, and what it changes of the second stage."""
+WHOLE = {
     # Both at one width, for the paper's own is too slow for a CPU.
     "htt-narrow": ["model.width=32"],
     "htt-paper": ["model.width=32", "model.variant=paper"],
-    **{f"htt-{name}": changes for name, changes in (NETWORK_PARTS | DISCOVERY_PARTS).items()},
+    **{f"htt-{name}": changes for name, changes in NETWORK_PARTS.items()},
 }
-TAUGHT = [f"htt-{name}" for name in DISCOVERY_PARTS]
+"""What makes both stages itself, and what it changes of them."""
 BLOCKS = {
     "main": ["stl", "mtl", "htt", "htt-online"],
     "long": ["mtl-long"],
@@ -96,9 +96,8 @@ def main() -> None:
     labels_file(args)  # before the runs, which all read it
     jobs = [(method, seed) for seed in args.seeds for method in methods if not table.has(method, seed)]
     with ThreadPoolExecutor(args.jobs) as pool:
-        needed = {seed for method, seed in jobs if method in [*TAUGHT, "htt-teacher"]}
-        teachers = {seed for seed in needed if not teacher(args, seed).is_dir()}
-        list(pool.map(lambda seed: measure(args, "htt", seed), sorted(teachers)))
+        taught = sorted({seed for method, seed in jobs if method in TAUGHT})
+        list(pool.map(lambda seed: train(teacher(args, seed)), taught))
         list(pool.map(lambda job: table.add(measure(args, *job)), jobs))
     table.write()
     print(table.markdown())
@@ -193,29 +192,20 @@ def measure(args: argparse.Namespace, method: str, seed: int) -> dict[str, Any]:
     """Train and evaluate one method with one seed; the single-task networks are one row."""
     split, names = "holdout" if args.holdout else "test", list(PRIMARY)
     row: dict[str, Any] = {"method": method, "seed": seed, "labels": args.labels, "split": split}
-    if method == "htt-teacher":
-        return row | measure_teacher(args, seed, split)
     parts = {f"stl-{name}": [name] for name in names} if method == "stl" else {method: names}
     totals = {"gflops": 0.0, "minutes": 0.0}
     for part, tasks in parts.items():
         config = load_config(base(args), settings(args, method, seed, part, tasks))
-        totals["minutes"] += train(config, teacher(args, seed) if method in TAUGHT else None)
+        first = teacher(args, seed) if method in TAUGHT else None
+        totals["minutes"] += train(config, first) + (0 if first is None else train(first))
         totals["gflops"] += gflops(config)
         results = json.loads((config.run.dir / f"evaluation-{split}.json").read_text())
         row |= primary(results)
     chosen = config.method
     row["steps"] = chosen.steps if isinstance(chosen, MtlMethod) else chosen.stage1_steps + chosen.stage2_steps
     if method in TAUGHT:
-        row |= {"teacher": teacher(args, seed).parent.name, "steps": 2 * chosen.stage2_steps}
+        row |= {"teacher": teacher(args, seed).run.dir.name, "steps": 2 * chosen.stage2_steps}
     return row | {name: round(value, 4) for name, value in totals.items()}
-
-
-def measure_teacher(args: argparse.Namespace, seed: int, split: str) -> dict[str, Any]:
-    """The network that the first stage of a seed's `htt` handed on; its minutes are not known apart."""
-    config = load_config(base(args), settings(args, "htt", seed, "htt", list(PRIMARY)))
-    assert isinstance(config.method, HttMethod)
-    results = evaluate(teacher(args, seed), split)
-    return primary(results) | {"steps": config.method.stage1_steps, "gflops": round(gflops(config), 4), "minutes": None}
 
 
 def primary(results: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
@@ -233,9 +223,9 @@ def folder(args: argparse.Namespace) -> Path:
     return Path(args.runs) / f"{args.data}-{args.labels}{'-holdout' * args.holdout}"
 
 
-def teacher(args: argparse.Namespace, seed: int) -> Path:
-    """The network of the first stage of a seed's `htt`, which is there once that run has ended."""
-    return folder(args) / f"htt-{seed}" / "teacher"
+def teacher(args: argparse.Namespace, seed: int) -> Config:
+    """The run of the first stage alone, from which all that differs in the second goes on."""
+    return load_config(base(args), settings(args, "htt-teacher", seed, "htt-teacher", list(PRIMARY)))
 
 
 def common(args: argparse.Namespace) -> list[str]:
@@ -262,11 +252,11 @@ def settings(args: argparse.Namespace, method: str, seed: int, part: str, tasks:
     ]
     if method in ("stl", "mtl", "mtl-long"):
         return [*changes, f"method={{name: mtl, steps: {2 * steps if method == 'mtl-long' else steps}}}"]
-    if method in TWO_STAGE:
-        first = 0 if method in TAUGHT else steps
-        stages = [f"method.stage1_steps={first}", f"method.stage2_steps={steps}"]
-        return [*changes, "method.schedule=two-stage", *stages, *TWO_STAGE[method]]
-    return [*changes, "method.schedule=online"]
+    if method == "htt-online":
+        return [*changes, "method.schedule=online"]
+    first, second = (0 if method in TAUGHT else steps), (0 if method == "htt-teacher" else steps)
+    stages = [f"method.stage1_steps={first}", f"method.stage2_steps={second}"]
+    return [*changes, "method.schedule=two-stage", *stages, *(TAUGHT | WHOLE).get(method, [])]
 
 
 def labels_file(args: argparse.Namespace) -> Path:
@@ -280,9 +270,13 @@ def labels_file(args: argparse.Namespace) -> Path:
     return path
 
 
-def train(config: Config, init_from: Path | None = None) -> float:
-    """Run `tasktokens train` to its end, whatever of it was done before; CPU minutes, of all attempts."""
-    start = ["--overwrite"] if init_from is None else ["--overwrite", "--init-from", str(init_from)]
+def train(config: Config, first: Config | None = None) -> float:
+    """Run `tasktokens train` to its end, whatever of it was done before; CPU minutes, of all attempts.
+
+    Args:
+        first: the run that it goes on from.
+    """
+    start = ["--overwrite"] if first is None else ["--overwrite", "--init-from", str(first.run.dir)]
     folder = config.run.dir
     spent = folder.with_suffix(".minutes")
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from properties import random_batch
 from tasktokens.config import HttMethod, ModelSettings, MtlMethod, StrongView
 from tasktokens.data.sample import Batch, Labels
-from tasktokens.discovery import discover_labels, feature_weights, teach
+from tasktokens.discovery import discover_labels, enlarge, feature_weights, teach
 from tasktokens.engine.step import combine
 from tasktokens.losses import masked_loss, mean
 from tasktokens.methods import Htt, Method, StepOptions, Supervised, Term, build_method
 from tasktokens.models import Network, TaskOutput, build_network
+from tasktokens.models.layers import upsample
 from tasktokens.tasks import Task
 
 PRESENT = [["semseg"], ["depth", "edge"], [], ["normals", "semseg"]]
@@ -349,6 +350,30 @@ def test_the_student_sees_other_colours_and_the_teacher_does_not(tiny_tasks: dic
 
 
 # -- discovery ---------------------------------------------------------------------------------------------------------
+def test_the_mirror_image_is_enlarged_on_request(tiny_tasks: dict[str, Task]) -> None:
+    """What the teacher says of it comes back at the size of what it says of the image, and both count alike."""
+    teacher, image = build("htt", tiny_tasks).eval(), random_batch(tiny_tasks, PRESENT).image
+    larger = enlarge(image.flip(-1), 1.6)
+    assert image.shape[-2:] == (64, 64)
+    assert larger.shape[-2:] == (96, 96)  # 102 is nearer to 96 than to 128
+    assert larger.dtype == torch.uint8
+    taught = teach(tiny_tasks, teacher, image, views=2, zoom=1.6)
+    with torch.no_grad():
+        straight, mirrored = teacher(image), teacher(larger)
+    for name, task in tiny_tasks.items():
+        other = upsample(task.flip_logits(mirrored[name].logits), straight[name].logits.shape[-2:])
+        torch.testing.assert_close(taught[name].logits, (straight[name].logits + other) / 2)
+        for part in ("feature", "confidence", "token"):
+            assert getattr(taught[name], part).shape == getattr(straight[name], part).shape
+
+
+def test_an_image_that_is_not_enlarged_is_left_as_it_is(tiny_tasks: dict[str, Task]) -> None:
+    image = random_batch(tiny_tasks, PRESENT).image[..., :50, :]  # no multiple of 32
+    assert enlarge(image, 1.0) is image
+    flat = torch.full_like(image, 77)
+    assert torch.equal(enlarge(flat, 1.3).unique(), torch.tensor([77], dtype=torch.uint8))
+
+
 def test_one_view_is_what_the_teacher_says(tiny_tasks: dict[str, Task]) -> None:
     teacher, image = build("htt", tiny_tasks).eval(), random_batch(tiny_tasks, PRESENT).image
     taught = teach(tiny_tasks, teacher, image, views=1)

@@ -6,6 +6,7 @@ are kept and not the unsure ones, padding is never discovered, and given labels 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -42,26 +43,43 @@ class Thresholds(Protocol):
 
 
 @torch.no_grad()
-def teach(tasks: Mapping[str, Task], teacher: nn.Module, image_B3HW: Tensor, views: int = 1) -> dict[str, TaskOutput]:
+def teach(
+    tasks: Mapping[str, Task], teacher: nn.Module, image_B3HW: Tensor, views: int = 1, zoom: float = 1.0
+) -> dict[str, TaskOutput]:
     """The teacher's outputs for a batch; with two views, the mean over the images and their mirror images.
 
-    The mean of two views is a little better than either, and less sure where they disagree.
+    The mean of two views is better than either, more so if they differ in size too, and less sure where they disagree.
+
+    Args:
+        zoom: by how much the mirror images are enlarged first.
     """
     outputs: dict[str, TaskOutput] = teacher(image_B3HW)
     if views == 1:
         return outputs
-    mirrored: dict[str, TaskOutput] = teacher(image_B3HW.flip(-1))
-    return {
-        name: TaskOutput(
-            logits=(output.logits + tasks[name].flip_logits(mirrored[name].logits)) / 2,
-            feature=(output.feature + mirrored[name].feature.flip(-1)) / 2,
+    larger = enlarge(image_B3HW.flip(-1), zoom)
+    magnified = math.sqrt(larger[0, 0].numel() / image_B3HW[0, 0].numel())
+    mirrored: dict[str, TaskOutput] = teacher(larger)
+    means = {}
+    for name, output in outputs.items():
+        task, other, size = tasks[name], mirrored[name], output.logits.shape[-2:]
+        back = upsample(task.zoom_logits(task.flip_logits(other.logits), magnified), size)
+        means[name] = TaskOutput(
+            logits=(output.logits + back) / 2,
+            feature=(output.feature + upsample(other.feature.flip(-1), output.feature.shape[-2:])) / 2,
             confidence=None
             if output.confidence is None
-            else (output.confidence + mirrored[name].confidence.flip(-1)) / 2,  # type: ignore[union-attr]
-            token=None if output.token is None else (output.token + mirrored[name].token) / 2,  # type: ignore[operator]
+            else (output.confidence + upsample(other.confidence.flip(-1), size)) / 2,  # type: ignore[union-attr]
+            token=None if output.token is None else (output.token + other.token) / 2,  # type: ignore[operator]
         )
-        for name, output in outputs.items()
-    }
+    return means
+
+
+def enlarge(image_B3HW: Tensor, zoom: float) -> Tensor:
+    """uint8 images (B, 3, H, W), bilinear, at the multiple of 32 that is nearest to ``zoom`` times their size."""
+    if zoom == 1:
+        return image_B3HW
+    size = [32 * max(1, round(zoom * side / 32)) for side in image_B3HW.shape[-2:]]
+    return upsample(image_B3HW.float(), size).round_().clamp_(0, 255).to(torch.uint8)
 
 
 @torch.no_grad()

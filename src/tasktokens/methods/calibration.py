@@ -44,7 +44,7 @@ class AccuracyCalibrator:
     @torch.no_grad()
     def add(self, sums: Mapping[str, Reliability], batch: Batch, teacher: nn.Module) -> None:
         settings = self.settings
-        taught = teach(self.tasks, teacher, batch.image, settings.teacher_views)
+        taught = teach(self.tasks, teacher, batch.image, settings.teacher_views, settings.teacher_zoom)
         agreement = geometric_agreement(self.tasks, taught, settings.focal) if settings.geometry else {}
         for name, task in self.tasks.items():
             labels = batch.labels[name]

@@ -100,7 +100,7 @@ class Htt(Method):
             outputs = student(student_view(batch, options), rows)
             return [t for task in self.tasks.values() for t in self._labelled(task, outputs[task.name], view)]
 
-        taught = teach(self.tasks, teacher, batch.image, self.settings.teacher_views)
+        taught = teach(self.tasks, teacher, batch.image, self.settings.teacher_views, self.settings.teacher_zoom)
         agreement = geometric_agreement(self.tasks, taught, self.settings.focal) if self.settings.geometry else {}
         image = strong_view(batch.image, self.settings.strong, options.generator, options.part)
         outputs = student(image if view.mix is None else view.mix.image(image))

@@ -135,6 +135,10 @@ class Task(ABC):
         """Change values for an image magnified by ``scale`` (only distances change)."""
         return value_CHW
 
+    def zoom_logits(self, logits_BKHW: Tensor, scale: float) -> Tensor:
+        """Logits of an image magnified by ``scale``, brought back: the reverse of `zoom`."""
+        return logits_BKHW
+
     def crop_ok(self, value_CHW: Tensor, valid_1HW: Tensor, share: float) -> bool:
         """Whether a crop shows enough of the label: no class covers more than ``share`` of its valid pixels."""
         return True

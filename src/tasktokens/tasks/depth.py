@@ -143,6 +143,15 @@ class Depth(Task):
     def zoom(self, value_CHW: Tensor, scale: float) -> Tensor:
         return value_CHW * scale if self.inverse else value_CHW / scale
 
+    def zoom_logits(self, logits_BKHW: Tensor, scale: float) -> Tensor:
+        """The bins are evenly spaced in the logarithm: a factor is a shift. What leaves the range is lost."""
+        step = math.log(self.maximum / self.minimum) / (self.bins - 1)
+        farther = -math.log(scale) if self.inverse else math.log(scale)
+        source = (torch.arange(self.bins, device=logits_BKHW.device) - farther / step).clamp(0, self.bins - 1)
+        below = source.long().clamp(max=self.bins - 2)
+        share = (source - below).to(logits_BKHW.dtype)[:, None, None]
+        return logits_BKHW[:, below].lerp(logits_BKHW[:, below + 1], share)
+
     def widened(self, scale: tuple[float, float]) -> Depth:
         """Extend the bins by the zoom range at the same log spacing (`zoom`)."""
         nearer, farther = max(scale[1], 1.0), max(1 / scale[0], 1.0)
