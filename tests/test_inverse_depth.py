@@ -37,6 +37,28 @@ def test_zooming_in_brings_nearer_and_back_again(scale: float) -> None:
 
 
 @settings(deadline=None)
+@given(scale=st.floats(0.6, 1.7), where=st.floats(0.4, 0.6))
+def test_logits_of_a_magnified_image_brought_back_decode_to_the_distances_of_the_image(
+    scale: float, where: float
+) -> None:
+    for task in (METRES, INVERSE):
+        places = torch.linspace(0, 1, task.bins)
+        logits = (-((places - where) ** 2) / (2 * 0.05**2))[None, :, None, None].expand(1, -1, 2, 3)
+        back = task.zoom_logits(logits, scale)
+        assert back.shape == logits.shape
+        torch.testing.assert_close(task.zoom(task.decode(back), scale), task.decode(logits), rtol=0.01, atol=0)
+        assert torch.equal(task.zoom_logits(logits, 1.0), logits)
+
+
+@pytest.mark.parametrize("task", [METRES, INVERSE])
+def test_distances_brought_back_beyond_the_range_stay_at_its_end(task: Depth) -> None:
+    for end, value in ((0, task.minimum), (task.bins - 1, task.maximum)):
+        surely = torch.where(torch.arange(task.bins) == end, 50.0, 0.0)[None, :, None, None]
+        outwards = 0.5 if (end == 0) != task.inverse else 2.0
+        assert task.decode(task.zoom_logits(surely, outwards)).item() == pytest.approx(value, rel=1e-3)
+
+
+@settings(deadline=None)
 @given(low=st.floats(0.3, 1.0), high=st.floats(1.0, 3.0), bins=st.integers(2, 60))
 def test_widened_bins_hold_every_zoomed_label_at_the_same_spacing(low: float, high: float, bins: int) -> None:
     task = Depth("depth", minimum=0.004, maximum=0.5, bins=bins, inverse=True)

@@ -361,7 +361,8 @@ def test_the_mirror_image_is_enlarged_on_request(tiny_tasks: dict[str, Task]) ->
     with torch.no_grad():
         straight, mirrored = teacher(image), teacher(larger)
     for name, task in tiny_tasks.items():
-        other = upsample(task.flip_logits(mirrored[name].logits), straight[name].logits.shape[-2:])
+        back = task.zoom_logits(task.flip_logits(mirrored[name].logits), 1.5)
+        other = upsample(back, straight[name].logits.shape[-2:])
         torch.testing.assert_close(taught[name].logits, (straight[name].logits + other) / 2)
         for part in ("feature", "confidence", "token"):
             assert getattr(taught[name], part).shape == getattr(straight[name], part).shape

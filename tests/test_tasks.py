@@ -245,6 +245,13 @@ def test_decoding_mirrored_logits_is_mirroring_the_decoded(task: Task) -> None:
 
 
 @every_task
+def test_only_distances_are_brought_back_from_a_zoom(task: Task) -> None:
+    logits = logits_like(task)
+    assert torch.equal(task.zoom_logits(logits, 1.0), logits)
+    assert torch.equal(task.zoom_logits(logits, 1.5), logits) == (task.kind != "depth")
+
+
+@every_task
 @pytest.mark.parametrize("scale", [0.5, 1.7])
 def test_a_zoom_changes_distances_only(task: Task, scale: float) -> None:
     value = random_label(task, SIZE, np.random.default_rng(6))

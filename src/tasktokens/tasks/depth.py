@@ -144,13 +144,18 @@ class Depth(Task):
         return value_CHW * scale if self.inverse else value_CHW / scale
 
     def zoom_logits(self, logits_BKHW: Tensor, scale: float) -> Tensor:
-        """The bins are evenly spaced in the logarithm: a factor is a shift. What leaves the range is lost."""
+        """The bins are evenly spaced in the logarithm: a factor is a shift. What leaves the range goes to its end."""
         step = math.log(self.maximum / self.minimum) / (self.bins - 1)
-        farther = -math.log(scale) if self.inverse else math.log(scale)
-        source = (torch.arange(self.bins, device=logits_BKHW.device) - farther / step).clamp(0, self.bins - 1)
-        below = source.long().clamp(max=self.bins - 2)
+        shift, last = (-1 if self.inverse else 1) * math.log(scale) / step, self.bins - 1
+        bins = torch.arange(self.bins, device=logits_BKHW.device)
+        source = (bins - shift).clamp(0, last)
+        below = source.long().clamp(max=last - 1)
         share = (source - below).to(logits_BKHW.dtype)[:, None, None]
-        return logits_BKHW[:, below].lerp(logits_BKHW[:, below + 1], share)
+        shifted = logits_BKHW[:, below].lerp(logits_BKHW[:, below + 1], share)
+        for end, leaving in ((0, -shift - bins), (last, shift + bins - last)):
+            gone = torch.logsumexp(logits_BKHW + leaving.clamp(0, 1).log()[:, None, None], dim=1)
+            shifted[:, end] = torch.logaddexp(shifted[:, end], gone)
+        return shifted
 
     def widened(self, scale: tuple[float, float]) -> Depth:
         """Extend the bins by the zoom range at the same log spacing (`zoom`)."""
