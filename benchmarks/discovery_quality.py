@@ -25,6 +25,7 @@ from provenance import describe
 from tasktokens.data.dataset import PartialDataset, eval_loader
 from tasktokens.data.partial import Split, load_split
 from tasktokens.data.source import Data, open_data
+from tasktokens.discovery import ZOOM, teach
 from tasktokens.engine.evaluate import run_config, run_folder
 from tasktokens.engine.model_file import load_model
 from tasktokens.metrics import Reliability
@@ -43,6 +44,7 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--picture", type=Path)
+    parser.add_argument("--views", type=int, choices=(1, 2), default=2, help="as of tasktokens discover")
     args = parser.parse_args()
 
     config = run_config(args.run)
@@ -50,10 +52,11 @@ def main() -> None:
     network, info = load_model(args.run)
     pairs = hidden(data, run_folder(args.run))
     dataset = PartialDataset(data.collection, pairs, info.tasks, info.size)
-    found = measure(network, info.tasks, dataset, config.optim.images)
+    found = measure(network, info.tasks, dataset, config.optim.images, args.views)
     threads = torch.get_num_threads()
     how = f"{threads} thread{'s' if threads > 1 else ''}"
     result = describe(how, [config.seed], measured=["src", "benchmarks/discovery_quality.py"]) | {
+        "views": args.views,
         "images": len(pairs),
         "hidden_labels": {name: sum(name in names for names in pairs.values()) for name in info.tasks},
         "right": {name: inspect.getdoc(task.correct) for name, task in info.tasks.items()},
@@ -79,11 +82,11 @@ def hidden(data: Data, run: Path) -> Split:
 
 @torch.no_grad()
 def measure(
-    network: torch.nn.Module, tasks: Mapping[str, Task], dataset: PartialDataset, batch_size: int
+    network: torch.nn.Module, tasks: Mapping[str, Task], dataset: PartialDataset, batch_size: int, views: int
 ) -> dict[str, dict[str, Reliability]]:
     found = {name: {kind: Reliability(bins=BINS) for kind in KINDS} for name in tasks}
     for batch in eval_loader(dataset, batch_size):
-        outputs = network(batch.image)
+        outputs = teach(tasks, network, batch.image, views, ZOOM)
         for name, task in tasks.items():
             labels = batch.labels[name]
             if len(labels.rows) == 0:

@@ -140,6 +140,8 @@ def test_a_signal_ends_discover_and_the_same_command_goes_on(
         file.write('["im03", [["im0')  # as a kill leaves it
     with pytest.raises(RunExistsError, match="another discovery"):
         discover(finished, out, threshold=0.9, quiet=True)
+    with pytest.raises(RunExistsError, match="number of views"):
+        discover(finished, out, views=1, quiet=True)
     images = [path.stem for path in (out / "images").iterdir()]
     seen: list[str] = []
     from tasktokens.apps import discover as app
@@ -152,6 +154,18 @@ def test_a_signal_ends_discover_and_the_same_command_goes_on(
         "dataset.yaml": (out / "dataset.yaml").read_bytes(),
     }
     assert open_folder(out).split("train") == open_folder(whole).split("train")
+
+
+def test_discover_with_one_view_is_as_sure_as_predict_and_with_two_not(finished: Path, tmp_path: Path) -> None:
+    one, two = (discover(finished, tmp_path / str(views), views=views, quiet=True) for views in (1, 2))
+    predict(finished, [one / "images"], tmp_path / "predicted", quiet=True)
+    discovered = [path.relative_to(one) for path in (one / "confidence").rglob("*.png")]
+    assert len(discovered) == 6 * 5 - 6
+    for name in discovered:
+        sure = (one / name).read_bytes()
+        assert sure == (tmp_path / "predicted" / name).read_bytes()
+        # After four steps the network is sure of no depth however it looks.
+        assert name.parts[1] != "semseg" or sure != (two / name).read_bytes()
 
 
 def test_discover_overwrites_an_interrupted_one_when_asked(finished: Path, tmp_path: Path) -> None:

@@ -151,13 +151,16 @@ def discover(
     threshold: Annotated[
         float | None, typer.Option(min=0, max=1, help="Confidence below which a pixel is void.")
     ] = None,
+    views: Annotated[
+        int, typer.Option(min=1, max=2, help="2: also mirrored and enlarged, in 2.6 times the time; 1: as it is.")
+    ] = 2,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
     """Fill in the missing labels of a run's training images: a new data folder, with confidences."""
     from tasktokens.apps.discover import discover as discover_run
 
-    _print(discover_run(run, out, threshold, overwrite, quiet))
+    _print(discover_run(run, out, threshold, overwrite, quiet, views))
 
 
 @app.command()

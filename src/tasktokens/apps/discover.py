@@ -41,7 +41,7 @@ _Row = list[Any]
 
 
 def discover(
-    run: Path, out: Path, threshold: float | None = None, overwrite: bool = False, quiet: bool = False
+    run: Path, out: Path, threshold: float | None = None, overwrite: bool = False, quiet: bool = False, views: int = 2
 ) -> Path:
     """Write the training images with given and discovered labels.
 
@@ -52,6 +52,7 @@ def discover(
             ``discovered.csv``: id, task, share of sure pixels and mean confidence of each discovered label.
         threshold: confidence in [0, 1] below which a pixel is void; default: each task's own.
         overwrite: delete what lies in ``out`` first.
+        views: how the network looks at an image (`Predictor`): 1 as it is, 2 also mirrored and enlarged.
 
     Raises:
         CheckpointError: the run is not finished. OtherRankError: another rank has failed.
@@ -63,11 +64,11 @@ def discover(
     rank, main = accelerator.process_index, accelerator.is_main_process
     data = one_first(accelerator, lambda: open_data(config))
     with together(accelerator):
-        predictor = Predictor(run, accelerator.device)
+        predictor = Predictor(run, accelerator.device, views)
         available = {name: data.collection.labels[name] for name in data.tasks}
         visible = load_split(run_folder(run) / "labels.csv", list(data.train), available)
         model = sha256(model_folder(run) / "model.safetensors")
-        settings = {"model": model, "threshold": threshold, "images": len(visible)}
+        settings = {"model": model, "threshold": threshold, "views": views, "images": len(visible)}
         if main:
             _begin(out, settings, overwrite)
     done = _done(out)
@@ -157,7 +158,7 @@ def _begin(out: Path, settings: Mapping[str, Any], overwrite: bool) -> None:
             new.write_text(json.dumps(settings) + "\n", encoding="utf-8")
     if _items(path)[:1] != [settings]:
         raise RunExistsError(
-            f"another discovery was begun in {out} and did not end (another run, threshold or data); "
+            f"another discovery was begun in {out} and did not end (another run, threshold, number of views or data); "
             f"choose another folder, or give --overwrite"
         )
     # Written anew, or the next line would be joined to a half one.

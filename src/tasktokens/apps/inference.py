@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tasktokens.data.transforms import resize_image, working_size
+from tasktokens.discovery import ZOOM, teach
 from tasktokens.engine.model_file import load_model
 from tasktokens.models.decoding import full_logits
 from tasktokens.models.layers import upsample
@@ -39,9 +40,11 @@ class Predictor:
     Args:
         path: a run, or the model folder in it.
         device: default: the GPU, where there is one.
+        views: 2: the mean of an image and its mirror image, enlarged by a quarter. Surer, in 2.6 times the time.
     """
 
-    def __init__(self, path: Path, device: torch.device | None = None) -> None:
+    def __init__(self, path: Path, device: torch.device | None = None, views: int = 1) -> None:
+        self.views = views
         self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.network, self.info = load_model(path, self.device)
 
@@ -53,7 +56,7 @@ class Predictor:
     @torch.no_grad()  # not inference_mode: bin centres are cached, and training after it would get such tensors
     def __call__(self, image_HW3: Array) -> dict[str, Prediction]:
         """Predict all tasks of one uint8 RGB image."""
-        outputs = self.network(self.prepare(image_HW3))
+        outputs = teach(self.tasks, self.network, self.prepare(image_HW3), self.views, ZOOM)
         size = (image_HW3.shape[0], image_HW3.shape[1])
         return self.decode({name: output.logits for name, output in outputs.items()}, size)
 
