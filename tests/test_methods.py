@@ -341,7 +341,7 @@ def test_the_student_sees_other_colours_and_the_teacher_does_not(tiny_tasks: dic
     student.backbone.register_forward_hook(lambda _m, inputs, _o: seen["student"].append(inputs[0]))  # type: ignore[operator,union-attr]
     teacher.backbone.register_forward_hook(lambda _m, inputs, _o: seen["teacher"].append(inputs[0]))  # type: ignore[operator,union-attr]
     batch = random_batch(tiny_tasks, PRESENT)
-    Htt(tiny_tasks, HttMethod(teacher_views=2)).terms(batch, student, teacher, options(photometric=0.5))
+    Htt(tiny_tasks, HttMethod(teacher_views=2, teacher_zoom=1)).terms(batch, student, teacher, options(photometric=0.5))
     straight, mirrored = seen["teacher"]
     assert torch.equal(straight, batch.image)
     assert torch.equal(mirrored, batch.image.flip(-1))

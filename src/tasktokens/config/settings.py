@@ -91,7 +91,7 @@ class HttMethod(Settings):
     ema: float = Field(0.99, ge=0, lt=1, description="online: decay of the moving average that is the teacher")
     teacher_views: Literal[1, 2] = Field(2, description="2: the teacher averages each image and its mirror image")
     teacher_zoom: float = Field(
-        1.0, gt=0, le=4, description="two views: the mirror image is enlarged by this (to a multiple of 32 pixels)"
+        1.25, gt=0, le=4, description="two views: the mirror image is enlarged by this (to a multiple of 32 pixels)"
     )
     confidence: Literal["ours", "paper"] = Field("ours", description="what the thresholds apply to")
     confidence_weighting: bool = Field(True, description="false: every discovered pixel weighs the same")
