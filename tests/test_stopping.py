@@ -32,7 +32,7 @@ from tasktokens.engine.evaluate import evaluate
 from tasktokens.engine.guards import Statistics
 from tasktokens.engine.log import RunLog, is_written, read_rows
 from tasktokens.engine.train import train
-from tasktokens.errors import RunExistsError
+from tasktokens.errors import ConfigError, RunExistsError
 from tasktokens.methods import Supervised
 
 MakeConfig = Callable[..., Config]
@@ -156,16 +156,22 @@ def test_a_signal_ends_discover_and_the_same_command_goes_on(
     assert open_folder(out).split("train") == open_folder(whole).split("train")
 
 
-def test_discover_with_one_view_is_as_sure_as_predict_and_with_two_not(finished: Path, tmp_path: Path) -> None:
-    one, two = (discover(finished, tmp_path / str(views), views=views, quiet=True) for views in (1, 2))
-    predict(finished, [one / "images"], tmp_path / "predicted", quiet=True)
-    discovered = [path.relative_to(one) for path in (one / "confidence").rglob("*.png")]
-    assert len(discovered) == 6 * 5 - 6
-    for name in discovered:
-        sure = (one / name).read_bytes()
-        assert sure == (tmp_path / "predicted" / name).read_bytes()
-        # After four steps the network is sure of no depth however it looks.
-        assert name.parts[1] != "semseg" or sure != (two / name).read_bytes()
+def test_discover_is_as_sure_as_predict_with_as_many_views(finished: Path, tmp_path: Path) -> None:
+    sure: dict[tuple[int, Path], bytes] = {}
+    for views in (1, 2):
+        out, predicted = tmp_path / f"discovered{views}", tmp_path / f"predicted{views}"
+        discover(finished, out, views=views, quiet=True)
+        predict(finished, [out / "images"], predicted, views=views, quiet=True)
+        for path in (out / "confidence").rglob("*.png"):
+            name = path.relative_to(out)
+            sure[views, name] = path.read_bytes()
+            assert sure[views, name] == (predicted / name).read_bytes()
+    names = {name for _, name in sure}
+    assert len(names) == len(sure) / 2 == 6 * 5 - 6
+    with pytest.raises(ConfigError, match="1 or 2 views"):
+        discover(finished, tmp_path / "third", views=3, quiet=True)
+    # After four steps the network is sure of no depth however it looks.
+    assert all(sure[1, name] != sure[2, name] for name in names if name.parts[1] == "semseg")
 
 
 def test_discover_overwrites_an_interrupted_one_when_asked(finished: Path, tmp_path: Path) -> None:

@@ -26,6 +26,9 @@ app = typer.Typer(
 )
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what lies in the output folder.")]
+Views = Annotated[
+    int, typer.Option(min=1, max=2, help="2: look at images mirrored and enlarged too, in 2.6 times the time.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 Model = Annotated[Path, typer.Argument(help="A finished run, or its model folder.")]
 Inputs = Annotated[list[str], typer.Argument(help="Images, folders or glob patterns.")]
@@ -119,13 +122,14 @@ def predict(
     model: Model,
     inputs: Inputs,
     out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("predictions"),
+    views: Views = 1,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
     """Write label files, confidences and coloured pictures of all tasks for images of any size."""
     from tasktokens.apps.predict import predict as run
 
-    run(model, inputs, out, overwrite, quiet)
+    run(model, inputs, out, overwrite, quiet, views)
     _print(out)
 
 
@@ -151,9 +155,7 @@ def discover(
     threshold: Annotated[
         float | None, typer.Option(min=0, max=1, help="Confidence below which a pixel is void.")
     ] = None,
-    views: Annotated[
-        int, typer.Option(min=1, max=2, help="2: also mirrored and enlarged, in 2.6 times the time; 1: as it is.")
-    ] = 2,
+    views: Views = 2,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:

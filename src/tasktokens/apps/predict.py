@@ -24,7 +24,7 @@ from tasktokens.tasks.files import write_png
 
 
 def predict(
-    model: Path, inputs: Sequence[str | Path], out: Path, overwrite: bool = False, quiet: bool = False
+    model: Path, inputs: Sequence[str | Path], out: Path, overwrite: bool = False, quiet: bool = False, views: int = 1
 ) -> list[Path]:
     """Predict all tasks of images; several ranks share them.
 
@@ -34,6 +34,7 @@ def predict(
         out: new folder: ``{task}/{id}.png`` in the layout that the data folder has, ``confidence/{task}/{id}.png``
             (0..255 for 0..1) and ``pictures/{id}.png``.
         overwrite: whether ``out`` may hold files already; those with the same names are replaced.
+        views: how the network looks at an image (`Predictor`): 1 as it is, 2 also mirrored and enlarged.
 
     Returns:
         The pictures, of this rank's images.
@@ -46,7 +47,7 @@ def predict(
     """
     accelerator = start(RunSettings())
     with together(accelerator):
-        predictor = Predictor(model, accelerator.device)
+        predictor = Predictor(model, accelerator.device, views)
         images = find_images(inputs)
         if accelerator.is_main_process:
             refuse_full(out, overwrite)
