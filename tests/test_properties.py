@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -305,6 +305,7 @@ def test_any_bytes_are_a_picture_or_an_error_that_names_the_file(
         hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4),
     )
 )
+@example(array=np.array([[3.40282357e38, 1.0]]))  # more than a float32 holds
 def test_any_array_is_taken_by_a_task_or_a_label_error(array: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("array") / "a.npy"
     np.save(path, array)

@@ -111,9 +111,11 @@ class Depth(Task):
         valid = valid & np.isfinite(plane) & (plane != 0)
         if plane.size and plane[valid].size and plane[valid].min() < 0:
             raise LabelError(f"label file {path} of task '{self.name}' holds negative depth; use 0 for void")
-        stored = np.where(valid, plane, 1).astype(np.float32)
-        value = stored if np.issubdtype(plane.dtype, np.floating) else (stored + self.offset) * np.float32(self.scale)
-        return value.astype(np.float32)[None], valid
+        with np.errstate(over="ignore"):  # what a float32 cannot hold is void too
+            stored, floats = np.where(valid, plane, 1).astype(np.float32), np.issubdtype(plane.dtype, np.floating)
+            value = stored if floats else ((stored + self.offset) * np.float32(self.scale)).astype(np.float32)
+        finite = np.isfinite(value)
+        return np.where(finite, value, np.float32(1))[None], valid & finite
 
     def write(self, path: Path, value_CHW: Array, valid_HW: Array | None = None) -> None:
         stored = np.rint(value_CHW[0] / self.scale - self.offset).clip(1, 65535).astype(np.uint16)

@@ -131,11 +131,12 @@ def unit_interval(path: Path, plane: Array, white: float | None = None) -> Array
     if plane.dtype in (np.uint8, np.uint16) and white is None:
         return plane.astype(np.float32) / np.float32(np.iinfo(plane.dtype).max)
     whole = np.issubdtype(plane.dtype, np.integer)
-    value = plane.astype(np.float32) / np.float32(white if whole and white is not None else 1)
-    finite = value[np.isfinite(value)]
-    if finite.size and (finite.min() < 0 or finite.max() > 1):
+    with np.errstate(over="ignore"):  # what a float32 cannot hold lies outside
+        value = plane.astype(np.float32) / np.float32(white if whole and white is not None else 1)
+    known = np.isfinite(plane)
+    if known.any() and (value[known].min() < 0 or value[known].max() > 1):
         raise LabelError(
             f"label file {path} must hold values from 0 to {white if whole and white is not None else 1:g}, found "
-            f"{plane[np.isfinite(value)].min():g} to {plane[np.isfinite(value)].max():g}"
+            f"{plane[known].min():g} to {plane[known].max():g}"
         )
     return value

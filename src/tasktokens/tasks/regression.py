@@ -101,7 +101,10 @@ class Regression(Task):
         whole = not np.issubdtype(plane.dtype, np.floating)
         # In double precision: a 32-bit integer does not fit a float.
         value = (plane.astype(np.float64) + self.offset) * self.scale if whole else plane
-        return np.where(valid, value, 0).astype(np.float32)[None], valid
+        with np.errstate(over="ignore"):  # what a float32 cannot hold is void too
+            value = np.where(valid, value, 0).astype(np.float32)
+        finite = np.isfinite(value)
+        return np.where(finite, value, np.float32(0))[None], valid & finite
 
     def write(self, path: Path, value_CHW: Array, valid_HW: Array | None = None) -> None:
         write_floats(path, value_CHW[0], valid_HW)
