@@ -193,18 +193,18 @@ def measure(args: argparse.Namespace, method: str, seed: int) -> dict[str, Any]:
     split, names = "holdout" if args.holdout else "test", list(PRIMARY)
     row: dict[str, Any] = {"method": method, "seed": seed, "labels": args.labels, "split": split}
     parts = {f"stl-{name}": [name] for name in names} if method == "stl" else {method: names}
-    totals = {"gflops": 0.0, "minutes": 0.0}
+    first = teacher(args, seed) if method in TAUGHT else None
+    totals = {"gflops": 0.0, "minutes": 0.0 if first is None else train(first)}
     for part, tasks in parts.items():
         config = load_config(base(args), settings(args, method, seed, part, tasks))
-        first = teacher(args, seed) if method in TAUGHT else None
-        totals["minutes"] += train(config, first) + (0 if first is None else train(first))
+        totals["minutes"] += train(config, first)
         totals["gflops"] += gflops(config)
         results = json.loads((config.run.dir / f"evaluation-{split}.json").read_text())
         row |= primary(results)
     chosen = config.method
     row["steps"] = chosen.steps if isinstance(chosen, MtlMethod) else chosen.stage1_steps + chosen.stage2_steps
-    if method in TAUGHT:
-        row |= {"teacher": teacher(args, seed).run.dir.name, "steps": 2 * chosen.stage2_steps}
+    if first is not None:
+        row |= {"teacher": first.run.dir.name, "steps": 2 * chosen.stage2_steps}
     return row | {name: round(value, 4) for name, value in totals.items()}
 
 

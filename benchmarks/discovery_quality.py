@@ -22,10 +22,11 @@ from pathlib import Path
 import torch
 
 from provenance import describe
+from tasktokens.config import VIEW_ZOOM
 from tasktokens.data.dataset import PartialDataset, eval_loader
 from tasktokens.data.partial import Split, load_split
 from tasktokens.data.source import Data, open_data
-from tasktokens.discovery import ZOOM, teach
+from tasktokens.discovery import teach
 from tasktokens.engine.evaluate import run_config, run_folder
 from tasktokens.engine.model_file import load_model
 from tasktokens.metrics import Reliability
@@ -86,7 +87,7 @@ def measure(
 ) -> dict[str, dict[str, Reliability]]:
     found = {name: {kind: Reliability(bins=BINS) for kind in KINDS} for name in tasks}
     for batch in eval_loader(dataset, batch_size):
-        outputs = teach(tasks, network, batch.image, views, ZOOM)
+        outputs = teach(tasks, network, batch.image, views, VIEW_ZOOM)
         for name, task in tasks.items():
             labels = batch.labels[name]
             if len(labels.rows) == 0:

@@ -19,9 +19,6 @@ from tasktokens.models import TaskOutput
 from tasktokens.models.layers import upsample
 from tasktokens.tasks import Task
 
-ZOOM = 1.25
-"""How much larger than the image a trained network's second view of it is, where nothing else is said."""
-
 
 @dataclass(frozen=True)
 class Discovered:

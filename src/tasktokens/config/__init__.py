@@ -20,6 +20,7 @@ from tasktokens.config.data import (
 )
 from tasktokens.config.load import load_config, parse_config, read_yaml, to_yaml
 from tasktokens.config.settings import (
+    VIEW_ZOOM,
     Config,
     HttMethod,
     ModelSettings,
@@ -31,6 +32,7 @@ from tasktokens.config.settings import (
 )
 
 __all__ = [
+    "VIEW_ZOOM",
     "Augmentation",
     "CityscapesData",
     "CityscapesSource",

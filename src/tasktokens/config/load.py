@@ -121,8 +121,7 @@ def _sentence(item: Any) -> str:
         model = TaskOptions if typed[0] == "tasks" else known[part].annotation if part in known else None
     key = ".".join(typed)
     if item["type"] == "extra_forbidden":
-        siblings = TaskOptions.model_fields if typed[0] == "tasks" else known
-        return f"unknown key '{key}'{did_you_mean(typed[-1], siblings)}"
+        return f"unknown key '{key}'{did_you_mean(typed[-1], known)}"
     if item["type"] == "union_tag_invalid":
         found, tags = item["ctx"]["tag"], item["ctx"]["expected_tags"].replace("'", "").split(", ")
         return f"'{key}' has no '{found}'{did_you_mean(found, tags)}; expected one of: {', '.join(tags)}"

@@ -11,6 +11,9 @@ from tasktokens.config.base import Seed, Settings
 from tasktokens.config.data import DataUnion, RoomsData
 from tasktokens.errors import ConfigError
 
+VIEW_ZOOM = 1.25
+"""How much larger than the image the second view of it is, in training and where a trained network predicts."""
+
 
 class TaskOptions(Settings):
     """What a configuration may change of a task."""
@@ -91,7 +94,7 @@ class HttMethod(Settings):
     ema: float = Field(0.99, ge=0, lt=1, description="online: decay of the moving average that is the teacher")
     teacher_views: Literal[1, 2] = Field(2, description="2: the teacher averages each image and its mirror image")
     teacher_zoom: float = Field(
-        1.25, gt=0, le=4, description="two views: the mirror image is enlarged by this (to a multiple of 32 pixels)"
+        VIEW_ZOOM, gt=0, le=4, description="two views: the mirror image is enlarged by this, to multiples of 32 pixels"
     )
     confidence: Literal["ours", "paper"] = Field("ours", description="what the thresholds apply to")
     confidence_weighting: bool = Field(True, description="false: every discovered pixel weighs the same")

@@ -28,7 +28,7 @@ from tasktokens.tasks.base import (
 )
 from tasktokens.tasks.colours import colour_map
 from tasktokens.tasks.examine import Summary, Sums, amount_sums, summarise_depth
-from tasktokens.tasks.files import read_plane, refuse_lossy, write_png
+from tasktokens.tasks.files import read_plane, refuse_lossy, to_float32, write_png
 
 
 @dataclass(frozen=True)
@@ -111,11 +111,11 @@ class Depth(Task):
         valid = valid & np.isfinite(plane) & (plane != 0)
         if plane.size and plane[valid].size and plane[valid].min() < 0:
             raise LabelError(f"label file {path} of task '{self.name}' holds negative depth; use 0 for void")
-        with np.errstate(over="ignore"):  # what a float32 cannot hold is void too
-            stored, floats = np.where(valid, plane, 1).astype(np.float32), np.issubdtype(plane.dtype, np.floating)
-            value = stored if floats else ((stored + self.offset) * np.float32(self.scale)).astype(np.float32)
-        finite = np.isfinite(value)
-        return np.where(finite, value, np.float32(1))[None], valid & finite
+        stored = np.where(valid, plane, 1)
+        if not np.issubdtype(plane.dtype, np.floating):
+            stored = (stored.astype(np.float32) + self.offset) * np.float32(self.scale)
+        value, held = to_float32(stored, neutral=1)
+        return value[None], valid & held
 
     def write(self, path: Path, value_CHW: Array, valid_HW: Array | None = None) -> None:
         stored = np.rint(value_CHW[0] / self.scale - self.offset).clip(1, 65535).astype(np.uint16)

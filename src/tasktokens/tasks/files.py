@@ -123,6 +123,14 @@ def write_floats(path: Path, plane_HW: Array, valid_HW: Array | None = None) -> 
     np.save(path.with_suffix(".npy"), plane if valid_HW is None else np.where(valid_HW, plane, np.float32(np.nan)))
 
 
+def to_float32(value: Array, neutral: float) -> tuple[Array, Array]:
+    """Values as float32, and which of them a float32 can hold; ``neutral`` stands for the others."""
+    with np.errstate(over="ignore"):
+        small = value.astype(np.float32)
+    held = np.isfinite(small)
+    return np.where(held, small, np.float32(neutral)), held
+
+
 def unit_interval(path: Path, plane: Array, white: float | None = None) -> Array:
     """Scale a stored plane to [0, 1]: integers by ``white`` (default: the type's maximum), bool and floats as they are.
 

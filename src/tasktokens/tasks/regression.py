@@ -18,7 +18,7 @@ from tasktokens.metrics.regression import RegressionErrors
 from tasktokens.tasks.base import Array, Task, channel_matmul, deviation, expectation, known_keys, largest_probability
 from tasktokens.tasks.colours import colour_map
 from tasktokens.tasks.examine import Summary, Sums, range_sums, summarise_range
-from tasktokens.tasks.files import read_plane, refuse_lossy, write_floats
+from tasktokens.tasks.files import read_plane, refuse_lossy, to_float32, write_floats
 
 
 @dataclass(frozen=True)
@@ -101,10 +101,8 @@ class Regression(Task):
         whole = not np.issubdtype(plane.dtype, np.floating)
         # In double precision: a 32-bit integer does not fit a float.
         value = (plane.astype(np.float64) + self.offset) * self.scale if whole else plane
-        with np.errstate(over="ignore"):  # what a float32 cannot hold is void too
-            value = np.where(valid, value, 0).astype(np.float32)
-        finite = np.isfinite(value)
-        return np.where(finite, value, np.float32(0))[None], valid & finite
+        value, held = to_float32(np.where(valid, value, 0), neutral=0)
+        return value[None], valid & held
 
     def write(self, path: Path, value_CHW: Array, valid_HW: Array | None = None) -> None:
         write_floats(path, value_CHW[0], valid_HW)
