@@ -287,6 +287,19 @@ def test_each_level_has_its_weight_and_zero_turns_it_off(tiny_tasks: dict[str, T
     assert {some[f"discovered/{t}"] for t in tiny_tasks} == {0.0}
 
 
+def test_discovered_labels_of_a_task_have_a_weight_of_their_own(tiny_tasks: dict[str, Task]) -> None:
+    student, teacher = build("htt", tiny_tasks).eval(), build("htt", tiny_tasks, 1).eval()
+    batch = random_batch(tiny_tasks, PRESENT)
+
+    def weights(tasks: dict[str, Task]) -> dict[str, float]:
+        return {term.name: term.weight for term in Htt(tasks, HttMethod()).terms(batch, student, teacher, options())}
+
+    usual = weights(tiny_tasks)
+    heavier = weights(tiny_tasks | {"depth": replace(tiny_tasks["depth"], discovered_weight=3.0)})
+    assert heavier == usual | {"discovered_loss/depth": 3 * usual["discovered_loss/depth"]}
+    assert usual["discovered_loss/depth"] > 0
+
+
 @pytest.mark.parametrize("stage", [1, 2])
 @pytest.mark.parametrize(
     "present", [PRESENT, [[], []], [["semseg", "depth", "normals", "edge", "saliency"]]], ids=["some", "none", "all"]

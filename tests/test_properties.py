@@ -169,6 +169,7 @@ def test_any_description_of_a_task_is_right_or_a_config_error(kind: Any, data: s
         "unit",
         "weight",
         "threshold",
+        "discovered_weight",
         "max_distance",
         "x",
     ]

@@ -332,13 +332,14 @@ def test_every_direction_to_the_camera_is_near_a_centre() -> None:
 # -- building ----------------------------------------------------------------------------------------------------------
 @every_task
 def test_a_spec_builds_the_same_task(task: Task) -> None:
-    assert build_task(task.name, task.spec() | {"weight": task.weight, "threshold": task.threshold}) == task
+    assert build_task(task.name, task.spec() | task.training()) == task
 
 
 @every_task
-def test_weight_and_threshold_are_taken_from_the_spec(task: Task) -> None:
-    built = build_task("other", task.spec() | {"weight": 3.5, "threshold": 0.25})
-    assert (built.name, built.weight, built.threshold) == ("other", 3.5, 0.25)
+def test_what_training_goes_by_is_taken_from_the_spec(task: Task) -> None:
+    training = {"weight": 3.5, "threshold": 0.25, "discovered_weight": 2.0}
+    built = build_task("other", task.spec() | training)
+    assert built.training() == training
 
 
 @pytest.mark.parametrize(
@@ -368,6 +369,8 @@ def test_weight_and_threshold_are_taken_from_the_spec(task: Task) -> None:
         ({"kind": "edge", "positive_weight": 2}, "positive_weight"),
         ({"kind": "edge", "weight": "heavy"}, "weight"),
         ({"kind": "edge", "threshold": 7}, "threshold"),
+        ({"kind": "edge", "discovered_weight": -1}, "discovered_weight"),
+        ({"kind": "edge", "discovered_weight": float("nan")}, "discovered_weight"),
         ({"kind": "saliency", "classes": 2}, "no setting 'classes'"),
     ],
     ids=lambda value: str(value)[:60],

@@ -59,10 +59,7 @@ def to_json(info: ModelInfo) -> dict[str, Any]:
         "format": FORMAT,
         "network": info.network,
         "model": info.settings.model_dump(mode="json", exclude={"weights", "pretrained"}),
-        "tasks": {
-            name: task.spec() | {"weight": task.weight, "threshold": task.threshold}
-            for name, task in info.tasks.items()
-        },
+        "tasks": {name: task.spec() | task.training() for name, task in info.tasks.items()},
         "size": list(info.size),
     }
 

@@ -79,7 +79,8 @@ class Htt(Method):
         first = Stage("supervised", settings.stage1_steps)
         if settings.stage2_steps == 0:
             return (first,)
-        return first, Stage("discovery", settings.stage2_steps, settings.student, teacher=True)
+        ema = settings.ema if settings.teacher == "moving" else None
+        return first, Stage("discovery", settings.stage2_steps, settings.student, teacher=True, ema=ema)
 
     def state(self) -> nn.Module:
         return self.thresholds
@@ -171,7 +172,8 @@ class Htt(Method):
             total, sure = masked_divergence(logits, taught, found.valid, weight)
         else:
             total, sure = masked_loss(task, logits, found.value, found.valid, weight)
-        weight_of, possible = task.weight * self.settings.prediction_level, view.missing(labels, view.batch.pixels)
+        weight_of = task.weight * task.discovered_weight * self.settings.prediction_level
+        possible = view.missing(labels, view.batch.pixels)
         return [
             Term(f"discovered_loss/{task.name}", weight_of, total * view.covered(logits), possible.sum().float()),
             Term(f"discovered/{task.name}", 0.0, sure, pixels.sum().float()),

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from tasktokens.errors import ConfigError, did_you_mean
-from tasktokens.tasks.base import Task
+from tasktokens.tasks.base import TRAINING, Task
 from tasktokens.tasks.binary import Binary, Edge, Saliency
 from tasktokens.tasks.depth import Depth
 from tasktokens.tasks.normals import Normals
@@ -39,7 +39,7 @@ def build_task(name: str, spec: Mapping[str, Any]) -> Task:
         raise ConfigError(
             f"task '{name}' has kind {kind!r}{did_you_mean(str(kind), KINDS)}; expected one of: {', '.join(KINDS)}"
         )
-    common = {name: values.pop(name, None) for name in ("weight", "threshold")}
+    common = {name: values.pop(name, None) for name in TRAINING}
     try:
         fields = common | KINDS[kind].parse(values)
         task = KINDS[kind](name=name, **{key: value for key, value in fields.items() if value is not None})

@@ -28,6 +28,9 @@ Array = npt.NDArray[Any]
 MAX_TOKENS = 4096
 """Of a task: far above what is useful, so that a slip of the finger is an error and no machine without memory."""
 
+TRAINING = ("weight", "threshold", "discovered_weight")
+"""Settings of every task that say how it is learned, not what it is."""
+
 
 @dataclass(frozen=True)
 class Task(ABC):
@@ -37,11 +40,13 @@ class Task(ABC):
         name: the name in configurations, folders and tables, such as ``semseg``.
         weight: factor of the task's losses in the total loss.
         threshold: confidence in [0, 1] that a discovered pixel must exceed to supervise the student.
+        discovered_weight: factor of the loss on discovered labels, beside ``weight``.
     """
 
     name: str
     weight: float = 1.0
     threshold: float = 0.9
+    discovered_weight: float = 1.0
 
     kind: ClassVar[str]
     label_channels: ClassVar[int] = 1
@@ -59,6 +64,10 @@ class Task(ABC):
     def spec(self) -> dict[str, Any]:
         """The plain values that `tasktokens.tasks.build_task` needs to make this task again."""
 
+    def training(self) -> dict[str, float]:
+        """The values that only training goes by, which every kind of task has; `spec` leaves them out."""
+        return {name: getattr(self, name) for name in TRAINING}
+
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> dict[str, Any]:
         """Turn the settings of a ``dataset.yaml`` (what `spec` returns) into this class's fields.
@@ -70,11 +79,12 @@ class Task(ABC):
 
     def mistake(self) -> str | None:
         """What is wrong with the task's own values, for `build_task`; values of another type raise `TypeError`."""
-        for name, value in (("weight", self.weight), ("threshold", self.threshold)):
+        for name, value in self.training().items():
             if isinstance(value, bool) or not isinstance(value, int | float):
                 return f"{name} must be a number, found {value!r}"
-        if not 0 <= self.weight < math.inf:
-            return f"weight must be finite and not negative, found {self.weight}"
+        for name in ("weight", "discovered_weight"):
+            if not 0 <= getattr(self, name) < math.inf:
+                return f"{name} must be finite and not negative, found {getattr(self, name)}"
         if self.num_tokens > MAX_TOKENS:
             return f"at most {MAX_TOKENS} bins, centres or classes, found {self.num_tokens}"
         return None if 0 <= self.threshold <= 1 else f"threshold must be from 0 to 1, found {self.threshold}"
