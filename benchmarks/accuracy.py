@@ -65,6 +65,8 @@ DISCOVERY_PARTS = {
     "no-confidence-weighting": ["method.confidence_weighting=false"],
     "no-discovery": ["method.prediction_level=0", "method.feature_level=0", "method.token_level=0"],
     "no-second-view": ["method.teacher_views=1"],
+    "no-moving-teacher": ["method.teacher=frozen"],
+    "no-discovered-weights": [f"tasks.{task}.discovered_weight=1" for task in PRIMARY],
     "no-strong-view": ["method.strong={photometric: 0.3, grey: 0, blur: 0, cutmix: 0}"],
     "no-adaptive-thresholds": ["method.thresholds=fixed"],
 }
