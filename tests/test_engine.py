@@ -215,36 +215,6 @@ def test_an_online_run_resumes_with_the_same_bits(
     assert [step for step, there in found.items() if there] == [6, 7, 8]
 
 
-def test_a_moving_teacher_starts_from_the_first_stage_and_is_what_is_delivered(
-    folder_root: Path, make_config: MakeConfig, tmp_path: Path
-) -> None:
-    method = {"name": "htt", "stage1_steps": 4, "stage2_steps": 4, "student": "teacher", "teacher": "moving"}
-    changes: dict[str, Any] = {"run.checkpoint_every": 1, "run.keep": 9}
-    whole = train(make_config(folder_root, tmp_path / "whole", method=method, **changes), quiet=True)
-    after_one = whole / "checkpoints" / "1-0000001"
-    first = {name: load_file(after_one / f"{name}.safetensors") for name in ("student", "teacher")}
-    start = load_file(whole / "checkpoints" / "0-0000004" / "student.safetensors")
-    for key, value in start.items():
-        if value.is_floating_point():
-            assert torch.allclose(first["teacher"][key], 0.99 * value + 0.01 * first["student"][key], atol=1e-6), key
-    last = complete_checkpoints(whole / "checkpoints")[-1]
-    assert same_tensors(weights(whole), load_file(last / "teacher.safetensors"))
-    assert not same_tensors(weights(whole), load_file(last / "student.safetensors"))
-    assert not (whole / "teacher").exists()  # it is the model
-    config = copy_run(whole, tmp_path / "again")
-    for path in complete_checkpoints(tmp_path / "again" / "checkpoints"):
-        if path.name > "1-0000002":
-            shutil.rmtree(path)
-    train(config, resume=True, quiet=True)
-    assert same_tensors(weights(tmp_path / "again"), weights(whole))
-
-
-def test_a_moving_teacher_needs_a_student_that_starts_from_it() -> None:
-    with pytest.raises(ValueError, match="set student=teacher"):
-        HttMethod(teacher="moving")
-    HttMethod(teacher="moving", schedule="online")  # whose teacher always moves
-
-
 def test_the_moving_average_covers_weights_and_statistics() -> None:
     average, network = torch.nn.BatchNorm2d(3), torch.nn.BatchNorm2d(3)
     with torch.no_grad():

@@ -69,11 +69,6 @@ class HttMethod(Settings):
     )
     stage2_steps: int = Field(500, ge=0, description="steps of the student on given and discovered labels")
     student: Literal["fresh", "teacher"] = Field("fresh", description="what the student starts from; the paper: fresh")
-    teacher: Literal["frozen", "moving"] = Field(
-        "frozen",
-        description="two-stage: frozen, as released; moving: from the first stage's network on, it is the student's "
-        "moving average, which is the result",
-    )
     prediction_level: float = Field(1.0, ge=0, description="weight of the loss on discovered labels; 0 turns it off")
     feature_level: float = Field(1.0, ge=0, description="weight of feature distillation; 0 turns it off")
     token_level: float = Field(0.0, ge=0, description="weight of token distillation; 0 turns it off")
@@ -88,7 +83,7 @@ class HttMethod(Settings):
         "task and class; calibrated: what makes it right often enough on visible labels of the held-out images",
     )
     target_accuracy: float = Field(0.8, gt=0, le=1, description="calibrated: share of pixels that are to be right")
-    calibrate_every: int = Field(500, ge=1, description="calibrated, moving teacher: steps between two calibrations")
+    calibrate_every: int = Field(500, ge=1, description="calibrated, online: steps between two calibrations")
     geometry: bool = Field(
         False, description="confidence of depth and normals is multiplied by how well the two agree"
     )
@@ -97,7 +92,7 @@ class HttMethod(Settings):
     )
     strong: StrongView = StrongView()
     ramp: int = Field(100, ge=1, description="online: steps over which the discovery losses grow to their weights")
-    ema: float = Field(0.99, ge=0, lt=1, description="decay of the moving average that is the teacher")
+    ema: float = Field(0.99, ge=0, lt=1, description="online: decay of the moving average that is the teacher")
     teacher_views: Literal[1, 2] = Field(2, description="2: the teacher averages each image and its mirror image")
     teacher_zoom: float = Field(
         VIEW_ZOOM, gt=0, le=4, description="two views: the mirror image is enlarged by this, to multiples of 32 pixels"
@@ -105,16 +100,6 @@ class HttMethod(Settings):
     confidence: Literal["ours", "paper"] = Field("ours", description="what the thresholds apply to")
     confidence_weighting: bool = Field(True, description="false: every discovered pixel weighs the same")
     confidence_loss: float = Field(0.1, ge=0, description="weight of the loss that trains the confidence map")
-
-    @field_validator("teacher")
-    @classmethod
-    def _moves_from_the_start(cls, value: str, info: ValidationInfo) -> str:
-        two_stages = info.data.get("schedule") == "two-stage"
-        if two_stages and value == "moving" and info.data.get("student") == "fresh":
-            raise ValueError(
-                "a moving teacher would forget what it knows to follow a fresh student; set student=teacher"
-            )
-        return value
 
     @field_validator("stage2_steps")
     @classmethod

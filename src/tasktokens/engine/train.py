@@ -170,8 +170,7 @@ class Trainer:
                             _start_from(student, init_from, self.info)
                     first = cursor.step if index == cursor.stage else 0
                     self._stage(index, stage, first, student, teacher, checkpoint, log, stop)
-                    if stage.teacher and stage.ema is None and self.accelerator.is_main_process:
-                        assert teacher is not None
+                    if stage.teacher and teacher is not None and self.accelerator.is_main_process:
                         save_model(self.folder / "teacher", teacher, self.info)
                     network = delivered(stage, student, teacher)
                     checkpoint = None
@@ -282,8 +281,8 @@ class Trainer:
             model.train()
             means = take_step(parts, teacher, partial(self.feed.options, index, step))
             if teacher is not None and stage.ema is not None:
-                # Where it began untrained, a short memory at first, or that start would linger in the average.
-                move_average(teacher, student, stage.ema if stage.teacher else min(stage.ema, step / (step + 10)))
+                # A short memory at first, or the random start would linger in the average.
+                move_average(teacher, student, min(stage.ema, step / (step + 10)))
             clock.stepped(sum(len(batch.ids) for batch in parts) * accelerator.num_processes)
             done = step + 1
             last = done == stage.steps

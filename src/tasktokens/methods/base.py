@@ -30,9 +30,9 @@ class Stage:
     student: str = "fresh"
     """What the student starts from: ``fresh``, or ``teacher``: the network of the stage before."""
     teacher: bool = False
-    """Whether the teacher starts as the network of the stage before; else, if there is one, as the student."""
+    """Whether the network of the stage before, frozen, is the teacher."""
     ema: float | None = None
-    """If set, the teacher becomes the moving average of the student with this decay; else it stays as it is."""
+    """If set, the teacher is the moving average of the student with this decay instead."""
 
 
 @dataclass(frozen=True)

@@ -32,11 +32,11 @@ class AccuracyCalibrator:
         self.tasks, self.settings, self.thresholds = tasks, settings, thresholds
 
     def due(self, stage: Stage, step: int) -> bool:
-        """Before the first step that has something to discover; if the teacher moves, every so many steps after it."""
-        if stage.ema is None:
-            return stage.teacher and step == 0
-        since = step if stage.teacher else step - self.settings.stage1_steps
-        return since >= 0 and since % self.settings.calibrate_every == 0
+        """Before the first step that has something to discover; online also every so many steps after it."""
+        if stage.teacher:
+            return step == 0
+        since = step - self.settings.stage1_steps
+        return stage.ema is not None and since >= 0 and since % self.settings.calibrate_every == 0
 
     def start(self) -> dict[str, Reliability]:
         return {name: Reliability(task.num_groups) for name, task in self.tasks.items()}

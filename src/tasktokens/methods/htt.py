@@ -79,8 +79,7 @@ class Htt(Method):
         first = Stage("supervised", settings.stage1_steps)
         if settings.stage2_steps == 0:
             return (first,)
-        ema = settings.ema if settings.teacher == "moving" else None
-        return first, Stage("discovery", settings.stage2_steps, settings.student, teacher=True, ema=ema)
+        return first, Stage("discovery", settings.stage2_steps, settings.student, teacher=True)
 
     def state(self) -> nn.Module:
         return self.thresholds

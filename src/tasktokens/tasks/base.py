@@ -29,7 +29,7 @@ MAX_TOKENS = 4096
 """Of a task: far above what is useful, so that a slip of the finger is an error and no machine without memory."""
 
 TRAINING = ("weight", "threshold", "discovered_weight")
-"""Settings of every task that say how it is learned, not what it is."""
+"""Settings of every task that say how it is learned and discovered, not what it is."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Task(ABC):
         """The plain values that `tasktokens.tasks.build_task` needs to make this task again."""
 
     def training(self) -> dict[str, float]:
-        """The values that only training goes by, which every kind of task has; `spec` leaves them out."""
+        """How the task is learned and discovered, which `spec` leaves out: `TRAINING` by name."""
         return {name: getattr(self, name) for name in TRAINING}
 
     @classmethod
