@@ -44,6 +44,7 @@ from provenance import describe
 from tasktokens.config import Config, HttMethod, MtlMethod, load_config, to_yaml
 from tasktokens.data.partial import save_split
 from tasktokens.data.source import open_data
+from tasktokens.engine.log import minutes_of, read_rows
 from tasktokens.metrics.delta import delta_mtl
 from tasktokens.models import build_network
 from tasktokens.storage import atomically
@@ -293,8 +294,7 @@ def train(config: Config, first: Config | None = None) -> float:
         if status != 0:
             raise SystemExit(f"{folder.name} ended with {os.waitstatus_to_exitcode(status)}; see {log.name}")
     if not spent.is_file():  # this program was killed just then; a run with one thread takes as long by the clock
-        last = (folder / "metrics.jsonl").read_text().splitlines()[-1]
-        spent.write_text(str(json.loads(last)["minutes"]))
+        spent.write_text(str(minutes_of(read_rows(folder / "metrics.jsonl"))))
     return float(spent.read_text())
 
 
