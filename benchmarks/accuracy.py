@@ -14,12 +14,13 @@ Every run is `tasktokens train` in a process of its own with one thread, two sid
 its run has ended, and a run whose row is there is not made again, so the command can be stopped and started; runs in
 the middle are resumed. All methods see the same labels (`labels.csv` of the published split, or one drawn from the
 seed), the same batches in the same order, the same augmentation, optimiser and steps: S a network, so that two-stage
-HTT takes S steps of the teacher and S of the student, and `htt-online` S steps in all. `mtl-long` is the baseline with
-2 S, `htt-teacher` HTT of S steps that has discovered nothing: the teacher of `htt`. The seed decides initial weights,
-order and augmentation. A single-task network leaves images without its label out of the batches that all methods share.
+HTT takes S steps of the teacher and S of the student, and `htt-online` S steps in all. `htt-two-rounds` has a second
+student of S steps, which the first one teaches: 3 S in all. `mtl-long` is the baseline with 2 S, `mtl-longer` with 3 S,
+`htt-teacher` HTT of S steps that has discovered nothing: the teacher of `htt`. The seed decides initial weights, order
+and augmentation. A single-task network leaves images without its label out of the batches that all methods share.
 
 `htt-no-...` is two-stage HTT with one part off. Where that part belongs to the second stage alone, the teacher is the
-same as that of `htt`. Minutes are of both stages.
+same as that of `htt`. Minutes are of all stages.
 
 `--holdout` measures on a fifth of the training images instead of the test images; settings were chosen there.
 """
@@ -70,8 +71,14 @@ DISCOVERY_PARTS = {
     "no-adaptive-thresholds": ["method.thresholds=fixed"],
 }
 """What turns a part of the second stage off: the teacher is that of `htt`."""
-TAUGHT = {"htt": [], **{f"htt-{name}": changes for name, changes in DISCOVERY_PARTS.items()}}
+TAUGHT = {
+    "htt": [],
+    "htt-two-rounds": ["method.rounds=2"],
+    **{f"htt-{name}": changes for name, changes in DISCOVERY_PARTS.items()},
+}
 """What learns from the network of `htt-teacher`, and what it changes of the second stage."""
+SUPERVISED = {"stl": 1, "mtl": 1, "mtl-long": 2, "mtl-longer": 3}
+"""What learns from the given labels alone, and for how many times the steps of a network."""
 WHOLE = {
     # Both at one width, for the paper's own is too slow for a CPU.
     "htt-narrow": ["model.width=32"],
@@ -81,8 +88,9 @@ WHOLE = {
 """What makes both stages itself, and what it changes of them."""
 BLOCKS = {
     "main": ["stl", "mtl", "htt", "htt-online"],
-    "long": ["mtl-long"],
+    "long": ["mtl-long", "mtl-longer"],
     "teacher": ["htt-teacher"],
+    "rounds": ["htt-two-rounds"],
     "paper": ["htt-narrow", "htt-paper"],
     "ablation": [f"htt-{name}" for name in NETWORK_PARTS | DISCOVERY_PARTS],
 }
@@ -205,7 +213,7 @@ def measure(args: argparse.Namespace, method: str, seed: int) -> dict[str, Any]:
     chosen = config.method
     row["steps"] = chosen.steps if isinstance(chosen, MtlMethod) else chosen.stage1_steps + chosen.stage2_steps
     if first is not None:
-        row |= {"teacher": first.run.dir.name, "steps": 2 * chosen.stage2_steps}
+        row |= {"teacher": first.run.dir.name, "steps": (1 + chosen.rounds) * chosen.stage2_steps}
     return row | {name: round(value, 4) for name, value in totals.items()}
 
 
@@ -251,8 +259,8 @@ def settings(args: argparse.Namespace, method: str, seed: int, part: str, tasks:
         f"data.labels={labels_file(args)}",
         f"tasks={json.dumps(chosen)}",
     ]
-    if method in ("stl", "mtl", "mtl-long"):
-        return [*changes, f"method={{name: mtl, steps: {2 * steps if method == 'mtl-long' else steps}}}"]
+    if method in SUPERVISED:
+        return [*changes, f"method={{name: mtl, steps: {SUPERVISED[method] * steps}}}"]
     if method == "htt-online":
         return [*changes, "method.schedule=online"]
     first, second = (0 if method in TAUGHT else steps), (0 if method == "htt-teacher" else steps)

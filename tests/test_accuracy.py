@@ -17,7 +17,7 @@ from tasktokens.data.source import open_data
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import accuracy
 
-TAUGHT = ["htt", "htt-no-discovery"]
+TAUGHT = ["htt", "htt-no-discovery", "htt-two-rounds"]
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_methods_share_all_but_what_makes_them(args: Namespace) -> None:
         elif own.method.name == "htt":
             assert own.method.stage1_steps + own.method.stage2_steps == steps
         else:
-            assert own.method.steps == steps * (2 if method == "mtl-long" else 1)
+            assert own.method.steps == steps * accuracy.SUPERVISED[method]
     whole = settings(args, "htt")
     for name in accuracy.NETWORK_PARTS:
         assert settings(args, f"htt-{name}").model != whole.model, name
@@ -76,12 +76,18 @@ def test_what_differs_in_the_second_stage_goes_on_from_one_teacher(
     rows = {row["method"]: row for row in json.loads(args.out.read_text())["rows"]}
     assert set(rows) == {*TAUGHT, "htt-teacher"}
     assert (rows["htt-teacher"]["steps"], rows["htt"]["steps"], rows["htt-no-discovery"]["steps"]) == (2, 4, 4)
+    assert rows["htt-two-rounds"]["steps"] == 6
     assert rows["htt"]["minutes"] > rows["htt-teacher"]["minutes"]  # of both stages
     runs = args.runs / "rooms-one"
+    network = {
+        (method, which): (runs / f"{method}-3" / which / "model.safetensors").read_bytes()
+        for method in TAUGHT
+        for which in ("model", "teacher")
+    }
     taught = (runs / "htt-teacher-3" / "model" / "model.safetensors").read_bytes()
-    students = {(runs / f"{method}-3" / "model" / "model.safetensors").read_bytes() for method in TAUGHT}
-    assert len(students | {taught}) == 3
-    assert all((runs / f"{method}-3" / "teacher" / "model.safetensors").read_bytes() == taught for method in TAUGHT)
+    assert len({taught, *(network[method, "model"] for method in TAUGHT)}) == 4
+    assert network["htt", "teacher"] == network["htt-no-discovery", "teacher"] == taught
+    assert network["htt-two-rounds", "teacher"] == network["htt", "model"]
 
 
 def test_a_single_task_network_sees_the_labels_that_all_see(args: Namespace) -> None:

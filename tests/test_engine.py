@@ -191,6 +191,28 @@ def test_a_resumed_run_ends_with_the_same_bits(last: str, reference: Path, tmp_p
                     assert same_tensors(load_file(again), load_file(path / f"{file}.safetensors")), (path.name, file)
 
 
+def test_in_further_rounds_the_student_is_the_next_teacher(
+    reference: Path, folder_root: Path, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    """The first round is that of a run of one round, the second sees other crops; resumed at its start or within it."""
+    method = {"name": "htt", "stage1_steps": 4, "stage2_steps": 4, "rounds": 2}
+    whole = train(make_config(folder_root, tmp_path / "whole", method=method), quiet=True)
+    assert same_tensors(weights(whole, "teacher"), weights(reference))
+    assert not same_tensors(weights(whole), weights(reference))
+    stages = [row["stage"] for row in rows(whole) if "step" in row]
+    assert stages == ["supervised"] * 4 + ["discovery"] * 4 + ["discovery2"] * 4
+    first, second = ([row for row in rows(whole) if row.get("stage") == name] for name in ("discovery", "discovery2"))
+    assert first[0]["loss/depth"] != second[0]["loss/depth"]
+    for last in ("1-0000004", "2-0000002"):
+        config = copy_run(whole, tmp_path / last)
+        for path in complete_checkpoints(tmp_path / last / "checkpoints"):
+            if path.name > last:
+                shutil.rmtree(path)
+        train(config, resume=True, quiet=True)
+        for which in ("model", "teacher"):
+            assert same_tensors(weights(tmp_path / last, which), weights(whole, which)), last
+
+
 @pytest.mark.parametrize("done", [2, 6])
 def test_an_online_run_resumes_with_the_same_bits(
     done: int, folder_root: Path, make_config: MakeConfig, tmp_path: Path

@@ -68,6 +68,12 @@ class HttMethod(Settings):
         500, ge=0, description="steps of the supervised stage, whose network becomes the teacher; 0: see --init-from"
     )
     stage2_steps: int = Field(500, ge=0, description="steps of the student on given and discovered labels")
+    rounds: int = Field(
+        1,
+        ge=1,
+        le=100,
+        description="two-stage: how many students, of stage2_steps each; the teacher of each is the one before",
+    )
     student: Literal["fresh", "teacher"] = Field("fresh", description="what the student starts from; the paper: fresh")
     prediction_level: float = Field(1.0, ge=0, description="weight of the loss on discovered labels; 0 turns it off")
     feature_level: float = Field(1.0, ge=0, description="weight of feature distillation; 0 turns it off")

@@ -61,8 +61,8 @@ class _View:
 
 class Htt(Method):
     """Two stages: a network learns from the given labels; frozen, it is the teacher of a student that learns from the
-    given labels, and from the teacher's predictions, features and tokens where labels are missing. Online: one stage,
-    whose teacher is the moving average of the student.
+    given labels, and from the teacher's predictions, features and tokens where labels are missing. In further rounds
+    the student is the teacher of the next. Online: one stage, whose teacher is the moving average of the student.
     """
 
     network: ClassVar[str] = "htt"
@@ -79,7 +79,8 @@ class Htt(Method):
         first = Stage("supervised", settings.stage1_steps)
         if settings.stage2_steps == 0:
             return (first,)
-        return first, Stage("discovery", settings.stage2_steps, settings.student, teacher=True)
+        names = ["discovery", *(f"discovery{number}" for number in range(2, settings.rounds + 1))]
+        return first, *(Stage(name, settings.stage2_steps, settings.student, teacher=True) for name in names)
 
     def state(self) -> nn.Module:
         return self.thresholds
