@@ -46,6 +46,7 @@ from tasktokens.config import Config, HttMethod, MtlMethod, load_config, to_yaml
 from tasktokens.data.partial import save_split
 from tasktokens.data.source import open_data
 from tasktokens.engine.log import minutes_of, read_rows
+from tasktokens.methods import build_method
 from tasktokens.metrics.delta import delta_mtl
 from tasktokens.models import build_network
 from tasktokens.storage import atomically
@@ -88,9 +89,9 @@ WHOLE = {
 """What makes both stages itself, and what it changes of them."""
 BLOCKS = {
     "main": ["stl", "mtl", "htt", "htt-online"],
-    "long": ["mtl-long", "mtl-longer"],
+    "long": ["mtl-long"],
     "teacher": ["htt-teacher"],
-    "rounds": ["htt-two-rounds"],
+    "rounds": ["htt-two-rounds", "mtl-longer"],
     "paper": ["htt-narrow", "htt-paper"],
     "ablation": [f"htt-{name}" for name in NETWORK_PARTS | DISCOVERY_PARTS],
 }
@@ -210,10 +211,9 @@ def measure(args: argparse.Namespace, method: str, seed: int) -> dict[str, Any]:
         totals["gflops"] += gflops(config)
         results = json.loads((config.run.dir / f"evaluation-{split}.json").read_text())
         row |= primary(results)
-    chosen = config.method
-    row["steps"] = chosen.steps if isinstance(chosen, MtlMethod) else chosen.stage1_steps + chosen.stage2_steps
+    row["steps"] = sum(build_method(each.method, {}).steps for each in (first, config) if each is not None)
     if first is not None:
-        row |= {"teacher": first.run.dir.name, "steps": (1 + chosen.rounds) * chosen.stage2_steps}
+        row["teacher"] = first.run.dir.name
     return row | {name: round(value, 4) for name, value in totals.items()}
 
 

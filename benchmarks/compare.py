@@ -1,6 +1,6 @@
 """MTL baseline against HTT: the same configuration and labels, several seeds; one JSON of results.
 
-`mtl` takes as many optimiser steps as both stages of HTT together, or --mtl-steps; `mtl-both` always the former.
+`mtl` takes as many optimiser steps as all stages of HTT together, or --mtl-steps; `mtl-both` always the former.
 
     python benchmarks/compare.py --config configs/nyud_small.yaml --seeds 0 --out benchmarks/results/nyud_small.json \
         data.root=DIR model.weights=FILE
@@ -22,6 +22,7 @@ from pathlib import Path
 
 from provenance import describe
 from tasktokens.config import Config, load_config
+from tasktokens.methods import build_method
 
 
 def main() -> None:
@@ -88,9 +89,9 @@ def run(args: argparse.Namespace, method: str, seed: int) -> dict[str, object]:
 
 
 def total_steps(config: Config) -> int:
-    """Optimiser steps of both stages of HTT: what the baseline gets too."""
+    """Optimiser steps of all stages of HTT: what the baseline gets too."""
     assert config.method.name == "htt", "give a configuration of HTT; the baseline's follows from it"
-    return config.method.stage1_steps + config.method.stage2_steps
+    return build_method(config.method, {}).steps
 
 
 if __name__ == "__main__":

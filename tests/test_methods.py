@@ -347,7 +347,9 @@ def test_the_stages_are_those_of_the_settings(tiny_tasks: dict[str, Task]) -> No
     assert len(Htt(tiny_tasks, HttMethod(stage2_steps=0)).stages()) == 1
     assert len(Htt(tiny_tasks, HttMethod(stage2_steps=0, rounds=3)).stages()) == 1
     assert len(Htt(tiny_tasks, HttMethod(schedule="online", rounds=3)).stages()) == 1
-    _, *students = Htt(tiny_tasks, HttMethod(stage1_steps=3, stage2_steps=5, student="teacher", rounds=3)).stages()
+    whole = Htt(tiny_tasks, HttMethod(stage1_steps=3, stage2_steps=5, student="teacher", rounds=3))
+    assert whole.steps == 18
+    _, *students = whole.stages()
     assert [(each.steps, each.teacher, each.student) for each in students] == [(5, True, "teacher")] * 3
     assert len({each.name for each in students}) == 3  # by which the log tells them apart
     assert [stage.steps for stage in Supervised(tiny_tasks, MtlMethod(steps=9)).stages()] == [9]

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
@@ -57,11 +58,15 @@ class Steps:
         self.samples = [dataset[0, index] for index in range(len(dataset))]
 
     def take(self, images: int) -> None:
-        """Two steps of each stage: the first makes the optimiser's moments. Raises where memory does not suffice."""
+        """Two steps of each kind of stage: the first makes the optimiser's moments.
+
+        Raises where memory does not suffice.
+        """
         channels = {name: task.label_channels for name, task in self.tasks.items()}
         samples = [self.samples[index % len(self.samples)] for index in range(images)]
         batch = collate(samples, channels).to(self.device)
-        for stage in self.method.stages():
+        # Stages that differ in nothing but their name, such as rounds, cost the same.
+        for stage in dict.fromkeys(replace(stage, name="") for stage in self.method.stages()):
             self._stage(stage, batch)
 
     def _stage(self, stage: Stage, batch: Batch) -> None:

@@ -92,6 +92,11 @@ class Method(ABC):
     def stages(self) -> tuple[Stage, ...]:
         """The stages in order."""
 
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of all stages together."""
+        return sum(stage.steps for stage in self.stages())
+
     def state(self) -> nn.Module | None:
         """What the method itself has learned and a checkpoint must hold: buffers of a module, or None."""
         return None
