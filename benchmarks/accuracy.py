@@ -15,9 +15,10 @@ its run has ended, and a run whose row is there is not made again, so the comman
 the middle are resumed. All methods see the same labels (`labels.csv` of the published split, or one drawn from the
 seed), the same batches in the same order, the same augmentation, optimiser and steps: S a network, so that two-stage
 HTT takes S steps of the teacher and S of the student, and `htt-online` S steps in all. `htt-two-rounds` has a second
-student of S steps, which the first one teaches: 3 S in all. `mtl-long` is the baseline with 2 S, `mtl-longer` with 3 S,
-`htt-teacher` HTT of S steps that has discovered nothing: the teacher of `htt`. The seed decides initial weights, order
-and augmentation. A single-task network leaves images without its label out of the batches that all methods share.
+student of S steps, which that of `htt` teaches, as with `method.rounds: 2`: 3 S in all. `mtl-long` is the baseline with
+2 S, `mtl-longer` with 3 S, `htt-teacher` HTT of S steps that has discovered nothing: the teacher of `htt`. The seed
+decides initial weights, order and augmentation. A single-task network leaves images without its label out of the
+batches that all methods share.
 
 `htt-no-...` is two-stage HTT with one part off. Where that part belongs to the second stage alone, the teacher is the
 same as that of `htt`. Minutes are of all stages.
@@ -34,6 +35,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -72,12 +74,10 @@ DISCOVERY_PARTS = {
     "no-adaptive-thresholds": ["method.thresholds=fixed"],
 }
 """What turns a part of the second stage off: the teacher is that of `htt`."""
-TAUGHT = {
-    "htt": [],
-    "htt-two-rounds": ["method.rounds=2"],
-    **{f"htt-{name}": changes for name, changes in DISCOVERY_PARTS.items()},
-}
-"""What learns from the network of `htt-teacher`, and what it changes of the second stage."""
+TAUGHT = {"htt": [], "htt-two-rounds": [], **{f"htt-{name}": changes for name, changes in DISCOVERY_PARTS.items()}}
+"""What learns from the network of another run, and what it changes of the second stage."""
+SECOND_ROUND = 1000
+"""Added to the seed in a second round, or its student would see the crops of the first one again."""
 SUPERVISED = {"stl": 1, "mtl": 1, "mtl-long": 2, "mtl-longer": 3}
 """What learns from the given labels alone, and for how many times the steps of a network."""
 WHOLE = {
@@ -106,8 +106,9 @@ def main() -> None:
     labels_file(args)  # before the runs, which all read it
     jobs = [(method, seed) for seed in args.seeds for method in methods if not table.has(method, seed)]
     with ThreadPoolExecutor(args.jobs) as pool:
-        taught = sorted({seed for method, seed in jobs if method in TAUGHT})
-        list(pool.map(lambda seed: train(teacher(args, seed)), taught))
+        for teacher in ("htt-teacher", "htt"):  # each before what goes on from it
+            taught = sorted({seed for method, seed in jobs if teacher in teachers(method)})
+            list(pool.map(partial(chain, args, teacher), taught))
         list(pool.map(lambda job: table.add(measure(args, *job)), jobs))
     table.write()
     print(table.markdown())
@@ -200,21 +201,36 @@ def change(row: Mapping[str, Any], reference: Mapping[str, float]) -> float:
 
 def measure(args: argparse.Namespace, method: str, seed: int) -> dict[str, Any]:
     """Train and evaluate one method with one seed; the single-task networks are one row."""
-    split, names = "holdout" if args.holdout else "test", list(PRIMARY)
+    split = "holdout" if args.holdout else "test"
     row: dict[str, Any] = {"method": method, "seed": seed, "labels": args.labels, "split": split}
-    parts = {f"stl-{name}": [name] for name in names} if method == "stl" else {method: names}
-    first = teacher(args, seed) if method in TAUGHT else None
-    totals = {"gflops": 0.0, "minutes": 0.0 if first is None else train(first)}
-    for part, tasks in parts.items():
-        config = load_config(base(args), settings(args, method, seed, part, tasks))
-        totals["minutes"] += train(config, first)
-        totals["gflops"] += gflops(config)
-        results = json.loads((config.run.dir / f"evaluation-{split}.json").read_text())
-        row |= primary(results)
-    row["steps"] = sum(build_method(each.method, {}).steps for each in (first, config) if each is not None)
-    if first is not None:
-        row["teacher"] = first.run.dir.name
+    totals = {"gflops": 0.0, "minutes": 0.0}
+    for task in PRIMARY if method == "stl" else [None]:
+        runs, minutes = chain(args, method, seed, task)
+        totals["minutes"] += minutes
+        totals["gflops"] += gflops(runs[-1])
+        row |= primary(json.loads((runs[-1].run.dir / f"evaluation-{split}.json").read_text()))
+    row["steps"] = sum(build_method(run.method, {}).steps for run in runs)
+    if len(runs) > 1:
+        row["teacher"] = runs[-2].run.dir.name
     return row | {name: round(value, 4) for name, value in totals.items()}
+
+
+def teachers(method: str) -> list[str]:
+    """The methods whose networks come before that of ``method``, the first one first."""
+    if method not in TAUGHT:
+        return []
+    return ["htt-teacher", "htt"] if method == "htt-two-rounds" else ["htt-teacher"]
+
+
+def chain(args: argparse.Namespace, method: str, seed: int, task: str | None = None) -> tuple[list[Config], float]:
+    """Train a method, for one task or all, after what it goes on from; all the runs and their CPU minutes."""
+    runs: list[Config] = []
+    minutes = 0.0
+    for name in [*teachers(method), method]:
+        config = load_config(base(args), settings(args, name, seed, task))
+        minutes += train(config, runs[-1] if runs else None)
+        runs.append(config)
+    return runs, minutes
 
 
 def primary(results: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
@@ -232,28 +248,24 @@ def folder(args: argparse.Namespace) -> Path:
     return Path(args.runs) / f"{args.data}-{args.labels}{'-holdout' * args.holdout}"
 
 
-def teacher(args: argparse.Namespace, seed: int) -> Config:
-    """The run of the first stage alone, from which all that differs in the second goes on."""
-    return load_config(base(args), settings(args, "htt-teacher", seed, "htt-teacher", list(PRIMARY)))
-
-
 def common(args: argparse.Namespace) -> list[str]:
     """What all runs change of their data set's configuration."""
     files = [] if args.root is None else [f"data.root={args.root}", f"model.weights={args.weights}"]
     return [*args.overrides, *files]
 
 
-def settings(args: argparse.Namespace, method: str, seed: int, part: str, tasks: Sequence[str]) -> list[str]:
-    """What a run changes of its data set's configuration."""
+def settings(args: argparse.Namespace, method: str, seed: int, task: str | None = None) -> list[str]:
+    """What a run, of one task or of all, changes of its data set's configuration."""
     config = load_config(base(args), common(args))
     assert isinstance(config.method, HttMethod)
     assert config.tasks is not None
     steps = config.method.stage1_steps + config.method.stage2_steps
-    chosen = {task: config.tasks[task].model_dump(exclude_none=True) for task in tasks}
+    chosen = {name: config.tasks[name].model_dump(exclude_none=True) for name in ([task] if task else PRIMARY)}
+    name = f"{method}-{task}-{seed}" if task else f"{method}-{seed}"
     changes = [
         *common(args),
-        f"seed={seed}",
-        f"run.dir={folder(args) / f'{part}-{seed}'}",
+        f"seed={seed + SECOND_ROUND * (len(teachers(method)) > 1)}",
+        f"run.dir={folder(args) / name}",
         f"run.evaluate={'holdout' if args.holdout else 'test'}",
         f"data.holdout={0.2 if args.holdout else 0.0}",
         f"data.labels={labels_file(args)}",
