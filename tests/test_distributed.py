@@ -16,9 +16,11 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import distributed
 
 from conftest import run_cli
 from properties import assert_metrics_equal, same_tensors
+from tasktokens import cli
 from tasktokens.apps.discover import discover
 from tasktokens.config import Config, RunSettings, to_yaml
 from tasktokens.engine.checkpoint import complete_checkpoints
@@ -235,6 +237,23 @@ def test_a_file_that_one_rank_cannot_read_in_training_ends_all(
     assert "error: cannot read im0" in said
     assert "error: rank 0 has lost contact with another rank" in lost
     assert "Traceback" not in said + lost
+
+
+@pytest.mark.parametrize(("code", "joined"), [(0, False), (2, True)])
+def test_a_command_leaves_the_other_ranks_when_all_is_done_and_not_when_it_failed(
+    code: int, joined: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A group that is still there as Python ends aborts some processes; leaving it may wait for ranks that are lost."""
+    monkeypatch.setattr(cli, "app", lambda: sys.exit(code))
+    distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
+    try:
+        with pytest.raises(SystemExit) as leaving:
+            cli.main()
+        assert leaving.value.code == code
+        assert distributed.is_initialized() == joined
+    finally:
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
 
 
 # -- starting ----------------------------------------------------------------------------------------------------------

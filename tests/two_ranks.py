@@ -160,6 +160,7 @@ def main(folder: Path) -> None:
     predict(run, [Path(load_config(folder / "online.yaml").data.root) / "images"], folder / "predicted", quiet=True)  # type: ignore[union-attr,arg-type]
     found["ranks"] = everywhere(accelerator, accelerator.process_index)
     (folder / f"found.{accelerator.process_index}.json").write_text(json.dumps(found))
+    accelerator.end_training()
 
 
 if __name__ == "__main__":

@@ -264,6 +264,12 @@ def main() -> None:
     before = signal.signal(signal.SIGTERM, _end)
     try:
         app()
+    except SystemExit as leaving:
+        if not leaving.code and _ranks_joined():
+            # Threads of gloo that outlive Python now and then abort a process that has done all its work. Only here:
+            # where one rank alone has failed, leaving could wait for the others.
+            sys.modules["torch.distributed"].destroy_process_group()
+        raise
     except OtherRankError:
         sys.exit(2)  # it was said there
     except TaskTokensError as error:
