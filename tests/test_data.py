@@ -192,6 +192,13 @@ def test_holdout_and_training_images_are_disjoint_and_repeatable(folder_root: Pa
     assert set(data.holdout) | set(data.train) == set(data.collection.split("train"))
     assert not set(data.holdout) & set(data.train)
     assert open_data(config).holdout == data.holdout
+    # A run that goes on from another with a seed of its own would else be measured on what that one was trained on.
+    assert open_data(config.model_copy(update={"seed": 4})).holdout == data.holdout
+    drawn = {
+        open_data(folder_config(folder_root, data={"holdout": 0.34, "labels": "full", "label_seed": seed})).holdout
+        for seed in range(5)
+    }
+    assert len(drawn) > 1
 
 
 def test_tasks_are_chosen_with_their_weights(folder_root: Path) -> None:

@@ -42,10 +42,15 @@ class DataSettings(Settings):
         coerce_numbers_to_str=True,
     )
     label_seed: Seed | None = Field(
-        None, description="seed of the split drawn; null: the published split of 'one' and 'random' where there is one"
+        None,
+        description="seed of the labels and held-out images drawn; null: 0, or the published split of 'one' and "
+        "'random' where there is one",
     )
     holdout: float = Field(
-        0.0, ge=0, lt=1, description="share of the training images set aside for validation and calibration"
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of the training images set aside for validation and calibration, drawn by label_seed",
     )
     augmentation: Augmentation = Augmentation()
     evaluation: Literal["network", "full"] = Field(

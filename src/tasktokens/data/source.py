@@ -58,7 +58,8 @@ def open_data(config: Config, progress: bool = False) -> Data:
     tasks = choose_tasks(collection, config.tasks)
     ids = collection.split("train")
     held = round(settings.holdout * len(ids))
-    chosen = set(np.random.RandomState(config.seed).permutation(len(ids))[:held].tolist())
+    # Not the run's seed: one that goes on from another with a seed of its own must not have been trained on these.
+    chosen = set(np.random.RandomState(settings.label_seed or 0).permutation(len(ids))[:held].tolist())
     train = [id for i, id in enumerate(ids) if i not in chosen]
     if not train:
         raise DataError(f"{collection.root} has no training images")
