@@ -38,8 +38,9 @@ from tasktokens.engine.checkpoint import (
 from tasktokens.engine.evaluate import eval_dataset, evaluate, evaluate_network, write_results
 from tasktokens.engine.guards import FiniteGuard, StopSignal
 from tasktokens.engine.model_file import load_model, read_tensors, save_model
+from tasktokens.engine.networks import move_average
 from tasktokens.engine.optim import make_optimizer, set_lr
-from tasktokens.engine.train import move_average, train
+from tasktokens.engine.train import train
 from tasktokens.errors import CheckpointError, ConfigError, DataError, RunExistsError, TrainingError
 from tasktokens.methods import Htt
 from tasktokens.models import build_network

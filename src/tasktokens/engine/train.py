@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from torch import nn
+from torch import Tensor
 
 from tasktokens.config import Config
 from tasktokens.data.doctor_start import check_before_run
@@ -28,10 +27,11 @@ from tasktokens.engine.checkpoint import (
 )
 from tasktokens.engine.evaluate import eval_dataset, evaluate_network, write_results
 from tasktokens.engine.feed import Feed
-from tasktokens.engine.guards import StopSignal
+from tasktokens.engine.guards import FiniteGuard, StopSignal
 from tasktokens.engine.log import Clock, Row, RunLog, memory_mb
 from tasktokens.engine.memory import explained, with_batch_size
-from tasktokens.engine.model_file import ModelInfo, load_weights, model_folder, read_info, save_model
+from tasktokens.engine.model_file import ModelInfo, load_weights, save_model
+from tasktokens.engine.networks import delivered, move_average, networks_of, start_from
 from tasktokens.engine.optim import make_optimizer, set_lr
 from tasktokens.engine.ranks import (
     STOP_EVERY,
@@ -167,7 +167,7 @@ class Trainer:
                     with together(self.accelerator):
                         student, teacher = self._networks(index, stage, network, checkpoint)
                         if index == 0 and init_from is not None and checkpoint is None:
-                            _start_from(student, init_from, self.info)
+                            start_from(student, init_from, self.info)
                     first = cursor.step if index == cursor.stage else 0
                     self._stage(index, stage, first, student, teacher, checkpoint, log, stop)
                     if stage.teacher and teacher is not None and self.accelerator.is_main_process:
@@ -218,31 +218,16 @@ class Trainer:
     def _networks(
         self, index: int, stage: Stage, before: Network | None, checkpoint: Path | None
     ) -> tuple[Network, Network | None]:
-        """Student and teacher of a stage: from a checkpoint within it, or from the network of the stage before."""
-        # A stage's fresh network depends on the seed and the stage alone, so a resumed run draws the same.
-        torch.manual_seed(self.feed.seed(index))
-        device = self.accelerator.device
-        state = self.method.state()
-        if checkpoint is not None:
-            student = self.info.build()
-            load_weights(student, checkpoint / "student.safetensors")
-            if state is not None:
-                load_weights(state, checkpoint / "method.safetensors")
-            teacher = self.info.build() if stage.teacher or stage.ema is not None else None
-            if teacher is not None:
-                load_weights(teacher, checkpoint / "teacher.safetensors")
-        else:
-            student = self.info.build(load_weights=True)
-            teacher = before if stage.teacher else copy.deepcopy(student) if stage.ema is not None else None
-            if before is not None and stage.student == "teacher":
-                student.load_state_dict(before.state_dict())
-        if teacher is not None:
-            teacher = teacher.to(device).eval().requires_grad_(False)
+        """Student and teacher of a stage, and the method's own state, where they are trained."""
+        student, teacher = networks_of(stage, self.feed.seed(index), self.info, before, checkpoint)
+        device, state = self.accelerator.device, self.method.state()
         if state is not None:
+            if checkpoint is not None:
+                load_weights(state, checkpoint / "method.safetensors")
             state.to(device)
         if self.config.run.sync_batch_norm:
             sync_batch_norm(student)
-        return student.to(device), teacher
+        return student.to(device), None if teacher is None else teacher.to(device)
 
     def _stage(
         self,
@@ -257,11 +242,7 @@ class Trainer:
     ) -> None:
         """The loop over steps ``first`` to the stage's last."""
         settings, accelerator, validation = self.config.run, self.accelerator, self.validation
-        optimizer = make_optimizer(student, self.config.optim)
-        if checkpoint is not None:
-            load_optimizer(checkpoint, optimizer)
-            if accelerator.scaler is not None:
-                load_scaler(checkpoint, accelerator.scaler)
+        optimizer = self._optimizer(student, checkpoint)
         if first and validation.due(first, first == stage.steps):  # the run was ended before it
             validation.after(Cursor(index, first), delivered(stage, student, teacher), stop)
         batches: Iterator[Batch] = iter(self.feed.loader(index, first)) if first < stage.steps else iter(())
@@ -289,13 +270,9 @@ class Trainer:
             asks = accelerator.num_processes == 1 or last or done % STOP_EVERY == 0
             stopped = asks and stopping(stop, accelerator)
             if last or done % settings.log_every == 0:
-                with together(accelerator):
-                    skipped = guard.check()
-                row = {"stage": stage.name, "step": done, "lr": optimizer.param_groups[-1]["lr"], "skipped": skipped}
-                row |= {name: mean.item() for name, mean in means.items()} | clock.read()
-                row |= {"memory_mb": memory_mb(accelerator.device), "minutes": self._minutes()}
-                if self.config.data.skip_corrupt:
-                    row, left_out = row | {"left_out": sum(everywhere(accelerator, left_out))}, 0
+                row = {"stage": stage.name, "step": done, "lr": optimizer.param_groups[-1]["lr"]}
+                row |= self._measured(means, guard, clock, left_out)
+                left_out = 0
                 log.row(row)
                 log.progress(row, stage.steps, eta=(stage.steps - done) * clock.seconds_per_step)
             # Saved before it is validated, which may take long: then the best network is never of a step that is not.
@@ -311,6 +288,25 @@ class Trainer:
             clock.skip()
         accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # takes its autocast off, which a copy would keep
         accelerator.free_memory()
+
+    def _optimizer(self, student: Network, checkpoint: Path | None) -> torch.optim.Optimizer:
+        """A fresh one, or as it was when the checkpoint was saved, and with it what scales the losses."""
+        optimizer = make_optimizer(student, self.config.optim)
+        if checkpoint is not None:
+            load_optimizer(checkpoint, optimizer)
+            if self.accelerator.scaler is not None:
+                load_scaler(checkpoint, self.accelerator.scaler)
+        return optimizer
+
+    def _measured(self, means: Mapping[str, Tensor], guard: FiniteGuard, clock: Clock, left_out: int) -> Row:
+        """What the log says of the last step and of the time since the last row; all ranks take part."""
+        with together(self.accelerator):
+            row: Row = {"skipped": guard.check()}
+        row |= {name: mean.item() for name, mean in means.items()} | clock.read()
+        row |= {"memory_mb": memory_mb(self.accelerator.device), "minutes": self._minutes()}
+        if self.config.data.skip_corrupt:
+            row["left_out"] = sum(everywhere(self.accelerator, left_out))
+        return row
 
     def _save(
         self, cursor: Cursor, student: Network, teacher: Network | None, optimizer: torch.optim.Optimizer
@@ -354,31 +350,3 @@ class Trainer:
             log.row({"finished": True, "minutes": minutes})
         if stopping(stop, accelerator):
             stop.leave("the run is complete", say=accelerator.is_main_process)
-
-
-def delivered(stage: Stage, student: Network, teacher: Network | None) -> Network:
-    """The network that a stage hands on.
-
-    A moving average predicts better than the last of the networks that it averages (Mean Teacher, 2017).
-    """
-    return teacher if teacher is not None and stage.ema is not None else student
-
-
-@torch.no_grad()
-def move_average(average: nn.Module, network: nn.Module, decay: float) -> None:
-    """``average = decay * average + (1 - decay) * network``, for parameters and batch-norm statistics alike."""
-    old, new = average.state_dict(), network.state_dict()
-    floats = [key for key, tensor in old.items() if tensor.is_floating_point()]
-    torch._foreach_lerp_([old[k] for k in floats], [new[k] for k in floats], 1 - decay)
-
-
-def _start_from(network: Network, source: Path, info: ModelInfo) -> None:
-    """Load the weights of another run; tasks and network must agree."""
-    folder = model_folder(source)
-    other = read_info(folder)
-    if list(other.tasks) != list(info.tasks) or other.network != info.network:
-        raise CheckpointError(
-            f"{source} is a '{other.network}' network for the tasks {', '.join(other.tasks)}; "
-            f"this run trains '{info.network}' for {', '.join(info.tasks)}"
-        )
-    load_weights(network, folder / "model.safetensors")
