@@ -53,12 +53,10 @@ class Thresholds(nn.Module):
             return []
         count = task.num_groups
         group = torch.where(pixels_B1HW, task.group(prediction_BCHW), count).flatten()
-        sums = torch.bincount(group, confidence_B1HW.float().flatten(), minlength=count + 1)
-        pixels = torch.bincount(group, minlength=count + 1)
-        return [
-            Term(f"teacher/{task.name}/{g}", 0.0, sums[g].float(), pixels[g].float(), reported=False)
-            for g in range(count)
-        ]
+        # Not `bincount`, which waits for a GPU, and with weights has no deterministic form there.
+        sure = confidence_B1HW.float().flatten()
+        sums, pixels = (sure.new_zeros(count + 1).index_add_(0, group, x) for x in (sure, torch.ones_like(sure)))
+        return [Term(f"teacher/{task.name}/{g}", 0.0, sums[g], pixels[g], reported=False) for g in range(count)]
 
     @torch.no_grad()
     def observe(self, means: Mapping[str, Tensor]) -> None:
