@@ -134,6 +134,15 @@ def test_delta_is_positive_where_better_whichever_way_a_metric_points(page: Page
     assert tones["−20.0 %"] == "number worse"
 
 
+def test_a_change_against_next_to_nothing_has_no_digits_that_mean_nothing(tmp_path: Path) -> None:
+    runs = two_runs(tmp_path)
+    tiny = {"semseg": {"mIoU": 0.01}, "depth": {"absErr": 0.01}}
+    (runs[0].folder / "evaluation-test.json").write_text(json.dumps(tiny))
+    page = Page(write_report(tmp_path / "r.html", "t", runs, TASKS, {}, []))
+    assert page.row("mIoU")[-1] == "> +999 %"
+    assert page.row("absErr")[-1] == "< −999 %"
+
+
 def test_delta_mtl_is_the_mean_over_the_primary_metrics(page: Page) -> None:
     assert page.row("ΔMTL")[-1] == "+17.5 %"
     assert "against MTL baseline" in page.row("ΔMTL")[1]

@@ -125,9 +125,11 @@ def _delta_mtl(tables: Mapping[str, Sequence[_Row]]) -> _Row | None:
 
 
 def _signed(change: float | None) -> str:
-    """``+1.2 %``, with a true minus sign."""
+    """``+1.2 %``, with a true minus sign; beyond tenfold only that it is, for the reference is next to nothing then."""
     if change is None:
         return "–"
+    if abs(change) > 999:
+        return ">\u202f+999\u202f%" if change > 0 else "<\u202f−999\u202f%"
     text = f"{change:+.1f}".replace("-", "−")
     return (text.lstrip("+−") if text[1:] == "0.0" else text) + "\u202f%"
 
