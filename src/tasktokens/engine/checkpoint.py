@@ -162,8 +162,12 @@ def load_scaler(checkpoint: Path, scaler: torch.amp.GradScaler) -> None:
         raise CheckpointError(f"{checkpoint}/scaler.json is damaged ({error}); remove that checkpoint") from error
 
 
-def load_optimizer(checkpoint: Path, optimizer: torch.optim.Optimizer) -> None:
-    """Load the optimiser's moments; the optimiser must have the same parameters in the same order."""
+def load_optimizer(
+    checkpoint: Path, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler | None = None
+) -> None:
+    """Load the optimiser's moments, and what scales its losses; it must have the same parameters in the same order."""
+    if scaler is not None:
+        load_scaler(checkpoint, scaler)
     tensors = read_tensors(checkpoint / "optimizer.safetensors")
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}

@@ -21,7 +21,6 @@ from tasktokens.engine.checkpoint import (
     Cursor,
     latest_checkpoint,
     load_optimizer,
-    load_scaler,
     read_cursor,
     save_checkpoint,
 )
@@ -242,7 +241,9 @@ class Trainer:
     ) -> None:
         """The loop over steps ``first`` to the stage's last."""
         settings, accelerator, validation = self.config.run, self.accelerator, self.validation
-        optimizer = self._optimizer(student, checkpoint)
+        optimizer = make_optimizer(student, self.config.optim)
+        if checkpoint is not None:
+            load_optimizer(checkpoint, optimizer, accelerator.scaler)
         if first and validation.due(first, first == stage.steps):  # the run was ended before it
             validation.after(Cursor(index, first), delivered(stage, student, teacher), stop)
         batches: Iterator[Batch] = iter(self.feed.loader(index, first)) if first < stage.steps else iter(())
@@ -288,15 +289,6 @@ class Trainer:
             clock.skip()
         accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # takes its autocast off, which a copy would keep
         accelerator.free_memory()
-
-    def _optimizer(self, student: Network, checkpoint: Path | None) -> torch.optim.Optimizer:
-        """A fresh one, or as it was when the checkpoint was saved, and with it what scales the losses."""
-        optimizer = make_optimizer(student, self.config.optim)
-        if checkpoint is not None:
-            load_optimizer(checkpoint, optimizer)
-            if self.accelerator.scaler is not None:
-                load_scaler(checkpoint, self.accelerator.scaler)
-        return optimizer
 
     def _measured(self, means: Mapping[str, Tensor], guard: FiniteGuard, clock: Clock, left_out: int) -> Row:
         """What the log says of the last step and of the time since the last row; all ranks take part."""
