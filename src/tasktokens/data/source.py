@@ -59,7 +59,8 @@ def open_data(config: Config, progress: bool = False) -> Data:
     ids = collection.split("train")
     held = round(settings.holdout * len(ids))
     # Not the run's seed: one that goes on from another with a seed of its own must not have been trained on these.
-    chosen = set(np.random.RandomState(settings.label_seed or 0).permutation(len(ids))[:held].tolist())
+    seed = settings.label_seed or 0
+    chosen = set(np.random.RandomState(seed).permutation(len(ids))[:held].tolist())
     train = [id for i, id in enumerate(ids) if i not in chosen]
     if not train:
         raise DataError(f"{collection.root} has no training images")
@@ -69,7 +70,7 @@ def open_data(config: Config, progress: bool = False) -> Data:
     def visible(ids: Sequence[str], complete: bool) -> Split:
         if settings.label_seed is None and settings.labels in collection.published:
             return published_split(ids, available, collection.published[settings.labels], settings.labels, complete)
-        return draw_split(ids, available, settings.labels, settings.label_seed or 0, complete)
+        return draw_split(ids, available, settings.labels, seed, complete)
 
     split = visible(train, complete=True)
     # A draw of its own, so that what is seen of the training images does not depend on it.
