@@ -312,6 +312,23 @@ def test_cache_is_rendered_once_and_shared_by_two_at_once(tmp_path, monkeypatch)
     assert rooms_folder({"val": 2}, 16, 24, seed=1, progress=False) != folder
 
 
+def test_another_that_finishes_between_the_last_look_and_the_renaming_is_used(tmp_path, monkeypatch):
+    looked = tasktokens.data.rooms.dataset._refuse
+
+    def overtaken(out):
+        looked(out)
+        if list(tmp_path.glob("*/rooms/.*.partial/dataset.yaml")):
+            (out / "dataset.yaml").parent.mkdir()
+            (out / "dataset.yaml").touch()
+            monkeypatch.setattr(tasktokens.data.rooms.dataset, "_refuse", looked)
+
+    monkeypatch.setenv("TASKTOKENS_CACHE", str(tmp_path))
+    monkeypatch.setattr(tasktokens.data.rooms.dataset, "_refuse", overtaken)
+    folder = rooms_folder({"val": 1}, 16, 24, progress=False)
+    assert [path.name for path in folder.iterdir()] == ["dataset.yaml"]  # the other's, untouched
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
 @pytest.mark.skipif(os.name == "nt", reason="signals")
 @pytest.mark.parametrize("images", [0, 16])
 def test_interrupting_leaves_nothing(tmp_path, images):

@@ -79,9 +79,9 @@ def write_rooms(
             (unfinished / f"{split}.txt").write_text("".join(lines), encoding="ascii")
         (unfinished / "dataset.yaml").write_text(_description(counts, height, width, seed), encoding="ascii")
         _refuse(out)
-        with contextlib.suppress(FileNotFoundError):
-            out.rmdir()  # empty: not every system renames onto an empty folder
         try:
+            with contextlib.suppress(FileNotFoundError):
+                out.rmdir()  # empty: not every system renames onto an empty folder
             unfinished.rename(out)
         except OSError:
             _refuse(out)  # somebody else was faster
