@@ -312,18 +312,18 @@ def test_cache_is_rendered_once_and_shared_by_two_at_once(tmp_path, monkeypatch)
     assert rooms_folder({"val": 2}, 16, 24, seed=1, progress=False) != folder
 
 
-def test_another_that_finishes_between_the_last_look_and_the_renaming_is_used(tmp_path, monkeypatch):
-    looked = tasktokens.data.rooms.dataset._refuse
+def test_another_that_finishes_just_before_the_renaming_is_used(tmp_path, monkeypatch):
+    described = tasktokens.data.rooms.dataset._description
 
-    def overtaken(out):
-        looked(out)
-        if list(tmp_path.glob("*/rooms/.*.partial/dataset.yaml")):
-            (out / "dataset.yaml").parent.mkdir()
-            (out / "dataset.yaml").touch()
-            monkeypatch.setattr(tasktokens.data.rooms.dataset, "_refuse", looked)
+    def overtaken(*arguments):
+        (partial,) = tmp_path.glob("tasktokens/rooms/.*.partial")
+        out = partial.with_name(partial.name[1:].rsplit(".", 2)[0])
+        out.mkdir()
+        (out / "dataset.yaml").touch()
+        return described(*arguments)
 
     monkeypatch.setenv("TASKTOKENS_CACHE", str(tmp_path))
-    monkeypatch.setattr(tasktokens.data.rooms.dataset, "_refuse", overtaken)
+    monkeypatch.setattr(tasktokens.data.rooms.dataset, "_description", overtaken)
     folder = rooms_folder({"val": 1}, 16, 24, progress=False)
     assert [path.name for path in folder.iterdir()] == ["dataset.yaml"]  # the other's, untouched
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]

@@ -78,7 +78,6 @@ def write_rooms(
             lines = [f"{split}_{number:05d}\n" for number in range(1, count + 1)]
             (unfinished / f"{split}.txt").write_text("".join(lines), encoding="ascii")
         (unfinished / "dataset.yaml").write_text(_description(counts, height, width, seed), encoding="ascii")
-        _refuse(out)
         try:
             with contextlib.suppress(FileNotFoundError):
                 out.rmdir()  # empty: not every system renames onto an empty folder
