@@ -683,6 +683,17 @@ def test_the_learning_rate_warms_up_and_falls_to_near_nothing(folder_root: Path,
     assert rates[-1] < 0.01
 
 
+def test_backbone_and_tokens_have_learning_rates_of_their_own(folder_root: Path, make_config: MakeConfig) -> None:
+    rates = {"optim.lr": 0.5, "optim.warmup": 0, "optim.backbone_lr": 0.1, "optim.token_lr": 0.01}
+    config = make_config(folder_root, Path("unused"), **rates)
+    network = build_network("htt", open_data(config).tasks, config.model)
+    optimizer = make_optimizer(network, config.optim)
+    set_lr(optimizer, config.optim, 0, 100)
+    rate_of = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    found = {kind: {rate_of[id(p)] for p in ps} for kind, ps in network.parameter_groups().items()}
+    assert found == {"backbone": {0.05}, "tokens": {0.005}, "others": {0.5}}
+
+
 def test_every_parameter_is_in_the_optimiser_and_tokens_are_not_decayed(
     folder_root: Path, make_config: MakeConfig
 ) -> None:

@@ -223,9 +223,18 @@ def test_the_confidence_map_does_not_bend_the_feature(tiny_tasks: dict[str, Task
 @every_network
 def test_parameter_groups_hold_every_parameter_once(kind: str, variant: str, tiny_tasks: dict[str, Task]) -> None:
     network = build(kind, variant, tiny_tasks)
-    backbone, others = network.parameter_groups()
-    assert {id(p) for p in backbone} == {id(p) for p in network.backbone.parameters()}  # type: ignore[union-attr]
-    assert len(backbone) + len(others) == len(list(network.parameters())) == len({id(p) for p in [*backbone, *others]})
+    groups = network.parameter_groups()
+    assert {id(p) for p in groups["backbone"]} == {id(p) for p in network.backbone.parameters()}  # type: ignore[union-attr]
+    every = [id(p) for parameters in groups.values() for p in parameters]
+    assert sorted(every) == sorted(id(p) for p in network.parameters())
+    names = {id(p): name for name, p in network.named_parameters()}
+    of_tokens = {names[id(p)] for p in groups["tokens"]}
+    assert bool(of_tokens) == (kind == "htt")
+    assert of_tokens == {
+        n
+        for n in names.values()
+        if n.startswith(("global_tokens", "gates")) or "fine_tokens" in n or "decoder.out" in n
+    }
 
 
 @pytest.mark.parametrize("kind", NETWORKS)

@@ -121,6 +121,7 @@ class OptimSettings(Settings):
     name: Literal["adam", "adamw"] = "adamw"
     lr: float = Field(1e-3, gt=0)
     backbone_lr: float = Field(1.0, gt=0, description="factor of lr for the backbone")
+    token_lr: float = Field(0.1, gt=0, description="factor of lr for the tokens of HTT and what applies them")
     weight_decay: float = Field(1e-4, ge=0)
     batch_size: int | Literal["auto"] = Field(
         16,

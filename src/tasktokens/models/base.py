@@ -62,11 +62,17 @@ class Network(nn.Module, ABC):
         labels an image has is drawn at random.
         """
 
-    def parameter_groups(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-        """(backbone, all others), for two learning rates."""
-        backbone = [p for name, p in self.named_parameters() if name.startswith("backbone.")]
-        others = [p for name, p in self.named_parameters() if not name.startswith("backbone.")]
-        return backbone, others
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Parameters by learning rate: ``backbone``, ``tokens`` and ``others``."""
+        groups: dict[str, list[nn.Parameter]] = {"backbone": [], "tokens": [], "others": []}
+        for name, parameter in self.named_parameters():
+            kind = "backbone" if name.startswith("backbone.") else "tokens" if self.of_tokens(name) else "others"
+            groups[kind].append(parameter)
+        return groups
+
+    def of_tokens(self, name: str) -> bool:
+        """Whether this parameter is of tokens, or applies them."""
+        return False
 
 
 def take(x_B: Tensor, rows: Tensor | None) -> Tensor:

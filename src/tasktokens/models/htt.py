@@ -56,6 +56,14 @@ class HttNetwork(Network):
             outputs[name] = head(own, [take(tokens[:, t], chosen) for _, tokens, _ in mixed])
         return outputs
 
+    def of_tokens(self, name: str) -> bool:
+        """What makes and mixes the tokens and what weighs class maps by them.
+
+        Their inputs are many values of order 1, not a few of a sparse feature, so that a step of Adam, which moves
+        every weight by as much, moves their outputs many times further than those of a convolution.
+        """
+        return name.startswith(("global_tokens", "gates.")) or ".fine_tokens." in name or ".decoder.out." in name
+
 
 class HttHead(nn.Module):
     """One task, from its gated feature maps and refined global token to logits."""
