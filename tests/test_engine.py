@@ -382,6 +382,16 @@ def test_the_optimiser_comes_back_with_its_moments(folder_root: Path, make_confi
         assert theirs["state"][index]["exp_avg"].stride() == parameters[index].stride()
 
 
+def test_moments_of_another_order_of_parameters_are_refused(
+    folder_root: Path, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    network, optimizer = tiny_state(make_config, folder_root)
+    path = save_checkpoint(tmp_path, Cursor(0, 1), network, None, optimizer, keep=1)
+    optimizer.param_groups.reverse()
+    with pytest.raises(CheckpointError, match=r"exp_avg.* of number \d+ is \[.*\], expected \[.*another version"):
+        load_optimizer(path, optimizer)
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"stage": "x", "step": 1}', '{"stage": 1}'])
 def test_a_damaged_cursor_is_named(content: str, tmp_path: Path) -> None:
     (tmp_path / "cursor.json").write_text(content)

@@ -165,7 +165,11 @@ def load_scaler(checkpoint: Path, scaler: torch.amp.GradScaler) -> None:
 def load_optimizer(
     checkpoint: Path, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler | None = None
 ) -> None:
-    """Load the optimiser's moments, and what scales its losses; it must have the same parameters in the same order."""
+    """Load the optimiser's moments, and what scales its losses; it must have the same parameters in the same order.
+
+    Raises:
+        CheckpointError: a moment has another shape than its parameter.
+    """
     if scaler is not None:
         load_scaler(checkpoint, scaler)
     tensors = read_tensors(checkpoint / "optimizer.safetensors")
@@ -174,7 +178,13 @@ def load_optimizer(
     for key, tensor in tensors.items():
         index, name = key.split(".")
         parameter = parameters[int(index)]
-        if tensor.shape == parameter.shape:
+        if name != "step":
+            if tensor.shape != parameter.shape:
+                raise CheckpointError(
+                    f"{checkpoint}/optimizer.safetensors orders its parameters otherwise ({name} of number {index} is "
+                    f"{list(tensor.shape)}, expected {list(parameter.shape)}): it was made by another version; finish "
+                    f"the run with that one, or start it anew"
+                )
             # The fused kernels walk through memory: a moment must have its weight's layout, such as channels last.
             tensor = torch.empty_like(parameter, dtype=tensor.dtype, requires_grad=False).copy_(tensor)
         state.setdefault(int(index), {})[name] = tensor
