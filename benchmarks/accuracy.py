@@ -18,7 +18,8 @@ HTT takes S steps of the teacher and S of the student, and `htt-online` S steps 
 student of S steps, which that of `htt` teaches, as with `method.rounds: 2`: 3 S in all. `mtl-long` is the baseline with
 2 S, `mtl-longer` with 3 S, `htt-teacher` HTT of S steps that has discovered nothing: the teacher of `htt`. The seed
 decides initial weights, order and augmentation. A single-task network leaves images without its label out of the
-batches that all methods share.
+batches that all methods share. `--labels full` hides none: what could be had if every missing label were discovered
+without an error.
 
 `htt-no-...` is two-stage HTT with one part off. Where that part belongs to the second stage alone, the teacher is the
 same as that of `htt`. Minutes are of all stages.
@@ -119,7 +120,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--data", choices=["nyud", "rooms"], required=True)
     parser.add_argument("--root", type=Path, help="nyud: the folder that `tasktokens prepare` made")
     parser.add_argument("--weights", type=Path, help="nyud: ImageNet weights (benchmarks/imagenet_weights.py)")
-    parser.add_argument("--labels", choices=["one", "random"], default="one")
+    parser.add_argument("--labels", choices=["one", "random", "full"], default="one")
     parser.add_argument("--block", choices=list(BLOCKS), default="main")
     parser.add_argument("--methods", nargs="+", help="in place of a block")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
