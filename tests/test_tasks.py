@@ -28,6 +28,7 @@ from tasktokens.tasks import (
     Vectors,
     build_task,
 )
+from tasktokens.tasks.base import expectation
 
 SEMSEG = Segmentation("semseg", classes=("sky", "road", "car", "person"), void=(255, 9))
 DEPTH = Depth("depth", minimum=0.5, maximum=8.0, bins=12)
@@ -427,6 +428,21 @@ def test_confidence_lies_between_zero_and_one(task: Task, factor: float) -> None
     ):
         assert confidence.shape == (2, 1, *SIZE)
         assert 0 <= confidence.min() <= confidence.max() <= 1 + 1e-6
+
+
+@pytest.mark.parametrize("sharpness", [0.5, 3.0, 5.0, 8.0])
+def test_confidence_of_normals_is_a_forecast_of_being_right(sharpness: float) -> None:
+    """Directions drawn around the prediction, scattered as its mean vector's length says, are right as often."""
+    logits = sharpness * torch.eye(NORMALS.num_tokens)[:1, :, None, None]
+    length = float(expectation(logits, NORMALS.centres()).norm())
+    low, high = 1e-3, 700.0
+    for _ in range(60):  # the concentration of a von Mises-Fisher distribution with a mean of that length
+        middle = (low + high) / 2
+        low, high = (middle, high) if 1 / math.tanh(middle) - 1 / middle < length else (low, middle)
+    drawn = torch.rand(200_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    cosine = 1 + torch.log(drawn + (1 - drawn) * math.exp(-2 * low)) / low
+    right = (cosine > math.cos(math.radians(22.5))).double().mean()
+    assert NORMALS.confidence(logits).item() == pytest.approx(right.item(), abs=0.02)
 
 
 def test_depth_torn_between_near_and_far_is_not_confident() -> None:

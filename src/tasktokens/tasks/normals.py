@@ -21,6 +21,8 @@ from tasktokens.tasks.base import Array, Task, channel_matmul, expectation, know
 from tasktokens.tasks.examine import Summary, Sums, direction_sums, length_sums, summarise_directions
 from tasktokens.tasks.files import read_array, write_png
 
+_COS_RIGHT = math.cos(math.radians(22.5))
+
 
 @dataclass(frozen=True)
 class UnitVectors(Task):
@@ -31,7 +33,7 @@ class UnitVectors(Task):
     centre.
     """
 
-    threshold: float = 0.85
+    threshold: float = 0.4
     centres_count: int = 40
 
     label_channels: ClassVar[int] = 3
@@ -97,13 +99,20 @@ class UnitVectors(Task):
         return F.normalize(expectation(logits_BKHW, self.centres()), dim=1, eps=1e-6)
 
     def confidence(self, logits_BKHW: Tensor) -> Tensor:
-        """Length of the mean vector: 1 when all the mass is on one direction, near 0 when it is spread."""
-        length: Tensor = torch.linalg.vector_norm(expectation(logits_BKHW, self.centres()), dim=1, keepdim=True)
-        return length.clamp(0, 1)
+        """The probability of being right (within 22.5 degrees) if directions are von Mises-Fisher distributed.
+
+        The concentration is that of a mean vector as long as the prediction's, approximated as by Banerjee et al.
+        (JMLR 2005): 1 where all the mass is on one centre, 0.04 where it is spread over the sphere.
+        """
+        mean = expectation(logits_BKHW, self.centres())
+        squared = mean.square().sum(dim=1, keepdim=True).clamp(1e-6, 1 - 1e-6)
+        concentration = squared.sqrt() * (3 - squared) / (1 - squared)
+        probability: Tensor = torch.expm1(-concentration * (1 - _COS_RIGHT)) / torch.expm1(-2 * concentration)
+        return probability
 
     def correct(self, prediction_BCHW: Tensor, target_BCHW: Tensor) -> Tensor:
         """Within 22.5 degrees."""
-        return (prediction_BCHW * target_BCHW).sum(dim=1, keepdim=True) > math.cos(math.radians(22.5))
+        return (prediction_BCHW * target_BCHW).sum(dim=1, keepdim=True) > _COS_RIGHT
 
     def paper_confidence(self, logits_BKHW: Tensor) -> Tensor:
         return largest_probability(logits_BKHW, sharpness=5)
