@@ -13,11 +13,11 @@ from tasktokens.models import Network
 def make_optimizer(network: Network, settings: OptimSettings) -> torch.optim.Optimizer:
     """Adam or AdamW; biases, norms and tokens are not decayed."""
     groups = []
-    stored = {id(p) for name, p in network.named_parameters() if name.endswith(("global_tokens", "fine_tokens.index"))}
+    tokens = {id(p) for name, p in network.named_parameters() if network.is_token(name)}
     factors = {"backbone": settings.backbone_lr, "tokens": settings.token_lr, "others": 1.0}
     for kind, parameters in network.parameter_groups().items():
         for decay in (True, False):
-            chosen = [p for p in parameters if (p.ndim > 1 and id(p) not in stored) == decay]
+            chosen = [p for p in parameters if (p.ndim > 1 and id(p) not in tokens) == decay]
             groups.append({"params": chosen, "weight_decay": settings.weight_decay * decay, "factor": factors[kind]})
     kinds: Mapping[str, type[torch.optim.Optimizer]] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
     return kinds[settings.name](groups, lr=settings.lr, fused=True)  # type: ignore[call-arg]

@@ -74,6 +74,10 @@ class Network(nn.Module, ABC):
         """Whether this parameter is of tokens, or applies them."""
         return False
 
+    def is_token(self, name: str) -> bool:
+        """Whether this parameter is a token itself: an embedding, not weights that are to be kept small."""
+        return False
+
 
 def take(x_B: Tensor, rows: Tensor | None) -> Tensor:
     """Rows of a batch; all of them for None."""

@@ -64,6 +64,10 @@ class HttNetwork(Network):
         """
         return name.startswith(("global_tokens", "gates.")) or ".fine_tokens." in name or ".decoder.out." in name
 
+    def is_token(self, name: str) -> bool:
+        """The global tokens, and what the fine-grained ones are made from."""
+        return name == "global_tokens" or name.endswith(".fine_tokens.index")
+
 
 class HttHead(nn.Module):
     """One task, from its gated feature maps and refined global token to logits."""
