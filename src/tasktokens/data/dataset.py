@@ -207,12 +207,20 @@ def _leave_signals_to_training(worker: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def eval_loader(dataset: PartialDataset, batch_size: int, rank: int = 0, ranks: int = 1) -> Iterator[Batch]:
+def eval_loader(
+    dataset: PartialDataset, batch_size: int, rank: int = 0, ranks: int = 1, workers: int = 0
+) -> Iterator[Batch]:
     """Each image once; ranks share them without padding by duplicates. Images of different sizes come apart."""
     indices = list(range(rank, len(dataset), ranks))
     batches = [[(0, index) for index in indices[i : i + batch_size]] for i in range(0, len(indices), batch_size)]
     collate_all = partial(collate_by_size, channels=_channels(dataset))
-    loader: DataLoader[Sample] = DataLoader(dataset, batch_sampler=batches, collate_fn=collate_all)
+    loader: DataLoader[Sample] = DataLoader(
+        dataset,
+        batch_sampler=batches,
+        num_workers=workers,
+        worker_init_fn=_leave_signals_to_training,
+        collate_fn=collate_all,
+    )
     for of_one_size in loader:
         yield from of_one_size
 

@@ -39,17 +39,19 @@ def evaluate_network(
     stop: StopSignal | None = None,
     protocol: Protocol = "correct",
     note: str = "the evaluation is not complete, nothing was written; start it again",
+    workers: int = 0,
 ) -> Results:
     """Metrics of a network over a data set, at the size that its labels come in.
 
     Images without a label for a task do not count for it. Logits are brought to the label's size image by image, so
     that only one image's are in memory at a time. Ranks share the images, none comes twice. A signal that ``stop`` has
     received ends it between two batches, with ``note``; the rank then waits for the others, which have had it too.
+    ``workers`` processes read the images; with none this one does.
     """
     device = accelerator.device
     network.eval()
     metrics = {name: task.metric() for name, task in network.tasks.items()}
-    for batch in eval_loader(dataset, batch_size, accelerator.process_index, accelerator.num_processes):
+    for batch in eval_loader(dataset, batch_size, accelerator.process_index, accelerator.num_processes, workers):
         if stop is not None and stop.received:
             break
         batch = batch.to(device)
@@ -110,7 +112,8 @@ def evaluate(
         network, info = load_model(run, accelerator.device)
         dataset = eval_dataset(data, split, info.tasks, info.size, at or own)
     with signals(accelerator.num_processes) as stop:
-        results = evaluate_network(network, dataset, config.optim.images, accelerator, stop, protocol)
+        workers = config.data.workers
+        results = evaluate_network(network, dataset, config.optim.images, accelerator, stop, protocol, workers=workers)
     if write and accelerator.is_main_process:
         suffix = "" if at in (None, own) else f"-{at}"
         suffix += "" if protocol == "correct" else f"-{protocol}"

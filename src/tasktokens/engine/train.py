@@ -335,7 +335,8 @@ class Trainer:
         split = config.run.evaluate
         if split is not None and not finished:
             dataset = eval_dataset(self.data, split, self.tasks, config.data.size, config.data.evaluation)
-            results = evaluate_network(network, dataset, config.optim.images, accelerator, stop)
+            workers = config.data.workers
+            results = evaluate_network(network, dataset, config.optim.images, accelerator, stop, workers=workers)
             if accelerator.is_main_process:
                 write_results(self.folder / f"evaluation-{split}.json", results)
         if accelerator.is_main_process and not finished:
