@@ -7,7 +7,8 @@ The main table of NYU Depth v2, from a folder that `tasktokens prepare --data ny
 
 NYU Depth v2 at the published size and for the published epochs, on a GPU:
 
-    python benchmarks/accuracy.py --data nyud_full_size --root DIR --weights FILE --methods mtl htt --seeds 0
+    python benchmarks/accuracy.py --data nyud_full_size --root DIR --weights FILE --seeds 0 \
+        --methods mtl htt-in-one
 
 Further blocks of the same files:
 
@@ -24,6 +25,8 @@ student of S steps, which that of `htt` teaches, as with `method.rounds: 2`: 3 S
 decides initial weights, order and augmentation. A single-task network leaves images without its label out of the
 batches that all methods share. `--labels full` hides none: what could be had if every missing label were discovered
 without an error.
+
+`htt-in-one` is `htt` with both stages in one run: the teacher is its own, and not evaluated.
 
 `htt-no-...` is two-stage HTT with one part off. Where that part belongs to the second stage alone, the teacher is the
 same as that of `htt`. Minutes are of all stages: of the CPU, or by the clock where there is a GPU.
@@ -87,6 +90,7 @@ SECOND_ROUND = 1000
 SUPERVISED = {"stl": 1, "mtl": 1, "mtl-long": 2, "mtl-longer": 3}
 """What learns from the given labels alone, and for how many times the steps of a network."""
 WHOLE = {
+    "htt-in-one": [],
     # Both at one width, for the paper's own is too slow for a CPU.
     "htt-narrow": ["model.width=32"],
     "htt-paper": ["model.width=32", "model.variant=paper"],
@@ -97,6 +101,7 @@ BLOCKS = {
     "main": ["stl", "mtl", "htt", "htt-online"],
     "long": ["mtl-long"],
     "teacher": ["htt-teacher"],
+    "in-one": ["htt-in-one"],
     "rounds": ["htt-two-rounds", "mtl-longer"],
     "paper": ["htt-narrow", "htt-paper"],
     "ablation": [f"htt-{name}" for name in NETWORK_PARTS | DISCOVERY_PARTS],

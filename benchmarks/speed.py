@@ -55,7 +55,8 @@ def main() -> None:
                 for variant in ("htt", "paper"):
                     rows += measure(args, backbone, images, precision, variant)
                     print(json.dumps(rows[-3:]), flush=True)
-    args.out.write_text(json.dumps(describe("one process", [0], measured=MEASURED) | {"rows": rows}, indent=1) + "\n")
+                    result = describe("one process", [0], measured=MEASURED) | {"rows": rows}
+                    args.out.write_text(json.dumps(result, indent=1) + "\n")
 
 
 def measure(args: argparse.Namespace, backbone: str, images: int, precision: str, variant: str) -> list[dict[str, Any]]:

@@ -24,7 +24,7 @@ TAUGHT = ["htt", "htt-no-discovery", "htt-two-rounds"]
 def args(tmp_path: Path) -> Namespace:
     small = ["data.train=6", "data.val=1", "data.test=2", "data.size=[32, 48]", "data.render_size=[32, 48]"]
     return Namespace(
-        data="rooms", root=None, weights=None, labels="one", runs=tmp_path, holdout=False, overrides=small,
+        data="rooms", root=None, weights=None, labels="one", runs=tmp_path, holdout=False, overrides=small, jobs=1,
         out=tmp_path / "accuracy.json",
     )  # fmt: skip
 

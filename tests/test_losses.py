@@ -14,7 +14,8 @@ from torch.nn import functional as F
 from properties import garbage, random_batch, random_label
 from tasktokens.config import ModelSettings
 from tasktokens.losses import masked_divergence, masked_loss, masked_mse, mean
-from tasktokens.models import at_least_one, build_network
+from tasktokens.methods.base import Grid, StepOptions, supervised_term
+from tasktokens.models import at_least_one, build_network, head_rows
 from tasktokens.tasks import Depth, Edge, Normals, Saliency, Segmentation, Task
 
 ALL = [
@@ -166,3 +167,30 @@ def test_divergence_is_zero_with_no_gradient_where_student_and_teacher_agree_and
     elsewhere[1, :, 0, 0] = 0
     assert elsewhere.abs().max() < 1e-6
     assert student.grad[1, 0, 0, 0] > 0
+
+
+@given(st.integers(0, 9), st.integers(1, 9), st.sampled_from([1, 4, 16]))
+def test_a_head_computes_the_labelled_images_first_and_company_up_to_a_multiple(
+    labelled: int, images: int, multiple: int
+) -> None:
+    order = torch.randperm(images)
+    rows, absent = order[:labelled], order[labelled:]
+    chosen = head_rows(rows, absent, multiple)
+    assert torch.equal(chosen[: len(rows)], rows)
+    assert len(chosen.unique()) == len(chosen)
+    assert len(chosen) in (1, images) or len(chosen) % multiple == 0
+    assert len(chosen) - len(rows) < max(multiple, 2)
+
+
+def test_what_a_head_computes_besides_the_labelled_images_has_no_loss() -> None:
+    tasks = {task.name: task for task in ALL}
+    network = build_network("htt", tasks, ModelSettings(backbone="test_resnet", pretrained=False, width=16))
+    network.eval()  # batch norm sees the company, too
+    batch = random_batch(tasks, [["semseg"], ["depth"], ["semseg", "normals"], ["edge"], ["saliency"]])
+    grid = Grid(batch.image, StepOptions(torch.Generator().manual_seed(0)))
+    losses = []
+    for multiple in (1, 4):
+        rows = {name: head_rows(labels.rows, labels.absent, multiple) for name, labels in batch.labels.items()}
+        outputs = network(batch.image, rows)
+        losses.append([supervised_term(task, outputs[n], batch.labels[n], grid).total for n, task in tasks.items()])
+    assert torch.allclose(torch.stack(losses[0]), torch.stack(losses[1]), rtol=1e-4)

@@ -18,7 +18,7 @@ from tasktokens.methods.base import Calibrator, Grid, Method, Stage, StepOptions
 from tasktokens.methods.calibration import AccuracyCalibrator
 from tasktokens.methods.strong import Mix, draw_mix, strong_view
 from tasktokens.methods.thresholds import Thresholds
-from tasktokens.models import TaskOutput, at_least_one
+from tasktokens.models import TaskOutput, head_rows
 from tasktokens.models.layers import upsample
 from tasktokens.tasks import Task
 
@@ -97,7 +97,7 @@ class Htt(Method):
         strength = self._strength(options.step)
         view = self._view(batch, self._taught(teacher, options), options)
         if teacher is None or strength == 0:
-            rows = {name: at_least_one(labels.rows) for name, labels in batch.labels.items()}
+            rows = {name: head_rows(labels.rows, labels.absent) for name, labels in batch.labels.items()}
             outputs = student(student_view(batch, options), rows)
             return [t for task in self.tasks.values() for t in self._labelled(task, outputs[task.name], view)]
 

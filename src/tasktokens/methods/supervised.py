@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tasktokens.config import MtlMethod
 from tasktokens.data.sample import Batch
 from tasktokens.methods.base import Grid, Method, Stage, StepOptions, Term, label_counts, student_view, supervised_term
-from tasktokens.models import at_least_one
+from tasktokens.models import at_least_one, head_rows
 from tasktokens.tasks import Task
 
 
@@ -30,14 +30,15 @@ class Supervised(Method):
     def terms(self, batch: Batch, student: nn.Module, teacher: nn.Module | None, options: StepOptions) -> list[Term]:
         grid = Grid(batch.image, options)
         image, labels = student_view(batch, options), batch.labels
-        rows = {name: at_least_one(item.rows) for name, item in labels.items()}
-        if batch.labelled is not None:
+        if batch.labelled is None:
+            rows = {name: head_rows(item.rows, item.absent) for name, item in labels.items()}
+        else:
             # An image without any label, as most are for a single-task network, would cost its forward pass and teach
             # nothing.
             useful = at_least_one(batch.labelled)
             place = torch.zeros(len(image), dtype=torch.int64, device=image.device)
             place[useful] = torch.arange(len(useful), device=image.device)
-            image, rows = image[useful], {name: place[chosen] for name, chosen in rows.items()}
+            image, rows = image[useful], {name: place[at_least_one(item.rows)] for name, item in labels.items()}
         outputs = student(image, rows)
         return [supervised_term(task, outputs[name], labels[name], grid) for name, task in self.tasks.items()]
 

@@ -87,3 +87,18 @@ def take(x_B: Tensor, rows: Tensor | None) -> Tensor:
 def at_least_one(rows: Tensor) -> Tensor:
     """``rows``, or the first image where there is none: its loss is zero, and every parameter stays in the graph."""
     return rows if len(rows) else torch.zeros(1, dtype=torch.int64, device=rows.device)
+
+
+def head_rows(rows: Tensor, absent: Tensor, multiple: int | None = None) -> Tensor:
+    """Which images a head computes for the labels of ``rows``: those, and behind them as many of ``absent`` as needed.
+
+    At least one (see `at_least_one`); on a GPU up to the next multiple of 16, for cuDNN prepares itself for each
+    number of images that it has not met, which took longer than all the steps of a short training.
+
+    Args:
+        rows: (n,) int64, positions with a label.
+        absent: (B - n,) int64, the others.
+        multiple: in place of 16 on a GPU and 1 elsewhere.
+    """
+    multiple = multiple or (16 if rows.is_cuda else 1)
+    return at_least_one(torch.cat([rows, absent[: -len(rows) % multiple]]))
