@@ -5,7 +5,7 @@
 Batches are random images with one label each, already on the device: nothing is loaded. ``supervised`` is a step of the
 first stage, ``discovery`` one of the second, teacher and strong view included, ``prediction`` a forward pass with all
 logits at image size. Milliseconds are the median over blocks of steps; memory is the peak that tensors took, on a GPU.
-A case that does not fit into memory has a row that says so.
+A case that does not fit into memory has a row that says so. ``--profile`` also prints where a step's time goes.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ def main() -> None:
     parser.add_argument("--precisions", nargs="+", default=["bf16", "fp32"])
     parser.add_argument("--blocks", type=int, default=5)
     parser.add_argument("--steps", type=int, default=5, help="steps a block")
+    parser.add_argument("--profile", action="store_true", help="print the dearest kernels of each case")
     args = parser.parse_args()
     rows = []
     for backbone in args.backbones:
@@ -106,6 +107,8 @@ def cost(
         step = Step(method, accelerator, prepared, stepper, guard, config.optim.clip)
         do = partial(step, [batch], teacher, options)
     seconds = statistics.median(timed(do, args.steps, on_gpu) for _ in range(args.blocks + 1))
+    if args.profile:
+        profile(do, on_gpu)
     peak = torch.cuda.max_memory_allocated() / 2**20 if on_gpu else None
     return {
         "milliseconds": round(seconds * 1000, 2),
@@ -136,6 +139,14 @@ def timed(do: Callable[[], object], steps: int, on_gpu: bool) -> float:
     if on_gpu:
         torch.cuda.synchronize()
     return (time.perf_counter() - begin) / steps
+
+
+def profile(do: Callable[[], object], on_gpu: bool) -> None:
+    """Print the operations that take longest."""
+    with torch.profiler.profile(record_shapes=True) as profiler:
+        timed(do, 1, on_gpu)
+    order = "self_cuda_time_total" if on_gpu else "self_cpu_time_total"
+    print(profiler.key_averages(group_by_input_shape=True).table(order, row_limit=25, max_name_column_width=60))
 
 
 def options(part: int) -> StepOptions:
