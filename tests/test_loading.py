@@ -144,6 +144,12 @@ def test_an_image_is_predicted_alike_in_any_company(mixed: Collection, network: 
         assert_metrics_equal(alone[name], together[name], tolerance=1e-3)
 
 
+def test_loader_processes_change_no_metric_of_an_evaluation(mixed: Collection, network: Network) -> None:
+    data = at_size(mixed, mixed.tasks, full=True)
+    here, there = (evaluate_network(network, data, 2, CPU, workers=workers) for workers in (0, 2))
+    assert here == there
+
+
 @pytest.mark.parametrize("ranks", [1, 2, 3])
 def test_ranks_share_images_of_many_sizes(mixed: Collection, ranks: int) -> None:
     data = at_size(mixed, mixed.tasks, full=True)
