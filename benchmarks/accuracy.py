@@ -5,7 +5,7 @@ The main table of NYU Depth v2, from a folder that `tasktokens prepare --data ny
     python benchmarks/accuracy.py --data nyud --root DIR --weights FILE
     python benchmarks/accuracy.py --data rooms
 
-NYU Depth v2 at the published size and for the published epochs, on a GPU:
+NYU Depth v2 at the published size, on a GPU:
 
     python benchmarks/accuracy.py --data nyud_full_size --root DIR --weights FILE --seeds 0 \
         --methods mtl htt-in-one
@@ -173,7 +173,7 @@ class Table:
             reference = self._reference(row)
             row["delta_mtl"] = round(change(row, reference), 2) if reference else None
         seeds = sorted({row["seed"] for row in self.rows})
-        head = describe(f"{self.args.jobs} runs side by side; minutes: {MINUTES}, evaluation included", seeds)
+        head = describe(f"{self.args.jobs} runs at a time; minutes: {MINUTES}, evaluation included", seeds)
         commands = dict.fromkeys([*str(self.head.get("command", "")).splitlines(), head["command"]])
         head["command"] = "\n".join(str(command) for command in commands if command)
         order = {method: i for i, method in enumerate(METHODS)}
