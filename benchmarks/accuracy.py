@@ -83,7 +83,12 @@ DISCOVERY_PARTS = {
     "no-adaptive-thresholds": ["method.thresholds=fixed"],
 }
 """What turns a part of the second stage off: the teacher is that of `htt`."""
-TAUGHT = {"htt": [], "htt-two-rounds": [], **{f"htt-{name}": changes for name, changes in DISCOVERY_PARTS.items()}}
+TAUGHT = {
+    "htt": [],
+    "htt-two-rounds": [],
+    "htt-geometry": ["method.geometry=true", "method.focal=0.81"],  # NYU Depth v2's camera
+    **{f"htt-{name}": changes for name, changes in DISCOVERY_PARTS.items()},
+}
 """What learns from the network of another run, and what it changes of the second stage."""
 SECOND_ROUND = 1000
 """Added to the seed in a second round, or its student would see the crops of the first one again."""
@@ -102,6 +107,7 @@ BLOCKS = {
     "long": ["mtl-long"],
     "teacher": ["htt-teacher"],
     "in-one": ["htt-in-one"],
+    "geometry": ["htt-geometry"],
     "rounds": ["htt-two-rounds", "mtl-longer"],
     "paper": ["htt-narrow", "htt-paper"],
     "ablation": [f"htt-{name}" for name in NETWORK_PARTS | DISCOVERY_PARTS],
