@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -21,7 +23,7 @@ from typer.testing import CliRunner
 from properties import assert_metrics_equal
 from tasktokens.apps.inference import Predictor
 from tasktokens.cli import app
-from tasktokens.config import Augmentation, ModelSettings, load_config
+from tasktokens.config import Augmentation, ModelSettings, load_config, to_yaml
 from tasktokens.data import dataset as dataset_module
 from tasktokens.data.collection import Collection
 from tasktokens.data.dataset import EpochSampler, PartialDataset, cache_room, eval_loader, train_loader
@@ -31,6 +33,7 @@ from tasktokens.data.sample import Batch
 from tasktokens.data.source import full_split
 from tasktokens.engine.evaluate import evaluate, evaluate_network
 from tasktokens.engine.train import train
+from tasktokens.errors import DataError
 from tasktokens.metrics import Metric
 from tasktokens.models import Network, build_network, decoding
 from tasktokens.models.decoding import decode_at
@@ -229,7 +232,7 @@ def tensors(batch: Batch) -> list[Tensor]:
 
 def first_batches(data: PartialDataset, workers: int, first: int = 0, count: int = 6) -> list[Batch]:
     loader = train_loader(data, EpochSampler(len(data), 2, 7, first_step=first), workers)
-    return list(islice(loader, count))  # type: ignore[arg-type]
+    return list(islice(loader, count))
 
 
 def test_full_augmentation_depends_on_seed_epoch_and_index_alone(folder_root: Path) -> None:
@@ -248,6 +251,46 @@ def test_hidden_labels_have_no_part_in_the_crops(own_folder: Path) -> None:
             if name not in data.split[id]:
                 (own_folder / name / f"{id}.png").write_bytes(b"garbage")
     assert all(map(same, before, first_batches(training(own_folder), workers=0)))
+
+
+def all_batches(data: PartialDataset, workers: int) -> list[Batch]:
+    return list(eval_loader(data, 2, workers=workers))
+
+
+@pytest.mark.parametrize("read", [first_batches, all_batches])
+def test_a_loader_process_says_what_cannot_be_read_as_this_one_would(
+    own_folder: Path, read: Callable[[PartialDataset, int], list[Batch]]
+) -> None:
+    file = own_folder / "images" / f"{training(own_folder).ids[0]}.png"
+    file.write_bytes(file.read_bytes()[:100])
+    said = []
+    for workers in (0, 2):
+        with pytest.raises(DataError) as caught:
+            read(training(own_folder), workers)
+        said.append(str(caught.value))
+    assert said[0] == said[1]
+    assert str(file) in said[0]
+
+
+@pytest.mark.parametrize("verb", ["train", "evaluate"])
+def test_a_program_with_loader_processes_ends_when_an_image_cannot_be_read(
+    own_folder: Path, make_config: Callable[..., Any], tmp_path: Path, verb: str
+) -> None:
+    changes = {"method": {"name": "mtl", "steps": 4}, "data.workers": 2, "data.check": False}
+    config = make_config(own_folder, tmp_path / "run", **changes)
+    saved = tmp_path / "config.yaml"
+    saved.write_text(to_yaml(config))
+    if verb == "evaluate":
+        train(config, quiet=True)
+    split = (own_folder / ("test.txt" if verb == "evaluate" else "train.txt")).read_text().split()
+    for id in split:
+        (own_folder / "images" / f"{id}.png").write_bytes(b"no image")
+    words = ["train", "--config", str(saved)] if verb == "train" else ["evaluate", str(tmp_path / "run")]
+    command = [sys.executable, "-m", "tasktokens.cli", *words]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert result.returncode == 2, result.stderr
+    assert "cannot be read" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def test_batches_are_bytes_with_channels_first(folder_root: Path) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 import psutil
@@ -21,6 +22,8 @@ from tasktokens.data.sample import Batch, Label, Sample, collate, collate_by_siz
 from tasktokens.data.transforms import augment, no_padding, resize, resize_image, shrink_to_cover, working_size
 from tasktokens.errors import ConfigError, DataError, LabelError
 from tasktokens.tasks import Task
+
+Stacked = TypeVar("Stacked")
 
 
 class PartialDataset(Dataset[Sample]):
@@ -188,41 +191,75 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
             epoch, skip = epoch + 1, 0
 
 
-def train_loader(dataset: PartialDataset, sampler: EpochSampler, workers: int) -> DataLoader[Sample]:
-    """Endless batches for training."""
-    return DataLoader(
-        dataset,
-        batch_sampler=sampler,
+def train_loader(dataset: PartialDataset, sampler: Iterable[list[tuple[int, int]]], workers: int) -> Iterator[Batch]:
+    """Endless batches for training. Raises `DataError` for what cannot be read."""
+    stack: Callable[[Sequence[Sample]], Batch] = partial(collate, channels=_channels(dataset))
+    return _load(dataset, sampler, stack, workers, pin_memory=torch.cuda.is_available())
+
+
+def eval_loader(
+    dataset: PartialDataset, batch_size: int, rank: int = 0, ranks: int = 1, workers: int = 0
+) -> Iterator[Batch]:
+    """Each image once; ranks share them without padding by duplicates. Images of different sizes come apart.
+
+    Raises `DataError` for what cannot be read.
+    """
+    indices = list(range(rank, len(dataset), ranks))
+    batches = [[(0, index) for index in indices[i : i + batch_size]] for i in range(0, len(indices), batch_size)]
+    stack: Callable[[Sequence[Sample]], list[Batch]] = partial(collate_by_size, channels=_channels(dataset))
+    for of_one_size in _load(dataset, batches, stack, workers):
+        yield from of_one_size
+
+
+def _load(
+    dataset: PartialDataset,
+    batches: Iterable[list[tuple[int, int]]],
+    stack: Callable[[Sequence[Sample]], Stacked],
+    workers: int,
+    pin_memory: bool = False,
+) -> Iterator[Stacked]:
+    loader: DataLoader[Any] = DataLoader(
+        _Told(dataset),
+        batch_sampler=batches,
         num_workers=workers,
         worker_init_fn=_leave_signals_to_training,
-        collate_fn=partial(collate, channels=_channels(dataset)),
-        pin_memory=torch.cuda.is_available(),
-        persistent_workers=workers > 0,
+        collate_fn=partial(_stack_or_tell, stack=stack),
+        pin_memory=pin_memory,
     )
+    for item in loader:
+        if isinstance(item, DataError):
+            raise item
+        yield item
+
+
+class _Told(Dataset[Sample | DataError]):
+    """A data set whose mistakes are values: torch would put a loader process's traceback into the message."""
+
+    def __init__(self, dataset: PartialDataset) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample | DataError:
+        try:
+            return self.dataset[key]
+        except DataError as error:
+            return error
+
+
+def _stack_or_tell(
+    samples: Sequence[Sample | DataError], stack: Callable[[Sequence[Sample]], Stacked]
+) -> Stacked | DataError:
+    read: list[Sample] = []
+    for sample in samples:
+        if isinstance(sample, DataError):
+            return sample
+        read.append(sample)
+    return stack(read)
 
 
 def _leave_signals_to_training(worker: int) -> None:
     """Ctrl-C and batch systems signal all processes: the training process ends its step, saves, and ends the others."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-
-
-def eval_loader(
-    dataset: PartialDataset, batch_size: int, rank: int = 0, ranks: int = 1, workers: int = 0
-) -> Iterator[Batch]:
-    """Each image once; ranks share them without padding by duplicates. Images of different sizes come apart."""
-    indices = list(range(rank, len(dataset), ranks))
-    batches = [[(0, index) for index in indices[i : i + batch_size]] for i in range(0, len(indices), batch_size)]
-    collate_all = partial(collate_by_size, channels=_channels(dataset))
-    loader: DataLoader[Sample] = DataLoader(
-        dataset,
-        batch_sampler=batches,
-        num_workers=workers,
-        worker_init_fn=_leave_signals_to_training,
-        collate_fn=collate_all,
-    )
-    for of_one_size in loader:
-        yield from of_one_size
 
 
 def _channels(dataset: PartialDataset) -> dict[str, int]:

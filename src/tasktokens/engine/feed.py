@@ -5,16 +5,15 @@ Both depend on (seed, stage, step) alone, so a run can go on at any step, and no
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from accelerate import Accelerator
-from torch.utils.data import DataLoader
 
 from tasktokens.config import Config
 from tasktokens.data.dataset import EpochSampler, PartialDataset, train_loader
 from tasktokens.data.draws import Part
-from tasktokens.data.sample import Batch, Sample
+from tasktokens.data.sample import Batch
 from tasktokens.data.source import Data
 from tasktokens.engine.log import RunLog
 from tasktokens.methods import StepOptions
@@ -40,7 +39,7 @@ class Feed:
         """The seed of a stage, by its number."""
         return self.config.seed * 1000 + stage
 
-    def loader(self, stage: int, first: int) -> DataLoader[Sample]:
+    def loader(self, stage: int, first: int) -> Iterator[Batch]:
         """Batches of a stage from step ``first`` on, ``optim.accumulate`` of them a step."""
         settings = self.config.data
         dataset = PartialDataset(

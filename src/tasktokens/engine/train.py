@@ -246,7 +246,7 @@ class Trainer:
             load_optimizer(checkpoint, optimizer, accelerator.scaler)
         if first and validation.due(first, first == stage.steps):  # the run was ended before it
             validation.after(Cursor(index, first), delivered(stage, student, teacher), stop)
-        batches: Iterator[Batch] = iter(self.feed.loader(index, first)) if first < stage.steps else iter(())
+        batches: Iterator[Batch] = self.feed.loader(index, first) if first < stage.steps else iter(())
         if accelerator.num_processes > 1:
             batches = self._fit_for_ddp(index, first, student, teacher, batches)
         model, prepared = accelerator.prepare(student, optimizer)
