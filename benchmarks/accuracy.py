@@ -20,11 +20,11 @@ its run has ended, and a run whose row is there is not made again, so the comman
 the middle are resumed. All methods see the same labels (`labels.csv` of the published split, or one drawn from the
 seed), the same batches in the same order, the same augmentation, optimiser and steps: S a network, so that two-stage
 HTT takes S steps of the teacher and S of the student, and `htt-online` S steps in all. `htt-two-rounds` has a second
-student of S steps, which that of `htt` teaches, as with `method.rounds: 2`: 3 S in all. `mtl-long` is the baseline with
-2 S, `mtl-longer` with 3 S, `htt-teacher` HTT of S steps that has discovered nothing: the teacher of `htt`. The seed
-decides initial weights, order and augmentation. A single-task network leaves images without its label out of the
-batches that all methods share. `--labels full` hides none: what could be had if every missing label were discovered
-without an error.
+student of S steps, which that of `htt` teaches, as with `method.rounds: 2`: 3 S in all, `htt-three-rounds` a third.
+`mtl-long` is the baseline with 2 S, `mtl-longer` with 3 S, `htt-teacher` HTT of S steps that has discovered nothing:
+the teacher of `htt`. The seed decides initial weights, order and augmentation. A single-task network leaves images
+without its label out of the batches that all methods share. `--labels full` hides none: what could be had if every
+missing label were discovered without an error.
 
 `htt-in-one` is `htt` with both stages in one run: the teacher is its own, and not evaluated.
 
@@ -86,12 +86,15 @@ DISCOVERY_PARTS = {
 TAUGHT = {
     "htt": [],
     "htt-two-rounds": [],
+    "htt-three-rounds": [],
     "htt-geometry": ["method.geometry=true", "method.focal=0.81"],  # NYU Depth v2's camera
     **{f"htt-{name}": changes for name, changes in DISCOVERY_PARTS.items()},
 }
 """What learns from the network of another run, and what it changes of the second stage."""
-SECOND_ROUND = 1000
-"""Added to the seed in a second round, or its student would see the crops of the first one again."""
+ROUNDS = ["htt-teacher", "htt", "htt-two-rounds", "htt-three-rounds"]
+"""Each learns from the network of the one before."""
+ROUND_SEED = 1000
+"""Added to the seed in each round after the first, or its student would see the crops of the one before again."""
 SUPERVISED = {"stl": 1, "mtl": 1, "mtl-long": 2, "mtl-longer": 3}
 """What learns from the given labels alone, and for how many times the steps of a network."""
 WHOLE = {
@@ -109,6 +112,7 @@ BLOCKS = {
     "in-one": ["htt-in-one"],
     "geometry": ["htt-geometry"],
     "rounds": ["htt-two-rounds", "mtl-longer"],
+    "three-rounds": ["htt-three-rounds"],
     "paper": ["htt-narrow", "htt-paper"],
     "ablation": [f"htt-{name}" for name in NETWORK_PARTS | DISCOVERY_PARTS],
 }
@@ -123,7 +127,7 @@ def main() -> None:
     labels_file(args)  # before the runs, which all read it
     jobs = [(method, seed) for seed in args.seeds for method in methods if not table.has(method, seed)]
     with ThreadPoolExecutor(args.jobs) as pool:
-        for teacher in ("htt-teacher", "htt"):  # each before what goes on from it
+        for teacher in ROUNDS[:-1]:  # each before what goes on from it
             taught = sorted({seed for method, seed in jobs if teacher in teachers(method)})
             list(pool.map(partial(chain, args, teacher), taught))
         list(pool.map(lambda job: table.add(measure(args, *job)), jobs))
@@ -238,7 +242,7 @@ def teachers(method: str) -> list[str]:
     """The methods whose networks come before that of ``method``, the first one first."""
     if method not in TAUGHT:
         return []
-    return ["htt-teacher", "htt"] if method == "htt-two-rounds" else ["htt-teacher"]
+    return ROUNDS[: ROUNDS.index(method)] if method in ROUNDS else ROUNDS[:1]
 
 
 def chain(args: argparse.Namespace, method: str, seed: int, task: str | None = None) -> tuple[list[Config], float]:
@@ -283,7 +287,7 @@ def settings(args: argparse.Namespace, method: str, seed: int, task: str | None 
     name = f"{method}-{task}-{seed}" if task else f"{method}-{seed}"
     changes = [
         *common(args),
-        f"seed={seed + SECOND_ROUND * (len(teachers(method)) > 1)}",
+        f"seed={seed + ROUND_SEED * max(0, len(teachers(method)) - 1)}",
         f"run.dir={folder(args) / name}",
         f"run.evaluate={'holdout' if args.holdout else 'test'}",
         f"data.holdout={0.2 if args.holdout else 0.0}",
