@@ -19,7 +19,7 @@ from tasktokens.errors import ConfigError, WeightsError
 from tasktokens.losses import masked_loss, mean
 from tasktokens.models import NETWORKS, Network, build_network
 from tasktokens.models.backbones import Backbone
-from tasktokens.models.layers import Fusion
+from tasktokens.models.layers import Fusion, upsample, upsample_by_matrices
 from tasktokens.models.tokens import CrossTaskGates, FineTokens, TokenAttention, TokenDecoder
 from tasktokens.tasks import Task
 from tasktokens.tasks.base import channel_matmul, expectation
@@ -100,6 +100,24 @@ def test_an_affinity_of_the_image_starts_as_that_of_the_tokens_and_then_sees_wha
         own = module.own_gates(module.depth_wise(feature), module.tokens_here(stored))
         torch.testing.assert_close(gates, torch.einsum("bts,bshw->bthw", affinity, own))
         torch.testing.assert_close(tokens, torch.einsum("bts,sc->btc", affinity, module.tokens_here(stored)))
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("size", [(12, 18), (9, 7), (3, 11)])
+def test_what_a_gpu_upsamples_by_is_bilinear_interpolation(
+    layout: torch.memory_format, size: tuple[int, int]
+) -> None:
+    x = torch.randn(2, 5, 6, 9, dtype=torch.float64).contiguous(memory_format=layout).requires_grad_()
+    weights = torch.randn(2, 5, *size, dtype=torch.float64)
+    results = []
+    for function in (upsample, upsample_by_matrices):
+        y = function(x, size)
+        (gradient,) = torch.autograd.grad((y * weights).sum(), x)
+        results.append((y, gradient))
+    torch.testing.assert_close(results[0], results[1], atol=1e-5, rtol=1e-5)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert upsample_by_matrices(x.bfloat16(), size).dtype == torch.bfloat16
+        assert upsample_by_matrices(x.float(), size).dtype == torch.float32
 
 
 def test_fusion_is_a_1x1_convolution_over_the_concatenated_upsampled_scales() -> None:

@@ -140,8 +140,8 @@ class Grid:
         return x_BCHW[..., self._top :: self._stride, self._left :: self._stride]
 
     def logits(self, output: TaskOutput) -> Tensor:
-        """A head's logits at the grid's size."""
-        return upsample(output.logits, self.size)
+        """A head's logits at the grid's size, fp32."""
+        return upsample(output.logits.float(), self.size)
 
 
 def student_view(batch: Batch, options: StepOptions) -> Tensor:

@@ -52,10 +52,15 @@ class Thresholds(nn.Module):
         if not self.adaptive:
             return []
         count = task.num_groups
-        group = torch.where(pixels_B1HW, task.group(prediction_BCHW), count).flatten()
+        group = torch.where(pixels_B1HW, task.group(prediction_BCHW), count)
+        # Sums of each image first: a GPU's threads wait for each other where all add to a few numbers.
+        image = torch.arange(len(group), device=group.device).view(-1, 1, 1, 1)
+        cell, sure = (group + image * (count + 1)).flatten(), confidence_B1HW.float().flatten()
         # Not `bincount`, which waits for a GPU, and with weights has no deterministic form there.
-        sure = confidence_B1HW.float().flatten()
-        sums, pixels = (sure.new_zeros(count + 1).index_add_(0, group, x) for x in (sure, torch.ones_like(sure)))
+        sums, pixels = (
+            sure.new_zeros(len(group) * (count + 1)).index_add_(0, cell, x).view(len(group), count + 1).sum(0)
+            for x in (sure, torch.ones_like(sure))
+        )
         return [Term(f"teacher/{task.name}/{g}", 0.0, sums[g], pixels[g], reported=False) for g in range(count)]
 
     @torch.no_grad()

@@ -42,8 +42,8 @@ class TaskOutput:
         )
 
     def logits_at(self, size: Sequence[int]) -> Tensor:
-        """Logits (n, K, H, W) at (height, width), bilinear."""
-        return upsample(self.logits, size)
+        """Logits (n, K, H, W) at (height, width), bilinear, fp32."""
+        return upsample(self.logits.float(), size)
 
 
 class Network(nn.Module, ABC):
