@@ -60,6 +60,8 @@ def test_blur_keeps_flat_images_and_means_and_takes_detail_away() -> None:
     less = blurred.float().std((2, 3)) < image.float().std((2, 3)) - 1
     assert less.float().mean() > 0.5  # each by its own amount, some by next to nothing
     assert torch.equal(blur(image, 0.0, seeded()), image)
+    with torch.autocast("cpu", dtype=torch.bfloat16):  # as in a step of training
+        assert torch.equal(blur(image, 1.0, seeded()), blurred)
 
 
 def test_blur_of_some_leaves_the_others_as_they_are() -> None:

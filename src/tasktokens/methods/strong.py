@@ -60,8 +60,9 @@ def blur(image_B3HW: Tensor, share: float, generator: torch.Generator, part: Par
     offset = torch.arange(-reach, reach + 1, device=image_B3HW.device)
     kernel_BN = torch.softmax(-0.5 * (offset / sigma_B1) ** 2, dim=1).repeat_interleave(3, dim=0)
     flat = F.pad(image_B3HW.float().reshape(1, count * 3, height, width), (reach,) * 4, mode="reflect")
-    flat = F.conv2d(flat, kernel_BN[:, None, None, :], groups=count * 3)
-    flat = F.conv2d(flat, kernel_BN[:, None, :, None], groups=count * 3)
+    with torch.autocast(flat.device.type, enabled=False):  # in bf16 a grey level is lost
+        flat = F.conv2d(flat, kernel_BN[:, None, None, :], groups=count * 3)
+        flat = F.conv2d(flat, kernel_BN[:, None, :, None], groups=count * 3)
     return flat.round_().clamp_(0, 255).to(torch.uint8).view_as(image_B3HW)
 
 
