@@ -88,6 +88,7 @@ TAUGHT = {
     "htt-two-rounds": [],
     "htt-three-rounds": [],
     "htt-geometry": ["method.geometry=true", "method.focal=0.81"],  # NYU Depth v2's camera
+    "htt-fresh-student": ["method.student=fresh"],
     **{f"htt-{name}": changes for name, changes in DISCOVERY_PARTS.items()},
 }
 """What learns from the network of another run, and what it changes of the second stage."""
@@ -110,9 +111,8 @@ BLOCKS = {
     "long": ["mtl-long"],
     "teacher": ["htt-teacher"],
     "in-one": ["htt-in-one"],
-    "geometry": ["htt-geometry"],
-    "rounds": ["htt-two-rounds", "mtl-longer"],
-    "three-rounds": ["htt-three-rounds"],
+    "variants": ["htt-geometry", "htt-fresh-student"],
+    "rounds": ["htt-two-rounds", "htt-three-rounds", "mtl-longer"],
     "paper": ["htt-narrow", "htt-paper"],
     "ablation": [f"htt-{name}" for name in NETWORK_PARTS | DISCOVERY_PARTS],
 }
