@@ -120,6 +120,16 @@ def test_what_a_gpu_upsamples_by_is_bilinear_interpolation(
         assert upsample_by_matrices(x.float(), size).dtype == torch.float32
 
 
+@pytest.mark.parametrize("kind", list(NETWORKS))
+def test_logits_are_fp32_under_autocast_and_stay_so_at_any_size(tiny_tasks: dict[str, Task], kind: str) -> None:
+    network = build_network(kind, tiny_tasks, ModelSettings(backbone="resnet18", pretrained=False, width=16)).eval()
+    with torch.autocast("cpu", dtype=torch.bfloat16), torch.no_grad():
+        outputs = network(torch.randint(256, (2, 3, 64, 64), dtype=torch.uint8))
+        for output in outputs.values():
+            assert output.logits.dtype == output.logits_at((40, 50)).dtype == torch.float32
+            assert output.confidence is None or output.confidence.dtype == torch.float32
+
+
 def test_fusion_is_a_1x1_convolution_over_the_concatenated_upsampled_scales() -> None:
     channels, sizes = [3, 5, 7, 4], [(16, 24), (8, 12), (4, 6), (2, 3)]
     module = Fusion(channels, 9)

@@ -62,7 +62,7 @@ def teach(
     means = {}
     for name, output in outputs.items():
         task, other, size = tasks[name], mirrored[name], output.logits.shape[-2:]
-        back = upsample(task.zoom_logits(task.flip_logits(other.logits.float()), magnified), size)
+        back = upsample(task.zoom_logits(task.flip_logits(other.logits), magnified), size)
         means[name] = TaskOutput(
             logits=(output.logits + back) / 2,
             feature=(output.feature + upsample(other.feature.flip(-1), output.feature.shape[-2:])) / 2,

@@ -17,7 +17,6 @@ from tasktokens.errors import ConfigError
 from tasktokens.losses import masked_loss
 from tasktokens.metrics import Reliability
 from tasktokens.models import TaskOutput
-from tasktokens.models.layers import upsample
 from tasktokens.tasks import Task
 
 
@@ -140,8 +139,8 @@ class Grid:
         return x_BCHW[..., self._top :: self._stride, self._left :: self._stride]
 
     def logits(self, output: TaskOutput) -> Tensor:
-        """A head's logits at the grid's size, fp32."""
-        return upsample(output.logits.float(), self.size)
+        """A head's logits at the grid's size."""
+        return output.logits_at(self.size)
 
 
 def student_view(batch: Batch, options: StepOptions) -> Tensor:

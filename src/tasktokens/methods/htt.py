@@ -149,7 +149,7 @@ class Htt(Method):
         count = len(labels.rows)
         with torch.no_grad():
             right = task.correct(task.decode(grid.logits(output)[:count].detach()), grid.take(labels.value)).float()
-        logits = upsample(output.confidence, grid.size)[:count].float()
+        logits = upsample(output.confidence, grid.size)[:count]
         loss = F.binary_cross_entropy_with_logits(logits, right, reduction="none")
         total = torch.where(valid, loss, 0.0).sum() if count else logits.sum()
         return [supervised, Term(f"confidence/{task.name}", self.settings.confidence_loss, total, valid.sum().float())]

@@ -18,7 +18,7 @@ Rows = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class TaskOutput:
-    """One task's output for n images.
+    """One task's output for n images. Logits are fp32 under autocast too: what is made of them needs it.
 
     Attributes:
         logits: (n, K, h, w) at the head's size; `logits_at` brings them to another.
@@ -42,8 +42,8 @@ class TaskOutput:
         )
 
     def logits_at(self, size: Sequence[int]) -> Tensor:
-        """Logits (n, K, H, W) at (height, width), bilinear, fp32."""
-        return upsample(self.logits.float(), size)
+        """Logits (n, K, H, W) at (height, width), bilinear."""
+        return upsample(self.logits, size)
 
 
 class Network(nn.Module, ABC):

@@ -44,4 +44,4 @@ class BaselineHead(nn.Module):
 
     def forward(self, features: list[Tensor]) -> TaskOutput:
         feature = self.refine(self.context(self.fusion(features)))
-        return TaskOutput(self.out(feature), feature)
+        return TaskOutput(self.out(feature).float(), feature)

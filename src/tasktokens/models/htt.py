@@ -102,4 +102,4 @@ class HttHead(nn.Module):
         logits = self.decoder(feature) if self.fine_tokens is None else self.decoder(feature, self.fine_tokens(token))
         # Detached: "is the prediction right here?" must not bend the feature that makes the prediction.
         confidence = token_scores(feature.detach(), token[:, None]) * self.factor
-        return TaskOutput(logits, feature, confidence, token)
+        return TaskOutput(logits.float(), feature, confidence.float(), token)
