@@ -83,17 +83,15 @@ DISCOVERY_PARTS = {
     "no-adaptive-thresholds": ["method.thresholds=fixed"],
 }
 """What turns a part of the second stage off: the teacher is that of `htt`."""
+ROUNDS = ["htt-teacher", "htt", "htt-two-rounds", "htt-three-rounds"]
+"""Each learns from the network of the one before."""
 TAUGHT = {
-    "htt": [],
-    "htt-two-rounds": [],
-    "htt-three-rounds": [],
+    **{name: [] for name in ROUNDS[1:]},
     "htt-geometry": ["method.geometry=true", "method.focal=0.81"],  # NYU Depth v2's camera
     "htt-fresh-student": ["method.student=fresh"],
     **{f"htt-{name}": changes for name, changes in DISCOVERY_PARTS.items()},
 }
 """What learns from the network of another run, and what it changes of the second stage."""
-ROUNDS = ["htt-teacher", "htt", "htt-two-rounds", "htt-three-rounds"]
-"""Each learns from the network of the one before."""
 ROUND_SEED = 1000
 """Added to the seed in each round after the first, or its student would see the crops of the one before again."""
 SUPERVISED = {"stl": 1, "mtl": 1, "mtl-long": 2, "mtl-longer": 3}
