@@ -26,7 +26,8 @@ the teacher of `htt`. The seed decides initial weights, order and augmentation. 
 without its label out of the batches that all methods share. `--labels full` hides none: what could be had if every
 missing label were discovered without an error.
 
-`htt-in-one` is `htt` with both stages in one run: the teacher is its own, and not evaluated.
+In `htt-co-teacher` and its second round two networks teach: the first-stage network of the next seed too, whose steps
+and minutes count. `htt-in-one` is `htt` with both stages in one run: the teacher is its own, and not evaluated.
 
 `htt-no-...` is two-stage HTT with one part off. Where that part belongs to the second stage alone, the teacher is the
 same as that of `htt`. Minutes are of all stages: of the CPU, or by the clock where there is a GPU.
@@ -85,8 +86,10 @@ DISCOVERY_PARTS = {
 """What turns a part of the second stage off: the teacher is that of `htt`."""
 ROUNDS = ["htt-teacher", "htt", "htt-two-rounds", "htt-three-rounds"]
 """Each learns from the network of the one before."""
+CO_ROUNDS = ["htt-teacher", "htt-co-teacher", "htt-co-teacher-two-rounds"]
+"""The same, and the first-stage network of the next seed teaches, too."""
 TAUGHT = {
-    **{name: [] for name in ROUNDS[1:]},
+    **{name: [] for name in ROUNDS[1:] + CO_ROUNDS[1:]},
     "htt-geometry": ["method.geometry=true", "method.focal=0.81"],  # NYU Depth v2's camera
     "htt-fresh-student": ["method.student=fresh"],
     **{f"htt-{name}": changes for name, changes in DISCOVERY_PARTS.items()},
@@ -111,6 +114,7 @@ BLOCKS = {
     "in-one": ["htt-in-one"],
     "variants": ["htt-geometry", "htt-fresh-student"],
     "rounds": ["htt-two-rounds", "htt-three-rounds", "mtl-longer"],
+    "co-teacher": CO_ROUNDS[1:],
     "paper": ["htt-narrow", "htt-paper"],
     "ablation": [f"htt-{name}" for name in NETWORK_PARTS | DISCOVERY_PARTS],
 }
@@ -125,9 +129,9 @@ def main() -> None:
     labels_file(args)  # before the runs, which all read it
     jobs = [(method, seed) for seed in args.seeds for method in methods if not table.has(method, seed)]
     with ThreadPoolExecutor(args.jobs) as pool:
-        for teacher in ROUNDS[:-1]:  # each before what goes on from it
-            taught = sorted({seed for method, seed in jobs if teacher in teachers(method)})
-            list(pool.map(partial(chain, args, teacher), taught))
+        for teacher in ROUNDS[:-1] + CO_ROUNDS[1:-1]:  # each before what goes on from it
+            needed = sorted({seed for job in jobs for method, seed in before(*job) if method == teacher})
+            list(pool.map(partial(chain, args, teacher), needed))
         list(pool.map(lambda job: table.add(measure(args, *job)), jobs))
     table.write()
     print(table.markdown())
@@ -240,16 +244,23 @@ def teachers(method: str) -> list[str]:
     """The methods whose networks come before that of ``method``, the first one first."""
     if method not in TAUGHT:
         return []
-    return ROUNDS[: ROUNDS.index(method)] if method in ROUNDS else ROUNDS[:1]
+    rounds = next((rounds for rounds in (ROUNDS, CO_ROUNDS) if method in rounds), None)
+    return ROUNDS[:1] if rounds is None else rounds[: rounds.index(method)]
+
+
+def before(method: str, seed: int) -> list[tuple[str, int]]:
+    """The methods and seeds whose networks it needs: that of its co-teacher, and those that come before its own."""
+    co_teacher = [("htt-teacher", seed + 1)] if method in CO_ROUNDS[1:] else []
+    return [*co_teacher, *((teacher, seed) for teacher in teachers(method))]
 
 
 def chain(args: argparse.Namespace, method: str, seed: int, task: str | None = None) -> tuple[list[Config], float]:
-    """Train a method, for one task or all, after what it goes on from; all the runs and their CPU minutes."""
+    """Train a method, for one task or all, after what it learns from; all the runs and their CPU minutes."""
     runs: list[Config] = []
     minutes = 0.0
-    for name in [*teachers(method), method]:
-        config = load_config(base(args), settings(args, name, seed, task))
-        minutes += train(config, runs[-1] if runs else None)
+    for name, of in [*before(method, seed), (method, seed)]:
+        config = load_config(base(args), settings(args, name, of, task))
+        minutes += train(config, runs[-1] if teachers(name) else None)
         runs.append(config)
     return runs, minutes
 
@@ -298,6 +309,8 @@ def settings(args: argparse.Namespace, method: str, seed: int, task: str | None 
         return [*changes, "method.schedule=online"]
     first, second = (0 if method in TAUGHT else steps), (0 if method == "htt-teacher" else steps)
     stages = [f"method.stage1_steps={first}", f"method.stage2_steps={second}"]
+    if method in CO_ROUNDS[1:]:
+        stages.append(f"method.co_teachers=[{folder(args) / f'htt-teacher-{seed + 1}'}]")
     return [*changes, "method.schedule=two-stage", *stages, *(TAUGHT | WHOLE).get(method, [])]
 
 

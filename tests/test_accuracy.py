@@ -17,7 +17,7 @@ from tasktokens.data.source import open_data
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import accuracy
 
-TAUGHT = ["htt", "htt-no-discovery", "htt-two-rounds"]
+TAUGHT = ["htt", "htt-no-discovery", "htt-two-rounds", "htt-co-teacher", "htt-co-teacher-two-rounds"]
 
 
 @pytest.fixture
@@ -43,7 +43,8 @@ def test_methods_share_all_but_what_makes_them(args: Namespace) -> None:
         for part in ("data", "optim", "tasks"):
             assert same[part] == mtl[part], (method, part)
         # Or a further round's student would see the same crops again.
-        assert own.seed == {"htt-two-rounds": 1003, "htt-three-rounds": 2003}.get(method, 3)
+        later = {"htt-two-rounds": 1003, "htt-three-rounds": 2003, "htt-co-teacher-two-rounds": 1003}
+        assert own.seed == later.get(method, 3)
         assert own.model.backbone == mtl["model"]["backbone"]
         if own.method.name == "htt" and own.method.schedule == "two-stage":
             stages = (0 if method in accuracy.TAUGHT else steps, 0 if method == "htt-teacher" else steps)
@@ -76,7 +77,7 @@ def test_what_differs_in_the_second_stage_goes_on_from_one_teacher(
     rows = {row["method"]: row for row in json.loads(args.out.read_text())["rows"]}
     assert set(rows) == {*TAUGHT, "htt-teacher"}
     assert (rows["htt-teacher"]["steps"], rows["htt"]["steps"], rows["htt-no-discovery"]["steps"]) == (2, 4, 4)
-    assert rows["htt-two-rounds"]["steps"] == 6
+    assert (rows["htt-two-rounds"]["steps"], rows["htt-co-teacher-two-rounds"]["steps"]) == (6, 8)
     assert rows["htt"]["minutes"] > rows["htt-teacher"]["minutes"]  # of both stages
     runs = args.runs / "rooms-one"
     network = {
@@ -85,8 +86,10 @@ def test_what_differs_in_the_second_stage_goes_on_from_one_teacher(
         for which in ("model", "teacher")
     }
     taught = (runs / "htt-teacher-3" / "model" / "model.safetensors").read_bytes()
-    assert len({taught, *(network[method, "model"] for method in TAUGHT)}) == 4
+    assert len({taught, *(network[method, "model"] for method in TAUGHT)}) == 6
     assert network["htt", "teacher"] == network["htt-no-discovery", "teacher"] == taught
+    assert network["htt-co-teacher", "teacher"] == taught  # and that of seed 4, which changes the student alone
+    assert network["htt-co-teacher-two-rounds", "teacher"] == network["htt-co-teacher", "model"]
     assert network["htt-two-rounds", "teacher"] == network["htt", "model"]
 
 
