@@ -26,9 +26,6 @@ the teacher of `htt`. The seed decides initial weights, order and augmentation. 
 without its label out of the batches that all methods share. `--labels full` hides none: what could be had if every
 missing label were discovered without an error.
 
-In `htt-co-teacher` and its second round two networks teach, the student's own teacher and that of the next seed (the
-first of `--seeds` after the last); steps and minutes are of all networks that it took.
-
 `htt-in-one` is `htt` with both stages in one run: the teacher is its own, and not evaluated.
 
 `htt-no-...` is two-stage HTT with one part off. Where that part belongs to the second stage alone, the teacher is the
@@ -88,10 +85,8 @@ DISCOVERY_PARTS = {
 """What turns a part of the second stage off: the teacher is that of `htt`."""
 ROUNDS = ["htt-teacher", "htt", "htt-two-rounds", "htt-three-rounds"]
 """Each learns from the network of the one before."""
-CO_ROUNDS = ["htt-teacher", "htt-co-teacher", "htt-co-teacher-two-rounds"]
-"""The same, and the network of the next seed teaches, too."""
 TAUGHT = {
-    **{name: [] for name in ROUNDS[1:] + CO_ROUNDS[1:]},
+    **{name: [] for name in ROUNDS[1:]},
     "htt-geometry": ["method.geometry=true", "method.focal=0.81"],  # NYU Depth v2's camera
     "htt-fresh-student": ["method.student=fresh"],
     **{f"htt-{name}": changes for name, changes in DISCOVERY_PARTS.items()},
@@ -116,7 +111,6 @@ BLOCKS = {
     "in-one": ["htt-in-one"],
     "variants": ["htt-geometry", "htt-fresh-student"],
     "rounds": ["htt-two-rounds", "htt-three-rounds", "mtl-longer"],
-    "co-teacher": CO_ROUNDS[1:],
     "paper": ["htt-narrow", "htt-paper"],
     "ablation": [f"htt-{name}" for name in NETWORK_PARTS | DISCOVERY_PARTS],
 }
@@ -131,9 +125,9 @@ def main() -> None:
     labels_file(args)  # before the runs, which all read it
     jobs = [(method, seed) for seed in args.seeds for method in methods if not table.has(method, seed)]
     with ThreadPoolExecutor(args.jobs) as pool:
-        for teacher in ROUNDS[:-1] + CO_ROUNDS[1:-1]:  # each before what goes on from it
-            needed = sorted({seed for job in jobs for method, seed in before(args, *job) if method == teacher})
-            list(pool.map(partial(chain, args, teacher), needed))
+        for teacher in ROUNDS[:-1]:  # each before what goes on from it
+            taught = sorted({seed for method, seed in jobs if teacher in teachers(method)})
+            list(pool.map(partial(chain, args, teacher), taught))
         list(pool.map(lambda job: table.add(measure(args, *job)), jobs))
     table.write()
     print(table.markdown())
@@ -159,8 +153,6 @@ def parse() -> argparse.Namespace:
     for method in args.methods or []:
         if method not in METHODS:
             parser.error(f"no method '{method}'; there are {', '.join(METHODS)}")
-    if len(args.seeds) < 2 and set(args.methods or BLOCKS[args.block]) & set(CO_ROUNDS[1:]):
-        parser.error("a co-teacher is the network of another seed: give --seeds two or more")
     args.out = args.out or HERE / "results" / f"accuracy_{args.data}{'_holdout' * args.holdout}.json"
     return args
 
@@ -241,8 +233,6 @@ def measure(args: argparse.Namespace, method: str, seed: int) -> dict[str, Any]:
     row["steps"] = sum(build_method(run.method, {}).steps for run in runs)
     if len(runs) > 1:
         row["teacher"] = runs[-2].run.dir.name
-    if isinstance(runs[-1].method, HttMethod) and runs[-1].method.co_teachers:
-        row["co_teacher"] = runs[-1].method.co_teachers[0].name
     return row | {name: round(value, 4) for name, value in totals.items()}
 
 
@@ -250,34 +240,18 @@ def teachers(method: str) -> list[str]:
     """The methods whose networks come before that of ``method``, the first one first."""
     if method not in TAUGHT:
         return []
-    rounds = next((rounds for rounds in (ROUNDS, CO_ROUNDS) if method in rounds), None)
-    return ROUNDS[:1] if rounds is None else rounds[: rounds.index(method)]
-
-
-def before(args: argparse.Namespace, method: str, seed: int) -> list[tuple[str, int]]:
-    """The methods and seeds of all networks that it takes, each after what it takes itself; its own teacher last."""
-    if method not in TAUGHT:
-        return []
-    teacher = teachers(method)[-1]
-    seeds = [next_seed(args, seed), seed] if method in CO_ROUNDS[1:] else [seed]
-    runs = [run for of in seeds for run in (*before(args, teacher, of), (teacher, of))]
-    return list(dict.fromkeys(runs))
-
-
-def next_seed(args: argparse.Namespace, seed: int) -> int:
-    """Whose network is the co-teacher."""
-    return int(args.seeds[(args.seeds.index(seed) + 1) % len(args.seeds)])
+    return ROUNDS[: ROUNDS.index(method)] if method in ROUNDS else ROUNDS[:1]
 
 
 def chain(args: argparse.Namespace, method: str, seed: int, task: str | None = None) -> tuple[list[Config], float]:
-    """Train a method, for one task or all, after what it learns from; all the runs and their CPU minutes."""
-    runs: dict[tuple[str, int], Config] = {}
+    """Train a method, for one task or all, after what it goes on from; all the runs and their CPU minutes."""
+    runs: list[Config] = []
     minutes = 0.0
-    for name, of in [*before(args, method, seed), (method, seed)]:
-        config = load_config(base(args), settings(args, name, of, task))
-        minutes += train(config, runs[teachers(name)[-1], of] if name in TAUGHT else None)
-        runs[name, of] = config
-    return list(runs.values()), minutes
+    for name in [*teachers(method), method]:
+        config = load_config(base(args), settings(args, name, seed, task))
+        minutes += train(config, runs[-1] if runs else None)
+        runs.append(config)
+    return runs, minutes
 
 
 def primary(results: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
@@ -324,9 +298,6 @@ def settings(args: argparse.Namespace, method: str, seed: int, task: str | None 
         return [*changes, "method.schedule=online"]
     first, second = (0 if method in TAUGHT else steps), (0 if method == "htt-teacher" else steps)
     stages = [f"method.stage1_steps={first}", f"method.stage2_steps={second}"]
-    if method in CO_ROUNDS[1:]:
-        other = folder(args) / f"{teachers(method)[-1]}-{next_seed(args, seed)}"
-        stages.append(f"method.co_teachers=[{other}]")
     return [*changes, "method.schedule=two-stage", *stages, *(TAUGHT | WHOLE).get(method, [])]
 
 

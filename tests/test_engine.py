@@ -526,62 +526,6 @@ def test_weights_of_other_tasks_or_another_network_are_refused(
         train(make_config(folder_root, tmp_path / "none", method=one_step), init_from=tmp_path, quiet=True)
 
 
-def test_co_teachers_teach_beside_the_teacher(
-    reference: Path, folder_root: Path, make_config: MakeConfig, tmp_path: Path
-) -> None:
-    """The teacher itself changes no bit; another network, of any kind, changes the student, resumed or not, and not the
-    teacher that is saved. A student that discovers nothing hears nothing of it.
-    """
-    whole = load_config(reference / "config.yaml").method.model_dump() | {"thresholds": "adaptive"}
-    other = make_config(
-        folder_root,
-        tmp_path / "other",
-        **{"method": {"name": "mtl", "steps": 2}, "model.backbone": "test_resnet", "model.width": 8},
-    )
-    train(other, quiet=True)
-
-    def student(name: str, *sources: Path, **changes: Any) -> Path:
-        method = whole | {"co_teachers": [str(path) for path in sources]} | changes
-        return train(make_config(folder_root, tmp_path / name, method=method), quiet=True)
-
-    alone, taught = student("alone"), student("taught", other.run.dir)
-    assert same_tensors(weights(student("itself", reference / "teacher")), weights(alone))
-    assert not same_tensors(weights(taught), weights(alone))
-    assert same_tensors(weights(taught, "teacher"), weights(reference, "teacher"))
-
-    config = copy_run(taught, tmp_path / "again")
-    for path in complete_checkpoints(tmp_path / "again" / "checkpoints"):
-        if path.name > "1-0000002":
-            shutil.rmtree(path)
-    train(config, resume=True, quiet=True)
-    assert same_tensors(weights(tmp_path / "again"), weights(taught))
-
-    off = {"prediction_level": 0.0, "feature_level": 0.0, "token_level": 0.0}
-    assert same_tensors(weights(student("off", **off)), weights(student("off2", other.run.dir, **off)))
-
-
-def test_a_co_teacher_of_other_tasks_is_refused_before_the_run_begins(
-    reference: Path, folder_root: Path, make_config: MakeConfig, tmp_path: Path
-) -> None:
-    first = {"name": "htt", "stage1_steps": 1, "stage2_steps": 0}
-    two = train(
-        make_config(folder_root, tmp_path / "two", method=first, tasks={"depth": {}, "semseg": {}}), quiet=True
-    )
-    cases: list[tuple[Path, dict[str, Any], str]] = [
-        (two, {}, "co-teacher: its task 'normals' is missing"),
-        (reference, {"data.augmentation": {"scale": [0.5, 1.3]}}, "co-teacher: its task 'depth' .*range"),
-        (tmp_path / "nowhere", {}, "no trained model"),
-    ]
-    for number, (source, changes, message) in enumerate(cases):
-        method = {"name": "htt", "stage1_steps": 1, "stage2_steps": 1, "co_teachers": [str(source)]}
-        config = make_config(folder_root, tmp_path / str(number), method=method, **changes)
-        with pytest.raises(CheckpointError, match=message):
-            train(config, quiet=True)
-        assert not config.run.dir.exists()
-    fewer = first | {"stage2_steps": 1, "co_teachers": [str(reference)]}  # which knows more tasks than these
-    train(make_config(folder_root, tmp_path / "fewer", method=fewer, tasks={"depth": {}, "semseg": {}}), quiet=True)
-
-
 # -- guards ------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.AdamW])
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])

@@ -17,7 +17,7 @@ from properties import Hostile, assert_batch_independent, assert_same_output, ra
 from tasktokens.config import ModelSettings
 from tasktokens.errors import ConfigError, WeightsError
 from tasktokens.losses import masked_loss, mean
-from tasktokens.models import NETWORKS, Ensemble, Network, build_network
+from tasktokens.models import NETWORKS, Network, build_network
 from tasktokens.models.backbones import Backbone
 from tasktokens.models.layers import Fusion, upsample, upsample_by_matrices
 from tasktokens.models.tokens import CrossTaskGates, FineTokens, TokenAttention, TokenDecoder
@@ -200,25 +200,6 @@ def test_fine_tokens_differ_by_class_and_by_image() -> None:
     assert tokens.shape == (2, 5, 16)
     assert (tokens[0] - tokens[1]).abs().max() > 1e-3
     assert (tokens[:, 0] - tokens[:, 1]).abs().max() > 1e-3
-
-
-def test_an_ensemble_says_the_mean_at_the_first_ones_size(tiny_tasks: dict[str, Task]) -> None:
-    """Features and tokens are the first one's; a network without a confidence does not count for the mean of those."""
-    first, second = (warm(build("htt", "htt", tiny_tasks, name)) for name in ("mobilenetv3_small_050", "test_resnet"))
-    third, x = warm(build("mtl", "paper", tiny_tasks)), images(3)
-    rows = {name: torch.tensor([2, 0]) for name in tiny_tasks}
-    with torch.no_grad():
-        said = Ensemble([first, second, third])(x, rows)
-        for name, output in first(x, rows).items():
-            size = output.logits.shape[-2:]
-            others = [network(x, rows)[name] for network in (second, third)]
-            logits = output.logits + others[0].logits_at(size) + others[1].logits_at(size)
-            torch.testing.assert_close(said[name].logits, logits / 3)
-            confidence = output.confidence + upsample(others[0].confidence, size)
-            assert others[1].confidence is None
-            torch.testing.assert_close(said[name].confidence, confidence / 2)
-            assert torch.equal(said[name].feature, output.feature)
-            assert torch.equal(said[name].token, output.token)
 
 
 # -- learning ----------------------------------------------------------------------------------------------------------

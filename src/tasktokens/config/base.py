@@ -17,11 +17,10 @@ class Settings(BaseModel):
     @field_validator("*")
     @classmethod
     def _usable_path(cls, value: Any) -> Any:
-        for path in value if isinstance(value, tuple) else (value,):
-            if isinstance(path, Path):
-                if "\0" in str(path):
-                    raise ValueError("a path cannot hold the character NUL")
-                os.fsencode(path)  # a ValueError for text that no file system can hold
+        if isinstance(value, Path):
+            if "\0" in str(value):
+                raise ValueError("a path cannot hold the character NUL")
+            os.fsencode(value)  # a ValueError for text that no file system can hold
         return value
 
 

@@ -99,11 +99,6 @@ class HttMethod(Settings):
     strong: StrongView = StrongView()
     ramp: int = Field(100, ge=1, description="online: steps over which the discovery losses grow to their weights")
     ema: float = Field(0.99, ge=0, lt=1, description="online: decay of the moving average that is the teacher")
-    co_teachers: tuple[Path, ...] = Field(
-        (),
-        description="runs or model folders, trained for the same tasks, whose networks teach too: the student learns "
-        "the mean of what they and the teacher say",
-    )
     teacher_views: Literal[1, 2] = Field(2, description="2: the teacher averages each image and its mirror image")
     teacher_zoom: float = Field(
         VIEW_ZOOM, gt=0, le=4, description="two views: the mirror image is enlarged by this, to multiples of 32 pixels"

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from tasktokens.engine.model_file import ModelInfo, load_model, load_weights, model_folder, read_info
+from tasktokens.engine.model_file import ModelInfo, load_weights, model_folder, read_info
 from tasktokens.errors import CheckpointError
 from tasktokens.methods import Stage
-from tasktokens.models import Ensemble, Network
-from tasktokens.tasks import Task
+from tasktokens.models import Network
 
 
 def networks_of(
@@ -51,31 +49,6 @@ def start_from(network: Network, source: Path, info: ModelInfo) -> None:
             f"this run trains '{info.network}' for {', '.join(info.tasks)}"
         )
     load_weights(network, folder / "model.safetensors")
-
-
-def load_co_teachers(sources: Iterable[Path], tasks: Mapping[str, Task], device: torch.device) -> list[Network]:
-    """The networks of other runs, which will teach too.
-
-    Raises `CheckpointError` where one is missing or damaged, or where what its outputs mean differs: other classes, or
-    another range of the bins. Networks of other kinds, with other backbones or with further tasks are welcome.
-    """
-    networks = []
-    for source in sources:
-        network, info = load_model(source, device)
-        for name, task in tasks.items():
-            other = info.tasks[name].spec() if name in info.tasks else "missing"
-            if other != task.spec():
-                raise CheckpointError(
-                    f"{source} cannot be a co-teacher: its task '{name}' is {other}, here it is {task.spec()}; "
-                    f"train it with the same tasks, labels and data.augmentation.scale"
-                )
-        networks.append(network.requires_grad_(False))
-    return networks
-
-
-def with_co_teachers(teacher: nn.Module | None, others: Sequence[Network]) -> nn.Module | None:
-    """What teaches a stage: its teacher, if it has one, and the others."""
-    return Ensemble([teacher, *others]) if teacher is not None and others else teacher
 
 
 def delivered(stage: Stage, student: Network, teacher: Network | None) -> Network:

@@ -31,7 +31,6 @@ from tasktokens.data.dataset import PartialDataset
 from tasktokens.data.sample import Batch, collate
 from tasktokens.data.source import Data, open_data
 from tasktokens.engine.model_file import ModelInfo
-from tasktokens.engine.networks import load_co_teachers, with_co_teachers
 from tasktokens.engine.optim import make_optimizer
 from tasktokens.errors import TrainingError
 from tasktokens.methods import Stage, StepOptions, build_method
@@ -50,7 +49,6 @@ class Steps:
         self.tasks = {name: task.widened(augmentation.scale) for name, task in data.tasks.items()}
         self.config, self.device = config, device
         self.method = build_method(config.method, self.tasks)
-        self.co_teachers = load_co_teachers(self.method.co_teachers(), self.tasks, device)
         self.info = ModelInfo(self.method.network, config.model, self.tasks, config.data.size)
         ids = sorted(data.train, key=lambda id: -len(data.train[id]))[:DISTINCT]
         visible, corrupt = {id: data.train[id] for id in ids}, config.data.skip_corrupt
@@ -74,7 +72,6 @@ class Steps:
     def _stage(self, stage: Stage, batch: Batch) -> None:
         student: nn.Module = self.info.build().to(self.device).train()
         teacher = copy.deepcopy(student).eval().requires_grad_(False) if stage.teacher or stage.ema else None
-        teachers = with_co_teachers(teacher, self.co_teachers)
         if (state := self.method.state()) is not None:
             state.to(self.device)
         optimizer = make_optimizer(student, self.config.optim)  # type: ignore[arg-type]
@@ -85,7 +82,7 @@ class Steps:
             strength = self.config.data.augmentation.photometric
             options = StepOptions(torch.Generator(), stage.steps - 1, strength, self.config.optim.loss_stride)
             with autocast:
-                terms = self.method.terms(batch, student, teachers, options)
+                terms = self.method.terms(batch, student, teacher, options)
             losses: list[Tensor] = [term.weight * term.total / term.count.clamp(min=1) for term in terms]
             torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(student.parameters(), self.config.optim.clip)

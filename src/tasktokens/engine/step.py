@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from tasktokens.data.sample import Batch
 from tasktokens.engine.guards import FiniteGuard
 from tasktokens.methods import Method, StepOptions, Term
+from tasktokens.models import Network
 
 
 class Step:
@@ -36,7 +37,7 @@ class Step:
         self.guard, self.clip = guard, clip
 
     def __call__(
-        self, parts: Sequence[Batch], teacher: nn.Module | None, options: Callable[[int], StepOptions]
+        self, parts: Sequence[Batch], teacher: Network | None, options: Callable[[int], StepOptions]
     ) -> dict[str, Tensor]:
         """One update; returns each term's mean.
 
@@ -64,14 +65,14 @@ class Step:
         self.optimizer.zero_grad()
         return {term.name: means[term.name] for term in terms if term.reported}
 
-    def _terms(self, batch: Batch, teacher: nn.Module | None, options: StepOptions) -> list[Term]:
+    def _terms(self, batch: Batch, teacher: Network | None, options: StepOptions) -> list[Term]:
         # Dropout and stochastic depth draw from torch's own generator, which no checkpoint holds.
         torch.manual_seed((options.generator.initial_seed() + (options.part.number << 44)) % 2**63)
         with self.accelerator.autocast():
             return self.method.terms(batch, self.model, teacher, options)
 
     def _counts(
-        self, parts: Sequence[Batch], teacher: nn.Module | None, options: Callable[[int], StepOptions]
+        self, parts: Sequence[Batch], teacher: Network | None, options: Callable[[int], StepOptions]
     ) -> dict[str, Tensor]:
         """The count of each term over all parts of all ranks."""
         each = [self.method.counts(batch, teacher, options(number)) for number, batch in enumerate(parts)]

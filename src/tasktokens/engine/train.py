@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import Tensor
 
 from tasktokens.config import Config
 from tasktokens.data.doctor_start import check_before_run
@@ -30,14 +30,7 @@ from tasktokens.engine.guards import FiniteGuard, StopSignal
 from tasktokens.engine.log import Clock, Row, RunLog, memory_mb
 from tasktokens.engine.memory import explained, with_batch_size
 from tasktokens.engine.model_file import ModelInfo, load_weights, save_model
-from tasktokens.engine.networks import (
-    delivered,
-    load_co_teachers,
-    move_average,
-    networks_of,
-    start_from,
-    with_co_teachers,
-)
+from tasktokens.engine.networks import delivered, move_average, networks_of, start_from
 from tasktokens.engine.optim import make_optimizer, set_lr
 from tasktokens.engine.ranks import (
     STOP_EVERY,
@@ -134,7 +127,6 @@ class Trainer:
         tasks = {name: task.widened(scale) for name, task in data.tasks.items()}
         self.config, self.data, self.accelerator, self.tasks, self.quiet = config, data, accelerator, tasks, quiet
         self.method: Method = build_method(config.method, tasks)
-        self.co_teachers = load_co_teachers(self.method.co_teachers(), tasks, accelerator.device)
         self.calibration = Calibration(self.method, data, tasks, config, accelerator)
         self.info = ModelInfo(self.method.network, config.model, tasks, config.data.size)
         self.folder = config.run.dir
@@ -249,7 +241,6 @@ class Trainer:
     ) -> None:
         """The loop over steps ``first`` to the stage's last."""
         settings, accelerator, validation = self.config.run, self.accelerator, self.validation
-        teachers = with_co_teachers(teacher, self.co_teachers)
         optimizer = make_optimizer(student, self.config.optim)
         if checkpoint is not None:
             load_optimizer(checkpoint, optimizer, accelerator.scaler)
@@ -257,20 +248,20 @@ class Trainer:
             validation.after(Cursor(index, first), delivered(stage, student, teacher), stop)
         batches: Iterator[Batch] = self.feed.loader(index, first) if first < stage.steps else iter(())
         if accelerator.num_processes > 1:
-            batches = self._fit_for_ddp(index, first, student, teachers, batches)
+            batches = self._fit_for_ddp(index, first, student, teacher, batches)
         model, prepared = accelerator.prepare(student, optimizer)
         guard = finite_guard(optimizer, student, accelerator)
         take_step = Step(self.method, accelerator, model, prepared, guard, self.config.optim.clip)
         clock, left_out = Clock(), 0
         for step in range(first, stage.steps):
-            if self.calibration.before(stage, step, teachers, log):
+            if self.calibration.before(stage, step, teacher, log):
                 clock.skip()
             parts = [batch.to(accelerator.device) for batch in islice(batches, self.config.optim.accumulate)]
             clock.loaded()
             left_out += sum(self.feed.left_out(batch, log) for batch in parts)
             set_lr(optimizer, self.config.optim, step, stage.steps)
             model.train()
-            means = take_step(parts, teachers, partial(self.feed.options, index, step))
+            means = take_step(parts, teacher, partial(self.feed.options, index, step))
             if teacher is not None and stage.ema is not None:
                 # A short memory at first, or the random start would linger in the average.
                 move_average(teacher, student, min(stage.ema, step / (step + 10)))
@@ -317,7 +308,7 @@ class Trainer:
         save_checkpoint(folder, cursor, student, teacher, optimizer, keep, self.method.state(), scaler)
 
     def _fit_for_ddp(
-        self, index: int, first: int, student: Network, teacher: nn.Module | None, batches: Iterator[Batch]
+        self, index: int, first: int, student: Network, teacher: Network | None, batches: Iterator[Batch]
     ) -> Iterator[Batch]:
         """See `refuse_unused`; the first batch is looked at for that, in evaluation mode, and handed on."""
         peeked = list(islice(batches, 1))

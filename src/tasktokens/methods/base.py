@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar, Protocol
 
 import torch
@@ -104,10 +103,6 @@ class Method(ABC):
     def calibrator(self) -> Calibrator | None:
         """What has to be measured on held-out images now and then, or None."""
         return None
-
-    def co_teachers(self) -> tuple[Path, ...]:
-        """Runs or model folders whose networks teach beside the teacher, in each stage that has one."""
-        return ()
 
     def observe(self, means: Mapping[str, Tensor]) -> None:  # noqa: B027, most methods learn nothing themselves
         """Take in the means of a step's terms, which are those over all ranks. Must not wait for the device."""

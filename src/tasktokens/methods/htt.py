@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -90,9 +89,6 @@ class Htt(Method):
         if self.settings.thresholds != "calibrated":
             return None
         return AccuracyCalibrator(self.tasks, self.settings, self.thresholds)
-
-    def co_teachers(self) -> tuple[Path, ...]:
-        return self.settings.co_teachers
 
     def observe(self, means: Mapping[str, Tensor]) -> None:
         self.thresholds.observe(means)

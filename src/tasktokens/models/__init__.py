@@ -11,22 +11,11 @@ from tasktokens.config import ModelSettings
 from tasktokens.models.backbones import Backbone
 from tasktokens.models.base import Network, Rows, TaskOutput, at_least_one, head_rows
 from tasktokens.models.baseline import BaselineNetwork
-from tasktokens.models.ensemble import Ensemble
 from tasktokens.models.htt import HttNetwork
 from tasktokens.models.layers import Design
 from tasktokens.tasks import Task
 
-__all__ = [
-    "DESIGNS",
-    "NETWORKS",
-    "Ensemble",
-    "Network",
-    "Rows",
-    "TaskOutput",
-    "at_least_one",
-    "build_network",
-    "head_rows",
-]
+__all__ = ["DESIGNS", "NETWORKS", "Network", "Rows", "TaskOutput", "at_least_one", "build_network", "head_rows"]
 
 DESIGNS = {
     "htt": Design(width=64, fused=64, light=True, heads=4, image_affinity=True),
