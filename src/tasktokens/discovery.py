@@ -155,4 +155,4 @@ def feature_weights(teacher: TaskOutput, labelled: Tensor, pixels_B1HW: Tensor, 
     usable = inside(pixels_B1HW, size).float()
     if teacher.confidence is None or not weighted:
         return usable
-    return usable * teacher.confidence.float().sigmoid().index_fill(0, labelled, 1.0)
+    return usable * teacher.confidence.sigmoid().index_fill(0, labelled, 1.0)
