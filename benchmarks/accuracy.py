@@ -26,7 +26,8 @@ the teacher of `htt`. The seed decides initial weights, order and augmentation. 
 without its label out of the batches that all methods share. `--labels full` hides none: what could be had if every
 missing label were discovered without an error.
 
-`htt-in-one` is `htt` with both stages in one run: the teacher is its own, and not evaluated.
+`htt-in-one` is `htt` with both stages in one run: the teacher is its own, and not evaluated; likewise
+`htt-two-rounds-in-one`. `htt-paper-full-width` is the `paper` variant in its place, for a GPU.
 
 `htt-no-...` is two-stage HTT with one part off. Where that part belongs to the second stage alone, the teacher is the
 same as that of `htt`. Minutes are of all stages: of the CPU, or by the clock where there is a GPU.
@@ -98,6 +99,8 @@ SUPERVISED = {"stl": 1, "mtl": 1, "mtl-long": 2, "mtl-longer": 3}
 """What learns from the given labels alone, and for how many times the steps of a network."""
 WHOLE = {
     "htt-in-one": [],
+    "htt-two-rounds-in-one": ["method.rounds=2"],
+    "htt-paper-full-width": ["model.variant=paper"],
     # Both at one width, for the paper's own is too slow for a CPU.
     "htt-narrow": ["model.width=32"],
     "htt-paper": ["model.width=32", "model.variant=paper"],
@@ -108,13 +111,14 @@ BLOCKS = {
     "main": ["stl", "mtl", "htt", "htt-online"],
     "long": ["mtl-long"],
     "teacher": ["htt-teacher"],
-    "in-one": ["htt-in-one"],
+    "in-one": ["htt-in-one", "htt-two-rounds-in-one"],
     "variants": ["htt-geometry", "htt-fresh-student"],
     "rounds": ["htt-two-rounds", "htt-three-rounds", "mtl-longer"],
     "paper": ["htt-narrow", "htt-paper"],
+    "full-width": ["htt-in-one", "htt-paper-full-width"],
     "ablation": [f"htt-{name}" for name in NETWORK_PARTS | DISCOVERY_PARTS],
 }
-METHODS = [method for methods in BLOCKS.values() for method in methods]
+METHODS = list(dict.fromkeys(method for methods in BLOCKS.values() for method in methods))
 
 
 def main() -> None:
