@@ -40,14 +40,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock
 from typing import Any
 
 import torch
@@ -121,6 +123,11 @@ BLOCKS = {
 METHODS = list(dict.fromkeys(method for methods in BLOCKS.values() for method in methods))
 
 
+RUNNING: set[int] = set()
+"""Process ids of the runs."""
+STOPPED = Event()
+
+
 def main() -> None:
     args = parse()
     args.runs.mkdir(parents=True, exist_ok=True)
@@ -135,6 +142,14 @@ def main() -> None:
         list(pool.map(lambda job: table.add(measure(args, *job)), jobs))
     table.write()
     print(table.markdown())
+
+
+def stop(*_: object) -> None:
+    """Hand SIGTERM on to the runs, which save themselves; else they would train on beside those of the next start."""
+    STOPPED.set()
+    for process in list(RUNNING):
+        with suppress(ProcessLookupError):  # it has ended just now
+            os.kill(process, signal.SIGTERM)
 
 
 def parse() -> argparse.Namespace:
@@ -327,6 +342,8 @@ def train(config: Config, first: Config | None = None) -> float:
     spent = folder.with_suffix(".minutes")
     folder.parent.mkdir(parents=True, exist_ok=True)
     while not (folder / f"evaluation-{config.run.evaluate}.json").is_file():
+        if STOPPED.is_set():
+            raise SystemExit("stopped; the same command goes on")
         whole = folder.with_suffix(".yaml")
         whole.write_text(to_yaml(config))
         command = [sys.executable, "-m", "tasktokens.cli", "train", "--config", str(whole)]
@@ -334,7 +351,9 @@ def train(config: Config, first: Config | None = None) -> float:
         began = time.monotonic()
         with folder.with_suffix(".log").open("a") as log:
             process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+            RUNNING.add(process.pid)
             _, status, usage = os.wait4(process.pid, 0)
+            RUNNING.discard(process.pid)
         before = float(spent.read_text()) if spent.is_file() else 0.0
         seconds = time.monotonic() - began if ON_GPU else usage.ru_utime + usage.ru_stime
         spent.write_text(str(before + seconds / 60))
@@ -356,4 +375,5 @@ def gflops(config: Config) -> float:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, stop)
     main()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
+import time
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -88,6 +90,24 @@ def test_what_differs_in_the_second_stage_goes_on_from_one_teacher(
     assert len({taught, *(network[method, "model"] for method in TAUGHT)}) == 4
     assert network["htt", "teacher"] == network["htt-no-discovery", "teacher"] == taught
     assert network["htt-two-rounds", "teacher"] == network["htt", "model"]
+
+
+def test_stopping_it_stops_its_runs_and_begins_no_other(args: Namespace) -> None:
+    long = ["method.stage1_steps=300", "method.stage2_steps=300", "optim.batch_size=3", "run.log_every=1"]
+    options = ["--data", "rooms", "--runs", str(args.runs), "--out", str(args.out), "--jobs", "1", "--seeds", "3"]
+    command = [sys.executable, accuracy.__file__, *args.overrides, *long, *options, "--methods", "mtl", "stl"]
+    run = args.runs / "rooms-one" / "mtl-3"
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        while not ((run / "metrics.jsonl").is_file() and (run / "metrics.jsonl").read_text()):
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.terminate()
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "mtl-3 ended with 143" in said
+    assert list(run.glob("checkpoints/*/complete.json"))  # it has saved itself, so it is no longer there
+    assert not (run / "evaluation-test.json").exists()
+    assert not run.with_name("stl-semseg-3").exists()  # the next ones were not begun
 
 
 def test_a_single_task_network_sees_the_labels_that_all_see(args: Namespace) -> None:
