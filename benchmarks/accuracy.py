@@ -117,10 +117,10 @@ BLOCKS = {
     "variants": ["htt-geometry", "htt-fresh-student"],
     "rounds": ["htt-two-rounds", "htt-three-rounds", "mtl-longer"],
     "paper": ["htt-narrow", "htt-paper"],
-    "full-width": ["htt-in-one", "htt-paper-full-width"],
+    "full-width": ["htt-paper-full-width"],
     "ablation": [f"htt-{name}" for name in NETWORK_PARTS | DISCOVERY_PARTS],
 }
-METHODS = list(dict.fromkeys(method for methods in BLOCKS.values() for method in methods))
+METHODS = [method for methods in BLOCKS.values() for method in methods]
 
 
 RUNNING: set[int] = set()

@@ -102,7 +102,7 @@ def test_stopping_it_stops_its_runs_and_begins_no_other(args: Namespace) -> None
             assert process.poll() is None
             time.sleep(0.05)
         process.terminate()
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=120)
     assert process.returncode == 1
     assert "mtl-3 ended with 143" in said
     assert list(run.glob("checkpoints/*/complete.json"))  # it has saved itself, so it is no longer there
