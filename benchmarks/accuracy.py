@@ -52,6 +52,7 @@ from pathlib import Path
 from threading import Event, Lock
 from typing import Any
 
+import psutil
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -121,11 +122,8 @@ BLOCKS = {
     "ablation": [f"htt-{name}" for name in NETWORK_PARTS | DISCOVERY_PARTS],
 }
 METHODS = [method for methods in BLOCKS.values() for method in methods]
-
-
-RUNNING: set[int] = set()
-"""Process ids of the runs."""
 STOPPED = Event()
+"""By SIGTERM: no run is begun any more."""
 
 
 def main() -> None:
@@ -147,9 +145,9 @@ def main() -> None:
 def stop(*_: object) -> None:
     """Hand SIGTERM on to the runs, which save themselves; else they would train on beside those of the next start."""
     STOPPED.set()
-    for process in list(RUNNING):
-        with suppress(ProcessLookupError):  # it has ended just now
-            os.kill(process, signal.SIGTERM)
+    for run in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess):  # it has ended just now
+            run.terminate()
 
 
 def parse() -> argparse.Namespace:
@@ -351,9 +349,7 @@ def train(config: Config, first: Config | None = None) -> float:
         began = time.monotonic()
         with folder.with_suffix(".log").open("a") as log:
             process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-            RUNNING.add(process.pid)
             _, status, usage = os.wait4(process.pid, 0)
-            RUNNING.discard(process.pid)
         before = float(spent.read_text()) if spent.is_file() else 0.0
         seconds = time.monotonic() - began if ON_GPU else usage.ru_utime + usage.ru_stime
         spent.write_text(str(before + seconds / 60))
