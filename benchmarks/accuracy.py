@@ -40,22 +40,18 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from threading import Event, Lock
+from threading import Lock
 from typing import Any
 
-import psutil
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+import children
 from provenance import describe
 from tasktokens.config import Config, HttMethod, MtlMethod, load_config, to_yaml
 from tasktokens.data.partial import save_split
@@ -122,8 +118,6 @@ BLOCKS = {
     "ablation": [f"htt-{name}" for name in NETWORK_PARTS | DISCOVERY_PARTS],
 }
 METHODS = [method for methods in BLOCKS.values() for method in methods]
-STOPPED = Event()
-"""By SIGTERM: no run is begun any more."""
 
 
 def main() -> None:
@@ -140,14 +134,6 @@ def main() -> None:
         list(pool.map(lambda job: table.add(measure(args, *job)), jobs))
     table.write()
     print(table.markdown())
-
-
-def stop(*_: object) -> None:
-    """Hand SIGTERM on to the runs, which save themselves; else they would train on beside those of the next start."""
-    STOPPED.set()
-    for run in psutil.Process().children():
-        with suppress(psutil.NoSuchProcess):  # it has ended just now
-            run.terminate()
 
 
 def parse() -> argparse.Namespace:
@@ -340,21 +326,16 @@ def train(config: Config, first: Config | None = None) -> float:
     spent = folder.with_suffix(".minutes")
     folder.parent.mkdir(parents=True, exist_ok=True)
     while not (folder / f"evaluation-{config.run.evaluate}.json").is_file():
-        if STOPPED.is_set():
-            raise SystemExit("stopped; the same command goes on")
         whole = folder.with_suffix(".yaml")
         whole.write_text(to_yaml(config))
-        command = [sys.executable, "-m", "tasktokens.cli", "train", "--config", str(whole)]
-        command += ["--resume"] if any(folder.glob("checkpoints/*/complete.json")) else start
+        how = ["--resume"] if any(folder.glob("checkpoints/*/complete.json")) else start
         began = time.monotonic()
-        with folder.with_suffix(".log").open("a") as log:
-            process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-            _, status, usage = os.wait4(process.pid, 0)
+        log = folder.with_suffix(".log")
+        status, cpu_seconds = children.train(["--config", str(whole), *how], log)
         before = float(spent.read_text()) if spent.is_file() else 0.0
-        seconds = time.monotonic() - began if ON_GPU else usage.ru_utime + usage.ru_stime
+        seconds = time.monotonic() - began if ON_GPU else cpu_seconds
         spent.write_text(str(before + seconds / 60))
-        if status != 0:
-            raise SystemExit(f"{folder.name} ended with {os.waitstatus_to_exitcode(status)}; see {log.name}")
+        children.expect_success(folder, status, log)
     if not spent.is_file():  # this program was killed just then; a run with one thread takes as long by the clock
         spent.write_text(str(minutes_of(read_rows(folder / "metrics.jsonl"))))
     return float(spent.read_text())
@@ -371,5 +352,5 @@ def gflops(config: Config) -> float:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, stop)
+    children.hand_on_sigterm()
     main()

@@ -14,12 +14,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import children
 from provenance import describe
 from tasktokens.config import Config, load_config
 from tasktokens.methods import build_method
@@ -63,19 +62,10 @@ def run(args: argparse.Namespace, method: str, seed: int) -> dict[str, object]:
     split = config.run.evaluate
     results = folder / f"evaluation-{split}.json"
     if not results.is_file():
-        command = [
-            sys.executable,
-            "-m",
-            "tasktokens.cli",
-            "train",
-            "--config",
-            str(args.config),
-            "--overwrite",
-            *overrides,
-        ]
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with Path(f"{folder}.log").open("w") as log:
-            subprocess.run(command, check=True, stdout=log, stderr=subprocess.STDOUT)
+        log = Path(f"{folder}.log")
+        status, _ = children.train(["--config", str(args.config), "--overwrite", *overrides], log)
+        children.expect_success(folder, status, log)
     metrics = json.loads(results.read_text())
     finished = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
     flat = {
@@ -95,4 +85,5 @@ def total_steps(config: Config) -> int:
 
 
 if __name__ == "__main__":
+    children.hand_on_sigterm()
     main()

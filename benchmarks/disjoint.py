@@ -15,13 +15,12 @@ import argparse
 import csv
 import json
 import os
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import yaml
 
+import children
 from provenance import describe
 
 CONFIG = Path("configs/disjoint.yaml")
@@ -94,9 +93,9 @@ def run(args: argparse.Namespace, method: str, only: str | None) -> list[dict[st
     if not results.is_file():
         config = args.runs / f"{folder.name}.yaml"
         config.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
-        with Path(f"{folder}.log").open("w") as log:
-            words = [sys.executable, "-m", "tasktokens.cli", "train", "--config", str(config), "--overwrite"]
-            subprocess.run(words, check=True, stdout=log, stderr=subprocess.STDOUT)
+        log = Path(f"{folder}.log")
+        status, _ = children.train(["--config", str(config), "--overwrite"], log)
+        children.expect_success(folder, status, log)
     finished = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
     return [
         {"method": method, "task": task, "metric": metric, "value": round(value, 4), "steps": steps,
@@ -108,4 +107,5 @@ def run(args: argparse.Namespace, method: str, only: str | None) -> list[dict[st
 
 
 if __name__ == "__main__":
+    children.hand_on_sigterm()
     main()

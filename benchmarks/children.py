@@ -1,0 +1,50 @@
+"""Runs of `tasktokens train` as processes of their own, which end when their benchmark is told to."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from threading import Event
+
+import psutil
+
+STOPPED = Event()
+"""By SIGTERM: no run is begun any more."""
+
+
+def hand_on_sigterm() -> None:
+    """Hand SIGTERM on to the runs, which save themselves; else they would train on beside those of the next start."""
+    signal.signal(signal.SIGTERM, _stop)
+
+
+def _stop(*_: object) -> None:
+    STOPPED.set()
+    for run in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess):  # it has ended just now
+            run.terminate()
+
+
+def train(options: Sequence[str], log: Path) -> tuple[int, float]:
+    """`tasktokens train` to its end; its exit code and the seconds of CPU that it took. Raises `SystemExit` if stopped.
+
+    Args:
+        log: the file that what it says is added to.
+    """
+    if STOPPED.is_set():
+        raise SystemExit("stopped; the same command goes on")
+    with log.open("a") as file:
+        command = [sys.executable, "-m", "tasktokens.cli", "train", *options]
+        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+        _, status, usage = os.wait4(process.pid, 0)
+    return os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime
+
+
+def expect_success(run: Path, status: int, log: Path) -> None:
+    """Raises `SystemExit`, with where to look, if a run has failed."""
+    if status != 0:
+        raise SystemExit(f"{run.name} ended with {status}; see {log}")
