@@ -330,12 +330,11 @@ def train(config: Config, first: Config | None = None) -> float:
         whole.write_text(to_yaml(config))
         how = ["--resume"] if any(folder.glob("checkpoints/*/complete.json")) else start
         began = time.monotonic()
-        log = folder.with_suffix(".log")
-        status, cpu_seconds = children.train(["--config", str(whole), *how], log)
+        status, cpu_seconds = children.train(folder, ["--config", str(whole), *how])
         before = float(spent.read_text()) if spent.is_file() else 0.0
         seconds = time.monotonic() - began if ON_GPU else cpu_seconds
         spent.write_text(str(before + seconds / 60))
-        children.expect_success(folder, status, log)
+        children.expect_success(folder, status)
     if not spent.is_file():  # this program was killed just then; a run with one thread takes as long by the clock
         spent.write_text(str(minutes_of(read_rows(folder / "metrics.jsonl"))))
     return float(spent.read_text())

@@ -29,22 +29,28 @@ def _stop(*_: object) -> None:
             run.terminate()
 
 
-def train(options: Sequence[str], log: Path) -> tuple[int, float]:
-    """`tasktokens train` to its end; its exit code and the seconds of CPU that it took. Raises `SystemExit` if stopped.
+def train(run: Path, options: Sequence[str]) -> tuple[int, float]:
+    """`tasktokens train` to its end; its exit code and the seconds of CPU that it took. What it says is added to a log.
 
     Args:
-        log: the file that what it says is added to.
+        run: its folder, which the log lies beside.
+
+    Raises `SystemExit` if stopped.
     """
     if STOPPED.is_set():
         raise SystemExit("stopped; the same command goes on")
-    with log.open("a") as file:
+    with _log(run).open("a") as log:
         command = [sys.executable, "-m", "tasktokens.cli", "train", *options]
-        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         _, status, usage = os.wait4(process.pid, 0)
     return os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime
 
 
-def expect_success(run: Path, status: int, log: Path) -> None:
+def expect_success(run: Path, status: int) -> None:
     """Raises `SystemExit`, with where to look, if a run has failed."""
     if status != 0:
-        raise SystemExit(f"{run.name} ended with {status}; see {log}")
+        raise SystemExit(f"{run.name} ended with {status}; see {_log(run)}")
+
+
+def _log(run: Path) -> Path:
+    return run.with_name(f"{run.name}.log")

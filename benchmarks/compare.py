@@ -63,9 +63,8 @@ def run(args: argparse.Namespace, method: str, seed: int) -> dict[str, object]:
     results = folder / f"evaluation-{split}.json"
     if not results.is_file():
         folder.parent.mkdir(parents=True, exist_ok=True)
-        log = Path(f"{folder}.log")
-        status, _ = children.train(["--config", str(args.config), "--overwrite", *overrides], log)
-        children.expect_success(folder, status, log)
+        status, _ = children.train(folder, ["--config", str(args.config), "--overwrite", *overrides])
+        children.expect_success(folder, status)
     metrics = json.loads(results.read_text())
     finished = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
     flat = {

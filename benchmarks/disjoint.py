@@ -93,9 +93,8 @@ def run(args: argparse.Namespace, method: str, only: str | None) -> list[dict[st
     if not results.is_file():
         config = args.runs / f"{folder.name}.yaml"
         config.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
-        log = Path(f"{folder}.log")
-        status, _ = children.train(["--config", str(config), "--overwrite"], log)
-        children.expect_success(folder, status, log)
+        status, _ = children.train(folder, ["--config", str(config), "--overwrite"])
+        children.expect_success(folder, status)
     finished = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
     return [
         {"method": method, "task": task, "metric": metric, "value": round(value, 4), "steps": steps,

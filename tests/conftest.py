@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import os
+import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ if os.environ.get("CI"):
     settings.load_profile("ci")
 
 HEIGHT, WIDTH = 40, 56
+SMALL_ROOMS = ["data.train=6", "data.val=1", "data.test=2", "data.size=[32, 48]", "data.render_size=[32, 48]"]
 CLASSES = ["floor", "wall", "chair", "person"]
 DESCRIPTION: dict[str, Any] = {
     "name": "tiny",
@@ -172,3 +175,17 @@ def run_cli(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, st
         sys.argv = old
     captured = capsys.readouterr()
     return code, captured.out, captured.err
+
+
+def stop_benchmark(command: Sequence[str], run: Path) -> None:
+    """Send SIGTERM to a benchmark once ``run`` trains: both end, the run saved and not evaluated."""
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        while not ((run / "metrics.jsonl").is_file() and (run / "metrics.jsonl").read_text()):
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.terminate()
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert f"{run.name} ended with 143" in said
+    assert list(run.glob("checkpoints/*/complete.json"))  # it has saved itself, so it is no longer there
+    assert not (run / "evaluation-test.json").exists()

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
-import time
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from conftest import SMALL_ROOMS, stop_benchmark
 from tasktokens.config import load_config
 from tasktokens.data.partial import load_split
 from tasktokens.data.source import open_data
@@ -24,10 +23,9 @@ TAUGHT = ["htt", "htt-no-discovery", "htt-two-rounds"]
 
 @pytest.fixture
 def args(tmp_path: Path) -> Namespace:
-    small = ["data.train=6", "data.val=1", "data.test=2", "data.size=[32, 48]", "data.render_size=[32, 48]"]
     return Namespace(
-        data="rooms", root=None, weights=None, labels="one", runs=tmp_path, holdout=False, overrides=small, jobs=1,
-        out=tmp_path / "accuracy.json",
+        data="rooms", root=None, weights=None, labels="one", runs=tmp_path, holdout=False, overrides=SMALL_ROOMS,
+        jobs=1, out=tmp_path / "accuracy.json",
     )  # fmt: skip
 
 
@@ -97,16 +95,7 @@ def test_stopping_it_stops_its_runs_and_begins_no_other(args: Namespace) -> None
     options = ["--data", "rooms", "--runs", str(args.runs), "--out", str(args.out), "--jobs", "1", "--seeds", "3"]
     command = [sys.executable, accuracy.__file__, *args.overrides, *long, *options, "--methods", "mtl", "stl"]
     run = args.runs / "rooms-one" / "mtl-3"
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        while not ((run / "metrics.jsonl").is_file() and (run / "metrics.jsonl").read_text()):
-            assert process.poll() is None
-            time.sleep(0.05)
-        process.terminate()
-        _, said = process.communicate(timeout=120)
-    assert process.returncode == 1
-    assert "mtl-3 ended with 143" in said
-    assert list(run.glob("checkpoints/*/complete.json"))  # it has saved itself, so it is no longer there
-    assert not (run / "evaluation-test.json").exists()
+    stop_benchmark(command, run)
     assert not run.with_name("stl-semseg-3").exists()  # the next ones were not begun
 
 
