@@ -65,6 +65,8 @@ _OF = {
     "data.label_seed": ("-1", "1.5", "10000000000000000000000"),
     "data.workers": ("-1", "1000000000", "1.5", "x"),
     "data.augmentation.scale": ("[0, 1]", "[2, 1]", "[1]", "[.nan, 1]", "[1, .inf]", "1"),
+    "data.augmentation.late_scale": ("[0, 1]", "[2, 1]", "[1]"),
+    "data.augmentation.late_from": ("-0.1", "2"),
     "data.augmentation.photometric": ("2", "-1", ".nan"),
     "data.root": ("null", "''", "/nowhere", "/dev/null", "[a]", "~", "a" * 300),
     "seed": ("-1", "1.5", "10000000000000000000000", "x", "null", ".inf"),

@@ -113,6 +113,8 @@ def test_every_mistake_is_named_at_once_with_its_key_and_where() -> None:
         ({"data": {"augmentation": {"scale": [0, 1]}}}, "scale"),
         ({"data": {"augmentation": {"scale": [2, 1]}}}, "scale"),
         ({"data": {"augmentation": {"scale": [-1, 1]}}}, "scale"),
+        ({"data": {"augmentation": {"late_scale": [2, 1]}}}, "'data.augmentation.late_scale'.*least <= most"),
+        ({"data": {"augmentation": {"late_from": 1.5}}}, "'data.augmentation.late_from'"),
     ],
     ids=str,
 )

@@ -349,6 +349,29 @@ def test_a_zoom_divides_depth_by_as_much_as_it_magnifies() -> None:
         torch.testing.assert_close(out.labels["d"].value, torch.full((1, 40, 56), 6.0 / scale))
 
 
+def test_late_samples_have_a_zoom_of_the_late_range() -> None:
+    label = Label(torch.full((1, 40, 56), 6.0), torch.ones(1, 40, 56, dtype=torch.bool))
+    sample = Sample("d", ramp().image, ramp().pixels, {"d": label})
+
+    def zoom(seed: int, late: bool, **ranges: tuple[float, float]) -> float:
+        rng = np.random.default_rng(seed)
+        out = augment(sample, {"d": Depth("d")}, (40, 56), Augmentation(scale=(1.2, 2.0), **ranges), rng, late)
+        return 6.0 / out.labels["d"].value.max().item()
+
+    late = [zoom(seed, True, late_scale=(0.9, 1.1)) for seed in range(40)]
+    assert 0.9 <= min(late) < 0.95
+    assert 1.05 < max(late) <= 1.1 + 1e-6
+    early = [zoom(seed, False, late_scale=(0.9, 1.1)) for seed in range(40)]
+    assert min(early) >= 1.2 - 1e-6
+    assert early == [zoom(seed, late=True) for seed in range(40)] == [zoom(seed, late=False) for seed in range(40)]
+
+
+def test_the_widest_range_is_that_of_both() -> None:
+    assert Augmentation(scale=(0.8, 1.5)).widest == (0.8, 1.5)
+    assert Augmentation(scale=(0.8, 1.5), late_scale=(0.9, 1.2)).widest == (0.8, 1.5)
+    assert Augmentation(scale=(1.0, 1.5), late_scale=(0.5, 2.0)).widest == (0.5, 2.0)
+
+
 def test_a_flip_mirrors_image_labels_and_masks_and_is_its_own_inverse() -> None:
     rng = np.random.default_rng(0)
     normals = Label(random_label(Normals("n"), (40, 56), rng), torch.from_numpy(rng.random((1, 40, 56)) > 0.5))
@@ -411,9 +434,9 @@ def test_an_epoch_has_each_index_at_most_once_and_all_batches_are_whole(drawn: t
     steps = sampler.steps_per_epoch
     assert steps >= 1
     for epoch, batches in enumerate([list(islice(sampler, steps)), list(islice(sampler, steps, 2 * steps))]):
-        assert {e for items in batches for e, _ in items} == {epoch}
+        assert {draw.epoch for items in batches for draw in items} == {epoch}
         assert all(len(items) == min(batch, length) for items in batches)
-        indices = [index for items in batches for _, index in items]
+        indices = [draw.number for items in batches for draw in items]
         assert len(set(indices)) == len(indices) > length - min(batch, length)
         assert set(indices) <= set(range(length))
 
@@ -427,8 +450,18 @@ def test_an_order_goes_on_at_any_step(drawn: tuple[int, int, int], first: int) -
 def test_epochs_and_seeds_differ_in_order() -> None:
     first, second = list(islice(EpochSampler(20, 20, 0), 2))
     other = next(iter(EpochSampler(20, 20, 1)))
-    orders = {tuple(index for _, index in items) for items in (first, second, other)}
+    orders = {tuple(draw.number for draw in items) for items in (first, second, other)}
     assert len(orders) == 3
+
+
+@given(drawn=samplers, first=st.integers(0, 30), late=st.integers(0, 30), parts=st.integers(1, 2))
+def test_draws_are_late_from_a_step_on_wherever_the_order_begins(
+    drawn: tuple[int, int, int], first: int, late: int, parts: int
+) -> None:
+    parts = min(parts, *drawn[:2])
+    sampler = EpochSampler(*drawn, first_step=first, accumulate=parts, late_step=late)
+    for number, items in enumerate(islice(sampler, 8 * parts)):
+        assert {draw.late for draw in items} == {first + number // parts >= late}
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3])

@@ -251,6 +251,34 @@ def test_the_moving_average_covers_weights_and_statistics() -> None:
     assert torch.equal(average.weight, network.weight)
 
 
+def test_the_late_zoom_range_sets_in_within_each_stage_and_survives_a_resume(
+    reference: Path, folder_root: Path, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    """Of stages of four steps the first two are those of a run without it, then images are seen otherwise."""
+    changes = {"data.augmentation": {"scale": [0.8, 1.3], "late_scale": [1.0, 1.0]}}
+    whole = train(make_config(folder_root, tmp_path / "whole", **changes), quiet=True)
+    narrowed, before = ([row for row in rows(run) if row.get("stage") == "supervised"] for run in (whole, reference))
+    assert narrowed[:2] == before[:2]
+    assert narrowed[2] != before[2]
+    for last in ("0-0000002", "1-0000002"):
+        config = copy_run(whole, tmp_path / last)
+        for path in complete_checkpoints(tmp_path / last / "checkpoints"):
+            if path.name > last:
+                shutil.rmtree(path)
+        train(config, resume=True, quiet=True)
+        assert same_tensors(weights(tmp_path / last), weights(whole)), last
+
+
+def test_the_bins_of_depth_hold_what_is_zoomed_late(
+    reference: Path, folder_root: Path, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    changes = {"data.augmentation": {"scale": [0.8, 1.3], "late_scale": [0.5, 2.0]}}
+    config = make_config(folder_root, tmp_path / "run", **changes, method={"name": "mtl", "steps": 1})
+    wide, usual = (load_model(run)[1].tasks["depth"] for run in (train(config, quiet=True), reference))
+    assert wide == open_data(config).tasks["depth"].widened((0.5, 2.0))
+    assert wide.num_tokens > usual.num_tokens
+
+
 def test_resuming_with_other_settings_is_refused(reference: Path, tmp_path: Path) -> None:
     config = copy_run(reference, tmp_path / "run")
     before = listing(tmp_path / "run")

@@ -69,7 +69,13 @@ def configs(draw: st.DrawFn) -> dict[str, Any]:
         "label_seed": draw(st.none() | st.integers(0, 10**6)),
         "workers": draw(st.integers(0, 64)),
         "holdout": draw(st.floats(0, 0.99)),
-        "augmentation": {"scale": (low, high), "photometric": draw(st.floats(0, 1)), "flip": draw(st.booleans())},
+        "augmentation": {
+            "scale": (low, high),
+            "late_scale": draw(st.none() | st.just((low, high))),
+            "late_from": draw(st.floats(0, 1)),
+            "photometric": draw(st.floats(0, 1)),
+            "flip": draw(st.booleans()),
+        },
     }
     return {
         "seed": draw(st.integers(0, 2**29 - 1)),

@@ -15,6 +15,10 @@ class Augmentation(Settings):
     """Random geometry and colour of training images."""
 
     scale: tuple[float, float] = Field((1.0, 1.5), description="zoom range; depth is divided by the zoom")
+    late_scale: tuple[float, float] | None = Field(
+        None, description="zoom range late in each stage; a narrow one shows images as evaluation does; null: scale"
+    )
+    late_from: float = Field(0.5, ge=0, le=1, description="share of a stage's steps after which late_scale applies")
     crop_max_share: float | None = Field(
         None,
         gt=0,
@@ -24,12 +28,18 @@ class Augmentation(Settings):
     flip: bool = True
     photometric: float = Field(0.3, ge=0, le=1, description="strength of brightness, contrast and colour changes")
 
-    @field_validator("scale")
+    @field_validator("scale", "late_scale")
     @classmethod
-    def _zoom_range(cls, scale: tuple[float, float]) -> tuple[float, float]:
-        if not 0 < scale[0] <= scale[1] < float("inf"):
+    def _zoom_range(cls, scale: tuple[float, float] | None) -> tuple[float, float] | None:
+        if scale is not None and not 0 < scale[0] <= scale[1] < float("inf"):
             raise ValueError("the zoom range must be [least, most] with 0 < least <= most")
         return scale
+
+    @property
+    def widest(self) -> tuple[float, float]:
+        """The least and the most zoom of a whole run."""
+        late = self.late_scale or self.scale
+        return min(self.scale[0], late[0]), max(self.scale[1], late[1])
 
 
 class DataSettings(Settings):

@@ -1,4 +1,4 @@
-"""Samples by (seed, epoch, index): the order and the augmentation depend on nothing else, so a run can be resumed."""
+"""Samples by (seed, draw): the order and the augmentation depend on nothing else, so a run can be resumed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import psutil
@@ -24,6 +24,19 @@ from tasktokens.errors import ConfigError, DataError, LabelError
 from tasktokens.tasks import Task
 
 Stacked = TypeVar("Stacked")
+
+
+class Draw(NamedTuple):
+    """Which image a sample is of, and which of its many looks it has."""
+
+    epoch: int
+    number: int
+    late: bool = False
+    """Whether it is seen late in a stage (``data.augmentation.late_scale``)."""
+
+
+Draws = Iterable[list[Draw]] | Iterable[list[tuple[int, int]]]
+"""Batches of them."""
 
 
 class PartialDataset(Dataset[Sample]):
@@ -63,13 +76,13 @@ class PartialDataset(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.ids)
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample:
-        epoch, index = key
+    def __getitem__(self, key: tuple[int, int] | Draw) -> Sample:
+        epoch, index, late = Draw(*key)
         sample = self._base(index)
         if self.augmentation is None:
             return sample
         rng = np.random.default_rng([self.seed, epoch, index])
-        return augment(sample, self.tasks, self.size, self.augmentation, rng)
+        return augment(sample, self.tasks, self.size, self.augmentation, rng, late)
 
     def _base(self, index: int) -> Sample:
         """The decoded sample, no larger than the augmentation can use; for evaluation, as the network sees it."""
@@ -78,7 +91,7 @@ class PartialDataset(Dataset[Sample]):
         sample = self._load(index)
         height, width = sample.image.shape[-2:]
         if self.augmentation is not None:
-            most = max(1.0, self.augmentation.scale[1])
+            most = max(1.0, self.augmentation.widest[1])
             sample = shrink_to_cover(sample, self.tasks, (round(self.size[0] * most), round(self.size[1] * most)))
         elif self.full:
             seen = working_size((height, width), self.size)
@@ -149,8 +162,8 @@ def _bytes(sample: Sample) -> int:
     return sum(tensor.untyped_storage().nbytes() for tensor in tensors)
 
 
-class EpochSampler(Sampler[list[tuple[int, int]]]):
-    """Batches of (epoch, index), from a given step on, without end.
+class EpochSampler(Sampler[list[Draw]]):
+    """Batches of draws, from a given step on, without end; from step ``late_step`` on they are late.
 
     Every epoch is a permutation drawn from (seed, epoch); the incomplete batch at its end is left out, unless the data
     set is smaller than a batch. With several ranks each takes its share of every batch, as ``accumulate`` batches one
@@ -166,9 +179,10 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         rank: int = 0,
         ranks: int = 1,
         accumulate: int = 1,
+        late_step: int | None = None,
     ) -> None:
         self.length, self.batch_size, self.seed, self.first_step = length, min(batch_size, length), seed, first_step
-        self.rank, self.ranks, self.accumulate = rank, ranks, accumulate
+        self.rank, self.ranks, self.accumulate, self.late_step = rank, ranks, accumulate, late_step
         if self.batch_size < ranks * accumulate:
             raise ConfigError(
                 f"a batch of {self.batch_size} images (optim.batch_size={batch_size}, {length} training images) cannot "
@@ -180,18 +194,19 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
     def steps_per_epoch(self) -> int:
         return self.length // self.batch_size
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+    def __iter__(self) -> Iterator[list[Draw]]:
         epoch, skip = divmod(self.first_step, self.steps_per_epoch)
         while True:
             order = EpochOrder(self.length, self.seed, epoch)
             for step in range(skip, self.steps_per_epoch):
                 own = order(step * self.batch_size, (step + 1) * self.batch_size)[self.rank :: self.ranks]
+                late = self.late_step is not None and epoch * self.steps_per_epoch + step >= self.late_step
                 for part in range(self.accumulate):
-                    yield [(epoch, int(index)) for index in own[part :: self.accumulate]]
+                    yield [Draw(epoch, int(index), late) for index in own[part :: self.accumulate]]
             epoch, skip = epoch + 1, 0
 
 
-def train_loader(dataset: PartialDataset, sampler: Iterable[list[tuple[int, int]]], workers: int) -> Iterator[Batch]:
+def train_loader(dataset: PartialDataset, sampler: Draws, workers: int) -> Iterator[Batch]:
     """Endless batches for training. Raises `DataError` for what cannot be read."""
     stack: Callable[[Sequence[Sample]], Batch] = partial(collate, channels=_channels(dataset))
     return _load(dataset, sampler, stack, workers, pin_memory=torch.cuda.is_available())
@@ -213,7 +228,7 @@ def eval_loader(
 
 def _load(
     dataset: PartialDataset,
-    batches: Iterable[list[tuple[int, int]]],
+    batches: Draws,
     stack: Callable[[Sequence[Sample]], Stacked],
     workers: int,
     pin_memory: bool = False,
@@ -238,7 +253,7 @@ class _Told(Dataset[Sample | DataError]):
     def __init__(self, dataset: PartialDataset) -> None:
         self.dataset = dataset
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample | DataError:
+    def __getitem__(self, key: tuple[int, int] | Draw) -> Sample | DataError:
         try:
             return self.dataset[key]
         except DataError as error:

@@ -71,14 +71,21 @@ def shrink_to_cover(sample: Sample, tasks: Mapping[str, Task], size: Size) -> Sa
 
 
 def augment(
-    sample: Sample, tasks: Mapping[str, Task], size: Size, settings: Augmentation, rng: np.random.Generator
+    sample: Sample,
+    tasks: Mapping[str, Task],
+    size: Size,
+    settings: Augmentation,
+    rng: np.random.Generator,
+    late: bool = False,
 ) -> Sample:
     """Random zoom, crop and mirror to ``size``. Beyond the image's border is padding: black, and valid nowhere.
 
-    A task that has classes may ask for another crop (`Task.crop_ok`); only labels that may be seen are asked.
+    A task that has classes may ask for another crop (`Task.crop_ok`); only labels that may be seen are asked. ``late``
+    takes the zoom range for the end of a stage, if there is one.
     """
     sides = sample.image.shape[-2:]
-    scale = float(np.exp(rng.uniform(*np.log(settings.scale))))
+    zooms = settings.late_scale if late and settings.late_scale else settings.scale
+    scale = float(np.exp(rng.uniform(*np.log(zooms))))
     # At scale 1 the crop is the largest of the output's shape that the image contains.
     whole = min(side / out for side, out in zip(sides, size, strict=True))
     crop = [max(1, round(out * whole / scale)) for out in size]

@@ -5,6 +5,7 @@ Both depend on (seed, stage, step) alone, so a run can go on at any step, and no
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 
 import torch
@@ -33,14 +34,14 @@ class Feed:
     def __init__(self, config: Config, data: Data, tasks: Mapping[str, Task], accelerator: Accelerator) -> None:
         self.config, self.data, self.tasks, self.accelerator = config, data, tasks, accelerator
         self._named: set[str] = set()
-        self._sampler(0, 0)
+        self._sampler(0, 0, 0)
 
     def seed(self, stage: int) -> int:
         """The seed of a stage, by its number."""
         return self.config.seed * 1000 + stage
 
-    def loader(self, stage: int, first: int) -> Iterator[Batch]:
-        """Batches of a stage from step ``first`` on, ``optim.accumulate`` of them a step."""
+    def loader(self, stage: int, first: int, steps: int) -> Iterator[Batch]:
+        """Batches of a stage of so many steps, from step ``first`` on, ``optim.accumulate`` of them a step."""
         settings = self.config.data
         dataset = PartialDataset(
             self.data.collection,
@@ -52,7 +53,7 @@ class Feed:
             settings.cache,
             skip_corrupt=settings.skip_corrupt,
         )
-        return train_loader(dataset, self._sampler(stage, first), settings.workers)
+        return train_loader(dataset, self._sampler(stage, first, steps), settings.workers)
 
     def options(self, stage: int, step: int, number: int) -> StepOptions:
         """Options of this rank's part of that number; see `EpochSampler` for which images it has."""
@@ -71,9 +72,10 @@ class Feed:
         self._named.update(batch.left_out)
         return len(batch.left_out)
 
-    def _sampler(self, stage: int, first: int) -> EpochSampler:
+    def _sampler(self, stage: int, first: int, steps: int) -> EpochSampler:
         optim, accelerator = self.config.optim, self.accelerator
         rank, ranks = accelerator.process_index, accelerator.num_processes
+        late = math.ceil(self.config.data.augmentation.late_from * steps)
         return EpochSampler(
-            len(self.data.train), optim.images, self.seed(stage), first, rank, ranks, optim.accumulate
+            len(self.data.train), optim.images, self.seed(stage), first, rank, ranks, optim.accumulate, late
         )

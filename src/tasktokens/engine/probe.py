@@ -46,7 +46,7 @@ class Steps:
 
     def __init__(self, config: Config, data: Data, device: torch.device) -> None:
         augmentation = config.data.augmentation
-        self.tasks = {name: task.widened(augmentation.scale) for name, task in data.tasks.items()}
+        self.tasks = {name: task.widened(augmentation.widest) for name, task in data.tasks.items()}
         self.config, self.device = config, device
         self.method = build_method(config.method, self.tasks)
         self.info = ModelInfo(self.method.network, config.model, self.tasks, config.data.size)

@@ -123,8 +123,8 @@ class Trainer:
     def __init__(
         self, config: Config, data: Data, accelerator: Accelerator, quiet: bool, follow: Follow | None = None
     ) -> None:
-        scale = config.data.augmentation.scale
-        tasks = {name: task.widened(scale) for name, task in data.tasks.items()}
+        zooms = config.data.augmentation.widest
+        tasks = {name: task.widened(zooms) for name, task in data.tasks.items()}
         self.config, self.data, self.accelerator, self.tasks, self.quiet = config, data, accelerator, tasks, quiet
         self.method: Method = build_method(config.method, tasks)
         self.calibration = Calibration(self.method, data, tasks, config, accelerator)
@@ -246,7 +246,7 @@ class Trainer:
             load_optimizer(checkpoint, optimizer, accelerator.scaler)
         if first and validation.due(first, first == stage.steps):  # the run was ended before it
             validation.after(Cursor(index, first), delivered(stage, student, teacher), stop)
-        batches: Iterator[Batch] = self.feed.loader(index, first) if first < stage.steps else iter(())
+        batches: Iterator[Batch] = self.feed.loader(index, first, stage.steps) if first < stage.steps else iter(())
         if accelerator.num_processes > 1:
             batches = self._fit_for_ddp(index, first, student, teacher, batches)
         model, prepared = accelerator.prepare(student, optimizer)
