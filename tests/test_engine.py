@@ -251,15 +251,22 @@ def test_the_moving_average_covers_weights_and_statistics() -> None:
     assert torch.equal(average.weight, network.weight)
 
 
-def test_the_late_zoom_range_sets_in_within_each_stage_and_survives_a_resume(
+def test_the_late_zoom_range_sets_in_within_a_run_and_survives_a_resume(
     reference: Path, folder_root: Path, make_config: MakeConfig, tmp_path: Path
 ) -> None:
-    """Of stages of four steps the first two are those of a run without it, then images are seen otherwise."""
-    changes = {"data.augmentation": {"scale": [0.8, 1.3], "late_scale": [1.0, 1.0]}}
-    whole = train(make_config(folder_root, tmp_path / "whole", **changes), quiet=True)
-    narrowed, before = ([row for row in rows(run) if row.get("stage") == "supervised"] for run in (whole, reference))
-    assert narrowed[:2] == before[:2]
-    assert narrowed[2] != before[2]
+    """A quarter of two stages of four steps and the rest, which sees images otherwise; and all of the second stage."""
+
+    def run_with(late_from: float) -> Path:
+        augmentation = {"scale": [0.8, 1.3], "late_scale": [1.0, 1.0], "late_from": late_from}
+        config = make_config(folder_root, tmp_path / f"from-{late_from}", **{"data.augmentation": augmentation})
+        return train(config, quiet=True)
+
+    half = run_with(0.5)
+    assert same_tensors(weights(half, "teacher"), weights(reference, "teacher"))
+    assert not same_tensors(weights(half), weights(reference))
+    whole = run_with(0.25)
+    assert rows(whole)[:2] == rows(reference)[:2]
+    assert rows(whole)[2] != rows(reference)[2]
     for last in ("0-0000002", "1-0000002"):
         config = copy_run(whole, tmp_path / last)
         for path in complete_checkpoints(tmp_path / last / "checkpoints"):

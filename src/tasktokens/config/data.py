@@ -16,9 +16,9 @@ class Augmentation(Settings):
 
     scale: tuple[float, float] = Field((1.0, 1.5), description="zoom range; depth is divided by the zoom")
     late_scale: tuple[float, float] | None = Field(
-        None, description="zoom range late in each stage; a narrow one shows images as evaluation does; null: scale"
+        None, description="zoom range late in a run; a narrow one shows images as evaluation does; null: scale"
     )
-    late_from: float = Field(0.5, ge=0, le=1, description="share of a stage's steps after which late_scale applies")
+    late_from: float = Field(0.5, ge=0, le=1, description="share of a run's steps after which late_scale applies")
     crop_max_share: float | None = Field(
         None,
         gt=0,

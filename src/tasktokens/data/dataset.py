@@ -32,7 +32,7 @@ class Draw(NamedTuple):
     epoch: int
     number: int
     late: bool = False
-    """Whether it is seen late in a stage (``data.augmentation.late_scale``)."""
+    """Whether it is seen late in a run (``data.augmentation.late_scale``)."""
 
 
 Draws = Iterable[list[Draw]] | Iterable[list[tuple[int, int]]]

@@ -81,7 +81,7 @@ def augment(
     """Random zoom, crop and mirror to ``size``. Beyond the image's border is padding: black, and valid nowhere.
 
     A task that has classes may ask for another crop (`Task.crop_ok`); only labels that may be seen are asked. ``late``
-    takes the zoom range for the end of a stage, if there is one.
+    takes the zoom range for the end of a run, if there is one.
     """
     sides = sample.image.shape[-2:]
     zooms = settings.late_scale if late and settings.late_scale else settings.scale

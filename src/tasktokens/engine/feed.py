@@ -6,7 +6,7 @@ Both depend on (seed, stage, step) alone, so a run can go on at any step, and no
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from accelerate import Accelerator
@@ -17,7 +17,7 @@ from tasktokens.data.draws import Part
 from tasktokens.data.sample import Batch
 from tasktokens.data.source import Data
 from tasktokens.engine.log import RunLog
-from tasktokens.methods import StepOptions
+from tasktokens.methods import Stage, StepOptions
 from tasktokens.tasks import Task
 
 
@@ -26,22 +26,31 @@ class Feed:
 
     Args:
         tasks: those of the run, able to express every zoomed label.
+        stages: those of the run.
 
     Raises:
         ConfigError: a batch cannot be shared out among the ranks and parts.
     """
 
-    def __init__(self, config: Config, data: Data, tasks: Mapping[str, Task], accelerator: Accelerator) -> None:
+    def __init__(
+        self,
+        config: Config,
+        data: Data,
+        tasks: Mapping[str, Task],
+        accelerator: Accelerator,
+        stages: Sequence[Stage],
+    ) -> None:
         self.config, self.data, self.tasks, self.accelerator = config, data, tasks, accelerator
+        self.steps = [stage.steps for stage in stages]
         self._named: set[str] = set()
-        self._sampler(0, 0, 0)
+        self._sampler(0, 0)
 
     def seed(self, stage: int) -> int:
         """The seed of a stage, by its number."""
         return self.config.seed * 1000 + stage
 
-    def loader(self, stage: int, first: int, steps: int) -> Iterator[Batch]:
-        """Batches of a stage of so many steps, from step ``first`` on, ``optim.accumulate`` of them a step."""
+    def loader(self, stage: int, first: int) -> Iterator[Batch]:
+        """Batches of a stage from step ``first`` on, ``optim.accumulate`` of them a step."""
         settings = self.config.data
         dataset = PartialDataset(
             self.data.collection,
@@ -53,7 +62,7 @@ class Feed:
             settings.cache,
             skip_corrupt=settings.skip_corrupt,
         )
-        return train_loader(dataset, self._sampler(stage, first, steps), settings.workers)
+        return train_loader(dataset, self._sampler(stage, first), settings.workers)
 
     def options(self, stage: int, step: int, number: int) -> StepOptions:
         """Options of this rank's part of that number; see `EpochSampler` for which images it has."""
@@ -72,10 +81,10 @@ class Feed:
         self._named.update(batch.left_out)
         return len(batch.left_out)
 
-    def _sampler(self, stage: int, first: int, steps: int) -> EpochSampler:
+    def _sampler(self, stage: int, first: int) -> EpochSampler:
         optim, accelerator = self.config.optim, self.accelerator
         rank, ranks = accelerator.process_index, accelerator.num_processes
-        late = math.ceil(self.config.data.augmentation.late_from * steps)
+        late = math.ceil(self.config.data.augmentation.late_from * sum(self.steps)) - sum(self.steps[:stage])
         return EpochSampler(
             len(self.data.train), optim.images, self.seed(stage), first, rank, ranks, optim.accumulate, late
         )

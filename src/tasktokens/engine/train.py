@@ -132,7 +132,7 @@ class Trainer:
         self.folder = config.run.dir
         self.started = time.monotonic()
         self.follow = follow
-        self.feed = Feed(config, data, tasks, accelerator)
+        self.feed = Feed(config, data, tasks, accelerator, self.method.stages())
         if config.optim.accumulate > 1 and type(self.method).counts is Method.counts:
             raise ConfigError(
                 f"method '{config.method.name}' cannot take a batch in parts, as optim.accumulate="
@@ -246,7 +246,7 @@ class Trainer:
             load_optimizer(checkpoint, optimizer, accelerator.scaler)
         if first and validation.due(first, first == stage.steps):  # the run was ended before it
             validation.after(Cursor(index, first), delivered(stage, student, teacher), stop)
-        batches: Iterator[Batch] = self.feed.loader(index, first, stage.steps) if first < stage.steps else iter(())
+        batches: Iterator[Batch] = self.feed.loader(index, first) if first < stage.steps else iter(())
         if accelerator.num_processes > 1:
             batches = self._fit_for_ddp(index, first, student, teacher, batches)
         model, prepared = accelerator.prepare(student, optimizer)
