@@ -32,6 +32,9 @@ missing label were discovered without an error.
 `htt-no-...` is two-stage HTT with one part off. Where that part belongs to the second stage alone, the teacher is the
 same as that of `htt`. Minutes are of all stages: of the CPU, or by the clock where there is a GPU.
 
+With `data.augmentation.late_scale=[...]` HTT has that zoom range while its students learn, every other method in the
+second half of its steps.
+
 `--holdout` measures on a fifth of the training images instead of the test images; settings were chosen there.
 """
 
@@ -98,7 +101,7 @@ SUPERVISED = {"stl": 1, "mtl": 1, "mtl-long": 2, "mtl-longer": 3}
 """What learns from the given labels alone, and for how many times the steps of a network."""
 WHOLE = {
     "htt-in-one": [],
-    "htt-two-rounds-in-one": ["method.rounds=2"],
+    "htt-two-rounds-in-one": ["method.rounds=2", "data.augmentation.late_from=0.3333"],
     "htt-paper-full-width": ["model.variant=paper"],
     # Both at one width, for the paper's own is too slow for a CPU.
     "htt-narrow": ["model.width=32"],
@@ -301,7 +304,8 @@ def settings(args: argparse.Namespace, method: str, seed: int, task: str | None 
         return [*changes, "method.schedule=online"]
     first, second = (0 if method in TAUGHT else steps), (0 if method == "htt-teacher" else steps)
     stages = [f"method.stage1_steps={first}", f"method.stage2_steps={second}"]
-    return [*changes, "method.schedule=two-stage", *stages, *(TAUGHT | WHOLE).get(method, [])]
+    late = f"data.augmentation.late_from={first / (first + second)}"  # the students' steps
+    return [*changes, "method.schedule=two-stage", *stages, late, *(TAUGHT | WHOLE).get(method, [])]
 
 
 def labels_file(args: argparse.Namespace) -> Path:

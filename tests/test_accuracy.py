@@ -36,10 +36,12 @@ def settings(args: Namespace, method: str, task: str | None = None) -> Any:
 def test_methods_share_all_but_what_makes_them(args: Namespace) -> None:
     accuracy.labels_file(args)
     mtl = settings(args, "mtl").model_dump()
+    assert mtl["data"]["augmentation"].pop("late_from") == 0.5
     steps = mtl["method"]["steps"]
     for method in accuracy.METHODS:
         own = settings(args, method)
         same = own.model_dump()
+        late_from = same["data"]["augmentation"].pop("late_from")
         for part in ("data", "optim", "tasks"):
             assert same[part] == mtl[part], (method, part)
         # Or a further round's student would see the same crops again.
@@ -48,6 +50,7 @@ def test_methods_share_all_but_what_makes_them(args: Namespace) -> None:
         if own.method.name == "htt" and own.method.schedule == "two-stage":
             stages = (0 if method in accuracy.TAUGHT else steps, 0 if method == "htt-teacher" else steps)
             assert (own.method.stage1_steps, own.method.stage2_steps) == stages
+            assert late_from * (stages[0] + own.method.rounds * stages[1]) == pytest.approx(stages[0], abs=0.5)
         elif own.method.name == "htt":
             assert own.method.stage1_steps + own.method.stage2_steps == steps
         else:
