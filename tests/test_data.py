@@ -19,9 +19,10 @@ from torch import Tensor
 from properties import random_label
 from tasktokens.config import Augmentation, Config, parse_config
 from tasktokens.data.collection import read_image
-from tasktokens.data.dataset import EpochSampler, PartialDataset, eval_loader, load_sample, train_loader
+from tasktokens.data.dataset import PartialDataset, eval_loader, load_sample, train_loader
 from tasktokens.data.folder import open_folder
 from tasktokens.data.sample import Batch, Label, Sample, collate
+from tasktokens.data.sampler import EpochSampler
 from tasktokens.data.source import choose_tasks, full_split, open_data
 from tasktokens.data.transforms import augment, flip, photometric, resize, shrink_to_cover
 from tasktokens.errors import ConfigError, DataError, LabelError

@@ -26,10 +26,11 @@ from tasktokens.cli import app
 from tasktokens.config import Augmentation, ModelSettings, load_config, to_yaml
 from tasktokens.data import dataset as dataset_module
 from tasktokens.data.collection import Collection
-from tasktokens.data.dataset import EpochSampler, PartialDataset, cache_room, eval_loader, train_loader
+from tasktokens.data.dataset import PartialDataset, cache_room, eval_loader, train_loader
 from tasktokens.data.folder import open_folder
 from tasktokens.data.partial import draw_split
 from tasktokens.data.sample import Batch
+from tasktokens.data.sampler import EpochSampler
 from tasktokens.data.source import full_split
 from tasktokens.engine.evaluate import evaluate, evaluate_network
 from tasktokens.engine.train import train

@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 
 from properties import assert_same_output, random_batch, same_tensors
 from tasktokens.config import Config, HttMethod, ModelSettings, MtlMethod, StrongView
-from tasktokens.data.dataset import EpochSampler
 from tasktokens.data.draws import Part
 from tasktokens.data.order import EpochOrder, scattered
+from tasktokens.data.sampler import EpochSampler
 from tasktokens.engine.checkpoint import complete_checkpoints, load_scaler
 from tasktokens.engine.guards import FiniteGuard, StopSignal
 from tasktokens.engine.log import read_rows

@@ -12,9 +12,10 @@ import torch
 from accelerate import Accelerator
 
 from tasktokens.config import Config
-from tasktokens.data.dataset import EpochSampler, PartialDataset, train_loader
+from tasktokens.data.dataset import PartialDataset, train_loader
 from tasktokens.data.draws import Part
 from tasktokens.data.sample import Batch
+from tasktokens.data.sampler import EpochSampler
 from tasktokens.data.source import Data
 from tasktokens.engine.log import RunLog
 from tasktokens.methods import Stage, StepOptions
