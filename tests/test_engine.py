@@ -22,6 +22,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from properties import Hostile, assert_metrics_equal, same_tensors
+from resuming import copy_run, stopped_at
 from tasktokens.config import Config, HttMethod, load_config, to_yaml
 from tasktokens.data.dataset import PartialDataset
 from tasktokens.data.folder import open_folder
@@ -62,15 +63,6 @@ def rows(run: Path) -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     timing = ("images_per_second", "data_wait", "memory_mb", "minutes")
     return [{key: value for key, value in line.items() if key not in timing} for line in lines]
-
-
-def copy_run(run: Path, to: Path, **changes: Any) -> Config:
-    """The run in another folder, where its settings say that it is there."""
-    shutil.copytree(run, to)
-    config = load_config(run / "config.yaml")
-    config = config.model_copy(update={"run": config.run.model_copy(update={"dir": to, **changes})})
-    (to / "config.yaml").write_text(to_yaml(config))
-    return config
 
 
 def listing(folder: Path) -> dict[str, bytes]:
@@ -171,10 +163,7 @@ def test_visible_labels_do_change_the_weights(
 @pytest.mark.parametrize("last", ["0-0000002", "0-0000004", "1-0000002", "1-0000004"])
 def test_a_resumed_run_ends_with_the_same_bits(last: str, reference: Path, tmp_path: Path) -> None:
     """In stage 1, at the change of stages, in stage 2, and at the end."""
-    config = copy_run(reference, tmp_path / "run")
-    for path in complete_checkpoints(tmp_path / "run" / "checkpoints"):
-        if path.name > last:
-            shutil.rmtree(path)
+    config = stopped_at(reference, tmp_path / "run", last)
     for name in ("model", "teacher", "metrics.jsonl"):
         path = tmp_path / "run" / name
         shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -205,11 +194,7 @@ def test_in_further_rounds_the_student_is_the_next_teacher(
     first, second = ([row for row in rows(whole) if row.get("stage") == name] for name in ("discovery", "discovery2"))
     assert first[0]["loss/depth"] != second[0]["loss/depth"]
     for last in ("1-0000004", "2-0000002"):
-        config = copy_run(whole, tmp_path / last)
-        for path in complete_checkpoints(tmp_path / last / "checkpoints"):
-            if path.name > last:
-                shutil.rmtree(path)
-        train(config, resume=True, quiet=True)
+        train(stopped_at(whole, tmp_path / last, last), resume=True, quiet=True)
         for which in ("model", "teacher"):
             assert same_tensors(weights(tmp_path / last, which), weights(whole, which)), last
 
@@ -221,11 +206,7 @@ def test_an_online_run_resumes_with_the_same_bits(
     """Before the discovery losses set in, and after: the moving average is part of the state."""
     method = {"name": "htt", "schedule": "online", "stage1_steps": 4, "stage2_steps": 4, "ramp": 2}
     whole = train(make_config(folder_root, tmp_path / "whole", method=method), quiet=True)
-    config = copy_run(whole, tmp_path / "again")
-    for path in complete_checkpoints(tmp_path / "again" / "checkpoints"):
-        if path.name > f"0-{done:07d}":
-            shutil.rmtree(path)
-    train(config, resume=True, quiet=True)
+    train(stopped_at(whole, tmp_path / "again", f"0-{done:07d}"), resume=True, quiet=True)
     assert same_tensors(weights(tmp_path / "again"), weights(whole))
     # What is delivered is the average, not the student.
     last = complete_checkpoints(whole / "checkpoints")[-1]
@@ -268,11 +249,7 @@ def test_the_late_zoom_range_sets_in_within_a_run_and_survives_a_resume(
     assert rows(whole)[:2] == rows(reference)[:2]
     assert rows(whole)[2] != rows(reference)[2]
     for last in ("0-0000002", "1-0000002"):
-        config = copy_run(whole, tmp_path / last)
-        for path in complete_checkpoints(tmp_path / last / "checkpoints"):
-            if path.name > last:
-                shutil.rmtree(path)
-        train(config, resume=True, quiet=True)
+        train(stopped_at(whole, tmp_path / last, last), resume=True, quiet=True)
         assert same_tensors(weights(tmp_path / last), weights(whole)), last
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -21,6 +20,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from properties import same_tensors
+from resuming import stopped_at
 from tasktokens.apps import predict as predicting
 from tasktokens.apps.discover import JOURNAL, discover
 from tasktokens.apps.predict import predict
@@ -245,12 +245,8 @@ def test_a_signal_to_the_process_group_with_loader_processes_saves_a_checkpoint(
 
 # -- the log of a resumed run ------------------------------------------------------------------------------------------
 def test_a_resumed_run_has_each_row_once(finished: Path, tmp_path: Path) -> None:
-    shutil.copytree(finished, tmp_path / "run")
     run = tmp_path / "run"
-    config = Config.model_validate(json.loads(json.dumps(_own_config(run))))
-    for path in complete_checkpoints(run / "checkpoints"):
-        if path.name > "0-0000002":
-            shutil.rmtree(path)
+    config = stopped_at(finished, run, "0-0000002")
     with (run / "metrics.jsonl").open("a") as file:
         file.write('{"stage": "supervised", "st')  # as a kill leaves it
     (run / ".evaluation-train.1.partial.json").touch()
@@ -266,16 +262,6 @@ def test_a_resumed_run_has_each_row_once(finished: Path, tmp_path: Path) -> None
     assert minutes == sorted(minutes)  # those before the interruption count
     assert unfinished(run) == []
     assert (run / "evaluation-train.json").read_bytes() == (finished / "evaluation-train.json").read_bytes()
-
-
-def _own_config(run: Path) -> dict[str, Any]:
-    """The run's settings, changed in its file, too, to say that it is where it is."""
-    import yaml
-
-    values: dict[str, Any] = yaml.safe_load((run / "config.yaml").read_text())
-    values["run"]["dir"] = str(run)
-    (run / "config.yaml").write_text(yaml.safe_dump(values))
-    return values
 
 
 # -- numbers that are not finite ---------------------------------------------------------------------------------------

@@ -18,7 +18,8 @@ from safetensors.torch import load_file
 
 from conftest import run_cli
 from properties import assert_metrics_equal, same_tensors
-from tasktokens.config import Config, load_config, to_yaml
+from resuming import stopped_at
+from tasktokens.config import Config, load_config
 from tasktokens.data.source import open_data
 from tasktokens.engine import evaluate as evaluating
 from tasktokens.engine import validation as validating
@@ -157,22 +158,11 @@ def comparable(run: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in row.items() if k not in timing} for row in read_rows(run / "metrics.jsonl")]
 
 
-def moved(run: Path, to: Path) -> Config:
-    shutil.copytree(run, to)
-    config = load_config(run / "config.yaml")
-    config = config.model_copy(update={"run": config.run.model_copy(update={"dir": to})})
-    (to / "config.yaml").write_text(to_yaml(config))
-    return config
-
-
 @pytest.mark.parametrize("last", ["0-0000002", "0-0000004", "1-0000002", "1-0000004"])
 @pytest.mark.parametrize("noted", [True, False], ids=["validated", "not validated"])
 def test_a_resumed_run_has_the_same_validations_and_best(noted: bool, last: str, run: Path, tmp_path: Path) -> None:
     """Killed after its checkpoint, before or after the validation that belongs to it."""
-    config = moved(run, tmp_path / "run")
-    for path in complete_checkpoints(tmp_path / "run" / "checkpoints"):
-        if path.name > last:
-            shutil.rmtree(path)
+    config = stopped_at(run, tmp_path / "run", last)
     stage, step = ("supervised", "discovery")[int(last[0])], int(last[2:])
     log = tmp_path / "run" / "metrics.jsonl"
     if not noted:
