@@ -57,13 +57,13 @@ from torch.utils.flop_counter import FlopCounterMode
 import children
 from provenance import describe
 from tasktokens.config import Config, HttMethod, MtlMethod, load_config, to_yaml
-from tasktokens.data.partial import save_split
-from tasktokens.data.source import open_data
-from tasktokens.engine.log import minutes_of, read_rows
+from tasktokens.data.visibility import save_split
+from tasktokens.datasets.open import open_data
 from tasktokens.methods import build_method
 from tasktokens.metrics.delta import delta_mtl
 from tasktokens.models import build_network
-from tasktokens.storage import atomically
+from tasktokens.training.log import minutes_of, read_rows
+from tasktokens.utils.atomic import atomically
 
 HERE = Path(__file__).parent
 PRIMARY = {"semseg": "mIoU", "depth": "absErr", "normals": "mErr"}

@@ -24,12 +24,12 @@ import torch
 from provenance import describe
 from tasktokens.config import VIEW_ZOOM
 from tasktokens.data.dataset import PartialDataset, eval_loader
-from tasktokens.data.partial import Split, load_split
-from tasktokens.data.source import Data, open_data
-from tasktokens.discovery import teach
-from tasktokens.engine.evaluate import run_config, run_folder
-from tasktokens.engine.model_file import load_model
+from tasktokens.data.visibility import Split, load_split
+from tasktokens.datasets.open import Data, open_data
+from tasktokens.discovery.pseudo_labels import teach
+from tasktokens.inference.evaluate import run_config, run_folder
 from tasktokens.metrics import Reliability
+from tasktokens.models.files import load_model
 from tasktokens.models.layers import upsample
 from tasktokens.tasks import Task
 

@@ -21,10 +21,12 @@ from pathlib import Path
 
 PRELOAD = (
     "torch", "timm", "accelerate", "scipy.io", "scipy.spatial", "h5py", "pyarrow.parquet", "tasktokens.cli",
-    "tasktokens.engine.train", "tasktokens.engine.evaluate", "tasktokens.apps.train", "tasktokens.apps.run_pictures",
-    "matplotlib.figure", "tasktokens.apps.check", "tasktokens.apps.predict", "tasktokens.apps.discover",
-    "tasktokens.apps.explain", "tasktokens.apps.explain_page", "tasktokens.apps.init", "tasktokens.apps.prepare",
-    "tasktokens.apps.runs", "tasktokens.apps.tables",
+    "tasktokens.training.trainer", "tasktokens.inference.evaluate",
+    "tasktokens.reporting.train", "tasktokens.reporting.curves",
+    "matplotlib.figure", "tasktokens.inspection.check", "tasktokens.inference.predict", "tasktokens.inference.discover",
+    "tasktokens.inference.explain", "tasktokens.inference.explain_page",
+    "tasktokens.inspection.init", "tasktokens.datasets.prepare",
+    "tasktokens.reporting.runs", "tasktokens.reporting.tables",
 )  # fmt: skip
 ROOM = 6 * 2**30
 """Bytes of address space that a child may take beyond the driver's: a bomb must not take the machine's memory."""

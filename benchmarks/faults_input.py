@@ -168,7 +168,7 @@ def make_given(place: Place) -> None:
     train = ["train", "-q", f"data.root={place.data}", *EXAMPLE, "method.name=mtl", "method.steps=4"]
     if child.run([*train, f"run.dir={given / 'run'}"], place.log, limit=300).code:
         raise SystemExit(f"the run failed: {place.log.read_text()}")
-    stop = ("tasktokens.engine.train", "set_lr")
+    stop = ("tasktokens.training.trainer", "set_lr")
     ended = child.run(
         [*train, f"run.dir={given / 'stopped'}"], place.log, lambda: end_at(stop, 3, "before", signal.SIGTERM)
     )

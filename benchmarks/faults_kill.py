@@ -81,34 +81,34 @@ class Row:
 # -- where a process ends itself ---------------------------------------------------------------------------------------
 Target = tuple[str, str]
 MOMENTS: dict[str, tuple[Target, ...]] = {
-    "start": (("tasktokens.engine.run_folder", "save_split"), ("tasktokens.engine.run_folder", "version")),
+    "start": (("tasktokens.training.run_folder", "save_split"), ("tasktokens.training.run_folder", "version")),
     "steps": (
-        ("tasktokens.engine.step", "combine"),
-        ("tasktokens.engine.train", "set_lr"),
-        ("tasktokens.engine.guards.FiniteGuard", "before_update"),
+        ("tasktokens.training.step", "combine"),
+        ("tasktokens.training.trainer", "set_lr"),
+        ("tasktokens.training.nan_guard.FiniteGuard", "before_update"),
     ),
     "saves": (
         ("os", "fsync"),
         ("pathlib.Path", "rename"),
         ("pathlib.Path", "replace"),
         ("shutil", "rmtree"),
-        ("tasktokens.engine.checkpoint", "save_file"),
+        ("tasktokens.training.checkpoint", "save_file"),
     ),
-    "log": (("tasktokens.engine.log.RunLog", "row"),),
+    "log": (("tasktokens.training.log.RunLog", "row"),),
     "evaluation": (
-        ("tasktokens.engine.evaluate", "decode_at"),
-        ("tasktokens.engine.train", "write_results"),
-        ("tasktokens.engine.train", "evaluate_network"),
+        ("tasktokens.inference.evaluate", "decode_at"),
+        ("tasktokens.training.trainer", "write_results"),
+        ("tasktokens.training.trainer", "evaluate_network"),
     ),
     "validation": (
-        ("tasktokens.engine.validation.Validation", "_record"),
-        ("tasktokens.engine.validation.Validation", "_keep"),
-        ("tasktokens.engine.validation", "save_model"),
+        ("tasktokens.training.validation.Validation", "_record"),
+        ("tasktokens.training.validation.Validation", "_keep"),
+        ("tasktokens.training.validation", "save_model"),
     ),
     "stage change": (
-        ("tasktokens.engine.train", "save_model"),
-        ("tasktokens.engine.train.Trainer", "_networks"),
-        ("tasktokens.engine.model_file", "save_file"),
+        ("tasktokens.training.trainer", "save_model"),
+        ("tasktokens.training.trainer.Trainer", "_networks"),
+        ("tasktokens.models.files", "save_file"),
     ),
 }
 """Functions at a random call of which, before, after or half-way, the process is killed."""
@@ -211,7 +211,7 @@ Kill = Callable[[list[str]], child.Ended]
 
 def without_pictures() -> None:
     """Leave out what takes half of the time of so small a run; at any time, runs are killed while they draw, too."""
-    resolve("tasktokens.apps.train")._attempt = lambda draw, run: None
+    resolve("tasktokens.reporting.train")._attempt = lambda draw, run: None
 
 
 def until_done(command: list[str], run: Path, place: Place, row: Row, kill: Kill, most: int) -> bool:
@@ -355,16 +355,16 @@ def leftovers(folder: Path) -> list[str]:
 
 # -- folders that are written ------------------------------------------------------------------------------------------
 WRITES: tuple[Target, ...] = (
-    ("tasktokens.apps.discover", "write_png"),
-    ("tasktokens.apps.discover", "_copy"),
-    ("tasktokens.apps.discover", "_describe"),
+    ("tasktokens.inference.discover", "write_png"),
+    ("tasktokens.inference.discover", "_copy"),
+    ("tasktokens.inference.discover", "_describe"),
     ("pathlib.Path", "replace"),
 )
 PREPARES: tuple[Target, ...] = (
-    ("tasktokens.data.convert", "sha256"),
+    ("tasktokens.datasets.convert", "sha256"),
     ("pathlib.Path", "replace"),
-    ("tasktokens.data.prepared.Journal", "add"),
-    ("tasktokens.apps.prepare", "finish"),
+    ("tasktokens.datasets.prepared.Journal", "add"),
+    ("tasktokens.datasets.prepare", "finish"),
 )
 
 

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import yaml
 from PIL import Image
+
 from provenance import describe
 
 CLOCK = ("images_per_second", "data_wait", "memory_mb", "minutes")
@@ -46,9 +47,10 @@ RUNS: dict[str, list[str]] = {
     ],
     "htt-two-stage": HTT,
     "htt-from-teacher": [*HTT, "method.student=teacher", "method.thresholds=adaptive", "data.labels=random"],
-    "htt-two-rounds": [*HTT, "method.stage1_steps=8", "method.stage2_steps=6", "method.rounds=2", "method.token_level=1"],
+    "htt-two-rounds": [*HTT, "method.stage1_steps=8", "method.stage2_steps=6", "method.rounds=2",
+                       "method.token_level=1"],
     "htt-parts": [*HTT, "optim.accumulate=2", "optim.loss_stride=2", "method.student=teacher"],
-    "htt-calibrated": [*HTT, "method.thresholds=calibrated", "data.holdout=0.25"],
+    "htt-calibrated": [*HTT, "method.thresholds=calibrated", "data.holdout=0.4", "data.labels=random"],
     "htt-online": [*HTT, "method.schedule=online", "method.ramp=4", "method.ema=0.9", "method.thresholds=adaptive"],
     "htt-values": [*HTT, "method.targets=value", "method.teacher_views=1", "method.confidence=paper"],
     "paper": [*HTT, "model.variant=paper", "optim.lr=0.0005"],
@@ -122,7 +124,9 @@ def _row(name: str, before: dict[str, Any], now: dict[str, Any]) -> dict[str, An
     parts = ("metrics", "evaluation", "weights")
     same = all(before[part] == now[part] for part in parts)
     pairs = list(zip(before["rows"], now["rows"], strict=False))
-    keys = [f"row {i}: {k}" for i, (a, b) in enumerate(pairs) for k in sorted(a.keys() | b.keys()) if a.get(k) != b.get(k)]
+    keys = [
+        f"row {i}: {k}" for i, (a, b) in enumerate(pairs) for k in sorted(a.keys() | b.keys()) if a.get(k) != b.get(k)
+    ]
     other = [part for part in parts if before[part] != now[part]]
     row = {"run": name, "identical": same, "steps": len(now["rows"])} | {part: now[part][:16] for part in parts}
     return row if same else row | {"first_difference": (keys or other)[0]}

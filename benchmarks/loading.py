@@ -29,10 +29,10 @@ from torchvision.transforms.v2 import functional as TF
 from provenance import describe
 from tasktokens.config import Augmentation
 from tasktokens.data.dataset import PartialDataset
-from tasktokens.data.folder import open_folder
-from tasktokens.data.partial import draw_split
-from tasktokens.data.rooms import rooms_folder
 from tasktokens.data.transforms import photometric
+from tasktokens.data.visibility import draw_split
+from tasktokens.datasets.folder import open_folder
+from tasktokens.datasets.rooms import rooms_folder
 
 SIZE = (288, 384)
 TASKS = ("semseg", "depth", "normals")

@@ -20,8 +20,8 @@ import numpy as np
 from rich.progress import track
 
 from provenance import describe
-from tasktokens.data.collection import Collection
-from tasktokens.data.nyud import find_layout, open_nyud
+from tasktokens.datasets.index import Collection
+from tasktokens.datasets.nyud.dataset import find_layout, open_nyud
 from tasktokens.errors import TaskTokensError
 
 QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)

@@ -23,9 +23,9 @@ import yaml
 
 from provenance import describe
 from tasktokens.config import ModelSettings
-from tasktokens.data.folder import open_folder
 from tasktokens.data.order import EpochOrder
-from tasktokens.data.partial import draw_split, load_split, save_split
+from tasktokens.data.visibility import draw_split, load_split, save_split
+from tasktokens.datasets.folder import open_folder
 from tasktokens.models import build_network
 from tasktokens.tasks import build_task
 

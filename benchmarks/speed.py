@@ -26,14 +26,15 @@ from flops import TASKS
 from provenance import describe
 from tasktokens.config import Config
 from tasktokens.data.sample import Batch, Label, Sample, collate
-from tasktokens.engine.log import memory_mb
-from tasktokens.engine.model_file import ModelInfo
-from tasktokens.engine.optim import make_optimizer
-from tasktokens.engine.probe import is_out_of_memory
-from tasktokens.engine.ranks import finite_guard, start, training_precision
-from tasktokens.engine.step import Step
 from tasktokens.methods import StepOptions, build_method
+from tasktokens.models.files import ModelInfo
 from tasktokens.tasks import Task, build_task
+from tasktokens.training.log import memory_mb
+from tasktokens.training.nan_guard import finite_guard
+from tasktokens.training.optim import make_optimizer
+from tasktokens.training.step import Step
+from tasktokens.training.step_memory import is_out_of_memory
+from tasktokens.utils.distributed import start, training_precision
 
 MEASURED = [f"src/tasktokens/{name}" for name in ("engine", "methods", "models", "tasks")]
 METHOD = {"name": "htt", "thresholds": "adaptive", "token_level": 0.1, "stage1_steps": 1000, "stage2_steps": 1000}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tasktokens.config import Config, load_config, to_yaml
-from tasktokens.engine.checkpoint import complete_checkpoints
+from tasktokens.training.checkpoint import complete_checkpoints
 
 
 def copy_run(run: Path, to: Path, **changes: Any) -> Config:

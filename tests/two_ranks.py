@@ -19,17 +19,17 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from tasktokens.apps import discover as discovering
-from tasktokens.apps.predict import predict
 from tasktokens.config import load_config
-from tasktokens.engine import evaluate as evaluating
-from tasktokens.engine import train as training
-from tasktokens.engine.checkpoint import complete_checkpoints
-from tasktokens.engine.evaluate import evaluate
-from tasktokens.engine.ranks import everywhere, together
-from tasktokens.engine.train import train
 from tasktokens.errors import DataError, TaskTokensError
+from tasktokens.inference import discover as discovering
+from tasktokens.inference import evaluate as evaluating
+from tasktokens.inference.evaluate import evaluate
+from tasktokens.inference.predict import predict
 from tasktokens.tasks import depth, normals, regression, vectors
+from tasktokens.training import trainer as training
+from tasktokens.training.checkpoint import complete_checkpoints
+from tasktokens.training.trainer import train
+from tasktokens.utils.distributed import everywhere, together
 
 Patch = Callable[[Any, str, Any], None]
 

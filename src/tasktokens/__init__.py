@@ -10,31 +10,31 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tasktokens.apps.check import check
-    from tasktokens.apps.demo import demo
-    from tasktokens.apps.discover import discover
-    from tasktokens.apps.explain import explain
-    from tasktokens.apps.predict import predict
-    from tasktokens.apps.prepare import prepare
-    from tasktokens.apps.train import train
     from tasktokens.config import Config, load_config
-    from tasktokens.engine.evaluate import evaluate
-    from tasktokens.engine.model_file import load_model
+    from tasktokens.datasets.prepare import prepare
+    from tasktokens.inference.discover import discover
+    from tasktokens.inference.evaluate import evaluate
+    from tasktokens.inference.explain import explain
+    from tasktokens.inference.predict import predict
+    from tasktokens.inspection.check import check
+    from tasktokens.models.files import load_model
+    from tasktokens.reporting.demo import demo
+    from tasktokens.reporting.train import train
 
 __version__ = version("tasktokens")
 
 _HOMES = {
     "Config": "tasktokens.config",
-    "check": "tasktokens.apps.check",
-    "demo": "tasktokens.apps.demo",
-    "discover": "tasktokens.apps.discover",
-    "evaluate": "tasktokens.engine.evaluate",
-    "explain": "tasktokens.apps.explain",
+    "check": "tasktokens.inspection.check",
+    "demo": "tasktokens.reporting.demo",
+    "discover": "tasktokens.inference.discover",
+    "evaluate": "tasktokens.inference.evaluate",
+    "explain": "tasktokens.inference.explain",
     "load_config": "tasktokens.config",
-    "load_model": "tasktokens.engine.model_file",
-    "predict": "tasktokens.apps.predict",
-    "prepare": "tasktokens.apps.prepare",
-    "train": "tasktokens.apps.train",
+    "load_model": "tasktokens.models.files",
+    "predict": "tasktokens.inference.predict",
+    "prepare": "tasktokens.datasets.prepare",
+    "train": "tasktokens.reporting.train",
 }
 
 __all__ = [

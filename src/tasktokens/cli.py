@@ -45,7 +45,7 @@ def demo(
     quiet: Quiet = False,
 ) -> None:
     """The main job on an embedded data set: train, compare, discover, predict, report. No downloads."""
-    from tasktokens.apps.demo import demo as run
+    from tasktokens.reporting.demo import demo as run
 
     print(run(out, seed, overwrite, quiet))
 
@@ -73,7 +73,7 @@ def train(
     given = {"kind": data, "root": root}
     chosen = [f"data.{key}={json.dumps(str(value), ensure_ascii=False)}" for key, value in given.items() if value]
     settings = load_config(config, [*chosen, *(overrides or [])])
-    from tasktokens.apps.train import train as run
+    from tasktokens.reporting.train import train as run
 
     _print(run(settings, resume, overwrite, init_from, quiet))
 
@@ -91,8 +91,8 @@ def check(
     quiet: Quiet = False,
 ) -> None:
     """Look at every image and label: statistics, and what is wrong. Exit code 1 where something is."""
-    from tasktokens.apps.check import check as run
-    from tasktokens.apps.check import print_json, print_report, settings
+    from tasktokens.inspection.check import check as run
+    from tasktokens.inspection.check import print_json, print_report, settings
 
     report = run(settings(folder, data, root, config), workers, limit, html, quiet)
     print_json(report) if as_json else print_report(report)
@@ -109,8 +109,8 @@ def evaluate(
     ] = "correct",
 ) -> None:
     """Print a run's metrics on a split and write them to evaluation-SPLIT.json in the run."""
-    from tasktokens.apps.tables import print_results
-    from tasktokens.engine.evaluate import evaluate as evaluate_run
+    from tasktokens.inference.evaluate import evaluate as evaluate_run
+    from tasktokens.reporting.tables import print_results
 
     results = evaluate_run(run, split, at="full" if full else None, protocol=protocol)
     if _rank() == 0:
@@ -127,7 +127,7 @@ def predict(
     quiet: Quiet = False,
 ) -> None:
     """Write label files, confidences and coloured pictures of all tasks for images of any size."""
-    from tasktokens.apps.predict import predict as run
+    from tasktokens.inference.predict import predict as run
 
     run(model, inputs, out, overwrite, quiet, views)
     _print(out)
@@ -142,7 +142,7 @@ def explain(
     quiet: Quiet = False,
 ) -> None:
     """Draw what the network sees in images: task gates, affinity between tasks, token maps, confidences."""
-    from tasktokens.apps.explain import explain as run
+    from tasktokens.inference.explain import explain as run
 
     run(model, inputs, out, overwrite, quiet)
     print(out)
@@ -160,7 +160,7 @@ def discover(
     quiet: Quiet = False,
 ) -> None:
     """Fill in the missing labels of a run's training images: a new data folder, with confidences."""
-    from tasktokens.apps.discover import discover as discover_run
+    from tasktokens.inference.discover import discover as discover_run
 
     _print(discover_run(run, out, threshold, overwrite, quiet, views))
 
@@ -171,8 +171,8 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Replace a dataset.yaml that is there.")] = False,
 ) -> None:
     """Write the dataset.yaml of your own data folder by looking at it."""
-    from tasktokens.apps.init import init as run
-    from tasktokens.apps.init import print_guess
+    from tasktokens.inspection.init import init as run
+    from tasktokens.inspection.init import print_guess
 
     print_guess(folder, run(folder, force))
 
@@ -189,7 +189,7 @@ def rooms(
     quiet: Quiet = False,
 ) -> None:
     """Render the embedded data set as a plain folder with labels of six tasks."""
-    from tasktokens.data.rooms import write_rooms
+    from tasktokens.datasets.rooms import write_rooms
 
     print(write_rooms(out, {"train": train, "val": val, "test": test}, height, width, seed, progress=not quiet))
 
@@ -214,7 +214,7 @@ def prepare(
     quiet: Quiet = False,
 ) -> None:
     """Turn a data set into a compact folder of JPEG and PNG files, which every verb takes as data.root."""
-    from tasktokens.apps import prepare as app_prepare
+    from tasktokens.datasets import prepare as app_prepare
 
     if verify is not None:
         faults = app_prepare.verify(verify, quiet)
@@ -239,7 +239,7 @@ def runs(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
 ) -> None:
     """List the runs in a folder; or compare two and more: settings that differ, metrics, change against the first."""
-    from tasktokens.apps import runs as app_runs
+    from tasktokens.reporting import runs as app_runs
 
     folders = folders or [Path("runs")]
     if len(folders) == 1:
@@ -253,7 +253,7 @@ def runs(
 @app.command("list")
 def list_() -> None:
     """What there is to choose from: kinds of tasks, networks, methods, data, backbones."""
-    from tasktokens.apps.tables import print_choices
+    from tasktokens.reporting.tables import print_choices
 
     print_choices()
 
@@ -287,7 +287,7 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except RuntimeError as error:
-        if not _ranks_joined() or not sys.modules["tasktokens.engine.ranks"].lost_contact(error):
+        if not _ranks_joined() or not sys.modules["tasktokens.utils.distributed"].lost_contact(error):
             raise
         print(f"error: rank {_rank()} has lost contact with another rank, which says why", file=sys.stderr)
         sys.exit(2)

@@ -7,11 +7,25 @@ fully labelled one (the factor T of the paper, section 3.4, is implied).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from tasktokens.tasks import Task
+
+
+@dataclass(frozen=True)
+class Term:
+    """One term of the loss: ``weight * total / count``, both summed over all ranks. Weight 0: reported only."""
+
+    name: str
+    weight: float
+    total: Tensor
+    count: Tensor
+    reported: bool = True
+    """Whether the log has it; a method may need what no reader of the log does."""
 
 
 def masked_loss(

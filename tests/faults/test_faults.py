@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-CAMPAIGN = Path(__file__).parents[1] / "benchmarks" / "faults.py"
+CAMPAIGN = Path(__file__).parents[2] / "benchmarks" / "faults.py"
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the campaign forks")

@@ -12,10 +12,10 @@ import pytest
 
 from conftest import SMALL_ROOMS, stop_benchmark
 from tasktokens.config import load_config
-from tasktokens.data.partial import load_split
-from tasktokens.data.source import open_data
+from tasktokens.data.visibility import load_split
+from tasktokens.datasets.open import open_data
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import accuracy
 
 TAUGHT = ["htt", "htt-no-discovery", "htt-two-rounds"]

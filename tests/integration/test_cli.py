@@ -267,9 +267,7 @@ class TestMistakes:
         self.fails(capsys, "did you mean 'test'", "evaluate", trained[1], "--split", "tset")
 
 
-def test_the_folder_of_the_data_may_have_any_name(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_the_folder_of_the_data_may_have_any_name(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     root = write_folder(tmp_path / "2024 \U0001f600 [b] 'ü'", count=2, train=1)
     small = ("data.size=[32, 48]", "model.backbone=mobilenetv3_small_050", "model.pretrained=false", "method.name=mtl",
              "method.steps=1", "data.labels=full", "run.evaluate=test", "run.device=cpu")  # fmt: skip

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from conftest import SMALL_ROOMS, stop_benchmark
 
-COMPARE = Path(__file__).parents[1] / "benchmarks" / "compare.py"
+COMPARE = Path(__file__).parents[2] / "benchmarks" / "compare.py"
 CONFIG = COMPARE.parents[1] / "configs" / "accuracy_rooms.yaml"
 SMALL = [*SMALL_ROOMS, "optim.batch_size=3", "run.log_every=1", "model.width=16"]
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tasktokens.apps import demo as module
 from tasktokens.config import Config, parse_config
 from tasktokens.errors import RunExistsError
+from tasktokens.reporting import demo as module
 
 
 @pytest.fixture

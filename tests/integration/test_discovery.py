@@ -14,18 +14,18 @@ import pytest
 import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
+from test_methods import PRESENT, Fixed, build, by_name, detach, eager
 from torch import Tensor
 
 from properties import random_batch
 from tasktokens.config import HttMethod, StrongView
-from tasktokens.engine.step import combine
-from tasktokens.engine.train import train
+from tasktokens.discovery.thresholds import Thresholds
 from tasktokens.methods import Htt, StepOptions, Term
-from tasktokens.methods.strong import Mix, blur, draw_mix, strong_view
-from tasktokens.methods.thresholds import Thresholds
+from tasktokens.methods.strong_view import Mix, blur, draw_mix, strong_view
 from tasktokens.models import TaskOutput
 from tasktokens.tasks import Task
-from test_methods import PRESENT, Fixed, build, by_name, detach, eager
+from tasktokens.training.step import combine
+from tasktokens.training.trainer import train
 
 MakeConfig = Callable[..., Any]
 

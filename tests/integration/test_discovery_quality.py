@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from tasktokens.config import Config
-from tasktokens.engine.train import train
+from tasktokens.training.trainer import train
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 def test_hidden_labels_are_what_discovery_is_measured_by(

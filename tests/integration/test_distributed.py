@@ -21,14 +21,15 @@ from torch import distributed
 from conftest import run_cli
 from properties import assert_metrics_equal, same_tensors
 from tasktokens import cli
-from tasktokens.apps.discover import discover
 from tasktokens.config import Config, RunSettings, to_yaml
-from tasktokens.engine.checkpoint import complete_checkpoints
-from tasktokens.engine.evaluate import evaluate
-from tasktokens.engine.log import read_rows
-from tasktokens.engine.ranks import refuse_unused, start
-from tasktokens.engine.train import train
 from tasktokens.errors import ConfigError, OtherRankError, TrainingError
+from tasktokens.inference.discover import discover
+from tasktokens.inference.evaluate import evaluate
+from tasktokens.training.checkpoint import complete_checkpoints
+from tasktokens.training.log import read_rows
+from tasktokens.training.nan_guard import refuse_unused
+from tasktokens.training.trainer import train
+from tasktokens.utils.distributed import start
 from two_ranks import double_without_batch_statistics
 
 MakeConfig = Callable[..., Config]
@@ -207,7 +208,7 @@ def test_what_another_rank_has_said_is_not_said_again(
     def fail(*arguments: Any, **settings: Any) -> None:
         raise OtherRankError("rank 0 failed: DataError: a file is missing there")
 
-    monkeypatch.setattr("tasktokens.apps.train.train", fail)
+    monkeypatch.setattr("tasktokens.reporting.train.train", fail)
     assert run_cli(capsys, "train") == (2, "", "")
 
 

@@ -25,10 +25,15 @@ from properties import Hostile, assert_metrics_equal, same_tensors
 from resuming import copy_run, stopped_at
 from tasktokens.config import Config, HttMethod, load_config, to_yaml
 from tasktokens.data.dataset import PartialDataset
-from tasktokens.data.folder import open_folder
-from tasktokens.data.source import full_split, open_data
-from tasktokens.engine import checkpoint as checkpoints
-from tasktokens.engine.checkpoint import (
+from tasktokens.datasets.folder import open_folder
+from tasktokens.datasets.open import full_split, open_data
+from tasktokens.errors import CheckpointError, ConfigError, DataError, RunExistsError, TrainingError
+from tasktokens.inference.evaluate import eval_dataset, evaluate, evaluate_network, write_results
+from tasktokens.methods import Htt
+from tasktokens.models import build_network
+from tasktokens.models.files import load_model, read_tensors, save_model
+from tasktokens.training import checkpoint as checkpoints
+from tasktokens.training.checkpoint import (
     Cursor,
     complete_checkpoints,
     latest_checkpoint,
@@ -36,15 +41,11 @@ from tasktokens.engine.checkpoint import (
     read_cursor,
     save_checkpoint,
 )
-from tasktokens.engine.evaluate import eval_dataset, evaluate, evaluate_network, write_results
-from tasktokens.engine.guards import FiniteGuard, StopSignal
-from tasktokens.engine.model_file import load_model, read_tensors, save_model
-from tasktokens.engine.networks import move_average
-from tasktokens.engine.optim import make_optimizer, set_lr
-from tasktokens.engine.train import train
-from tasktokens.errors import CheckpointError, ConfigError, DataError, RunExistsError, TrainingError
-from tasktokens.methods import Htt
-from tasktokens.models import build_network
+from tasktokens.training.nan_guard import FiniteGuard
+from tasktokens.training.optim import make_optimizer, set_lr
+from tasktokens.training.stage_networks import move_average
+from tasktokens.training.trainer import train
+from tasktokens.utils.signals import StopSignal
 
 MakeConfig = Callable[..., Config]
 
@@ -653,7 +654,7 @@ def long_run(
     script = (
         "import sys; from pathlib import Path\n"
         "from tasktokens.config import load_config\n"
-        "from tasktokens.engine.train import train\n"
+        "from tasktokens.training.trainer import train\n"
         "train(load_config(Path(sys.argv[1])), quiet=True)"
     )
     process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "c.yaml")], stderr=subprocess.PIPE)

@@ -18,12 +18,12 @@ from torch.nn import functional as F
 import tasktokens
 from conftest import CLASSES
 from tasktokens import cli
-from tasktokens.apps.inference import Predictor
 from tasktokens.config import ModelSettings
-from tasktokens.engine.model_file import ModelInfo, save_model
 from tasktokens.errors import CheckpointError, DataError, RunExistsError
+from tasktokens.inference.predictor import Predictor
 from tasktokens.models import Network, build_network
 from tasktokens.models.explain import recording, stages
+from tasktokens.models.files import ModelInfo, save_model
 from tasktokens.tasks import Task, build_task
 
 KINDS = [("htt", "htt"), ("htt", "paper"), ("mtl", "htt"), ("mtl", "paper")]

@@ -20,17 +20,17 @@ from hypothesis.extra import numpy as hnp
 
 from properties import random_label
 from tasktokens.config import Config, load_config, parse_config, to_yaml
-from tasktokens.data.collection import read_image, refuse_odd_id
-from tasktokens.data.manifest import read_manifest
-from tasktokens.data.partial import draw_split, load_split, published_split, save_split
-from tasktokens.data.published import FILES, published_labels
-from tasktokens.engine.log import read_rows
-from tasktokens.engine.model_file import read_info
+from tasktokens.data.visibility import draw_split, load_split, published_split, save_split
+from tasktokens.datasets.index import read_image, refuse_odd_id
+from tasktokens.datasets.manifest import read_manifest
+from tasktokens.datasets.published import FILES, published_labels
 from tasktokens.errors import CheckpointError, ConfigError, DataError, LabelError
 from tasktokens.losses import masked_divergence, masked_loss, masked_mse
+from tasktokens.models.files import read_info
 from tasktokens.tasks import KINDS, Depth, Edge, Normals, Saliency, Segmentation, Task, build_task
 from tasktokens.tasks.files import read_array
-from tasktokens.untrusted import load_yaml
+from tasktokens.training.log import read_rows
+from tasktokens.utils.safe_io import load_yaml
 
 quick = settings(max_examples=40, deadline=None)
 plain = st.recursive(

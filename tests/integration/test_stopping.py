@@ -21,19 +21,19 @@ from safetensors.torch import load_file
 
 from properties import same_tensors
 from resuming import stopped_at
-from tasktokens.apps import predict as predicting
-from tasktokens.apps.discover import JOURNAL, discover
-from tasktokens.apps.predict import predict
 from tasktokens.config import Config, to_yaml
-from tasktokens.data.folder import open_folder
-from tasktokens.engine import evaluate as evaluating
-from tasktokens.engine.checkpoint import complete_checkpoints
-from tasktokens.engine.evaluate import evaluate
-from tasktokens.engine.guards import Statistics
-from tasktokens.engine.log import RunLog, is_written, read_rows
-from tasktokens.engine.train import train
+from tasktokens.datasets.folder import open_folder
 from tasktokens.errors import ConfigError, RunExistsError
+from tasktokens.inference import evaluate as evaluating
+from tasktokens.inference import predict as predicting
+from tasktokens.inference.discover import JOURNAL, discover
+from tasktokens.inference.evaluate import evaluate
+from tasktokens.inference.predict import predict
 from tasktokens.methods import Supervised
+from tasktokens.training.checkpoint import complete_checkpoints
+from tasktokens.training.log import RunLog, is_written, read_rows
+from tasktokens.training.nan_guard import Statistics
+from tasktokens.training.trainer import train
 
 MakeConfig = Callable[..., Config]
 SHORT = {"method": {"name": "mtl", "steps": 4}, "run.evaluate": "train", "data.check": False}
@@ -144,7 +144,7 @@ def test_a_signal_ends_discover_and_the_same_command_goes_on(
         discover(finished, out, views=1, quiet=True)
     images = [path.stem for path in (out / "images").iterdir()]
     seen: list[str] = []
-    from tasktokens.apps import discover as app
+    from tasktokens.inference import discover as app
 
     copy = app._copy_image
     monkeypatch.setattr(app, "_copy_image", lambda image, folder, id: (seen.append(id), copy(image, folder, id)))

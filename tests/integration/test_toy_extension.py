@@ -19,18 +19,18 @@ from torch import Tensor
 
 from properties import assert_batch_independent, assert_sums, random_batch
 from tasktokens.config import Config, HttMethod, ModelSettings
-from tasktokens.data.source import open_data
-from tasktokens.engine.evaluate import evaluate
-from tasktokens.engine.model_file import load_model
-from tasktokens.engine.step import combine
-from tasktokens.engine.train import train
+from tasktokens.datasets.open import open_data
 from tasktokens.errors import LabelError
+from tasktokens.inference.evaluate import evaluate
 from tasktokens.losses import masked_loss
 from tasktokens.methods import Htt, StepOptions
 from tasktokens.metrics import Metric
 from tasktokens.models import build_network
+from tasktokens.models.files import load_model
 from tasktokens.tasks import KINDS, Task
 from tasktokens.tasks.base import Array
+from tasktokens.training.step import combine
+from tasktokens.training.trainer import train
 
 
 class HeatError(Metric):

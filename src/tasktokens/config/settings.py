@@ -90,9 +90,7 @@ class HttMethod(Settings):
     )
     target_accuracy: float = Field(0.8, gt=0, le=1, description="calibrated: share of pixels that are to be right")
     calibrate_every: int = Field(500, ge=1, description="calibrated, online: steps between two calibrations")
-    geometry: bool = Field(
-        False, description="confidence of depth and normals is multiplied by how well the two agree"
-    )
+    geometry: bool = Field(False, description="confidence of depth and normals is multiplied by how well the two agree")
     focal: float = Field(
         0.9, gt=0, le=100, description="geometry: the camera's focal length as a share of the image's width"
     )

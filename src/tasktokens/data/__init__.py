@@ -1,1 +1,1 @@
-"""Images with partial labels. `tasktokens.data.source` opens them; nothing heavy is imported here."""
+"""Images with partial labels. `tasktokens.datasets.open` opens them; nothing heavy is imported here."""

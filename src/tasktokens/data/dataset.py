@@ -15,11 +15,11 @@ import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from tasktokens.config import Augmentation
-from tasktokens.data.collection import Collection
-from tasktokens.data.partial import Split
 from tasktokens.data.sample import Batch, Label, Sample, collate, collate_by_size
 from tasktokens.data.sampler import Draw, Draws
 from tasktokens.data.transforms import augment, no_padding, resize, resize_image, shrink_to_cover, working_size
+from tasktokens.data.visibility import Split
+from tasktokens.datasets.index import Collection
 from tasktokens.errors import DataError, LabelError
 from tasktokens.tasks import Task
 

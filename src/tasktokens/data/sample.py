@@ -76,9 +76,7 @@ class Batch:
         """Apply a function to each tensor."""
         labels = {name: item.map(function) for name, item in self.labels.items()}
         labelled = None if self.labelled is None else function(self.labelled)
-        return replace(
-            self, image=function(self.image), pixels=function(self.pixels), labels=labels, labelled=labelled
-        )
+        return replace(self, image=function(self.image), pixels=function(self.pixels), labels=labels, labelled=labelled)
 
     def to(self, device: torch.device) -> Batch:
         """The batch on another device; host copies do not wait where memory is pinned."""

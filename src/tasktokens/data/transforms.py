@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tasktokens.config import Augmentation
-from tasktokens.data.draws import WHOLE, Part
 from tasktokens.data.sample import Label, Sample
+from tasktokens.data.sharding import WHOLE, Part
 from tasktokens.tasks import Task
 
 Size = tuple[int, int]

@@ -34,15 +34,15 @@ from pathlib import Path
 
 import numpy as np
 
-from tasktokens.data.collection import Collection, ImageFile, LabelFile
-from tasktokens.data.layouts import unknown_layout
-from tasktokens.data.mtan import numbered, read_unit_image
-from tasktokens.data.published import published_labels
+from tasktokens.datasets.index import Collection, ImageFile, LabelFile
+from tasktokens.datasets.layouts import unknown_layout
+from tasktokens.datasets.mtan import numbered, read_unit_image
+from tasktokens.datasets.published import published_labels
 from tasktokens.errors import ConfigError, DataError, LabelError
 from tasktokens.tasks import Depth, Segmentation, Task
 from tasktokens.tasks.base import Array
 from tasktokens.tasks.files import read_array
-from tasktokens.untrusted import read_json
+from tasktokens.utils.safe_io import read_json
 
 CATEGORIES = ("flat", "construction", "object", "nature", "sky", "human", "vehicle")
 CLASSES_19 = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from tasktokens.data.collection import Collection, LabelFile
+from tasktokens.datasets.index import Collection, LabelFile
 from tasktokens.errors import ConfigError
 from tasktokens.tasks import Task
 

@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from PIL import Image
 
-from tasktokens.data.collection import ImageFile, LabelFile, read_image
-from tasktokens.data.prepared import Record, sha256, unfinished_folder
 from tasktokens.data.sample import Label, Sample
 from tasktokens.data.transforms import resize
+from tasktokens.datasets.index import ImageFile, LabelFile, read_image
+from tasktokens.datasets.prepared import Record, sha256, unfinished_folder
 from tasktokens.errors import DataError, LabelError
-from tasktokens.storage import atomically
 from tasktokens.tasks import Task
 from tasktokens.tasks.base import Array
+from tasktokens.utils.atomic import atomically
 
 JPEG = (".jpg", ".jpeg")
 LABELS = (".png", ".npy")

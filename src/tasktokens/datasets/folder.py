@@ -8,7 +8,7 @@
     dataset.yaml                 name, tasks, splits (docs/data.md)
 
 A missing label file is a missing label; nothing else has to be said about it. Instead of folders, a table (CSV or
-Parquet, `tasktokens.data.manifest`) can name the files.
+Parquet, `tasktokens.datasets.manifest`) can name the files.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from typing import Any
 import torch
 
 from tasktokens.config import read_yaml
-from tasktokens.data.collection import Collection, ImageFile, LabelFile, image_size
-from tasktokens.data.manifest import read_manifest
-from tasktokens.data.partial import Split, load_split
+from tasktokens.data.visibility import Split, load_split
+from tasktokens.datasets.index import Collection, ImageFile, LabelFile, image_size
+from tasktokens.datasets.manifest import read_manifest
 from tasktokens.errors import ConfigError, DataError, LabelError, did_you_mean
 from tasktokens.tasks import Task, build_task
 from tasktokens.tasks.base import Array

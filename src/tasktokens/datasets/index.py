@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tasktokens.data.partial import Split
+from tasktokens.data.visibility import Split
 from tasktokens.errors import DataError, LabelError, TaskTokensError, did_you_mean
 from tasktokens.tasks import Task
 from tasktokens.tasks.base import Array
 from tasktokens.tasks.files import read_array
-from tasktokens.untrusted import open_picture
+from tasktokens.utils.safe_io import open_picture
 
 
 def read_image(path: Path) -> Array:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from tasktokens.errors import DataError, TaskTokensError, did_you_mean
-from tasktokens.untrusted import MAX_ROWS, limit
+from tasktokens.utils.safe_io import MAX_ROWS, limit
 
 
 @dataclass

@@ -8,7 +8,7 @@ import numpy as np
 
 from tasktokens.errors import DataError, TaskTokensError
 from tasktokens.tasks.base import Array
-from tasktokens.untrusted import read_npy
+from tasktokens.utils.safe_io import read_npy
 
 
 def numbered(folder: Path) -> list[Path]:

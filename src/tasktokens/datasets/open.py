@@ -18,13 +18,13 @@ from tasktokens.config import (
     Source,
     TaskOptions,
 )
-from tasktokens.data.cityscapes import open_cityscapes
-from tasktokens.data.collection import Collection
-from tasktokens.data.folder import open_folder
-from tasktokens.data.nyud import open_nyud
-from tasktokens.data.partial import Split, draw_split, published_split
-from tasktokens.data.pascal_context import open_pascal_context
-from tasktokens.data.several import combine
+from tasktokens.data.visibility import Split, draw_split, published_split
+from tasktokens.datasets.cityscapes import open_cityscapes
+from tasktokens.datasets.concat import combine
+from tasktokens.datasets.folder import open_folder
+from tasktokens.datasets.index import Collection
+from tasktokens.datasets.nyud.dataset import open_nyud
+from tasktokens.datasets.pascal_context.dataset import open_pascal_context
 from tasktokens.errors import ConfigError, DataError, did_you_mean
 from tasktokens.tasks import Task
 
@@ -88,7 +88,7 @@ def open_collection(settings: Source | SeveralData, size: tuple[int, int], progr
     if isinstance(settings, SeveralData):
         return combine({part.name: _open_part(part, size, progress) for part in settings.parts})
     if isinstance(settings, RoomsSource):
-        from tasktokens.data.rooms import rooms_folder
+        from tasktokens.datasets.rooms import rooms_folder
 
         counts = {"train": settings.train, "val": settings.val, "test": settings.test}
         height, width = settings.render_size or size

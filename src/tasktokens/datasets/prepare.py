@@ -23,11 +23,12 @@ from tasktokens.config import (
     SeveralData,
     parse_config,
 )
-from tasktokens.data.collection import Collection
-from tasktokens.data.convert import Job, Writer
-from tasktokens.data.obtain import HOW_TO_GET
-from tasktokens.data.partial import save_split
-from tasktokens.data.prepared import (
+from tasktokens.data.visibility import save_split
+from tasktokens.datasets.convert import Job, Writer
+from tasktokens.datasets.index import Collection
+from tasktokens.datasets.obtain import HOW_TO_GET
+from tasktokens.datasets.open import open_collection
+from tasktokens.datasets.prepared import (
     FORMAT,
     JOURNAL,
     Journal,
@@ -38,11 +39,10 @@ from tasktokens.data.prepared import (
     listed_files,
     unlisted_files,
 )
-from tasktokens.data.processes import process_map
-from tasktokens.data.progress import bar
-from tasktokens.data.source import open_collection
 from tasktokens.errors import ConfigError, DataError, did_you_mean
-from tasktokens.storage import atomically
+from tasktokens.utils.atomic import atomically
+from tasktokens.utils.processes import process_map
+from tasktokens.utils.progress import bar
 
 Preparable = FolderSource | NyudSource | CityscapesSource | PascalContextSource
 

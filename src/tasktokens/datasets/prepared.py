@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from tasktokens.errors import DataError, RunExistsError
-from tasktokens.storage import atomically
-from tasktokens.untrusted import load_json, read_json
+from tasktokens.utils.atomic import atomically
+from tasktokens.utils.safe_io import load_json, read_json
 
 FORMAT = 1
 """Changes whenever the same source and settings would be written as other files."""

@@ -9,7 +9,7 @@ import csv
 from collections.abc import Sequence
 from importlib.resources import files
 
-from tasktokens.data.partial import Split
+from tasktokens.data.visibility import Split
 
 FILES = {
     "nyud": {"one": "nyud_one_label.csv", "random": "nyud_random_labels.csv"},

@@ -8,17 +8,20 @@ apply to. A label comes to that size by its task's own rule.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from tasktokens.config import HttMethod
 from tasktokens.data.sample import Batch, Labels
-from tasktokens.discovery import discover_labels, geometric_agreement, inside, teach
-from tasktokens.methods.base import Stage
-from tasktokens.methods.thresholds import Thresholds
+from tasktokens.discovery.pseudo_labels import discover_labels, geometric_agreement, inside, teach
+from tasktokens.discovery.thresholds import Thresholds
 from tasktokens.metrics import Reliability
 from tasktokens.tasks import Task
+
+if TYPE_CHECKING:
+    from tasktokens.methods.base import Stage
 
 
 class AccuracyCalibrator:

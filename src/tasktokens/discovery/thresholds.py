@@ -1,5 +1,5 @@
 """Which confidence is enough for a discovered pixel: fixed, as published, learned from the teacher as it goes, or
-measured (`tasktokens.methods.calibration`).
+measured (`tasktokens.discovery.calibration`).
 
 An adaptive threshold is the teacher's running mean confidence on unlabelled images, for each task and each of its
 groups (the classes): about the surer half of the pixels of every class supervise the student, however sure the teacher
@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from tasktokens.methods.base import Term
+from tasktokens.losses import Term
 from tasktokens.tasks import Task
 
 _DECAY = 0.99

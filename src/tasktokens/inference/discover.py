@@ -20,20 +20,20 @@ import numpy as np
 import yaml
 from rich.progress import track
 
-from tasktokens.apps.inference import Predictor
-from tasktokens.apps.predict import refuse_full
-from tasktokens.data.collection import ImageFile, LabelFile, read_image
-from tasktokens.data.partial import load_split
-from tasktokens.data.prepared import sha256
-from tasktokens.data.source import Data, open_data
-from tasktokens.engine.evaluate import run_config, run_folder
-from tasktokens.engine.model_file import model_folder
-from tasktokens.engine.ranks import one_first, signals, start, stopping, together
+from tasktokens.data.visibility import load_split
+from tasktokens.datasets.index import ImageFile, LabelFile, read_image
+from tasktokens.datasets.open import Data, open_data
+from tasktokens.datasets.prepared import sha256
 from tasktokens.errors import RunExistsError
-from tasktokens.storage import atomically
+from tasktokens.inference.evaluate import run_config, run_folder
+from tasktokens.inference.predict import refuse_full
+from tasktokens.inference.predictor import Predictor
+from tasktokens.models.files import model_folder
 from tasktokens.tasks import Task
 from tasktokens.tasks.files import write_png
-from tasktokens.untrusted import load_json
+from tasktokens.utils.atomic import atomically
+from tasktokens.utils.distributed import one_first, signals, start, stopping, together
+from tasktokens.utils.safe_io import load_json
 
 JOURNAL = "discovering.jsonl"
 

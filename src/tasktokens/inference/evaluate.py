@@ -12,16 +12,16 @@ from accelerate import Accelerator
 
 from tasktokens.config import Config, load_config
 from tasktokens.data.dataset import PartialDataset, eval_loader
-from tasktokens.data.source import Data, full_split, open_data
-from tasktokens.engine.guards import StopSignal
-from tasktokens.engine.model_file import load_model
-from tasktokens.engine.ranks import one_first, signals, start, stopping, together
+from tasktokens.datasets.open import Data, full_split, open_data
 from tasktokens.errors import CheckpointError, DataError
 from tasktokens.metrics import Protocol
 from tasktokens.models import Network
 from tasktokens.models.decoding import decode_at
-from tasktokens.storage import atomically
+from tasktokens.models.files import load_model
 from tasktokens.tasks import Task
+from tasktokens.utils.atomic import atomically
+from tasktokens.utils.distributed import one_first, signals, start, stopping, together
+from tasktokens.utils.signals import StopSignal
 
 Evaluation = Literal["network", "full"]
 """At what size: the network's (``data.size``), or each label's own. See ``data.evaluation``."""

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from tasktokens.apps.explain_page import Panel, Table, draw
-from tasktokens.apps.inference import Prediction, Predictor
-from tasktokens.apps.predict import find_images, readable, refuse_full
+from tasktokens.inference.explain_page import Panel, Table, draw
+from tasktokens.inference.predict import find_images, readable, refuse_full
+from tasktokens.inference.predictor import Prediction, Predictor
 from tasktokens.models.explain import Stages, stages
-from tasktokens.storage import write_atomically
 from tasktokens.tasks import Task
 from tasktokens.tasks.base import Array
+from tasktokens.utils.atomic import write_atomically
 
 STRONGEST = 4
 """Token maps shown a task."""

@@ -12,15 +12,15 @@ import numpy as np
 from accelerate import Accelerator
 from rich.progress import track
 
-from tasktokens.apps.inference import Predictor
-from tasktokens.apps.pictures import Picture, Strip, save_strips
 from tasktokens.config import RunSettings
-from tasktokens.data.collection import read_image, refuse_odd_id
-from tasktokens.data.folder import IMAGE_ENDINGS
-from tasktokens.engine.ranks import everywhere, signals, start, together
+from tasktokens.datasets.folder import IMAGE_ENDINGS
+from tasktokens.datasets.index import read_image, refuse_odd_id
 from tasktokens.errors import DataError, RunExistsError
+from tasktokens.inference.predictor import Predictor
 from tasktokens.tasks.base import Array
 from tasktokens.tasks.files import write_png
+from tasktokens.utils.distributed import everywhere, signals, start, together
+from tasktokens.utils.pictures import Picture, Strip, save_strips
 
 
 def predict(

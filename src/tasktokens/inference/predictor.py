@@ -11,10 +11,10 @@ from torch import Tensor
 
 from tasktokens.config import VIEW_ZOOM
 from tasktokens.data.transforms import resize_image, working_size
-from tasktokens.discovery import teach
-from tasktokens.engine.model_file import load_model
+from tasktokens.discovery.pseudo_labels import teach
 from tasktokens.errors import ConfigError
 from tasktokens.models.decoding import full_logits
+from tasktokens.models.files import load_model
 from tasktokens.models.layers import upsample
 from tasktokens.tasks import Task
 from tasktokens.tasks.base import Array

@@ -13,13 +13,13 @@ from importlib.metadata import version
 from pathlib import Path
 
 from tasktokens.config import Config, RoomsData
-from tasktokens.data.doctor import check
-from tasktokens.data.doctor_report import Finding, Report
-from tasktokens.data.partial import Split
-from tasktokens.data.source import Data, full_split
+from tasktokens.data.visibility import Split
+from tasktokens.datasets.open import Data, full_split
 from tasktokens.errors import DataError
-from tasktokens.storage import cache_folder, write_atomically
-from tasktokens.untrusted import read_json
+from tasktokens.inspection.report import Finding, Report
+from tasktokens.inspection.survey import check
+from tasktokens.utils.atomic import cache_folder, write_atomically
+from tasktokens.utils.safe_io import read_json
 
 
 def check_before_run(data: Data, config: Config, quiet: bool = False) -> None:

@@ -10,12 +10,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tasktokens.apps.check_page import number_text, share_text, sizes_text, verdict, write_page
 from tasktokens.config import Config, load_config, parse_config
-from tasktokens.data.doctor import check as check_collection
-from tasktokens.data.doctor_report import Finding, Report
-from tasktokens.data.source import choose_tasks, open_collection
+from tasktokens.datasets.open import choose_tasks, open_collection
 from tasktokens.errors import ConfigError, DataError
+from tasktokens.inspection.check_page import number_text, share_text, sizes_text, verdict, write_page
+from tasktokens.inspection.report import Finding, Report
+from tasktokens.inspection.survey import check as check_collection
 
 
 def check(

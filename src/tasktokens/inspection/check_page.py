@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tasktokens.data.collection import Collection
-from tasktokens.data.doctor_report import Report, TaskReport
-from tasktokens.storage import write_atomically
+from tasktokens.datasets.index import Collection
+from tasktokens.inspection.report import Report, TaskReport
 from tasktokens.tasks import Task
 from tasktokens.tasks.base import Array
 from tasktokens.tasks.colours import class_palette
+from tasktokens.utils.atomic import write_atomically
 
 _SIDE = 320
 """Largest width and height of a panel's pictures in pixels."""

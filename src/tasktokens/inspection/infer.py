@@ -11,10 +11,10 @@ from typing import Any
 
 from torch import nn
 
-from tasktokens.data.collection import read_image
-from tasktokens.data.folder import ARRAY_ENDINGS, IMAGE_ENDINGS, LABEL_ENDINGS, list_files
-from tasktokens.data.look import Look, look_at, some
+from tasktokens.datasets.folder import ARRAY_ENDINGS, IMAGE_ENDINGS, LABEL_ENDINGS, list_files
+from tasktokens.datasets.index import read_image
 from tasktokens.errors import DataError, TaskTokensError
+from tasktokens.inspection.scan import Look, look_at, some
 from tasktokens.tasks import build_task
 
 

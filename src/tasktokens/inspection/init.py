@@ -9,9 +9,9 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from tasktokens.data.folder import open_folder
-from tasktokens.data.guess import Guess, guess_folder
+from tasktokens.datasets.folder import open_folder
 from tasktokens.errors import DataError
+from tasktokens.inspection.infer import Guess, guess_folder
 
 
 def init(root: Path, force: bool = False) -> Guess:

@@ -1,4 +1,4 @@
-"""What lies in a folder of label files, as far as a few of them show it: for `tasktokens.data.guess`."""
+"""What lies in a folder of label files, as far as a few of them show it: for `tasktokens.inspection.infer`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from tasktokens.data.collection import image_size
+from tasktokens.datasets.index import image_size
 from tasktokens.errors import DataError
 from tasktokens.tasks.base import Array
 from tasktokens.tasks.files import LOSSY_ENDINGS, one_channel, read_array
-from tasktokens.untrusted import open_picture
+from tasktokens.utils.safe_io import open_picture
 
 LOOK_AT = 20
 MOST_VALUES = 4096

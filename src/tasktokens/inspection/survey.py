@@ -13,16 +13,16 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from pathlib import Path
 
-from tasktokens.data.collection import Collection
-from tasktokens.data.doctor_file import Job, LabelLook, Look, examine_job
-from tasktokens.data.doctor_report import Finding, Findings, Report, TaskReport, most_frequent
-from tasktokens.data.folder import LABEL_ENDINGS, list_files
-from tasktokens.data.partial import Split
-from tasktokens.data.processes import process_map
-from tasktokens.data.progress import bar
+from tasktokens.data.visibility import Split
+from tasktokens.datasets.folder import LABEL_ENDINGS, list_files
+from tasktokens.datasets.index import Collection
 from tasktokens.errors import DataError
+from tasktokens.inspection.report import Finding, Findings, Report, TaskReport, most_frequent
+from tasktokens.inspection.survey_file import Job, LabelLook, Look, examine_job
 from tasktokens.tasks import Task
 from tasktokens.tasks.base import Array
+from tasktokens.utils.processes import process_map
+from tasktokens.utils.progress import bar
 
 
 def check(

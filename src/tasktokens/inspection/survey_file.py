@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tasktokens.data.collection import ImageFile, LabelFile
-from tasktokens.data.doctor_report import Finding
+from tasktokens.datasets.index import ImageFile, LabelFile
 from tasktokens.errors import TaskTokensError
+from tasktokens.inspection.report import Finding
 from tasktokens.tasks import Task
 from tasktokens.tasks.base import Array
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tasktokens.config import HttMethod, MtlMethod
-from tasktokens.methods.base import Grid, Method, Stage, StepOptions, Term
+from tasktokens.losses import Term
+from tasktokens.methods.base import Grid, Method, Stage, StepOptions
 from tasktokens.methods.htt import Htt
-from tasktokens.methods.supervised import Supervised
+from tasktokens.methods.mtl import Supervised
 from tasktokens.tasks import Task
 
 __all__ = ["Grid", "Htt", "Method", "Stage", "StepOptions", "Supervised", "Term", "build_method"]

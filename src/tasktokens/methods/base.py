@@ -10,11 +10,11 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
-from tasktokens.data.draws import WHOLE, Part
 from tasktokens.data.sample import Batch, Labels
+from tasktokens.data.sharding import WHOLE, Part
 from tasktokens.data.transforms import photometric
 from tasktokens.errors import ConfigError
-from tasktokens.losses import masked_loss
+from tasktokens.losses import Term, masked_loss
 from tasktokens.metrics import Reliability
 from tasktokens.models import TaskOutput
 from tasktokens.tasks import Task
@@ -32,18 +32,6 @@ class Stage:
     """Whether the network of the stage before, frozen, is the teacher."""
     ema: float | None = None
     """If set, the teacher is the moving average of the student with this decay instead."""
-
-
-@dataclass(frozen=True)
-class Term:
-    """One term of the loss: ``weight * total / count``, both summed over all ranks. Weight 0: reported only."""
-
-    name: str
-    weight: float
-    total: Tensor
-    count: Tensor
-    reported: bool = True
-    """Whether the log has it; a method may need what no reader of the log does."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +102,7 @@ class Method(ABC):
     def counts(self, batch: Batch, teacher: nn.Module | None, options: StepOptions) -> dict[str, Tensor]:
         """The count of each term of `terms` that has a weight, by name, from the batch alone; there may be more.
 
-        A step in several parts divides each part's sums by the counts of all, before the others are computed. A method 
+        A step in several parts divides each part's sums by the counts of all, before the others are computed. A method
         without this raises `ConfigError` where ``optim.accumulate`` is above 1.
         """
         raise ConfigError(f"{type(self).__name__} cannot take a batch in parts; leave optim.accumulate at 1")

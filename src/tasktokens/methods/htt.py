@@ -12,12 +12,12 @@ from torch.nn import functional as F
 
 from tasktokens.config import HttMethod
 from tasktokens.data.sample import Batch, Labels
-from tasktokens.discovery import discover_labels, feature_weights, geometric_agreement, inside, teach
-from tasktokens.losses import masked_distance, masked_divergence, masked_loss, masked_mse
-from tasktokens.methods.base import Calibrator, Grid, Method, Stage, StepOptions, Term, student_view, supervised_term
-from tasktokens.methods.calibration import AccuracyCalibrator
-from tasktokens.methods.strong import Mix, draw_mix, strong_view
-from tasktokens.methods.thresholds import Thresholds
+from tasktokens.discovery.calibration import AccuracyCalibrator
+from tasktokens.discovery.pseudo_labels import discover_labels, feature_weights, geometric_agreement, inside, teach
+from tasktokens.discovery.thresholds import Thresholds
+from tasktokens.losses import Term, masked_distance, masked_divergence, masked_loss, masked_mse
+from tasktokens.methods.base import Calibrator, Grid, Method, Stage, StepOptions, student_view, supervised_term
+from tasktokens.methods.strong_view import Mix, draw_mix, strong_view
 from tasktokens.models import TaskOutput, head_rows
 from tasktokens.models.layers import upsample
 from tasktokens.tasks import Task
@@ -201,9 +201,7 @@ class Htt(Method):
         return [Term(f"token/{task.name}", task.weight * self.settings.token_level, total, count)]
 
 
-def _unlabelled(
-    labels: Labels, logits_BKhw: Tensor, taught_BKhw: Tensor, view: _View
-) -> tuple[Tensor, Tensor, Tensor]:
+def _unlabelled(labels: Labels, logits_BKhw: Tensor, taught_BKhw: Tensor, view: _View) -> tuple[Tensor, Tensor, Tensor]:
     """The student's and the teacher's logits of images that have something to discover, and its pixels (n, 1, h, w).
 
     A pixel may be discovered where the image that it comes from has no label of the task. Without a mix these are the

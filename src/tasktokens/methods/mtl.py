@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from tasktokens.config import MtlMethod
 from tasktokens.data.sample import Batch
-from tasktokens.methods.base import Grid, Method, Stage, StepOptions, Term, label_counts, student_view, supervised_term
+from tasktokens.losses import Term
+from tasktokens.methods.base import Grid, Method, Stage, StepOptions, label_counts, student_view, supervised_term
 from tasktokens.models import at_least_one, head_rows
 from tasktokens.tasks import Task
 

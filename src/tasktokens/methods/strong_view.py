@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tasktokens.config import StrongView
-from tasktokens.data.draws import WHOLE, Part
+from tasktokens.data.sharding import WHOLE, Part
 from tasktokens.data.transforms import photometric
 
 
@@ -39,9 +39,7 @@ class Mix:
         return torch.where(self.at((x_BCHW.shape[-2], x_BCHW.shape[-1])), x_BCHW[self.partner], x_BCHW)
 
 
-def strong_view(
-    image_B3HW: Tensor, settings: StrongView, generator: torch.Generator, part: Part = WHOLE
-) -> Tensor:
+def strong_view(image_B3HW: Tensor, settings: StrongView, generator: torch.Generator, part: Part = WHOLE) -> Tensor:
     """Stronger colour changes, greys and blur of uint8 images (B, 3, H, W)."""
     changed = photometric(image_B3HW, settings.photometric, generator, settings.grey, part)
     return blur(changed, settings.blur, generator, part)

@@ -9,10 +9,10 @@ import torch
 
 from tasktokens.config import ModelSettings
 from tasktokens.models.backbones import Backbone
-from tasktokens.models.base import Network, Rows, TaskOutput, at_least_one, head_rows
-from tasktokens.models.baseline import BaselineNetwork
 from tasktokens.models.htt import HttNetwork
 from tasktokens.models.layers import Design
+from tasktokens.models.mtl import BaselineNetwork
+from tasktokens.models.outputs import Network, Rows, TaskOutput, at_least_one, head_rows
 from tasktokens.tasks import Task
 
 __all__ = ["DESIGNS", "NETWORKS", "Network", "Rows", "TaskOutput", "at_least_one", "build_network", "head_rows"]

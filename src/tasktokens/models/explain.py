@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tasktokens.models.base import Network
-from tasktokens.models.baseline import BaselineHead, BaselineNetwork
 from tasktokens.models.htt import HttHead, HttNetwork
+from tasktokens.models.mtl import BaselineHead, BaselineNetwork
+from tasktokens.models.outputs import Network
 from tasktokens.models.tokens import CrossTaskGates, OpenGates, TokenDecoder
 
 Stages = dict[str, Tensor]

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from tasktokens.config import ModelSettings
 from tasktokens.errors import CheckpointError, ConfigError
 from tasktokens.models import NETWORKS, Network, build_network
-from tasktokens.storage import atomically
 from tasktokens.tasks import Task, build_task
-from tasktokens.untrusted import read_json, refuse_special
+from tasktokens.utils.atomic import atomically
+from tasktokens.utils.safe_io import read_json, refuse_special
 
 FORMAT = 1
 

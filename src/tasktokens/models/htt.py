@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from tasktokens.models.backbones import Backbone
-from tasktokens.models.base import Network, Rows, TaskOutput, take
 from tasktokens.models.layers import Design, Fusion, context_block, conv_block, token_scores
+from tasktokens.models.outputs import Network, Rows, TaskOutput, take
 from tasktokens.models.tokens import CrossTaskGates, FineTokens, OpenGates, TokenAttention, TokenDecoder
 from tasktokens.tasks import Task
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from tasktokens.models.backbones import Backbone
-from tasktokens.models.base import Network, Rows, TaskOutput, take
 from tasktokens.models.layers import Design, Fusion, context_block, conv_block, separable_block
+from tasktokens.models.outputs import Network, Rows, TaskOutput, take
 from tasktokens.tasks import Task
 
 

@@ -6,18 +6,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tasktokens.apps.inference import Predictor
-from tasktokens.apps.logged import Logged
-from tasktokens.apps.pictures import COLOURS, Picture, Strip, draw_curve, hidden, save_strips
 from tasktokens.data.dataset import PartialDataset
-from tasktokens.data.source import full_split, open_data
-from tasktokens.engine.evaluate import run_config
-from tasktokens.engine.log import Row, read_rows
-from tasktokens.engine.model_file import read_info
+from tasktokens.datasets.open import full_split, open_data
+from tasktokens.inference.evaluate import run_config
+from tasktokens.inference.predictor import Predictor
 from tasktokens.metrics import higher_is_better
-from tasktokens.storage import atomically
+from tasktokens.models.files import read_info
+from tasktokens.reporting.run_history import Logged
 from tasktokens.tasks import Task
 from tasktokens.tasks.colours import colour_map
+from tasktokens.training.log import Row, read_rows
+from tasktokens.utils.atomic import atomically
+from tasktokens.utils.pictures import COLOURS, Picture, Strip, draw_curve, hidden, save_strips
 
 LOSSES = {"loss": "given labels", "discovered_loss": "discovered labels"}
 """Terms of the loss that are drawn, and what they are of."""

@@ -8,17 +8,17 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tasktokens.apps.discover import discover
-from tasktokens.apps.inference import Predictor
-from tasktokens.apps.pictures import Picture, Strip, hidden, save_strips
-from tasktokens.apps.predict import predict, refuse_full
-from tasktokens.apps.report import RunColumn, write_report
 from tasktokens.config import Config, HttMethod, MtlMethod, load_config
-from tasktokens.data.collection import read_image
 from tasktokens.data.dataset import load_sample
-from tasktokens.data.source import full_split, open_data
-from tasktokens.engine.train import train
+from tasktokens.datasets.index import read_image
+from tasktokens.datasets.open import full_split, open_data
+from tasktokens.inference.discover import discover
+from tasktokens.inference.predict import predict, refuse_full
+from tasktokens.inference.predictor import Predictor
+from tasktokens.reporting.report import RunColumn, write_report
 from tasktokens.tasks.colours import colour_map
+from tasktokens.training.trainer import train
+from tasktokens.utils.pictures import Picture, Strip, hidden, save_strips
 
 _ASSETS = files("tasktokens") / "assets"
 

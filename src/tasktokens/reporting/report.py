@@ -17,8 +17,12 @@ from typing import Any
 from markupsafe import Markup
 from PIL import Image
 
-from tasktokens.apps.logged import Logged
-from tasktokens.apps.pictures import (
+from tasktokens.metrics import delta_mtl, higher_is_better
+from tasktokens.reporting.run_history import Logged
+from tasktokens.tasks import Task
+from tasktokens.training.log import parse_rows
+from tasktokens.utils.atomic import write_atomically
+from tasktokens.utils.pictures import (
     COLOURS,
     Picture,
     Strip,
@@ -27,11 +31,7 @@ from tasktokens.apps.pictures import (
     same_captions,
     save_strips,
 )
-from tasktokens.engine.log import parse_rows
-from tasktokens.metrics import delta_mtl, higher_is_better
-from tasktokens.storage import write_atomically
-from tasktokens.tasks import Task
-from tasktokens.untrusted import load_json
+from tasktokens.utils.safe_io import load_json
 
 __all__ = ["Picture", "RunColumn", "Strip", "save_strips", "write_report"]
 

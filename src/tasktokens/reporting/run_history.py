@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from tasktokens.apps.pictures import Curve
-from tasktokens.engine.log import Row, minutes_of
+from tasktokens.training.log import Row, minutes_of
+from tasktokens.utils.pictures import Curve
 
 
 class Logged:

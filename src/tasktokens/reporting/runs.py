@@ -14,15 +14,15 @@ from rich.console import Console
 from rich.table import Table
 
 from tasktokens.config import Config
-from tasktokens.engine.evaluate import run_config
-from tasktokens.engine.log import is_finished, is_written, minutes_of, read_rows
-from tasktokens.engine.model_file import read_info
-from tasktokens.engine.validation import BEST
 from tasktokens.errors import CheckpointError, TaskTokensError
+from tasktokens.inference.evaluate import run_config
 from tasktokens.methods import build_method
 from tasktokens.metrics import delta_mtl, higher_is_better
+from tasktokens.models.files import read_info
 from tasktokens.tasks import Task
-from tasktokens.untrusted import read_json
+from tasktokens.training.log import is_finished, is_written, minutes_of, read_rows
+from tasktokens.training.validation import BEST
+from tasktokens.utils.safe_io import read_json
 
 DEPTH = 3
 """How many folders below the given one a run may lie."""

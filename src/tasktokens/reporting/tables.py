@@ -9,8 +9,8 @@ from typing import get_args
 from rich.console import Console
 from rich.table import Table
 
-from tasktokens.engine.model_file import model_folder, read_info
 from tasktokens.metrics import higher_is_better
+from tasktokens.models.files import model_folder, read_info
 
 
 def print_results(run: Path, results: Mapping[str, Mapping[str, float]]) -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from accelerate import PartialState
 
-from tasktokens.apps.run_pictures import draw_curves, write_samples
 from tasktokens.config import Config
-from tasktokens.engine.log import Row
-from tasktokens.engine.train import train as train_network
+from tasktokens.reporting.curves import draw_curves, write_samples
+from tasktokens.training.log import Row
+from tasktokens.training.trainer import train as train_network
 
 
 def train(
@@ -24,7 +24,7 @@ def train(
         resume: go on with the run in ``config.run.dir`` from its last checkpoint, with the same result as if it had
             never stopped; what is left may be the evaluation, or nothing. The configuration must be the run's own.
         overwrite: delete what lies in the run folder first.
-        init_from: see `tasktokens.engine.train.train`.
+        init_from: see `tasktokens.training.trainer.train`.
         quiet: no progress line.
 
     Raises:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from tasktokens.errors import LabelError, TaskTokensError
-from tasktokens.untrusted import open_picture, read_npy, read_npz, refuse_special
+from tasktokens.utils.safe_io import open_picture, read_npy, read_npz, refuse_special
 
 Array = npt.NDArray[Any]
 LOSSY_ENDINGS = (".jpg", ".jpeg")

@@ -16,10 +16,10 @@ import torch
 from accelerate import Accelerator
 
 from tasktokens.config import Config, load_config
-from tasktokens.data.source import Data
-from tasktokens.engine.probe import DTYPES, is_out_of_memory, peaks
+from tasktokens.datasets.open import Data
 from tasktokens.errors import OutOfMemoryError, TaskTokensError
 from tasktokens.models import DESIGNS
+from tasktokens.training.step_memory import DTYPES, is_out_of_memory, peaks
 
 Peak = Callable[[Config, int], int | None]
 """Bytes that training steps on so many images take; None where they do not fit."""

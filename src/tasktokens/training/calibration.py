@@ -9,12 +9,12 @@ from torch import nn
 
 from tasktokens.config import Config
 from tasktokens.data.dataset import PartialDataset, eval_loader
-from tasktokens.data.source import Data
-from tasktokens.engine.log import RunLog
-from tasktokens.engine.ranks import together
+from tasktokens.datasets.open import Data
 from tasktokens.errors import ConfigError, DataError
 from tasktokens.methods import Method, Stage
 from tasktokens.tasks import Task
+from tasktokens.training.log import RunLog
+from tasktokens.utils.distributed import together
 
 
 class Calibration:

@@ -22,10 +22,10 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from tasktokens.engine.model_file import read_tensors
 from tasktokens.errors import CheckpointError
 from tasktokens.models import Network
-from tasktokens.untrusted import load_json
+from tasktokens.models.files import read_tensors
+from tasktokens.utils.safe_io import load_json
 
 MARK = "complete.json"
 

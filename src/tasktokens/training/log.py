@@ -17,8 +17,8 @@ from rich.live import Live
 from rich.text import Text
 
 from tasktokens.errors import RunExistsError
-from tasktokens.storage import atomically
-from tasktokens.untrusted import load_json
+from tasktokens.utils.atomic import atomically
+from tasktokens.utils.safe_io import load_json
 
 Row = dict[str, Any]
 

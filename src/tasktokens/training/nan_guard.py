@@ -1,19 +1,17 @@
-"""What keeps a run safe: not finite numbers never reach the network, signals end it at a step boundary."""
+"""What keeps a run safe: numbers that are not finite never reach the network."""
 
 from __future__ import annotations
 
-import signal
-import sys
-import time
 from collections import deque
-from collections.abc import Callable, Iterable
-from types import FrameType, TracebackType
-from typing import NoReturn
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 
 from tasktokens.errors import TrainingError
+from tasktokens.utils.distributed import everywhere
 
 
 class FiniteGuard:
@@ -99,47 +97,28 @@ def _flat(tensors: list[Tensor]) -> Tensor:
     return torch.cat([tensor.reshape(-1) for tensor in tensors])
 
 
-class StopSignal:
-    """While active, SIGINT and SIGTERM only set ``received``; the work ends at its next boundary, by `leave`.
+def finite_guard(optimizer: torch.optim.Optimizer, network: nn.Module, accelerator: Accelerator) -> FiniteGuard:
+    """The guard of a network that is trained on all ranks; batch norm's statistics become the mean over ranks."""
+    if accelerator.num_processes == 1:
+        return FiniteGuard(optimizer, accelerator.device, network=network)
 
-    A second signal ends it at once, unless it comes within ``echo`` seconds: a launcher hands on what a batch system
-    has already sent to every process.
-    """
+    def average(tensor: Tensor) -> Tensor:
+        mean: Tensor = accelerator.reduce(tensor, "mean")
+        return mean
 
-    def __init__(
-        self, signals: Iterable[signal.Signals] = (signal.SIGINT, signal.SIGTERM), echo: float = 0.0
-    ) -> None:
-        self.signals, self.echo = tuple(signals), echo
-        self.received: int | None = None
-        self._first: float | None = None
+    def gather(names: tuple[str, ...]) -> Iterator[str]:
+        return chain.from_iterable(everywhere(accelerator, names))
 
-    @property
-    def exit_code(self) -> int:
-        """130 after SIGINT, 143 after SIGTERM."""
-        return 128 + (self.received or 0)
+    return FiniteGuard(optimizer, accelerator.device, network=network, average=average, gather=gather)
 
-    def leave(self, note: str, say: bool = True) -> NoReturn:
-        """Say on standard error where the work stands and end with `exit_code`."""
-        if say:
-            print(f"stopped by {signal.Signals(self.received or 0).name}: {note}", file=sys.stderr)
-        raise SystemExit(self.exit_code)
 
-    def __enter__(self) -> StopSignal:
-        try:
-            self._before = {s: signal.signal(s, self._handle) for s in self.signals}
-        except ValueError:  # not in the main thread: the program around us handles signals
-            self._before = {}
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for s, handler in self._before.items():
-            signal.signal(s, handler)
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        now = time.monotonic()
-        if self._first is not None and now - self._first >= self.echo:
-            raise KeyboardInterrupt  # a second signal: now
-        self._first = now if self._first is None else self._first
-        self.received = number
+def refuse_unused(network: nn.Module, loss: Tensor) -> None:
+    """Raise `TrainingError` naming parameters that a loss does not reach: DDP would wait for their gradients."""
+    parameters = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+    unused = [name for name, gradient in zip(parameters, gradients, strict=True) if gradient is None]
+    if unused:
+        raise TrainingError(
+            f"{len(unused)} parameters, such as {', '.join(unused[:3])}, take no part in the losses, and several "
+            f"processes cannot train such a network; train on one, or let every output enter a loss, be it zero times"
+        )

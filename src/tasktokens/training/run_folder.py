@@ -10,11 +10,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 from tasktokens.config import Config, HttMethod, load_config, to_yaml
-from tasktokens.data.partial import save_split
-from tasktokens.data.source import Data
-from tasktokens.engine.checkpoint import tidy
-from tasktokens.engine.log import refuse_written
+from tasktokens.data.visibility import save_split
+from tasktokens.datasets.open import Data
 from tasktokens.errors import CheckpointError, ConfigError, RunExistsError
+from tasktokens.training.checkpoint import tidy
+from tasktokens.training.log import refuse_written
 
 
 def refuse_folder(folder: Path, resume: bool, overwrite: bool) -> None:

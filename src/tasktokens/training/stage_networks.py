@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from tasktokens.engine.model_file import ModelInfo, load_weights, model_folder, read_info
 from tasktokens.errors import CheckpointError
 from tasktokens.methods import Stage
 from tasktokens.models import Network
+from tasktokens.models.files import ModelInfo, load_weights, model_folder, read_info
 
 
 def networks_of(

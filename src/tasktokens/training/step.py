@@ -11,9 +11,9 @@ from accelerate.optimizer import AcceleratedOptimizer
 from torch import Tensor, nn
 
 from tasktokens.data.sample import Batch
-from tasktokens.engine.guards import FiniteGuard
 from tasktokens.methods import Method, StepOptions, Term
 from tasktokens.models import Network
+from tasktokens.training.nan_guard import FiniteGuard
 
 
 class Step:

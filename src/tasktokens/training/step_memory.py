@@ -1,8 +1,8 @@
 """What training steps cost in memory, measured by taking some.
 
 On a GPU they are taken in this process. On a CPU, where a process's peak never falls again, they are taken in another
-one: ``python -m tasktokens.engine.probe`` reads a configuration, whose data it opens, and then lines of a configuration
-and a number of images, and answers each with bytes.
+one: ``python -m tasktokens.training.step_memory`` reads a configuration, whose data it opens, and then lines of a
+configuration and a number of images, and answers each with bytes.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from torch import Tensor, nn
 from tasktokens.config import Config
 from tasktokens.data.dataset import PartialDataset
 from tasktokens.data.sample import Batch, collate
-from tasktokens.data.source import Data, open_data
-from tasktokens.engine.model_file import ModelInfo
-from tasktokens.engine.optim import make_optimizer
+from tasktokens.datasets.open import Data, open_data
 from tasktokens.errors import TrainingError
 from tasktokens.methods import Stage, StepOptions, build_method
+from tasktokens.models.files import ModelInfo
+from tasktokens.training.optim import make_optimizer
 
 DISTINCT = 16
 """Images that are really read; larger batches repeat them."""
@@ -145,7 +145,7 @@ class CpuPeak:
 
     def _start(self) -> None:
         self.errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
-        command = [sys.executable, "-m", "tasktokens.engine.probe"]
+        command = [sys.executable, "-m", "tasktokens.training.step_memory"]
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self.errors, text=True)
         self._say(self.config.model_dump_json())

@@ -10,11 +10,11 @@ from typing import Any
 from accelerate.tracking import TensorBoardTracker, WandBTracker, get_available_trackers
 
 from tasktokens.config import Config, RunSettings
-from tasktokens.engine.checkpoint import Cursor
-from tasktokens.engine.log import Row
 from tasktokens.errors import ConfigError
 from tasktokens.methods import Stage
-from tasktokens.storage import write_atomically
+from tasktokens.training.checkpoint import Cursor
+from tasktokens.training.log import Row
+from tasktokens.utils.atomic import write_atomically
 
 
 def check_trackers(run: RunSettings) -> None:

@@ -13,13 +13,13 @@ from accelerate import Accelerator
 
 from tasktokens.config import Config
 from tasktokens.data.dataset import PartialDataset, train_loader
-from tasktokens.data.draws import Part
 from tasktokens.data.sample import Batch
 from tasktokens.data.sampler import EpochSampler
-from tasktokens.data.source import Data
-from tasktokens.engine.log import RunLog
+from tasktokens.data.sharding import Part
+from tasktokens.datasets.open import Data
 from tasktokens.methods import Stage, StepOptions
 from tasktokens.tasks import Task
+from tasktokens.training.log import RunLog
 
 
 class Feed:

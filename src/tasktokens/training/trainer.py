@@ -13,31 +13,36 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from tasktokens.config import Config
-from tasktokens.data.doctor_start import check_before_run
 from tasktokens.data.sample import Batch
-from tasktokens.data.source import Data, open_data
-from tasktokens.engine.calibrate import Calibration
-from tasktokens.engine.checkpoint import (
+from tasktokens.datasets.open import Data, open_data
+from tasktokens.errors import CheckpointError, ConfigError, TrainingError
+from tasktokens.inference.evaluate import eval_dataset, evaluate_network, write_results
+from tasktokens.inspection.before_training import check_before_run
+from tasktokens.methods import Method, Stage, build_method
+from tasktokens.models import Network
+from tasktokens.models.files import ModelInfo, load_weights, save_model
+from tasktokens.training.batch_size import explained, with_batch_size
+from tasktokens.training.calibration import Calibration
+from tasktokens.training.checkpoint import (
     Cursor,
     latest_checkpoint,
     load_optimizer,
     read_cursor,
     save_checkpoint,
 )
-from tasktokens.engine.evaluate import eval_dataset, evaluate_network, write_results
-from tasktokens.engine.feed import Feed
-from tasktokens.engine.guards import FiniteGuard, StopSignal
-from tasktokens.engine.log import Clock, Row, RunLog, memory_mb
-from tasktokens.engine.memory import explained, with_batch_size
-from tasktokens.engine.model_file import ModelInfo, load_weights, save_model
-from tasktokens.engine.networks import delivered, move_average, networks_of, start_from
-from tasktokens.engine.optim import make_optimizer, set_lr
-from tasktokens.engine.ranks import (
+from tasktokens.training.log import Clock, Row, RunLog, memory_mb
+from tasktokens.training.nan_guard import FiniteGuard, finite_guard, refuse_unused
+from tasktokens.training.optim import make_optimizer, set_lr
+from tasktokens.training.run_folder import prepare_folder, refuse_folder
+from tasktokens.training.stage_networks import delivered, move_average, networks_of, start_from
+from tasktokens.training.step import Step
+from tasktokens.training.tracking import Tracking, check_trackers
+from tasktokens.training.train_data import Feed
+from tasktokens.training.validation import Follow, Validation, check_validation, validation_dataset
+from tasktokens.utils.distributed import (
     STOP_EVERY,
     everywhere,
-    finite_guard,
     one_first,
-    refuse_unused,
     signals,
     start,
     stopping,
@@ -45,13 +50,7 @@ from tasktokens.engine.ranks import (
     together,
     training_precision,
 )
-from tasktokens.engine.run_folder import prepare_folder, refuse_folder
-from tasktokens.engine.step import Step
-from tasktokens.engine.track import Tracking, check_trackers
-from tasktokens.engine.validation import Follow, Validation, check_validation, validation_dataset
-from tasktokens.errors import CheckpointError, ConfigError, TrainingError
-from tasktokens.methods import Method, Stage, build_method
-from tasktokens.models import Network
+from tasktokens.utils.signals import StopSignal
 
 
 def train(

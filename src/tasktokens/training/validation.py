@@ -13,18 +13,18 @@ from accelerate import Accelerator
 
 from tasktokens.config import Config, RunSettings
 from tasktokens.data.dataset import PartialDataset
-from tasktokens.data.source import Data
-from tasktokens.engine.checkpoint import Cursor
-from tasktokens.engine.evaluate import eval_dataset, evaluate_network
-from tasktokens.engine.guards import StopSignal
-from tasktokens.engine.log import Row, RunLog
-from tasktokens.engine.model_file import ModelInfo, save_model
+from tasktokens.datasets.open import Data
 from tasktokens.errors import ConfigError, DataError
+from tasktokens.inference.evaluate import eval_dataset, evaluate_network
 from tasktokens.methods import Stage
 from tasktokens.metrics import higher_is_better, mean_improvement
 from tasktokens.models import Network
-from tasktokens.storage import atomically
+from tasktokens.models.files import ModelInfo, save_model
 from tasktokens.tasks import Task
+from tasktokens.training.checkpoint import Cursor
+from tasktokens.training.log import Row, RunLog
+from tasktokens.utils.atomic import atomically
+from tasktokens.utils.signals import StopSignal
 
 BEST = "best.json"
 

@@ -11,18 +11,17 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from itertools import chain
 from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
-from torch import Tensor, distributed, nn
+from torch import distributed, nn
 
 from tasktokens.config import RunSettings
-from tasktokens.engine.guards import FiniteGuard, StopSignal
-from tasktokens.errors import ConfigError, OtherRankError, TrainingError
+from tasktokens.errors import ConfigError, OtherRankError
+from tasktokens.utils.signals import StopSignal
 
 Value = TypeVar("Value")
 
@@ -152,33 +151,6 @@ def stopping(stop: StopSignal, accelerator: Accelerator) -> bool:
         number = torch.tensor(stop.received or 0, device=accelerator.device)
         stop.received = int(accelerator.reduce(number, "max")) or None
     return stop.received is not None
-
-
-def finite_guard(optimizer: torch.optim.Optimizer, network: nn.Module, accelerator: Accelerator) -> FiniteGuard:
-    """The guard of a network that is trained on all ranks; batch norm's statistics become the mean over ranks."""
-    if accelerator.num_processes == 1:
-        return FiniteGuard(optimizer, accelerator.device, network=network)
-
-    def average(tensor: Tensor) -> Tensor:
-        mean: Tensor = accelerator.reduce(tensor, "mean")
-        return mean
-
-    def gather(names: tuple[str, ...]) -> Iterator[str]:
-        return chain.from_iterable(everywhere(accelerator, names))
-
-    return FiniteGuard(optimizer, accelerator.device, network=network, average=average, gather=gather)
-
-
-def refuse_unused(network: nn.Module, loss: Tensor) -> None:
-    """Raise `TrainingError` naming parameters that a loss does not reach: DDP would wait for their gradients."""
-    parameters = {name: p for name, p in network.named_parameters() if p.requires_grad}
-    gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
-    unused = [name for name, gradient in zip(parameters, gradients, strict=True) if gradient is None]
-    if unused:
-        raise TrainingError(
-            f"{len(unused)} parameters, such as {', '.join(unused[:3])}, take no part in the losses, and several "
-            f"processes cannot train such a network; train on one, or let every output enter a loss, be it zero times"
-        )
 
 
 def sync_batch_norm(network: nn.Module) -> nn.Module:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from tasktokens.storage import write_atomically
+from tasktokens.utils.atomic import write_atomically
 
 COLOURS = ("#7f8da3", "#e0672f", "#2f9e8f", "#8b6fd6", "#c2507f")
 """Colours of runs, legible on white and on black."""

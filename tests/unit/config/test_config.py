@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from tasktokens.config import Config, FolderData, HttMethod, MtlMethod, RoomsData, load_config, parse_config, to_yaml
 from tasktokens.errors import ConfigError
 
-SHIPPED = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
+SHIPPED = sorted((Path(__file__).parents[3] / "configs").glob("*.yaml"))
 
 
 def test_the_defaults_are_a_valid_configuration_that_survives_yaml(tmp_path: Path) -> None:

@@ -18,13 +18,13 @@ from torch import Tensor
 
 from properties import random_label
 from tasktokens.config import Augmentation, Config, parse_config
-from tasktokens.data.collection import read_image
 from tasktokens.data.dataset import PartialDataset, eval_loader, load_sample, train_loader
-from tasktokens.data.folder import open_folder
 from tasktokens.data.sample import Batch, Label, Sample, collate
 from tasktokens.data.sampler import EpochSampler
-from tasktokens.data.source import choose_tasks, full_split, open_data
 from tasktokens.data.transforms import augment, flip, photometric, resize, shrink_to_cover
+from tasktokens.datasets.folder import open_folder
+from tasktokens.datasets.index import read_image
+from tasktokens.datasets.open import choose_tasks, full_split, open_data
 from tasktokens.errors import ConfigError, DataError, LabelError
 from tasktokens.tasks import Depth, Edge, Normals, Saliency, Segmentation, Task
 

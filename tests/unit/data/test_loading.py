@@ -21,24 +21,24 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from properties import assert_metrics_equal
-from tasktokens.apps.inference import Predictor
 from tasktokens.cli import app
 from tasktokens.config import Augmentation, ModelSettings, load_config, to_yaml
 from tasktokens.data import dataset as dataset_module
-from tasktokens.data.collection import Collection
 from tasktokens.data.dataset import PartialDataset, cache_room, eval_loader, train_loader
-from tasktokens.data.folder import open_folder
-from tasktokens.data.partial import draw_split
 from tasktokens.data.sample import Batch
 from tasktokens.data.sampler import EpochSampler
-from tasktokens.data.source import full_split
-from tasktokens.engine.evaluate import evaluate, evaluate_network
-from tasktokens.engine.train import train
+from tasktokens.data.visibility import draw_split
+from tasktokens.datasets.folder import open_folder
+from tasktokens.datasets.index import Collection
+from tasktokens.datasets.open import full_split
 from tasktokens.errors import DataError
+from tasktokens.inference.evaluate import evaluate, evaluate_network
+from tasktokens.inference.predictor import Predictor
 from tasktokens.metrics import Metric
 from tasktokens.models import Network, build_network, decoding
 from tasktokens.models.decoding import decode_at
 from tasktokens.tasks import Depth, Segmentation, Task
+from tasktokens.training.trainer import train
 
 SIZE = (40, 56)
 MODEL = ModelSettings(backbone="mobilenetv3_small_050", pretrained=False, width=16)

@@ -11,12 +11,12 @@ import torch
 
 from tasktokens.config import Config
 from tasktokens.data.dataset import PartialDataset
-from tasktokens.data.folder import open_folder
 from tasktokens.data.sample import collate
-from tasktokens.data.source import full_split
-from tasktokens.engine.log import read_rows
-from tasktokens.engine.train import train
+from tasktokens.datasets.folder import open_folder
+from tasktokens.datasets.open import full_split
 from tasktokens.errors import DataError, LabelError
+from tasktokens.training.log import read_rows
+from tasktokens.training.trainer import train
 
 MakeConfig = Callable[..., Config]
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasktokens.data.partial import Split, draw_split, load_split, save_split
+from tasktokens.data.visibility import Split, draw_split, load_split, save_split
 from tasktokens.errors import DataError
 
 TASKS = ("semseg", "depth", "normals")

@@ -14,10 +14,10 @@ from PIL import Image
 
 from fakes.cityscapes import BASELINE, FX, write_mtan, write_official
 from tasktokens.config import parse_config
-from tasktokens.data.cityscapes import CATEGORIES, CLASSES_19, open_cityscapes
-from tasktokens.data.collection import Collection
 from tasktokens.data.dataset import load_sample
-from tasktokens.data.source import open_data
+from tasktokens.datasets.cityscapes import CATEGORIES, CLASSES_19, open_cityscapes
+from tasktokens.datasets.index import Collection
+from tasktokens.datasets.open import open_data
 from tasktokens.errors import ConfigError, DataError, LabelError
 
 # From the benchmark's own description: label ids by category, those that the evaluation ignores left out.
@@ -351,7 +351,7 @@ def test_a_run_opens_it_with_one_label_an_image(request: pytest.FixtureRequest, 
 # -- genuine -----------------------------------------------------------------------------------------------------------
 @pytest.fixture(scope="module")
 def genuine() -> Path:
-    beside_the_repository = Path(__file__).resolve().parents[2] / "shared" / "data"
+    beside_the_repository = Path(__file__).resolve().parents[4] / "shared" / "data"
     root = Path(os.environ.get("TASKTOKENS_SHARED_DATA", beside_the_repository)) / "cityscapes_official"
     if not root.is_dir():
         pytest.skip("genuine samples not found: set TASKTOKENS_SHARED_DATA to the folder with cityscapes_official")

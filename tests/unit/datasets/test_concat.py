@@ -15,9 +15,9 @@ from PIL import Image
 from conftest import write_folder
 from tasktokens.config import Config, parse_config
 from tasktokens.data.dataset import PartialDataset, load_sample, train_loader
-from tasktokens.data.source import full_split, open_data
-from tasktokens.engine.train import train
+from tasktokens.datasets.open import full_split, open_data
 from tasktokens.errors import ConfigError, DataError
+from tasktokens.training.trainer import train
 
 
 @pytest.fixture

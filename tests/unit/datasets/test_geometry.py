@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from tasktokens.data.geometry import Camera, dequantise_depth, normals_from_depth
+from tasktokens.datasets.geometry import Camera, dequantise_depth, normals_from_depth
 
 CAMERA = Camera(fx=150.0, fy=152.0, cx=77.3, cy=61.8)
 SHAPE = (120, 160)
@@ -158,7 +158,7 @@ def test_dequantising_keeps_edges_and_refuses_nonsense() -> None:
 
 def shared_data() -> Path:
     """Return the folder of genuine samples, or skip the test."""
-    beside_the_repository = Path(__file__).resolve().parents[2] / "shared" / "data"
+    beside_the_repository = Path(__file__).resolve().parents[4] / "shared" / "data"
     folder = Path(os.environ.get("TASKTOKENS_SHARED_DATA", beside_the_repository))
     if not (folder / "nyud_samples" / "norm_gt_000433.png").is_file():
         pytest.skip("genuine samples not found: set TASKTOKENS_SHARED_DATA to the folder that holds nyud_samples")

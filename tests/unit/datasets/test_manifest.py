@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tasktokens.data.folder import open_folder
+from tasktokens.datasets.folder import open_folder
 from tasktokens.errors import ConfigError, DataError
 
 DESCRIPTION = {
@@ -214,7 +214,7 @@ def test_any_names_give_the_labels_that_the_rows_say(
 
 def test_a_run_opens_a_manifest(own_folder: Path, make_config: Callable[..., Any], tmp_path: Path) -> None:
     from tasktokens.data.dataset import PartialDataset
-    from tasktokens.data.source import open_data
+    from tasktokens.datasets.open import open_data
 
     rows = [{"image": f"images/im{i:02d}.png", "semseg": f"semseg/im{i:02d}.png" if i % 2 else "",
              "depth": f"depth/im{i:02d}.png" if i < 3 else "", "split": "train"} for i in range(6)]  # fmt: skip

@@ -18,9 +18,9 @@ from scipy.io import loadmat, savemat
 
 from fakes.nyud import THIRTEEN, WALL, draw, published_frame, write_atrc, write_compact, write_mtan, write_official
 from tasktokens.config import parse_config
-from tasktokens.data.nyud import find_layout, open_nyud
-from tasktokens.data.nyud_files import CLASSES_13, CLASSES_40, FORTY_TO_THIRTEEN
-from tasktokens.data.source import open_data
+from tasktokens.datasets.nyud.dataset import find_layout, open_nyud
+from tasktokens.datasets.nyud.files import CLASSES_13, CLASSES_40, FORTY_TO_THIRTEEN
+from tasktokens.datasets.open import open_data
 from tasktokens.errors import ConfigError, DataError, LabelError
 
 Array = NDArray[Any]
@@ -356,7 +356,7 @@ def test_published_rows_follow_the_numbers_of_the_mtan_files(tmp_path: Path) -> 
         for i in range(1, 795):
             (root / "train" / name / f"{i}.npy").hardlink_to(root / "train" / name / "0.npy")
     collection = open_nyud(root)
-    rows = (Path(__file__).parents[1] / "src/tasktokens/assets/splits/nyud_one_label.csv").read_text().splitlines()
+    rows = (Path(__file__).parents[3] / "src/tasktokens/assets/splits/nyud_one_label.csv").read_text().splitlines()
     names = rows[0].split(",")
     for i in (0, 2, 10, 100, 794):
         cells = dict(zip(names, rows[1 + i].split(","), strict=True))
@@ -370,7 +370,7 @@ def test_published_rows_follow_the_numbers_of_the_mtan_files(tmp_path: Path) -> 
 # -- genuine files -----------------------------------------------------------------------------------------------------
 def shared(folder: str) -> Path:
     """A folder of genuine files beside the repository, or skip."""
-    root = Path(__file__).resolve().parents[2] / "shared" / "data" / folder
+    root = Path(__file__).resolve().parents[4] / "shared" / "data" / folder
     if not root.is_dir():
         pytest.skip(f"genuine NYU Depth v2 files ({folder}) are not on this machine")
     return root

@@ -17,9 +17,9 @@ from scipy.io import loadmat, savemat
 from fakes import pascal_context as fake
 from tasktokens.config import parse_config
 from tasktokens.data.dataset import load_sample
-from tasktokens.data.pascal_context import open_pascal_context, pascal_tasks
-from tasktokens.data.pascal_labels import NORMALS_CLASSES, PARTS_7, read_edges, read_parts
-from tasktokens.data.source import open_data
+from tasktokens.datasets.open import open_data
+from tasktokens.datasets.pascal_context.dataset import open_pascal_context, pascal_tasks
+from tasktokens.datasets.pascal_context.labels import NORMALS_CLASSES, PARTS_7, read_edges, read_parts
 from tasktokens.errors import DataError, LabelError
 
 # The published merging of the 24 parts of a person, part by part.
@@ -377,7 +377,7 @@ def test_a_run_opens_it_with_one_label_an_image(root: Path) -> None:
 
 # -- genuine -----------------------------------------------------------------------------------------------------------
 def test_genuine_parts_have_the_order_of_our_classes(tmp_path: Path) -> None:
-    beside_the_repository = Path(__file__).resolve().parents[2] / "shared" / "data"
+    beside_the_repository = Path(__file__).resolve().parents[4] / "shared" / "data"
     samples = Path(os.environ.get("TASKTOKENS_SHARED_DATA", beside_the_repository)) / "pascal_samples"
     if not samples.is_dir():
         pytest.skip("genuine samples not found: set TASKTOKENS_SHARED_DATA to the folder with pascal_samples")

@@ -24,7 +24,6 @@ from PIL import Image
 from conftest import Array
 from conftest import run_cli as run
 from fakes import cityscapes, nyud, pascal_context
-from tasktokens.apps.prepare import prepare, verify
 from tasktokens.config import (
     CityscapesSource,
     Config,
@@ -34,11 +33,12 @@ from tasktokens.config import (
     PascalContextSource,
     load_config,
 )
-from tasktokens.data.cityscapes import open_cityscapes
-from tasktokens.data.collection import Collection, LabelFile
-from tasktokens.data.folder import open_folder
-from tasktokens.data.prepared import alone
-from tasktokens.data.source import open_collection
+from tasktokens.datasets.cityscapes import open_cityscapes
+from tasktokens.datasets.folder import open_folder
+from tasktokens.datasets.index import Collection, LabelFile
+from tasktokens.datasets.open import open_collection
+from tasktokens.datasets.prepare import prepare, verify
+from tasktokens.datasets.prepared import alone
 from tasktokens.errors import ConfigError, DataError, LabelError, RunExistsError
 
 HEADER = "id,semseg,depth,normals,edge,saliency\n"
@@ -369,7 +369,7 @@ def test_an_unfinished_folder_of_another_version_is_refused(
     with pytest.raises(DataError, match="im04"):
         make(own_folder, tmp_path / "out")
     before = snapshot(tmp_path / "out")
-    monkeypatch.setattr("tasktokens.apps.prepare.version", lambda package: "99.0")
+    monkeypatch.setattr("tasktokens.datasets.prepare.version", lambda package: "99.0")
     with pytest.raises(DataError, match=r"tasktokens was .*, now 99\.0"):
         make(own_folder, tmp_path / "out")
     assert snapshot(tmp_path / "out") == before
@@ -444,7 +444,7 @@ def test_a_label_that_would_read_back_as_another_is_refused(
 
     opened = open_folder(own_folder)
     labels = {**opened.labels, "normals": {"im03": LabelFile(own_folder / "normals" / "im03.png", zeros)}}
-    monkeypatch.setattr("tasktokens.apps.prepare.open_collection", lambda *_: replace(opened, labels=labels))
+    monkeypatch.setattr("tasktokens.datasets.prepare.open_collection", lambda *_: replace(opened, labels=labels))
     with pytest.raises(LabelError, match=r"im03\.png cannot be stored"):
         make(own_folder, tmp_path / "out")
 
@@ -484,7 +484,7 @@ def test_sha256sum_reads_the_checksums(folder_root: Path, tmp_path: Path) -> Non
 def test_train_takes_data_and_root(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tasktokens.apps import train as verb
+    from tasktokens.reporting import train as verb
 
     seen: list[Config] = []
     monkeypatch.setattr(verb, "train", lambda settings, *_: seen.append(settings) or tmp_path)

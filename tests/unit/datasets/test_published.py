@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tasktokens.data.published import FILES, published_labels
+from tasktokens.datasets.published import FILES, published_labels
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import tasktokens.data.rooms
-from tasktokens.data.rooms import HUMAN_PARTS, ROOMS_CLASSES, ROOMS_FOCAL, render_room, rooms_folder, write_rooms
-from tasktokens.data.rooms.render import stage
-from tasktokens.data.rooms.trace import trace
+import tasktokens.datasets.rooms
+from tasktokens.datasets.rooms import HUMAN_PARTS, ROOMS_CLASSES, ROOMS_FOCAL, render_room, rooms_folder, write_rooms
+from tasktokens.datasets.rooms.render import stage
+from tasktokens.datasets.rooms.trace import trace
 from tasktokens.errors import DataError, RunExistsError
 
 LABELS = ("semseg", "depth", "normals", "edge", "saliency", "human_parts")
@@ -268,7 +268,7 @@ def test_parallel_is_the_same_as_serial_even_from_standard_input(tmp_path):
     code = (
         # A job in the background of a script is started with SIGINT ignored, and its children inherit that.
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "from pathlib import Path; from tasktokens.data.rooms import write_rooms; import sys\n"
+        "from pathlib import Path; from tasktokens.datasets.rooms import write_rooms; import sys\n"
         "write_rooms(Path(sys.argv[1]), {'train': 16}, 16, 24, workers=2, progress=True)\n"
     )
     done = subprocess.run(
@@ -289,7 +289,7 @@ def test_parallel_is_the_same_as_serial_even_from_standard_input(tmp_path):
 
 
 def test_cache_is_rendered_once_and_shared_by_two_at_once(tmp_path, monkeypatch):
-    code = "from tasktokens.data.rooms import rooms_folder; print(rooms_folder({'val': 2}, 16, 24, progress=False))"
+    code = "from tasktokens.datasets.rooms import rooms_folder; print(rooms_folder({'val': 2}, 16, 24, progress=False))"
     both = [
         subprocess.Popen(
             [sys.executable, "-c", code],
@@ -313,7 +313,7 @@ def test_cache_is_rendered_once_and_shared_by_two_at_once(tmp_path, monkeypatch)
 
 
 def test_another_that_finishes_just_before_the_renaming_is_used(tmp_path, monkeypatch):
-    described = tasktokens.data.rooms.dataset._description
+    described = tasktokens.datasets.rooms.dataset._description
 
     def overtaken(*arguments):
         (partial,) = tmp_path.glob("tasktokens/rooms/.*.partial")
@@ -323,7 +323,7 @@ def test_another_that_finishes_just_before_the_renaming_is_used(tmp_path, monkey
         return described(*arguments)
 
     monkeypatch.setenv("TASKTOKENS_CACHE", str(tmp_path))
-    monkeypatch.setattr(tasktokens.data.rooms.dataset, "_description", overtaken)
+    monkeypatch.setattr(tasktokens.datasets.rooms.dataset, "_description", overtaken)
     folder = rooms_folder({"val": 1}, 16, 24, progress=False)
     assert [path.name for path in folder.iterdir()] == ["dataset.yaml"]  # the other's, untouched
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
@@ -333,7 +333,7 @@ def test_another_that_finishes_just_before_the_renaming_is_used(tmp_path, monkey
 @pytest.mark.parametrize("images", [0, 16])
 def test_interrupting_leaves_nothing(tmp_path, images):
     code = (
-        "from pathlib import Path; from tasktokens.data.rooms import write_rooms; import signal, sys\n"
+        "from pathlib import Path; from tasktokens.datasets.rooms import write_rooms; import signal, sys\n"
         # What a shell starts in the background ignores interrupts, and so would this.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "write_rooms(Path(sys.argv[1]), {'train': 5000}, 64, 64, workers=2)"
@@ -356,7 +356,7 @@ def test_interrupting_leaves_nothing(tmp_path, images):
 
 
 def test_no_module_here_imports_torch():
-    for path in Path(tasktokens.data.rooms.__file__).parent.glob("*.py"):
+    for path in Path(tasktokens.datasets.rooms.__file__).parent.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []

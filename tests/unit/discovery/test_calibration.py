@@ -14,23 +14,23 @@ import pytest
 import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
+from test_methods import Fixed, build, detach
 from torch import Tensor
 
 from conftest import run_cli
 from properties import random_batch, same_tensors
 from tasktokens.config import Config, HttMethod, to_yaml
-from tasktokens.data.source import open_data
-from tasktokens.discovery import teach
-from tasktokens.engine.calibrate import Calibration
-from tasktokens.engine.checkpoint import complete_checkpoints
-from tasktokens.engine.log import RunLog
-from tasktokens.engine.model_file import load_model
-from tasktokens.engine.train import train
+from tasktokens.datasets.open import open_data
+from tasktokens.discovery.calibration import AccuracyCalibrator
+from tasktokens.discovery.pseudo_labels import teach
 from tasktokens.errors import ConfigError, DataError
 from tasktokens.methods import Htt, Stage, build_method
-from tasktokens.methods.calibration import AccuracyCalibrator
+from tasktokens.models.files import load_model
 from tasktokens.tasks import Task
-from test_methods import Fixed, build, detach
+from tasktokens.training.calibration import Calibration
+from tasktokens.training.checkpoint import complete_checkpoints
+from tasktokens.training.log import RunLog
+from tasktokens.training.trainer import train
 
 MakeConfig = Callable[..., Config]
 TWO_STAGE = {"name": "htt", "stage1_steps": 2, "stage2_steps": 4, "thresholds": "calibrated", "target_accuracy": 0.2}
@@ -188,7 +188,7 @@ def test_ranks_share_the_images_and_add_up_what_they_found(
 ) -> None:
     config = make_config(folder_root, runs["two-stage"], **CALIBRATED)
     data, (teacher, info) = open_data(config), load_model(runs["two-stage"] / "teacher")
-    monkeypatch.setattr("tasktokens.engine.calibrate.together", nullcontext)
+    monkeypatch.setattr("tasktokens.training.calibration.together", nullcontext)
 
     def found(rank: int, ranks: int) -> list[Tensor]:
         given: list[Tensor] = []

@@ -8,16 +8,16 @@ from dataclasses import replace
 
 import pytest
 import torch
+from test_methods import PRESENT, Fixed, build, by_name, detach, eager
 from torch import Tensor
 from torch.nn import functional as F
 
 from properties import random_batch
 from tasktokens.config import HttMethod, StrongView
-from tasktokens.discovery import discover_labels, geometric_agreement
+from tasktokens.discovery.pseudo_labels import discover_labels, geometric_agreement
 from tasktokens.methods import Htt, StepOptions
 from tasktokens.models import TaskOutput
 from tasktokens.tasks import Depth, Normals, Task, build_task
-from test_methods import PRESENT, Fixed, build, by_name, detach, eager
 
 FOCAL, HEIGHT, WIDTH = 0.9, 36, 48
 DEPTH = Depth("depth", minimum=0.5, maximum=20, bins=256)

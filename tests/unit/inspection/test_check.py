@@ -14,14 +14,15 @@ from PIL import Image
 
 from conftest import run_cli, write_folder
 from fakes.damage import FILES, WHOLE, Damage
-from tasktokens.apps.check import check
-from tasktokens.apps.check import settings as check_settings
-from tasktokens.data import doctor, doctor_start
-from tasktokens.data.collection import ImageFile, LabelFile
-from tasktokens.data.doctor_report import SHOWN, Report
-from tasktokens.data.folder import open_folder
-from tasktokens.data.source import open_data
+from tasktokens.datasets.folder import open_folder
+from tasktokens.datasets.index import ImageFile, LabelFile
+from tasktokens.datasets.open import open_data
 from tasktokens.errors import DataError
+from tasktokens.inspection import before_training as doctor_start
+from tasktokens.inspection import survey as doctor
+from tasktokens.inspection.check import check
+from tasktokens.inspection.check import settings as check_settings
+from tasktokens.inspection.report import SHOWN, Report
 from tasktokens.tasks import Depth, build_task
 from tasktokens.tasks.examine import amount_quantile
 
@@ -351,7 +352,7 @@ def test_a_cache_that_cannot_be_written_does_no_harm(
 def test_training_stops_before_it_touches_the_run_folder(
     own_folder: Path, make_config: Callable[..., Any], tmp_path: Path
 ) -> None:
-    from tasktokens.engine.train import train
+    from tasktokens.training.trainer import train
 
     (own_folder / "images" / "im00.png").write_bytes(b"garbage")
     with pytest.raises(DataError, match=r"im00\.png.*tasktokens check"):
@@ -362,7 +363,7 @@ def test_training_stops_before_it_touches_the_run_folder(
 # -- real data ---------------------------------------------------------------------------------------------------------
 def test_nyud() -> None:
     """Some of the real images through the NYUD reader: nothing wrong, and the statistics of indoor scenes."""
-    root = Path(__file__).resolve().parents[2] / "shared" / "data" / "nyuv2"
+    root = Path(__file__).resolve().parents[4] / "shared" / "data" / "nyuv2"
     if not root.is_dir():
         pytest.skip("the NYU Depth v2 images are not beside the repository")
     report = check(check_settings(None, "nyud", root, None), workers=1, limit=8)

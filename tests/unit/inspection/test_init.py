@@ -12,12 +12,12 @@ import pytest
 import yaml
 from PIL import Image
 
-from tasktokens.apps.init import init
 from tasktokens.cli import main
-from tasktokens.data.folder import open_folder
-from tasktokens.data.guess import task_name
-from tasktokens.data.source import open_data
+from tasktokens.datasets.folder import open_folder
+from tasktokens.datasets.open import open_data
 from tasktokens.errors import DataError
+from tasktokens.inspection.infer import task_name
+from tasktokens.inspection.init import init
 
 HEIGHT, WIDTH = 24, 32
 

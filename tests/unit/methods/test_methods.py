@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from properties import random_batch
 from tasktokens.config import HttMethod, ModelSettings, MtlMethod, StrongView
 from tasktokens.data.sample import Batch, Labels
-from tasktokens.discovery import discover_labels, enlarge, feature_weights, teach
-from tasktokens.engine.step import combine
+from tasktokens.discovery.pseudo_labels import discover_labels, enlarge, feature_weights, teach
 from tasktokens.losses import masked_loss, mean
 from tasktokens.methods import Htt, Method, StepOptions, Supervised, Term, build_method
 from tasktokens.models import Network, TaskOutput, build_network
 from tasktokens.models.layers import upsample
 from tasktokens.tasks import Task
+from tasktokens.training.step import combine
 
 PRESENT = [["semseg"], ["depth", "edge"], [], ["normals", "semseg"]]
 Tasks = Mapping[str, Task]

@@ -19,7 +19,7 @@ from tasktokens.metrics.boundary import Annotators, boundary_counts
 from tasktokens.metrics.thinning import ridge, thin
 from tasktokens.tasks import build_task
 
-BSDS = Path(__file__).parents[2] / "shared/data/bsds500/test"
+BSDS = Path(__file__).parents[4] / "shared/data/bsds500/test"
 SIZE = (30, 40)  # the diagonal is 50
 TWO_PIXELS = 2 / 50
 

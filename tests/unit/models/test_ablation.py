@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import torch
 
-from tasktokens.apps.explain import explain
 from tasktokens.config import ModelSettings
-from tasktokens.discovery import feature_weights
-from tasktokens.engine.train import train
+from tasktokens.discovery.pseudo_labels import feature_weights
+from tasktokens.inference.explain import explain
 from tasktokens.models import TaskOutput, build_network
 from tasktokens.models.explain import stages
 from tasktokens.tasks import Task
+from tasktokens.training.trainer import train
 
 SWITCHES = ("global_tokens", "multi_scale", "fine_tokens", "image_affinity")
 

@@ -104,9 +104,7 @@ def test_an_affinity_of_the_image_starts_as_that_of_the_tokens_and_then_sees_wha
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("size", [(12, 18), (9, 7), (3, 11)])
-def test_what_a_gpu_upsamples_by_is_bilinear_interpolation(
-    layout: torch.memory_format, size: tuple[int, int]
-) -> None:
+def test_what_a_gpu_upsamples_by_is_bilinear_interpolation(layout: torch.memory_format, size: tuple[int, int]) -> None:
     x = torch.randn(2, 5, 6, 9, dtype=torch.float64).contiguous(memory_format=layout).requires_grad_()
     weights = torch.randn(2, 5, *size, dtype=torch.float64)
     results = []

@@ -15,15 +15,15 @@ from PIL import Image
 
 import tasktokens
 from conftest import run_cli
-from tasktokens.apps import run_pictures
-from tasktokens.apps import train as app
-from tasktokens.apps.pictures import Strip, hidden
-from tasktokens.apps.run_pictures import draw_curves, write_samples
-from tasktokens.apps.runs import run_facts
 from tasktokens.config import Config, load_config, to_yaml
-from tasktokens.data.source import open_data
-from tasktokens.engine import run_folder
-from tasktokens.engine.log import read_rows
+from tasktokens.datasets.open import open_data
+from tasktokens.reporting import curves as run_pictures
+from tasktokens.reporting import train as app
+from tasktokens.reporting.curves import draw_curves, write_samples
+from tasktokens.reporting.runs import run_facts
+from tasktokens.training import run_folder
+from tasktokens.training.log import read_rows
+from tasktokens.utils.pictures import Strip, hidden
 
 MakeConfig = Callable[..., Config]
 HELD = {
@@ -156,9 +156,7 @@ def test_the_log_says_what_happened_and_when(run: Path) -> None:
     assert all(line[:2] == "20" and line[19] == " " for line in lines)
 
 
-def test_the_commit_of_the_code_is_written_down(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_commit_of_the_code_is_written_down(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "repo" / "src" / "tasktokens"
     (package / "engine").mkdir(parents=True)
     (package / "__init__.py").touch()

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasktokens.apps.report import Picture, RunColumn, Strip, save_strips, write_report
+from tasktokens.reporting.report import Picture, RunColumn, Strip, save_strips, write_report
 from tasktokens.tasks import Depth, Task, build_task
 
 VOID_ELEMENTS = {"meta", "img", "br", "link", "hr", "input"}

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from conftest import run_cli
-from tasktokens.apps.runs import compare_runs, list_runs, run_facts
 from tasktokens.config import ModelSettings, load_config, to_yaml
-from tasktokens.engine.model_file import ModelInfo, to_json
 from tasktokens.errors import CheckpointError
+from tasktokens.models.files import ModelInfo, to_json
+from tasktokens.reporting.runs import compare_runs, list_runs, run_facts
 from tasktokens.tasks import build_task
 
 TASKS: dict[str, dict[str, Any]] = {
@@ -112,7 +112,7 @@ def test_a_log_with_half_a_line_and_garbage_is_read(some: Path) -> None:
 def test_a_run_that_another_process_writes_is_running(some: Path) -> None:
     script = (
         "import sys; from pathlib import Path\n"
-        "from tasktokens.engine.log import RunLog\n"
+        "from tasktokens.training.log import RunLog\n"
         "log = RunLog(Path(sys.argv[1]), quiet=True); print('open', flush=True); sys.stdin.read()"
     )
     log = some / "more" / "cut" / "metrics.jsonl"

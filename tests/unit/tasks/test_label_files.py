@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from tasktokens.data.collection import image_size, read_image
-from tasktokens.data.look import look_at
+from tasktokens.datasets.index import image_size, read_image
 from tasktokens.errors import ConfigError, DataError, LabelError
+from tasktokens.inspection.scan import look_at
 from tasktokens.tasks import Binary, Edge, Normals, Regression, Saliency, Segmentation, build_task
 
 IDS = np.array([[0, 1, 2], [2, 255, 0]], np.uint8)

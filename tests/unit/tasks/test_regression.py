@@ -16,13 +16,13 @@ from PIL import Image
 
 from properties import assert_sums, random_label
 from tasktokens.config import Config
-from tasktokens.engine.evaluate import evaluate
-from tasktokens.engine.model_file import load_model
-from tasktokens.engine.train import train
 from tasktokens.errors import ConfigError
+from tasktokens.inference.evaluate import evaluate
 from tasktokens.losses import masked_loss
 from tasktokens.metrics import BinaryOverlap, RegressionErrors
+from tasktokens.models.files import load_model
 from tasktokens.tasks import Binary, Regression, Vectors, build_task
+from tasktokens.training.trainer import train
 
 HEAT = Regression("heat", minimum=-20.0, maximum=60.0, unit="°C", bins=17)
 

@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 
 from conftest import run_cli
 from tasktokens.config import Config, load_config, to_yaml
-from tasktokens.data.source import open_data
-from tasktokens.engine import memory
-from tasktokens.engine.memory import Line, largest_batch, largest_fitting
-from tasktokens.engine.probe import CpuPeak, is_out_of_memory
-from tasktokens.engine.train import train
+from tasktokens.datasets.open import open_data
 from tasktokens.errors import ConfigError, OutOfMemoryError, RunExistsError, TrainingError
 from tasktokens.methods import Supervised
+from tasktokens.training import batch_size as memory
+from tasktokens.training.batch_size import Line, largest_batch, largest_fitting
+from tasktokens.training.step_memory import CpuPeak, is_out_of_memory
+from tasktokens.training.trainer import train
 
 MakeConfig = Callable[..., Config]
 SHORT = {"method": {"name": "mtl", "steps": 2}, "data.check": False, "data.labels": "full"}
@@ -164,7 +164,7 @@ def test_out_of_memory_is_one_sentence_with_what_was_measured(
 LIMITED = """
 import resource, sys
 from tasktokens import cli
-from tasktokens.engine import train
+from tasktokens.training import trainer as train
 before = train.Trainer.run
 def limited(self, *arguments):
     import psutil

@@ -18,9 +18,11 @@ from safetensors.torch import load_file
 from conftest import run_cli
 from properties import same_tensors
 from tasktokens.config import Config, load_config, to_yaml
-from tasktokens.engine import checkpoint as checkpoints
-from tasktokens.engine import train as training
-from tasktokens.engine.checkpoint import (
+from tasktokens.errors import CheckpointError
+from tasktokens.models import Network
+from tasktokens.training import checkpoint as checkpoints
+from tasktokens.training import trainer as training
+from tasktokens.training.checkpoint import (
     Cursor,
     complete_checkpoints,
     fault,
@@ -29,10 +31,8 @@ from tasktokens.engine.checkpoint import (
     save_checkpoint,
     tidy,
 )
-from tasktokens.engine.log import RunLog
-from tasktokens.engine.train import train
-from tasktokens.errors import CheckpointError
-from tasktokens.models import Network
+from tasktokens.training.log import RunLog
+from tasktokens.training.trainer import train
 
 MakeConfig = Callable[..., Config]
 FILES = ("student.safetensors", "teacher.safetensors", "optimizer.safetensors", "cursor.json", "complete.json")
@@ -110,8 +110,8 @@ def test_a_write_that_fails_leaves_the_older_checkpoint_and_model(
     """As on a full disk: no file may be larger than 200 bytes."""
     import resource
 
-    from tasktokens.data.source import open_data
-    from tasktokens.engine.model_file import ModelInfo, load_model, save_model
+    from tasktokens.datasets.open import open_data
+    from tasktokens.models.files import ModelInfo, load_model, save_model
 
     config = make_config(folder_root, tmp_path)
     info = ModelInfo("mtl", config.model, {"depth": open_data(config).tasks["depth"]}, config.data.size)

@@ -21,20 +21,21 @@ from hypothesis import strategies as st
 
 from properties import assert_same_output, random_batch, same_tensors
 from tasktokens.config import Config, HttMethod, ModelSettings, MtlMethod, StrongView
-from tasktokens.data.draws import Part
 from tasktokens.data.order import EpochOrder, scattered
 from tasktokens.data.sampler import EpochSampler
-from tasktokens.engine.checkpoint import complete_checkpoints, load_scaler
-from tasktokens.engine.guards import FiniteGuard, StopSignal
-from tasktokens.engine.log import read_rows
-from tasktokens.engine.model_file import load_model
-from tasktokens.engine.ranks import sync_batch_norm
-from tasktokens.engine.train import train
+from tasktokens.data.sharding import Part
 from tasktokens.errors import CheckpointError, ConfigError
 from tasktokens.methods import Htt, Method, StepOptions, Supervised, Term
-from tasktokens.methods.strong import strong_view
+from tasktokens.methods.strong_view import strong_view
 from tasktokens.models import build_network
+from tasktokens.models.files import load_model
 from tasktokens.tasks import Task
+from tasktokens.training.checkpoint import complete_checkpoints, load_scaler
+from tasktokens.training.log import read_rows
+from tasktokens.training.nan_guard import FiniteGuard
+from tasktokens.training.trainer import train
+from tasktokens.utils.distributed import sync_batch_norm
+from tasktokens.utils.signals import StopSignal
 
 MakeConfig = Callable[..., Config]
 SHORT = {"method": {"name": "mtl", "steps": 3}, "data.check": False}
@@ -255,7 +256,7 @@ def test_batch_norm_over_ranks_is_refused_without_gpus(
 
 def test_a_signal_that_a_launcher_hands_on_is_the_same_signal(monkeypatch: pytest.MonkeyPatch) -> None:
     now = iter((0.0, 1.0, 9.0))
-    monkeypatch.setattr("tasktokens.engine.guards.time", SimpleNamespace(monotonic=lambda: next(now)))
+    monkeypatch.setattr("tasktokens.training.nan_guard.time", SimpleNamespace(monotonic=lambda: next(now)))
     with StopSignal(echo=5.0) as stop:
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGTERM)

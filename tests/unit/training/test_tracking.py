@@ -11,11 +11,11 @@ import accelerate.tracking
 import pytest
 
 from tasktokens.config import Config, load_config
-from tasktokens.engine import track
-from tasktokens.engine import train as training
-from tasktokens.engine.log import read_rows
-from tasktokens.engine.train import train
 from tasktokens.errors import ConfigError
+from tasktokens.training import tracking as track
+from tasktokens.training import trainer as training
+from tasktokens.training.log import read_rows
+from tasktokens.training.trainer import train
 
 MakeConfig = Callable[..., Config]
 SHORT = {

@@ -20,16 +20,16 @@ from conftest import run_cli
 from properties import assert_metrics_equal, same_tensors
 from resuming import stopped_at
 from tasktokens.config import Config, load_config
-from tasktokens.data.source import open_data
-from tasktokens.engine import evaluate as evaluating
-from tasktokens.engine import validation as validating
-from tasktokens.engine.checkpoint import complete_checkpoints
-from tasktokens.engine.evaluate import eval_dataset, evaluate, evaluate_network
-from tasktokens.engine.log import read_rows
-from tasktokens.engine.model_file import load_model, load_weights
-from tasktokens.engine.train import train
+from tasktokens.datasets.open import open_data
 from tasktokens.errors import ConfigError, DataError
+from tasktokens.inference import evaluate as evaluating
+from tasktokens.inference.evaluate import eval_dataset, evaluate, evaluate_network
 from tasktokens.metrics import mean_improvement
+from tasktokens.models.files import load_model, load_weights
+from tasktokens.training import validation as validating
+from tasktokens.training.checkpoint import complete_checkpoints
+from tasktokens.training.log import read_rows
+from tasktokens.training.trainer import train
 
 MakeConfig = Callable[..., Config]
 METHOD = {"name": "htt", "stage1_steps": 4, "stage2_steps": 4}

@@ -23,20 +23,20 @@ from PIL import Image
 from scipy.io import savemat
 
 from conftest import run_cli
-from tasktokens.apps.predict import find_images, predict
 from tasktokens.config import load_config, parse_config, read_yaml
-from tasktokens.data.collection import Collection, image_size, read_image
-from tasktokens.data.folder import open_folder
-from tasktokens.data.manifest import read_manifest
-from tasktokens.data.pascal_labels import read_label_map
-from tasktokens.engine.evaluate import evaluate
-from tasktokens.engine.model_file import read_info, read_tensors
-from tasktokens.engine.train import train
+from tasktokens.datasets.folder import open_folder
+from tasktokens.datasets.index import Collection, image_size, read_image
+from tasktokens.datasets.manifest import read_manifest
+from tasktokens.datasets.pascal_context.labels import read_label_map
 from tasktokens.errors import CheckpointError, ConfigError, DataError, LabelError, TaskTokensError, WeightsError
+from tasktokens.inference.evaluate import evaluate
+from tasktokens.inference.predict import find_images, predict
 from tasktokens.models.backbones import Backbone
+from tasktokens.models.files import read_info, read_tensors
 from tasktokens.tasks import build_task
 from tasktokens.tasks.files import read_array
-from tasktokens.untrusted import MAX_PIXELS, MAX_ROWS, MAX_YAML_VALUES, load_json, load_yaml
+from tasktokens.training.trainer import train
+from tasktokens.utils.safe_io import MAX_PIXELS, MAX_ROWS, MAX_YAML_VALUES, load_json, load_yaml
 
 MakeConfig = Callable[..., Any]
 

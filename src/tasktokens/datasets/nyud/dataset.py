@@ -35,10 +35,11 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple, cast
 
-from tasktokens.data.collection import Collection, ImageFile, LabelFile
-from tasktokens.data.layouts import unknown_layout
-from tasktokens.data.mtan import numbered, read_unit_image
-from tasktokens.data.nyud_files import (
+from tasktokens.data.visibility import Split
+from tasktokens.datasets.index import Collection, ImageFile, LabelFile
+from tasktokens.datasets.layouts import unknown_layout
+from tasktokens.datasets.mtan import numbered, read_unit_image
+from tasktokens.datasets.nyud.files import (
     compact_depth,
     compact_normals,
     forty_classes,
@@ -48,9 +49,8 @@ from tasktokens.data.nyud_files import (
     read_edge,
     thirteen_classes,
 )
-from tasktokens.data.nyud_mat import MAT_FILE, MAT_HELP, open_mat
-from tasktokens.data.partial import Split
-from tasktokens.data.published import published_labels
+from tasktokens.datasets.nyud.mat import MAT_FILE, MAT_HELP, open_mat
+from tasktokens.datasets.published import published_labels
 from tasktokens.errors import ConfigError, DataError
 from tasktokens.tasks import Edge, Normals
 from tasktokens.tasks.base import Array

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tasktokens.data.geometry import Camera, dequantise_depth, facing, normals_from_depth
+from tasktokens.datasets.geometry import Camera, dequantise_depth, facing, normals_from_depth
 from tasktokens.errors import ConfigError, LabelError
 from tasktokens.tasks import Depth, Normals, Segmentation, Task
 from tasktokens.tasks.base import Array

@@ -20,13 +20,13 @@ from typing import Any, cast
 
 import numpy as np
 
-from tasktokens.data.collection import Collection, ImageFile, LabelFile
-from tasktokens.data.nyud_files import class_table, computed_normals, look_up, metres, nyud_tasks
-from tasktokens.data.published import published_labels
+from tasktokens.datasets.index import Collection, ImageFile, LabelFile
+from tasktokens.datasets.nyud.files import class_table, computed_normals, look_up, metres, nyud_tasks
+from tasktokens.datasets.published import published_labels
 from tasktokens.errors import DataError
 from tasktokens.tasks import Normals
 from tasktokens.tasks.base import Array
-from tasktokens.untrusted import refuse_inflating, refuse_pixels
+from tasktokens.utils.safe_io import refuse_inflating, refuse_pixels
 
 MAT_FILE = "nyu_depth_v2_labeled.mat"
 MAT_HELP = (

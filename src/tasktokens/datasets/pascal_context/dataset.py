@@ -42,10 +42,10 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
-from tasktokens.data.collection import Collection, ImageFile, LabelFile
-from tasktokens.data.layouts import unknown_layout
-from tasktokens.data.partial import Split
-from tasktokens.data.pascal_labels import (
+from tasktokens.data.visibility import Split
+from tasktokens.datasets.index import Collection, ImageFile, LabelFile
+from tasktokens.datasets.layouts import unknown_layout
+from tasktokens.datasets.pascal_context.labels import (
     CLASSES_21,
     PARTS_7,
     PERSON,
@@ -54,10 +54,10 @@ from tasktokens.data.pascal_labels import (
     read_parts,
     read_saliency,
 )
-from tasktokens.data.published import published_labels
+from tasktokens.datasets.published import published_labels
 from tasktokens.errors import DataError
 from tasktokens.tasks import Edge, Normals, Saliency, Segmentation, Task
-from tasktokens.untrusted import read_json
+from tasktokens.utils.safe_io import read_json
 
 _KNOWN = "ATRC: JPEGImages, semseg, human_parts, sal_distill, normals_distill, pascal-context and ImageSets/Context"
 

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from scipy.io import loadmat
 
-from tasktokens.data.geometry import Camera, facing
+from tasktokens.datasets.geometry import Camera, facing
 from tasktokens.errors import LabelError
 from tasktokens.tasks import Normals
 from tasktokens.tasks.base import Array
 from tasktokens.tasks.files import read_array
-from tasktokens.untrusted import refuse_inflating
+from tasktokens.utils.safe_io import refuse_inflating
 
 CLASSES_21 = (
     "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tasktokens.data.rooms.furniture import Built, Plan, Spot
-from tasktokens.data.rooms.kit import Frame, Kit, Material
+from tasktokens.datasets.rooms.furniture import Built, Plan, Spot
+from tasktokens.datasets.rooms.kit import Frame, Kit, Material
 
 
 def bookcase(kit: Kit) -> Plan:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tasktokens.data.rooms.cast import Rays, View
-from tasktokens.data.rooms.kit import Piece
-from tasktokens.data.rooms.names import ROOMS_CLASSES, ROOMS_FOCAL
-from tasktokens.data.rooms.room import Room
-from tasktokens.data.rooms.shapes import Floats, Point, turn
+from tasktokens.datasets.rooms.cast import Rays, View
+from tasktokens.datasets.rooms.kit import Piece
+from tasktokens.datasets.rooms.names import ROOMS_CLASSES, ROOMS_FOCAL
+from tasktokens.datasets.rooms.room import Room
+from tasktokens.datasets.rooms.shapes import Floats, Point, turn
 
 
 @dataclass(frozen=True)

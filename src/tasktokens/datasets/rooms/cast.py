@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from tasktokens.data.rooms.shapes import Floats, Ints, Point, Shape, Triple
+from tasktokens.datasets.rooms.shapes import Floats, Ints, Point, Shape, Triple
 
 Bools = npt.NDArray[np.bool_]
 

@@ -14,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from tasktokens.data.processes import process_map
-from tasktokens.data.progress import Step, bar
-from tasktokens.data.rooms.names import FAR, HUMAN_PARTS, NEAR, RENDER_VERSION, ROOMS_CLASSES, SPLITS
-from tasktokens.data.rooms.render import render_room
+from tasktokens.datasets.rooms.names import FAR, HUMAN_PARTS, NEAR, RENDER_VERSION, ROOMS_CLASSES, SPLITS
+from tasktokens.datasets.rooms.render import render_room
 from tasktokens.errors import DataError, RunExistsError
-from tasktokens.storage import cache_folder
+from tasktokens.utils.atomic import cache_folder
+from tasktokens.utils.processes import process_map
+from tasktokens.utils.progress import Step, bar
 
 SCENES = 1_000_000  # scenes a data set's seed owns in each split
 MAPS = ("images", "semseg", "depth", "normals", "edge", "saliency", "human_parts")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from tasktokens.data.rooms.kit import Frame, Kit, Material, Thing
+from tasktokens.datasets.rooms.kit import Frame, Kit, Material, Thing
 
 
 @dataclass(frozen=True)

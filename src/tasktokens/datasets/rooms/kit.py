@@ -5,9 +5,9 @@ from __future__ import annotations
 import colorsys
 from dataclasses import dataclass, field
 
-from tasktokens.data.rooms.dice import Dice
-from tasktokens.data.rooms.names import ROOMS_CLASSES
-from tasktokens.data.rooms.shapes import Ball, Box, Cone, Limb, Point, Shape
+from tasktokens.datasets.rooms.dice import Dice
+from tasktokens.datasets.rooms.names import ROOMS_CLASSES
+from tasktokens.datasets.rooms.shapes import Ball, Box, Cone, Limb, Point, Shape
 
 Colour = tuple[float, float, float]
 PATTERNS = ("plain", "stripes", "checks", "wood", "noise", "spines", "image", "screen", "outdoors", "tiles", "blinds")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tasktokens.data.rooms.furniture import Built, Plan, Spot
-from tasktokens.data.rooms.kit import Frame, Kit, Material
-from tasktokens.data.rooms.shapes import turn
+from tasktokens.datasets.rooms.furniture import Built, Plan, Spot
+from tasktokens.datasets.rooms.kit import Frame, Kit, Material
+from tasktokens.datasets.rooms.shapes import turn
 
 
 def put_on(kit: Kit, spot: Spot, count: int, kinds: tuple[str, ...]) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from tasktokens.data.rooms.kit import PATTERNS, Piece
-from tasktokens.data.rooms.shapes import Floats, Ints, Triple
+from tasktokens.datasets.rooms.kit import PATTERNS, Piece
+from tasktokens.datasets.rooms.shapes import Floats, Ints, Triple
 
 Words = npt.NDArray[np.uint32]
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from tasktokens.data.rooms.furniture import Built
-from tasktokens.data.rooms.kit import Frame, Kit, Material, Thing
-from tasktokens.data.rooms.names import HUMAN_PARTS
-from tasktokens.data.rooms.shapes import Point, turn
+from tasktokens.datasets.rooms.furniture import Built
+from tasktokens.datasets.rooms.kit import Frame, Kit, Material, Thing
+from tasktokens.datasets.rooms.names import HUMAN_PARTS
+from tasktokens.datasets.rooms.shapes import Point, turn
 
 HEAD, TORSO, UPPER_ARM, LOWER_ARM, UPPER_LEG, LOWER_LEG = range(1, len(HUMAN_PARTS))
 

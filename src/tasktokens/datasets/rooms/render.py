@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tasktokens.data.rooms.camera import Camera, aim
-from tasktokens.data.rooms.dice import Dice
-from tasktokens.data.rooms.names import FAR, NEAR, RENDER_VERSION, ROOMS_CLASSES, ROOMS_FOCAL, SPLITS
-from tasktokens.data.rooms.paint import Palette
-from tasktokens.data.rooms.room import Room
-from tasktokens.data.rooms.scene import furnish
-from tasktokens.data.rooms.shade import develop, lights, radiance
-from tasktokens.data.rooms.trace import Seen, labels, trace
+from tasktokens.datasets.rooms.camera import Camera, aim
+from tasktokens.datasets.rooms.dice import Dice
+from tasktokens.datasets.rooms.names import FAR, NEAR, RENDER_VERSION, ROOMS_CLASSES, ROOMS_FOCAL, SPLITS
+from tasktokens.datasets.rooms.paint import Palette
+from tasktokens.datasets.rooms.room import Room
+from tasktokens.datasets.rooms.scene import furnish
+from tasktokens.datasets.rooms.shade import develop, lights, radiance
+from tasktokens.datasets.rooms.trace import Seen, labels, trace
 from tasktokens.errors import DataError
 
 PROBE = 40  # pixels across the small picture that decides whether a camera is kept

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from tasktokens.data.rooms.furniture import Built, Plan
-from tasktokens.data.rooms.kit import Frame, Kit
-from tasktokens.data.rooms.shapes import Point, turn
+from tasktokens.datasets.rooms.furniture import Built, Plan
+from tasktokens.datasets.rooms.kit import Frame, Kit
+from tasktokens.datasets.rooms.shapes import Point, turn
 
 TURNS = ((1.0, 0.0), (0.0, 1.0), (-1.0, 0.0), (0.0, -1.0))  # walls y = 0, x = width, y = depth, x = 0
 Rectangle = tuple[float, float, float, float]

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 
-import tasktokens.data.rooms.furniture as furniture
-import tasktokens.data.rooms.objects as objects
-import tasktokens.data.rooms.storage as storage
-from tasktokens.data.rooms.dice import Dice
-from tasktokens.data.rooms.furniture import Built, Plan, Spot
-from tasktokens.data.rooms.kit import Frame, Kit
-from tasktokens.data.rooms.names import FAR
-from tasktokens.data.rooms.people import person
-from tasktokens.data.rooms.room import TURNS, Room, footprint
-from tasktokens.data.rooms.shapes import turn
-from tasktokens.data.rooms.shell import door, rug, shell
+import tasktokens.datasets.rooms.bookcases as storage
+import tasktokens.datasets.rooms.furniture as furniture
+import tasktokens.datasets.rooms.objects as objects
+from tasktokens.datasets.rooms.dice import Dice
+from tasktokens.datasets.rooms.furniture import Built, Plan, Spot
+from tasktokens.datasets.rooms.kit import Frame, Kit
+from tasktokens.datasets.rooms.names import FAR
+from tasktokens.datasets.rooms.people import person
+from tasktokens.datasets.rooms.room import TURNS, Room, footprint
+from tasktokens.datasets.rooms.shapes import turn
+from tasktokens.datasets.rooms.shell import door, rug, shell
 
 
 def furnish(dice: Dice) -> Room:

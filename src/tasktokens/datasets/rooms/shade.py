@@ -8,15 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tasktokens.data.rooms.cast import Rays, View, stopped
-from tasktokens.data.rooms.dice import Dice
-from tasktokens.data.rooms.kit import Colour
-from tasktokens.data.rooms.names import ROOMS_CLASSES
-from tasktokens.data.rooms.paint import Palette, chance
-from tasktokens.data.rooms.room import Room
-from tasktokens.data.rooms.shapes import Floats, Point, Shape, Triple
-from tasktokens.data.rooms.shell import PLANES
-from tasktokens.data.rooms.trace import Seen
+from tasktokens.datasets.rooms.cast import Rays, View, stopped
+from tasktokens.datasets.rooms.dice import Dice
+from tasktokens.datasets.rooms.kit import Colour
+from tasktokens.datasets.rooms.names import ROOMS_CLASSES
+from tasktokens.datasets.rooms.paint import Palette, chance
+from tasktokens.datasets.rooms.room import Room
+from tasktokens.datasets.rooms.shapes import Floats, Point, Shape, Triple
+from tasktokens.datasets.rooms.shell import PLANES
+from tasktokens.datasets.rooms.trace import Seen
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tasktokens.data.rooms.kit import Frame, Kit, Material, Piece
-from tasktokens.data.rooms.names import ROOMS_CLASSES
-from tasktokens.data.rooms.shapes import Box, Point
+from tasktokens.datasets.rooms.kit import Frame, Kit, Material, Piece
+from tasktokens.datasets.rooms.names import ROOMS_CLASSES
+from tasktokens.datasets.rooms.shapes import Box, Point
 
 PLANES = 6
 """The first pieces of every scene: x = 0, x = width, y = 0, y = depth, floor, ceiling; instance 0."""

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tasktokens.data.rooms.camera import Camera
-from tasktokens.data.rooms.cast import Rays, nearest
-from tasktokens.data.rooms.kit import Piece
-from tasktokens.data.rooms.names import NEAR
-from tasktokens.data.rooms.room import Room
-from tasktokens.data.rooms.shapes import Floats, Ints, Triple
-from tasktokens.data.rooms.shell import PLANES
+from tasktokens.datasets.rooms.camera import Camera
+from tasktokens.datasets.rooms.cast import Rays, nearest
+from tasktokens.datasets.rooms.kit import Piece
+from tasktokens.datasets.rooms.names import NEAR
+from tasktokens.datasets.rooms.room import Room
+from tasktokens.datasets.rooms.shapes import Floats, Ints, Triple
+from tasktokens.datasets.rooms.shell import PLANES
 
 CREASE = 0.8  # cosine of the angle between neighbouring faces beyond which their border is an edge
 STEP = 0.06  # metres between the planes of neighbouring faces beyond which their border is an edge
