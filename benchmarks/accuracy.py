@@ -57,7 +57,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import children
 from provenance import describe
 from tasktokens.config import Config, HttMethod, MtlMethod, load_config, to_yaml
-from tasktokens.data.visibility import save_split
+from tasktokens.data.visibility import save_visible
 from tasktokens.datasets.open import open_data
 from tasktokens.methods import build_method
 from tasktokens.metrics.delta import delta_mtl
@@ -315,7 +315,7 @@ def labels_file(args: argparse.Namespace) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         data = open_data(load_config(base(args), [*common(args), f"data.labels={args.labels}"]))
         with atomically(path) as new:
-            save_split(new, data.train, list(data.tasks))
+            save_visible(new, data.train, list(data.tasks))
     return path
 
 

@@ -24,7 +24,7 @@ import torch
 from provenance import describe
 from tasktokens.config import VIEW_ZOOM
 from tasktokens.data.dataset import PartialDataset, eval_loader
-from tasktokens.data.visibility import Split, load_split
+from tasktokens.data.visibility import VisibleLabels, load_visible
 from tasktokens.datasets.open import Data, open_data
 from tasktokens.discovery.pseudo_labels import teach
 from tasktokens.inference.evaluate import run_config, run_folder
@@ -70,10 +70,10 @@ def main() -> None:
         draw(found, args.picture)
 
 
-def hidden(data: Data, run: Path) -> Split:
+def hidden(data: Data, run: Path) -> VisibleLabels:
     """Labels of the training images that exist and that the run did not see."""
     available = {name: data.collection.labels[name] for name in data.tasks}
-    seen = load_split(run / "labels.csv", list(data.train), available)
+    seen = load_visible(run / "labels.csv", list(data.train), available)
     pairs = {id: tuple(name for name in available if id in available[name] and name not in seen[id]) for id in seen}
     pairs = {id: names for id, names in pairs.items() if names}
     if not pairs:

@@ -30,7 +30,7 @@ from provenance import describe
 from tasktokens.config import Augmentation
 from tasktokens.data.dataset import PartialDataset
 from tasktokens.data.transforms import photometric
-from tasktokens.data.visibility import draw_split
+from tasktokens.data.visibility import draw_visible
 from tasktokens.datasets.folder import open_folder
 from tasktokens.datasets.rooms import rooms_folder
 
@@ -92,7 +92,9 @@ def ours(root: Path, seed: int) -> dict[str, Callable[[int, int], object]]:
     available = {name: folder.labels[name] for name in TASKS}
 
     def dataset(labels: str, augmentation: Augmentation | None, cache: bool) -> PartialDataset:
-        return PartialDataset(folder, draw_split(ids, available, labels, seed), tasks, SIZE, augmentation, seed, cache)
+        return PartialDataset(
+            folder, draw_visible(ids, available, labels, seed), tasks, SIZE, augmentation, seed, cache
+        )
 
     def coloured(samples: PartialDataset) -> Callable[[int, int], object]:
         generator = torch.Generator().manual_seed(seed)

@@ -20,7 +20,7 @@ import numpy as np
 from rich.progress import track
 
 from provenance import describe
-from tasktokens.datasets.index import Collection
+from tasktokens.datasets.index import DatasetIndex
 from tasktokens.datasets.nyud.dataset import find_layout, open_nyud
 from tasktokens.errors import TaskTokensError
 
@@ -32,7 +32,7 @@ DIRECTIONS = {"up": (0, -1, 0), "facing": (0, 0, -1), "left": (-1, 0, 0), "right
 Row = dict[str, Any]
 
 
-def rows_of_split(collection: Collection, split: str) -> list[Row]:
+def rows_of_split(collection: DatasetIndex, split: str) -> list[Row]:
     """Count one split."""
     ids = collection.split(split)
     counted = [
@@ -46,7 +46,7 @@ def rows_of_split(collection: Collection, split: str) -> list[Row]:
     return rows
 
 
-def class_rows(collection: Collection, split: str) -> dict[str, float]:
+def class_rows(collection: DatasetIndex, split: str) -> dict[str, float]:
     """Share of void, share of each class, and in which share of the images it occurs."""
     names = collection.tasks["semseg"].class_names() or ()
     pixels, images, void = np.zeros(len(names)), np.zeros(len(names)), 0
@@ -63,7 +63,7 @@ def class_rows(collection: Collection, split: str) -> dict[str, float]:
     return {what: round(float(value), 5) for what, value in found.items()}
 
 
-def depth_rows(collection: Collection, split: str) -> dict[str, float]:
+def depth_rows(collection: DatasetIndex, split: str) -> dict[str, float]:
     """Valid share, mean and quantiles in metres."""
     histogram, total, pixels = np.zeros(BINS, np.int64), 0.0, 0
     for id in track(collection.split(split), f"{split} depth"):
@@ -78,7 +78,7 @@ def depth_rows(collection: Collection, split: str) -> dict[str, float]:
     return {what: round(float(value), 4) for what, value in found.items()}
 
 
-def normal_rows(collection: Collection, split: str) -> dict[str, float]:
+def normal_rows(collection: DatasetIndex, split: str) -> dict[str, float]:
     """Valid share, mean vector and shares of four directions."""
     total, count, pixels = np.zeros(3), 0, 0
     near = dict.fromkeys(DIRECTIONS, 0)

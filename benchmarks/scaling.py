@@ -24,7 +24,7 @@ import yaml
 from provenance import describe
 from tasktokens.config import ModelSettings
 from tasktokens.data.order import EpochOrder
-from tasktokens.data.visibility import draw_split, load_split, save_split
+from tasktokens.data.visibility import draw_visible, load_visible, save_visible
 from tasktokens.datasets.folder import open_folder
 from tasktokens.models import build_network
 from tasktokens.tasks import build_task
@@ -78,12 +78,12 @@ def data_set(root: Path) -> dict[str, Callable[[], object]]:
     """What every process does at the start of a run, one after the other."""
     collection = open_folder(root)
     ids, path = collection.split("train"), root / "split.csv"
-    split = draw_split(ids, collection.labels, "one", 0)
-    save_split(path, split, list(TASKS))
+    split = draw_visible(ids, collection.labels, "one", 0)
+    save_visible(path, split, list(TASKS))
     return {
         "open the folder": lambda: open_folder(root),
-        "draw the visible labels": lambda: draw_split(ids, collection.labels, "one", 0),
-        "read the split file": lambda: load_split(path, ids, collection.labels),
+        "draw the visible labels": lambda: draw_visible(ids, collection.labels, "one", 0),
+        "read the split file": lambda: load_visible(path, ids, collection.labels),
     }
 
 

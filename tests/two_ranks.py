@@ -29,7 +29,7 @@ from tasktokens.tasks import depth, normals, regression, vectors
 from tasktokens.training import trainer as training
 from tasktokens.training.checkpoint import complete_checkpoints
 from tasktokens.training.trainer import train
-from tasktokens.utils.distributed import everywhere, together
+from tasktokens.utils.distributed import all_gather, raise_on_all_ranks
 
 Patch = Callable[[Any, str, Any], None]
 
@@ -104,7 +104,7 @@ def outcome(function: Callable[..., Any], *arguments: Any, **settings: Any) -> s
 
 
 def fail_on_rank_1(accelerator: Accelerator) -> None:
-    with together(accelerator):
+    with raise_on_all_ranks(accelerator):
         if accelerator.process_index == 1:
             raise DataError("a file is missing there")
 
@@ -158,7 +158,7 @@ def main(folder: Path) -> None:
     accelerator.wait_for_everyone()
     discovering.discover(run, folder / "discovered", quiet=True)
     predict(run, [Path(load_config(folder / "online.yaml").data.root) / "images"], folder / "predicted", quiet=True)  # type: ignore[union-attr,arg-type]
-    found["ranks"] = everywhere(accelerator, accelerator.process_index)
+    found["ranks"] = all_gather(accelerator, accelerator.process_index)
     (folder / f"found.{accelerator.process_index}.json").write_text(json.dumps(found))
     accelerator.end_training()
 

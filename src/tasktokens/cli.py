@@ -172,9 +172,9 @@ def init(
 ) -> None:
     """Write the dataset.yaml of your own data folder by looking at it."""
     from tasktokens.inspection.init import init as run
-    from tasktokens.inspection.init import print_guess
+    from tasktokens.inspection.init import print_inferred
 
-    print_guess(folder, run(folder, force))
+    print_inferred(folder, run(folder, force))
 
 
 @app.command()

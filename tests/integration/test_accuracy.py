@@ -12,7 +12,7 @@ import pytest
 
 from conftest import SMALL_ROOMS, stop_benchmark
 from tasktokens.config import load_config
-from tasktokens.data.visibility import load_split
+from tasktokens.data.visibility import load_visible
 from tasktokens.datasets.open import open_data
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
@@ -106,7 +106,7 @@ def test_a_single_task_network_sees_the_labels_that_all_see(args: Namespace) -> 
     path = accuracy.labels_file(args)
     config = settings(args, "stl", "depth")
     data = open_data(config)
-    whole = load_split(path, list(data.train), {name: data.collection.labels[name] for name in accuracy.PRIMARY})
+    whole = load_visible(path, list(data.train), {name: data.collection.labels[name] for name in accuracy.PRIMARY})
     assert data.train == {id: tuple(t for t in tasks if t == "depth") for id, tasks in whole.items()}
     assert all(len(tasks) == 1 for tasks in whole.values())
 

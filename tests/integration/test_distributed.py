@@ -27,7 +27,7 @@ from tasktokens.inference.discover import discover
 from tasktokens.inference.evaluate import evaluate
 from tasktokens.training.checkpoint import complete_checkpoints
 from tasktokens.training.log import read_rows
-from tasktokens.training.nan_guard import refuse_unused
+from tasktokens.training.nan_guard import check_all_used
 from tasktokens.training.trainer import train
 from tasktokens.utils.distributed import start
 from two_ranks import double_without_batch_statistics
@@ -277,7 +277,7 @@ def test_a_launcher_that_started_one_process_in_place_of_several_is_refused(monk
 def test_parameters_that_the_loss_does_not_reach_are_named() -> None:
     network = torch.nn.ModuleDict({"used": torch.nn.Linear(2, 2), "idle": torch.nn.Linear(2, 2)})
     image = torch.ones(1, 2)
-    refuse_unused(network, (network["used"](image) + 0 * network["idle"](image)).sum())
+    check_all_used(network, (network["used"](image) + 0 * network["idle"](image)).sum())
     with pytest.raises(TrainingError, match=r"2 parameters, such as idle\.weight, idle\.bias"):
-        refuse_unused(network, network["used"](image).sum() * 0)
+        check_all_used(network, network["used"](image).sum() * 0)
     assert all(p.grad is None for p in network.parameters())

@@ -26,7 +26,7 @@ from resuming import copy_run, stopped_at
 from tasktokens.config import Config, HttMethod, load_config, to_yaml
 from tasktokens.data.dataset import PartialDataset
 from tasktokens.datasets.folder import open_folder
-from tasktokens.datasets.open import full_split, open_data
+from tasktokens.datasets.open import all_visible, open_data
 from tasktokens.errors import CheckpointError, ConfigError, DataError, RunExistsError, TrainingError
 from tasktokens.inference.evaluate import eval_dataset, evaluate, evaluate_network, write_results
 from tasktokens.methods import Htt
@@ -759,7 +759,7 @@ def test_images_without_a_label_do_not_count(reference: Path, own_folder: Path) 
     folder = open_folder(own_folder)
 
     def results(ids: tuple[str, ...]) -> dict[str, dict[str, float]]:
-        dataset = PartialDataset(folder, full_split(folder, ids, info.tasks), info.tasks, info.size)
+        dataset = PartialDataset(folder, all_visible(folder, ids, info.tasks), info.tasks, info.size)
         return evaluate_network(network, dataset, 2, Accelerator(cpu=True))
 
     whole, labelled = results(folder.split("train")), results(("im03", "im04"))

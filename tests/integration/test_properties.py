@@ -20,8 +20,8 @@ from hypothesis.extra import numpy as hnp
 
 from properties import random_label
 from tasktokens.config import Config, load_config, parse_config, to_yaml
-from tasktokens.data.visibility import draw_split, load_split, published_split, save_split
-from tasktokens.datasets.index import read_image, refuse_odd_id
+from tasktokens.data.visibility import draw_visible, load_visible, published_visible, save_visible
+from tasktokens.datasets.index import check_id, read_image
 from tasktokens.datasets.manifest import read_manifest
 from tasktokens.datasets.published import FILES, published_labels
 from tasktokens.errors import CheckpointError, ConfigError, DataError, LabelError
@@ -208,7 +208,7 @@ def test_every_rule_keeps_its_word_for_any_labels_that_there_are(ids: list[str],
     available = {task: {id: None for id in ids if task in has[id]} for task in TASKS}
     rule = data.draw(st.sampled_from(["one", "random", "full", "0.4"]))
     try:
-        split = draw_split(ids, available, rule, data.draw(st.integers(0, 99)))
+        split = draw_visible(ids, available, rule, data.draw(st.integers(0, 99)))
     except DataError as error:
         assert "no labelled image" in str(error)  # noqa: PT017 - a task may have no label at all
         return
@@ -234,8 +234,8 @@ def test_a_split_comes_back_from_its_file(
 ) -> None:
     split = {id: tuple(sorted(data.draw(st.sets(st.sampled_from(TASKS))))) for id in ids}
     path = tmp_path_factory.mktemp("split") / "s.csv"
-    save_split(path, split, TASKS)
-    assert load_split(path, ids, dict.fromkeys(TASKS, dict.fromkeys(ids))) == split
+    save_visible(path, split, TASKS)
+    assert load_visible(path, ids, dict.fromkeys(TASKS, dict.fromkeys(ids))) == split
 
 
 @quick
@@ -247,7 +247,7 @@ def test_any_table_is_read_or_a_data_error(content: bytes, tmp_path_factory: pyt
     path = tmp_path_factory.mktemp("table") / "t.csv"
     path.write_bytes(content)
     for read in (
-        lambda: load_split(path, ["i", "d"], {"a": {"i": None}, "b": {}}),
+        lambda: load_visible(path, ["i", "d"], {"a": {"i": None}, "b": {}}),
         lambda: read_manifest(path, ["a"], [".png"], [".png"]),
     ):
         try:
@@ -266,11 +266,11 @@ def test_a_published_split_keeps_the_rule_of_its_name(name: str, rule: str) -> N
     names = [row[key] for row in rows]
     split = published_labels(name, names)[rule]
     available = {task: dict.fromkeys(names) for task in tasks}
-    shown = published_split(names, available, split, rule)
+    shown = published_visible(names, available, split, rule)
     assert list(shown) == names
     counts = {len(seen) for seen in shown.values()}
     assert counts == {1} if rule == "one" else counts <= set(range(1, len(tasks) + 1))
-    half = published_split(names[::2], available, split, rule)
+    half = published_visible(names[::2], available, split, rule)
     assert half == {id: shown[id] for id in names[::2]}
 
 
@@ -359,7 +359,7 @@ def test_any_lines_are_a_log(lines: list[str], tmp_path_factory: pytest.TempPath
 @given(id=st.text(st.sampled_from("ab./\\ \n\0é"), max_size=12) | st.text(max_size=8))
 def test_an_id_that_is_taken_names_a_file_below_any_folder(id: str) -> None:
     try:
-        refuse_odd_id(id, Path("data"))
+        check_id(id, Path("data"))
     except DataError:
         return
     assert posixpath.normpath(f"/out/{id}") == f"/out/{id}"

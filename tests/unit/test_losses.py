@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from properties import garbage, random_batch, random_label
 from tasktokens.config import ModelSettings
 from tasktokens.losses import masked_divergence, masked_loss, masked_mse, mean
-from tasktokens.methods.base import Grid, StepOptions, supervised_term
+from tasktokens.methods.base import PixelSampler, StepOptions, supervised_term
 from tasktokens.models import at_least_one, build_network, head_rows
 from tasktokens.tasks import Depth, Edge, Normals, Saliency, Segmentation, Task
 
@@ -106,10 +106,10 @@ def test_weights_scale_the_loss_but_not_the_count(task: Task) -> None:
 def test_an_image_alone_and_among_others_has_the_same_loss(task: Task) -> None:
     logits, target = draw(task, (5, 6), count=3)
     valid = torch.rand(3, 1, 5, 6, generator=torch.Generator().manual_seed(2)) > 0.3
-    together = masked_loss(task, logits, target, valid)
+    raise_on_all_ranks = masked_loss(task, logits, target, valid)
     alone = [masked_loss(task, logits[i : i + 1], target[i : i + 1], valid[i : i + 1]) for i in range(3)]
-    assert together[0].item() == pytest.approx(sum(a[0].item() for a in alone), rel=1e-5)
-    assert together[1].item() == sum(a[1].item() for a in alone)
+    assert raise_on_all_ranks[0].item() == pytest.approx(sum(a[0].item() for a in alone), rel=1e-5)
+    assert raise_on_all_ranks[1].item() == sum(a[1].item() for a in alone)
 
 
 @pytest.mark.parametrize("kind", ["htt", "mtl"])
@@ -187,7 +187,7 @@ def test_what_a_head_computes_besides_the_labelled_images_has_no_loss() -> None:
     network = build_network("htt", tasks, ModelSettings(backbone="test_resnet", pretrained=False, width=16))
     network.eval()  # batch norm sees the company, too
     batch = random_batch(tasks, [["semseg"], ["depth"], ["semseg", "normals"], ["edge"], ["saliency"]])
-    grid = Grid(batch.image, StepOptions(torch.Generator().manual_seed(0)))
+    grid = PixelSampler(batch.image, StepOptions(torch.Generator().manual_seed(0)))
     losses = []
     for multiple in (1, 4):
         rows = {name: head_rows(labels.rows, labels.absent, multiple) for name, labels in batch.labels.items()}

@@ -120,7 +120,7 @@ class RoomsSource(Settings):
 Source = FolderSource | NyudSource | CityscapesSource | PascalContextSource | RoomsSource
 
 
-class Part(Settings):
+class DatasetEntry(Settings):
     """One of several data sets that are learned from together."""
 
     name: str = Field(pattern=r"^\w[\w.-]*$", description="first part of its images' ids")
@@ -151,19 +151,19 @@ class RoomsData(DataSettings, RoomsSource):
     """Images and labels of the embedded rooms."""
 
 
-class SeveralData(DataSettings):
+class ConcatData(DataSettings):
     """Several data sets, each perhaps labelled for other tasks, learned from together."""
 
     kind: Literal["several"] = "several"
-    parts: list[Part] = Field(min_length=1)
+    parts: list[DatasetEntry] = Field(min_length=1)
 
     @field_validator("parts")
     @classmethod
-    def _own_names(cls, parts: list[Part]) -> list[Part]:
+    def _own_names(cls, parts: list[DatasetEntry]) -> list[DatasetEntry]:
         for name, count in Counter(part.name for part in parts).items():
             if count > 1:
                 raise ValueError(f"two parts are named '{name}'")
         return parts
 
 
-DataUnion = FolderData | NyudData | CityscapesData | PascalContextData | RoomsData | SeveralData
+DataUnion = FolderData | NyudData | CityscapesData | PascalContextData | RoomsData | ConcatData

@@ -14,12 +14,12 @@ from pydantic import ValidationError
 from tasktokens.config.base import Settings
 from tasktokens.config.data import (
     CityscapesData,
+    ConcatData,
+    DatasetEntry,
     FolderData,
     NyudData,
-    Part,
     PascalContextData,
     RoomsData,
-    SeveralData,
 )
 from tasktokens.config.settings import Config, HttMethod, MtlMethod, TaskOptions
 from tasktokens.errors import ConfigError, did_you_mean
@@ -101,7 +101,7 @@ _SHORT.maxlist = _SHORT.maxdict = 20
 
 _TAGS: dict[str, type[Settings]] = {
     "folder": FolderData, "nyud": NyudData, "cityscapes": CityscapesData, "pascal_context": PascalContextData,
-    "rooms": RoomsData, "several": SeveralData, "htt": HttMethod, "mtl": MtlMethod,
+    "rooms": RoomsData, "several": ConcatData, "htt": HttMethod, "mtl": MtlMethod,
 }  # fmt: skip
 
 
@@ -116,7 +116,7 @@ def _sentence(item: Any) -> str:
         known = _known(model)
         typed.append(part)
         if part.isdigit() and typed[:-1] == ["data", "parts"]:
-            model = Part
+            model = DatasetEntry
             continue
         model = TaskOptions if typed[0] == "tasks" else known[part].annotation if part in known else None
     key = ".".join(typed)

@@ -18,8 +18,8 @@ from tasktokens.config import Augmentation
 from tasktokens.data.sample import Batch, Label, Sample, collate, collate_by_size
 from tasktokens.data.sampler import Draw, Draws
 from tasktokens.data.transforms import augment, no_padding, resize, resize_image, shrink_to_cover, working_size
-from tasktokens.data.visibility import Split
-from tasktokens.datasets.index import Collection
+from tasktokens.data.visibility import VisibleLabels
+from tasktokens.datasets.index import DatasetIndex
 from tasktokens.errors import DataError, LabelError
 from tasktokens.tasks import Task
 
@@ -44,8 +44,8 @@ class PartialDataset(Dataset[Sample]):
 
     def __init__(
         self,
-        collection: Collection,
-        split: Split,
+        collection: DatasetIndex,
+        split: VisibleLabels,
         tasks: Mapping[str, Task],
         size: tuple[int, int],
         augmentation: Augmentation | None = None,
@@ -121,7 +121,7 @@ def cache_room() -> float:
     return psutil.virtual_memory().available / 4 / processes
 
 
-def load_sample(collection: Collection, id: str, visible: Sequence[str], faults: list[str] | None = None) -> Sample:
+def load_sample(collection: DatasetIndex, id: str, visible: Sequence[str], faults: list[str] | None = None) -> Sample:
     """Decode one image and its visible labels. Raises `DataError` or `LabelError` naming the file.
 
     With ``faults`` a label that cannot be read is no error: it is left out and its message added to the list.

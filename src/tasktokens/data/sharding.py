@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Part:
+class BatchShard:
     """Which images of a step's batch are at hand: number ``number``, and every ``of``-th after it.
 
     Over ranks, and over the parts that a rank takes one after another. ``images``: of the whole batch; None for a batch
@@ -29,4 +29,4 @@ class Part:
         return torch.rand(whole, *shape, generator=generator)[self.number :: self.of]
 
 
-WHOLE = Part()
+WHOLE_BATCH = BatchShard()

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from tasktokens.config import Augmentation
 from tasktokens.data.sample import Label, Sample
-from tasktokens.data.sharding import WHOLE, Part
+from tasktokens.data.sharding import WHOLE_BATCH, BatchShard
 from tasktokens.tasks import Task
 
 Size = tuple[int, int]
@@ -135,7 +135,7 @@ def _pad(sample: Sample, size: Size, rng: np.random.Generator) -> Sample:
 
 
 def photometric(
-    image_B3HW: Tensor, strength: float, generator: torch.Generator, grey: float = 0.0, part: Part = WHOLE
+    image_B3HW: Tensor, strength: float, generator: torch.Generator, grey: float = 0.0, part: BatchShard = WHOLE_BATCH
 ) -> Tensor:
     """Change brightness, contrast, saturation and white balance of each image; in and out uint8 (B, 3, H, W).
 

@@ -14,19 +14,19 @@ import numpy as np
 
 from tasktokens.errors import DataError
 
-Split = dict[str, tuple[str, ...]]
+VisibleLabels = dict[str, tuple[str, ...]]
 """For each image id the tasks whose labels may be seen."""
 
 
-def draw_split(
+def draw_visible(
     ids: Sequence[str], available: Mapping[str, Mapping[str, object]], labels: str, seed: int, complete: bool = True
-) -> Split:
+) -> VisibleLabels:
     """Choose the visible labels.
 
     Args:
         ids: the training images.
         available: for each task, the ids that have a label file (as keys).
-        labels: ``one``, ``random``, ``full``, a fraction in (0, 1], or the path of a CSV that `save_split` wrote.
+        labels: ``one``, ``random``, ``full``, a fraction in (0, 1], or the path of a CSV that `save_visible` wrote.
         seed: decides the draw; the same seed and ids give the same split everywhere.
         complete: whether every task must get a label.
 
@@ -46,21 +46,21 @@ def draw_split(
             chosen = rng.permutation(len(has[id]))[: rng.randint(1, most + 1)]
             split[id] = tuple(has[id][i] for i in sorted(chosen))
     elif labels.endswith(".csv"):
-        split = load_split(Path(labels), ids, available)
+        split = load_visible(Path(labels), ids, available)
     else:
         split = _fraction(ids, has, list(available), labels, rng)
     if complete:
-        _refuse_unlabelled(split, available, labels)
+        _require_labels(split, available, labels)
     return split
 
 
-def published_split(
+def published_visible(
     ids: Sequence[str],
     available: Mapping[str, Mapping[str, object]],
-    published: Split,
+    published: VisibleLabels,
     labels: str,
     complete: bool = True,
-) -> Split:
+) -> VisibleLabels:
     """The part of a published split that concerns these images and tasks, in the order of ``ids``.
 
     Where it must be ``complete``, raises `DataError` if a task ends up without labels or a listed file does not exist.
@@ -75,11 +75,11 @@ def published_split(
                     f"the published split '{labels}' shows the label of task '{task}' for '{id}', which has no file; "
                     f"complete the data set, or draw a split of your own with data.label_seed=0"
                 )
-    _refuse_unlabelled(split, available, labels)
+    _require_labels(split, available, labels)
     return split
 
 
-def _refuse_unlabelled(split: Split, available: Mapping[str, Mapping[str, object]], labels: str) -> None:
+def _require_labels(split: VisibleLabels, available: Mapping[str, Mapping[str, object]], labels: str) -> None:
     for task in available:
         if not any(task in tasks for tasks in split.values()):
             raise DataError(
@@ -88,10 +88,12 @@ def _refuse_unlabelled(split: Split, available: Mapping[str, Mapping[str, object
             )
 
 
-def _one(ids: Sequence[str], has: Mapping[str, list[str]], tasks: list[str], rng: np.random.RandomState) -> Split:
+def _one(
+    ids: Sequence[str], has: Mapping[str, list[str]], tasks: list[str], rng: np.random.RandomState
+) -> VisibleLabels:
     """One task an image, as even over the tasks as the existing files allow."""
     drawn = dict.fromkeys(tasks, 0)
-    split: Split = {}
+    split: VisibleLabels = {}
     # Images with few kinds of labels first, so that the others can even things out.
     for i in sorted(rng.permutation(len(ids)), key=lambda i: len(has[ids[i]])):
         if not has[ids[i]]:
@@ -106,7 +108,7 @@ def _one(ids: Sequence[str], has: Mapping[str, list[str]], tasks: list[str], rng
 
 def _fraction(
     ids: Sequence[str], has: Mapping[str, list[str]], tasks: list[str], labels: str, rng: np.random.RandomState
-) -> Split:
+) -> VisibleLabels:
     """For each task, that share of its labels."""
     try:
         share = float(labels)
@@ -124,7 +126,7 @@ def _fraction(
     return {id: tuple(task for task in tasks if task in chosen[id]) for id in ids}
 
 
-def save_split(path: Path, split: Split, tasks: Sequence[str]) -> None:
+def save_visible(path: Path, split: VisibleLabels, tasks: Sequence[str]) -> None:
     """Write a split as CSV: a column ``id`` and one of 0 and 1 a task."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -132,7 +134,7 @@ def save_split(path: Path, split: Split, tasks: Sequence[str]) -> None:
         writer.writerows([id, *(int(task in seen) for task in tasks)] for id, seen in split.items())
 
 
-def load_split(path: Path, ids: Sequence[str], available: Mapping[str, Mapping[str, object]]) -> Split:
+def load_visible(path: Path, ids: Sequence[str], available: Mapping[str, Mapping[str, object]]) -> VisibleLabels:
     """Read such a CSV. Images that it does not list have no visible label; raises `DataError` where it does not fit."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
@@ -144,7 +146,7 @@ def load_split(path: Path, ids: Sequence[str], available: Mapping[str, Mapping[s
         raise DataError(
             f"the split {path} must have rows and the columns id, {', '.join(available)}; missing: {missing}"
         )
-    split: Split = dict.fromkeys(ids, ())
+    split: VisibleLabels = dict.fromkeys(ids, ())
     for number, row in enumerate(rows, start=2):
         if row["id"] not in split:
             continue  # a held-out image, or another split of the data

@@ -34,7 +34,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tasktokens.datasets.index import Collection, ImageFile, LabelFile
+from tasktokens.datasets.index import DatasetIndex, ImageFile, LabelFile
 from tasktokens.datasets.layouts import unknown_layout
 from tasktokens.datasets.mtan import numbered, read_unit_image
 from tasktokens.datasets.published import published_labels
@@ -63,7 +63,7 @@ _SPLITS = ("train", "val")
 _Files = dict[str, dict[str, LabelFile]]
 
 
-def open_cityscapes(root: Path, classes: int = 7, depth: str = "inverse") -> Collection:
+def open_cityscapes(root: Path, classes: int = 7, depth: str = "inverse") -> DatasetIndex:
     """List Cityscapes in whichever layout lies in a folder; nothing is decoded.
 
     Args:
@@ -115,7 +115,7 @@ def _with_test(splits: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]
 
 
 # -- MTAN --------------------------------------------------------------------------------------------------------------
-def _open_mtan(root: Path, tasks: dict[str, Task], classes: int) -> Collection:
+def _open_mtan(root: Path, tasks: dict[str, Task], classes: int) -> DatasetIndex:
     folder = f"label_{classes}"
     others = sorted({path.name for split in _SPLITS for path in (root / split).glob("label*") if path.is_dir()})
     if others and folder not in others:
@@ -138,7 +138,7 @@ def _open_mtan(root: Path, tasks: dict[str, Task], classes: int) -> Collection:
     # The published rows count from 0.npy on: a copy with gaps has other positions.
     whole = splits["train"] == tuple(f"train/{i}" for i in range(len(splits["train"])))
     published = published_labels("cityscapes", splits["train"]) if whole else {}
-    return Collection(root, images, tasks, labels, _with_test(splits), published)
+    return DatasetIndex(root, images, tasks, labels, _with_test(splits), published)
 
 
 def read_mtan_classes(path: Path, count: int) -> tuple[Array, Array]:
@@ -154,7 +154,7 @@ def read_mtan_classes(path: Path, count: int) -> tuple[Array, Array]:
 
 
 # -- official ----------------------------------------------------------------------------------------------------------
-def _open_official(root: Path, tasks: dict[str, Task], classes: int, depth: str) -> Collection:
+def _open_official(root: Path, tasks: dict[str, Task], classes: int, depth: str) -> DatasetIndex:
     images: dict[str, ImageFile] = {}
     labels: _Files = {name: {} for name in tasks}
     splits: dict[str, tuple[str, ...]] = {}
@@ -181,7 +181,7 @@ def _open_official(root: Path, tasks: dict[str, Task], classes: int, depth: str)
     if not images:
         raise DataError(f"{root}/leftImg8bit has no <city>/*_leftImg8bit.png in train or val")
     published = published_labels("cityscapes", splits["train"])
-    return Collection(root, images, tasks, labels, _with_test(splits), published)
+    return DatasetIndex(root, images, tasks, labels, _with_test(splits), published)
 
 
 def read_label_ids(path: Path, classes: int) -> tuple[Array, Array]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from tasktokens.datasets.index import Collection, LabelFile
+from tasktokens.datasets.index import DatasetIndex, LabelFile
 from tasktokens.errors import ConfigError
 from tasktokens.tasks import Task
 
 
-def combine(parts: Mapping[str, Collection]) -> Collection:
+def combine(parts: Mapping[str, DatasetIndex]) -> DatasetIndex:
     """Join collections; an id of a part becomes ``part/id``. A task of the same name in two parts is one task.
 
     A part that lacks a task has no labels for it; splits of the same name are joined.
@@ -39,4 +39,4 @@ def combine(parts: Mapping[str, Collection]) -> Collection:
         name: tuple(f"{part}/{id}" for part, each in parts.items() for id in each.splits.get(name, ()))
         for name in names
     }
-    return Collection(Path("+".join(parts)), images, tasks, labels, splits)
+    return DatasetIndex(Path("+".join(parts)), images, tasks, labels, splits)

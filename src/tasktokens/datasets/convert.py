@@ -25,7 +25,7 @@ LABELS = (".png", ".npy")
 
 
 @dataclass(frozen=True)
-class Job:
+class ConversionJob:
     """An image and its labels."""
 
     id: str
@@ -51,7 +51,7 @@ class Writer:
     jpeg: int | None
     skip_corrupt: bool
 
-    def __call__(self, job: Job) -> Record:
+    def __call__(self, job: ConversionJob) -> Record:
         self._remove_old(job)
         left_out: list[Mapping[str, str | None]] = []
 
@@ -77,7 +77,7 @@ class Writer:
                 cannot(name, label.path, error)
         return Record(job.id, files, rounding, tuple(left_out))
 
-    def _remove_old(self, job: Job) -> None:
+    def _remove_old(self, job: ConversionJob) -> None:
         """What an earlier attempt wrote, from a source that has been mended since."""
         for ending in (*JPEG, ".png"):
             (self.out / "images" / f"{job.id}{ending}").unlink(missing_ok=True)
@@ -88,7 +88,7 @@ class Writer:
     def _resizes(self, image: Array) -> bool:
         return self.size is not None and image.shape[:2] != self.size
 
-    def _write_image(self, job: Job, image: Array) -> Path:
+    def _write_image(self, job: ConversionJob, image: Array) -> Path:
         ending = job.image.path.suffix.lower()
         whole = job.image.reader is read_image and not self._resizes(image)
         copied = whole and ending in (JPEG if self.jpeg else (*JPEG, ".png"))
@@ -106,7 +106,7 @@ class Writer:
                 picture.save(new)
         return path
 
-    def _write_label(self, task: Task, label: LabelFile, job: Job, image: Array) -> tuple[Path, float]:
+    def _write_label(self, task: Task, label: LabelFile, job: ConversionJob, image: Array) -> tuple[Path, float]:
         """Write a label and read it again: its path, and the largest difference of a value."""
         value, valid = label.read_for(job.image, (image.shape[0], image.shape[1]))
         path = self.out / task.name / f"{job.id}.png"

@@ -22,8 +22,8 @@ from typing import Any
 import torch
 
 from tasktokens.config import read_yaml
-from tasktokens.data.visibility import Split, load_split
-from tasktokens.datasets.index import Collection, ImageFile, LabelFile, image_size
+from tasktokens.data.visibility import VisibleLabels, load_visible
+from tasktokens.datasets.index import DatasetIndex, ImageFile, LabelFile, image_size
 from tasktokens.datasets.manifest import read_manifest
 from tasktokens.errors import ConfigError, DataError, LabelError, did_you_mean
 from tasktokens.tasks import Task, build_task
@@ -34,7 +34,7 @@ ARRAY_ENDINGS = (".npy", ".npz")
 LABEL_ENDINGS = (".png", ".npy", ".npz", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg")
 
 
-def open_folder(root: Path) -> Collection:
+def open_folder(root: Path) -> DatasetIndex:
     """List a data folder. Raises `DataError` or `ConfigError` saying what is missing and what to do."""
     if not root.is_dir():
         raise DataError(f"data folder {root} does not exist")
@@ -68,7 +68,7 @@ def open_folder(root: Path) -> Collection:
         for name, task in tasks.items()
     }
     published = _published(root, values.get("labels"), splits.get("train", ()), tasks)
-    return Collection(root, {id: ImageFile(path) for id, path in images.items()}, tasks, labels, splits, published)
+    return DatasetIndex(root, {id: ImageFile(path) for id, path in images.items()}, tasks, labels, splits, published)
 
 
 _KEYS = ("name", "images", "manifest", "splits", "labels", "tasks")
@@ -190,13 +190,13 @@ def _splits(root: Path, declared: Any, images: Mapping[str, Path]) -> dict[str, 
     return splits
 
 
-def _published(root: Path, declared: Any, ids: tuple[str, ...], tasks: Mapping[str, Any]) -> dict[str, Split]:
+def _published(root: Path, declared: Any, ids: tuple[str, ...], tasks: Mapping[str, Any]) -> dict[str, VisibleLabels]:
     """The label splits that the folder brings along. That each label has its file is checked when one is chosen."""
     if not declared:
         return {}
     if not isinstance(declared, dict):
         raise ConfigError(f"dataset.yaml of {root}: 'labels' must name a CSV file a rule, such as one: labels_one.csv")
     return {
-        str(rule): load_split(_below(root, file), ids, dict.fromkeys(tasks, dict.fromkeys(ids)))
+        str(rule): load_visible(_below(root, file), ids, dict.fromkeys(tasks, dict.fromkeys(ids)))
         for rule, file in declared.items()
     }

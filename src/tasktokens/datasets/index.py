@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tasktokens.data.visibility import Split
+from tasktokens.data.visibility import VisibleLabels
 from tasktokens.errors import DataError, LabelError, TaskTokensError, did_you_mean
 from tasktokens.tasks import Task
 from tasktokens.tasks.base import Array
@@ -64,7 +64,7 @@ def image_size(path: Path) -> tuple[int, int]:
         raise DataError(f"image {path} cannot be read ({error}); replace it or remove it") from error
 
 
-def refuse_odd_id(id: str, root: Path) -> None:
+def check_id(id: str, root: Path) -> None:
     """Raise `DataError` for an id that is no plain relative path, cannot be written in UTF-8, or breaks lines."""
     if _ODD.search(id):
         raise DataError(
@@ -122,7 +122,7 @@ class LabelFile(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Collection:
+class DatasetIndex:
     """A data set, whatever its layout.
 
     Attributes:
@@ -144,15 +144,15 @@ class Collection:
     tasks: Mapping[str, Task]
     labels: Mapping[str, Mapping[str, LabelFile]]
     splits: Mapping[str, tuple[str, ...]]
-    published: Mapping[str, Split] = field(default_factory=dict)
+    published: Mapping[str, VisibleLabels] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for id in self.images:
-            refuse_odd_id(id, self.root)
+            check_id(id, self.root)
         for name in self.splits:
             if not name.strip(".") or "/" in name:
                 raise DataError(f"{self.root} names a split {name!r}, which cannot be part of a file's name; rename it")
-            refuse_odd_id(name, self.root)
+            check_id(name, self.root)
 
     def split(self, name: str) -> tuple[str, ...]:
         """Ids of a split. Raises `DataError` naming the splits there are."""

@@ -9,20 +9,20 @@ import numpy as np
 
 from tasktokens.config import (
     CityscapesSource,
+    ConcatData,
     Config,
+    DatasetEntry,
     FolderSource,
     NyudSource,
-    Part,
     RoomsSource,
-    SeveralData,
     Source,
     TaskOptions,
 )
-from tasktokens.data.visibility import Split, draw_split, published_split
+from tasktokens.data.visibility import VisibleLabels, draw_visible, published_visible
 from tasktokens.datasets.cityscapes import open_cityscapes
 from tasktokens.datasets.concat import combine
 from tasktokens.datasets.folder import open_folder
-from tasktokens.datasets.index import Collection
+from tasktokens.datasets.index import DatasetIndex
 from tasktokens.datasets.nyud.dataset import open_nyud
 from tasktokens.datasets.pascal_context.dataset import open_pascal_context
 from tasktokens.errors import ConfigError, DataError, did_you_mean
@@ -41,11 +41,11 @@ class Data:
         held: visible labels of the held-out images, chosen by the same rule as those of the training images.
     """
 
-    collection: Collection
+    collection: DatasetIndex
     tasks: Mapping[str, Task]
-    train: Split
+    train: VisibleLabels
     holdout: tuple[str, ...]
-    held: Split = field(default_factory=dict)
+    held: VisibleLabels = field(default_factory=dict)
 
 
 def open_data(config: Config, progress: bool = False) -> Data:
@@ -54,7 +54,7 @@ def open_data(config: Config, progress: bool = False) -> Data:
     Raises `DataError` and `ConfigError` with what is missing and what to do.
     """
     settings = config.data
-    collection = open_collection(settings, settings.size, progress)
+    collection = open_index(settings, settings.size, progress)
     tasks = choose_tasks(collection, config.tasks)
     ids = collection.split("train")
     held = round(settings.holdout * len(ids))
@@ -67,17 +67,17 @@ def open_data(config: Config, progress: bool = False) -> Data:
     available = {name: collection.labels[name] for name in tasks}
     holdout = tuple(id for i, id in enumerate(ids) if i in chosen)
 
-    def visible(ids: Sequence[str], complete: bool) -> Split:
+    def visible(ids: Sequence[str], complete: bool) -> VisibleLabels:
         if settings.label_seed is None and settings.labels in collection.published:
-            return published_split(ids, available, collection.published[settings.labels], settings.labels, complete)
-        return draw_split(ids, available, settings.labels, seed, complete)
+            return published_visible(ids, available, collection.published[settings.labels], settings.labels, complete)
+        return draw_visible(ids, available, settings.labels, seed, complete)
 
     split = visible(train, complete=True)
     # A draw of its own, so that what is seen of the training images does not depend on it.
     return Data(collection, tasks, split, holdout, visible(holdout, complete=False) if holdout else {})
 
 
-def open_collection(settings: Source | SeveralData, size: tuple[int, int], progress: bool = False) -> Collection:
+def open_index(settings: Source | ConcatData, size: tuple[int, int], progress: bool = False) -> DatasetIndex:
     """What a source names; nothing is decoded yet.
 
     Args:
@@ -85,7 +85,7 @@ def open_collection(settings: Source | SeveralData, size: tuple[int, int], progr
         size: (height, width) for sources that render images.
         progress: show it while rendering.
     """
-    if isinstance(settings, SeveralData):
+    if isinstance(settings, ConcatData):
         return combine({part.name: _open_part(part, size, progress) for part in settings.parts})
     if isinstance(settings, RoomsSource):
         from tasktokens.datasets.rooms import rooms_folder
@@ -104,9 +104,9 @@ def open_collection(settings: Source | SeveralData, size: tuple[int, int], progr
     return open_pascal_context(settings.root)
 
 
-def _open_part(part: Part, size: tuple[int, int], progress: bool) -> Collection:
+def _open_part(part: DatasetEntry, size: tuple[int, int], progress: bool) -> DatasetIndex:
     """A part's collection with its tasks and splits under the names that the run uses."""
-    opened = open_collection(part.source, size, progress)
+    opened = open_index(part.source, size, progress)
     names = part.tasks if isinstance(part.tasks, dict) else {name: name for name in part.tasks or opened.tasks}
     for name in names:
         if name not in opened.tasks:
@@ -121,7 +121,7 @@ def _open_part(part: Part, size: tuple[int, int], progress: bool) -> Collection:
     )
 
 
-def choose_tasks(collection: Collection, options: Mapping[str, TaskOptions] | None) -> dict[str, Task]:
+def choose_tasks(collection: DatasetIndex, options: Mapping[str, TaskOptions] | None) -> dict[str, Task]:
     """The data set's tasks that were asked for (None: all), with their weights and thresholds changed."""
     if options is None:
         return dict(collection.tasks)
@@ -136,6 +136,6 @@ def choose_tasks(collection: Collection, options: Mapping[str, TaskOptions] | No
     return tasks
 
 
-def full_split(collection: Collection, ids: tuple[str, ...], tasks: Mapping[str, Task]) -> Split:
+def all_visible(collection: DatasetIndex, ids: tuple[str, ...], tasks: Mapping[str, Task]) -> VisibleLabels:
     """Every label that exists: for evaluation."""
     return {id: tuple(name for name in tasks if id in collection.labels[name]) for id in ids}

@@ -15,19 +15,19 @@ import yaml
 
 from tasktokens.config import (
     CityscapesSource,
+    ConcatData,
     DataSettings,
     FolderSource,
     NyudSource,
     PascalContextSource,
     RoomsSource,
-    SeveralData,
     parse_config,
 )
-from tasktokens.data.visibility import save_split
-from tasktokens.datasets.convert import Job, Writer
-from tasktokens.datasets.index import Collection
+from tasktokens.data.visibility import save_visible
+from tasktokens.datasets.convert import ConversionJob, Writer
+from tasktokens.datasets.index import DatasetIndex
 from tasktokens.datasets.obtain import HOW_TO_GET
-from tasktokens.datasets.open import open_collection
+from tasktokens.datasets.open import open_index
 from tasktokens.datasets.prepared import (
     FORMAT,
     JOURNAL,
@@ -82,7 +82,7 @@ def prepare(
             ``out`` was begun with other arguments or by another version, or is damaged.
         RunExistsError: ``out`` holds other files.
     """
-    collection = _storable(open_collection(source, size or (1, 1)))
+    collection = _storable(open_index(source, size or (1, 1)))
     _check_names(collection)
     settings = _settings(source, collection, size, jpeg)
     if out.exists():
@@ -112,7 +112,7 @@ def source_settings(values: Mapping[str, Any]) -> Preparable:
             f"--root is not set; name the folder in which the data set lies. How to get it: {HOW_TO_GET[kind]}"
         )
     source = parse_config({"data": {**values, "root": str(values["root"])}}, f"--data {kind}").data
-    assert not isinstance(source, RoomsSource | SeveralData)
+    assert not isinstance(source, RoomsSource | ConcatData)
     return source
 
 
@@ -130,7 +130,7 @@ def verify(out: Path, quiet: bool = False) -> list[str]:
     return [fault for fault in faults if fault is not None] + unlisted_files(out, listed)
 
 
-def _settings(source: Preparable, collection: Collection, size: tuple[int, int] | None, jpeg: int | None) -> Any:
+def _settings(source: Preparable, collection: DatasetIndex, size: tuple[int, int] | None, jpeg: int | None) -> Any:
     """All that decides what is written, as plain values."""
     own = source.model_dump(mode="json", exclude=set(DataSettings.model_fields))
     values = {
@@ -144,7 +144,7 @@ def _settings(source: Preparable, collection: Collection, size: tuple[int, int] 
     return json.loads(json.dumps(values))
 
 
-def _storable(collection: Collection) -> Collection:
+def _storable(collection: DatasetIndex) -> DatasetIndex:
     """With tasks whose files can hold every label; files of a task that had to be changed for that are not copied."""
     tasks = {name: task.storable() for name, task in collection.tasks.items()}
     labels = {
@@ -156,7 +156,7 @@ def _storable(collection: Collection) -> Collection:
     return replace(collection, tasks=tasks, labels=labels)
 
 
-def _check_names(collection: Collection) -> None:
+def _check_names(collection: DatasetIndex) -> None:
     """Splits and tasks become names of files and folders."""
     for name in (*collection.splits, *collection.published):
         if not re.fullmatch(r"\w[\w.-]*", name):
@@ -176,14 +176,14 @@ def _refuse_damaged(out: Path, quiet: bool) -> None:
         )
 
 
-def _convert_all(collection: Collection, journal: Journal, write: Writer, workers: int | None, quiet: bool) -> None:
+def _convert_all(collection: DatasetIndex, journal: Journal, write: Writer, workers: int | None, quiet: bool) -> None:
     """Do what is not done yet. What is done of other labels than the source has now is done again."""
     jobs = []
     for id, image in collection.images.items():
         labels = {name: files[id] for name, files in collection.labels.items() if id in files}
         done = journal.records.get(id)
         if done is None or {name.split("/")[0] for name in done.files} != {"images", *labels}:
-            jobs.append(Job(id, image, labels))
+            jobs.append(ConversionJob(id, image, labels))
     with (
         bar(len(collection.images), not quiet, "preparing") as step,
         contextlib.closing(process_map(write, jobs, workers)) as records,
@@ -199,7 +199,7 @@ def _convert_all(collection: Collection, journal: Journal, write: Writer, worker
             raise type(error)(f"{error}. What is done is kept: {hint}") from error
 
 
-def _finish(collection: Collection, journal: Journal, out: Path, settings: Mapping[str, Any]) -> None:
+def _finish(collection: DatasetIndex, journal: Journal, out: Path, settings: Mapping[str, Any]) -> None:
     """The lists, the label splits and ``dataset.yaml``, then what marks the folder as whole."""
     for id in set(journal.records) - set(collection.images):
         for name in journal.records[id].files:
@@ -220,7 +220,7 @@ def _finish(collection: Collection, journal: Journal, out: Path, settings: Mappi
     for rule, split in collection.published.items():
         shown = {id: tuple(task for task in tasks if task in has[id]) for id, tasks in split.items() if id in images}
         with atomically(out / rules[rule]) as new:
-            save_split(new, shown, list(collection.tasks))
+            save_visible(new, shown, list(collection.tasks))
     source = settings["source"]
     description: dict[str, Any] = {
         "name": collection.root.name if source["kind"] == "folder" else source["kind"],

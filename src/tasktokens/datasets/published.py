@@ -9,7 +9,7 @@ import csv
 from collections.abc import Sequence
 from importlib.resources import files
 
-from tasktokens.data.visibility import Split
+from tasktokens.data.visibility import VisibleLabels
 
 FILES = {
     "nyud": {"one": "nyud_one_label.csv", "random": "nyud_random_labels.csv"},
@@ -18,7 +18,7 @@ FILES = {
 }
 
 
-def published_labels(name: str, ids: Sequence[str]) -> dict[str, Split]:
+def published_labels(name: str, ids: Sequence[str]) -> dict[str, VisibleLabels]:
     """The published splits of a data set by rule (``one``, ``random``): the tasks whose labels each image shows.
 
     Args:
@@ -32,7 +32,7 @@ def published_labels(name: str, ids: Sequence[str]) -> dict[str, Split]:
     return {rule: split for rule, file in FILES[name].items() if (split := _read(file, ids)) is not None}
 
 
-def _read(file: str, ids: Sequence[str]) -> Split | None:
+def _read(file: str, ids: Sequence[str]) -> VisibleLabels | None:
     text = (files("tasktokens") / "assets" / "splits" / file).read_text(encoding="utf-8")
     rows = list(csv.DictReader(text.splitlines()))
     key, *tasks = rows[0]

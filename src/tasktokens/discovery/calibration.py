@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from tasktokens.config import HttMethod
 from tasktokens.data.sample import Batch, Labels
-from tasktokens.discovery.pseudo_labels import discover_labels, geometric_agreement, inside, teach
+from tasktokens.discovery.pseudo_labels import discover_labels, forward_views, geometric_agreement, inside
 from tasktokens.discovery.thresholds import Thresholds
 from tasktokens.metrics import Reliability
 from tasktokens.tasks import Task
@@ -47,7 +47,7 @@ class AccuracyCalibrator:
     @torch.no_grad()
     def add(self, sums: Mapping[str, Reliability], batch: Batch, teacher: nn.Module) -> None:
         settings = self.settings
-        taught = teach(self.tasks, teacher, batch.image, settings.teacher_views, settings.teacher_zoom)
+        taught = forward_views(self.tasks, teacher, batch.image, settings.teacher_views, settings.teacher_zoom)
         agreement = geometric_agreement(self.tasks, taught, settings.focal) if settings.geometry else {}
         for name, task in self.tasks.items():
             labels = batch.labels[name]

@@ -35,7 +35,7 @@ class Discovered:
     valid: Tensor
 
 
-class Thresholds(Protocol):
+class ThresholdRule(Protocol):
     """Which confidence each predicted pixel must exceed."""
 
     def of(self, task: Task, prediction_BCHW: Tensor) -> Tensor:
@@ -43,7 +43,7 @@ class Thresholds(Protocol):
 
 
 @torch.no_grad()
-def teach(
+def forward_views(
     tasks: Mapping[str, Task], teacher: nn.Module, image_B3HW: Tensor, views: int = 1, zoom: float = 1.0
 ) -> dict[str, TaskOutput]:
     """The teacher's outputs for a batch; with two views, the mean over the images and their mirror images.
@@ -88,7 +88,7 @@ def discover_labels(
     logits_BKHW: Tensor,
     pixels_B1HW: Tensor,
     confidence: str = "ours",
-    thresholds: Thresholds | None = None,
+    thresholds: ThresholdRule | None = None,
     agreement_B1HW: Tensor | None = None,
 ) -> Discovered:
     """Turn a teacher's logits into pseudo-labels.

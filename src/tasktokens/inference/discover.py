@@ -20,19 +20,19 @@ import numpy as np
 import yaml
 from rich.progress import track
 
-from tasktokens.data.visibility import load_split
+from tasktokens.data.visibility import load_visible
 from tasktokens.datasets.index import ImageFile, LabelFile, read_image
 from tasktokens.datasets.open import Data, open_data
 from tasktokens.datasets.prepared import sha256
 from tasktokens.errors import RunExistsError
 from tasktokens.inference.evaluate import run_config, run_folder
-from tasktokens.inference.predict import refuse_full
+from tasktokens.inference.predict import require_empty
 from tasktokens.inference.predictor import Predictor
 from tasktokens.models.files import model_folder
 from tasktokens.tasks import Task
 from tasktokens.tasks.files import write_png
 from tasktokens.utils.atomic import atomically
-from tasktokens.utils.distributed import one_first, signals, start, stopping, together
+from tasktokens.utils.distributed import main_process_first, raise_on_all_ranks, signals, start, stopping
 from tasktokens.utils.safe_io import load_json
 
 JOURNAL = "discovering.jsonl"
@@ -62,11 +62,11 @@ def discover(
     config = run_config(run)
     accelerator = start(config.run)
     rank, main = accelerator.process_index, accelerator.is_main_process
-    data = one_first(accelerator, lambda: open_data(config))
-    with together(accelerator):
+    data = main_process_first(accelerator, lambda: open_data(config))
+    with raise_on_all_ranks(accelerator):
         predictor = Predictor(run, accelerator.device, views)
         available = {name: data.collection.labels[name] for name in data.tasks}
-        visible = load_split(run_folder(run) / "labels.csv", list(data.train), available)
+        visible = load_visible(run_folder(run) / "labels.csv", list(data.train), available)
         model = sha256(model_folder(run) / "model.safetensors")
         settings = {"model": model, "threshold": threshold, "views": views, "images": len(visible)}
         if main:
@@ -153,7 +153,7 @@ def _begin(out: Path, settings: Mapping[str, Any], overwrite: bool) -> None:
     """Make the folder, or go on in it: what all ranks did before is then in the first rank's journal."""
     path = out / JOURNAL
     if overwrite or not path.is_file():
-        refuse_full(out, overwrite, clear=True)
+        require_empty(out, overwrite, clear=True)
         with atomically(path) as new:
             new.write_text(json.dumps(settings) + "\n", encoding="utf-8")
     if _items(path)[:1] != [settings]:

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 
 from tasktokens.config import Config, load_config
 from tasktokens.data.dataset import PartialDataset, eval_loader
-from tasktokens.datasets.open import Data, full_split, open_data
+from tasktokens.datasets.open import Data, all_visible, open_data
 from tasktokens.errors import CheckpointError, DataError
 from tasktokens.metrics import Protocol
 from tasktokens.models import Network
@@ -20,7 +20,7 @@ from tasktokens.models.decoding import decode_at
 from tasktokens.models.files import load_model
 from tasktokens.tasks import Task
 from tasktokens.utils.atomic import atomically
-from tasktokens.utils.distributed import one_first, signals, start, stopping, together
+from tasktokens.utils.distributed import main_process_first, raise_on_all_ranks, signals, start, stopping
 from tasktokens.utils.signals import StopSignal
 
 Evaluation = Literal["network", "full"]
@@ -107,8 +107,8 @@ def evaluate(
     config = run_config(run)
     accelerator = start(config.run)
     own = config.data.evaluation
-    data = one_first(accelerator, lambda: open_data(config))
-    with together(accelerator):
+    data = main_process_first(accelerator, lambda: open_data(config))
+    with raise_on_all_ranks(accelerator):
         network, info = load_model(run, accelerator.device)
         dataset = eval_dataset(data, split, info.tasks, info.size, at or own)
     with signals(accelerator.num_processes) as stop:
@@ -134,7 +134,7 @@ def eval_dataset(
     ids = data.holdout if split == "holdout" else data.collection.split(split)
     if not ids:
         raise DataError("no training images were set aside; evaluate another split, or train with data.holdout=0.1")
-    visible = full_split(data.collection, ids, tasks)
+    visible = all_visible(data.collection, ids, tasks)
     return PartialDataset(data.collection, visible, tasks, size, cache=cache, full=at == "full")
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from tasktokens.inference.explain_page import Panel, Table, draw
-from tasktokens.inference.predict import find_images, readable, refuse_full
+from tasktokens.inference.predict import find_images, readable, require_empty
 from tasktokens.inference.predictor import Prediction, Predictor
 from tasktokens.models.explain import Stages, stages
 from tasktokens.tasks import Task
@@ -54,7 +54,7 @@ def explain(
     """
     predictor = Predictor(model)
     images = find_images(inputs)
-    refuse_full(out, overwrite)
+    require_empty(out, overwrite)
     pictures, figures = [], {}
     try:
         for id, image in readable(images, "explaining", quiet):

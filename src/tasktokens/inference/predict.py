@@ -14,12 +14,12 @@ from rich.progress import track
 
 from tasktokens.config import RunSettings
 from tasktokens.datasets.folder import IMAGE_ENDINGS
-from tasktokens.datasets.index import read_image, refuse_odd_id
+from tasktokens.datasets.index import check_id, read_image
 from tasktokens.errors import DataError, RunExistsError
 from tasktokens.inference.predictor import Predictor
 from tasktokens.tasks.base import Array
 from tasktokens.tasks.files import write_png
-from tasktokens.utils.distributed import everywhere, signals, start, together
+from tasktokens.utils.distributed import all_gather, raise_on_all_ranks, signals, start
 from tasktokens.utils.pictures import Picture, Strip, save_strips
 
 
@@ -46,11 +46,11 @@ def predict(
         SystemExit: 130 or 143 after SIGINT or SIGTERM; the images until then are whole.
     """
     accelerator = start(RunSettings())
-    with together(accelerator):
+    with raise_on_all_ranks(accelerator):
         predictor = Predictor(model, accelerator.device, views)
         images = find_images(inputs)
         if accelerator.is_main_process:
-            refuse_full(out, overwrite)
+            require_empty(out, overwrite)
     pictures = []
     for id, image in readable(images, "predicting", quiet, accelerator):
         predictions = predictor(image)
@@ -89,8 +89,8 @@ def readable(
         if stop.received:
             stop.leave("all images are done")
     if accelerator is not None:
-        unreadable = [message for of_rank in everywhere(accelerator, unreadable) for message in of_rank]
-    with together(accelerator) if accelerator is not None else nullcontext():
+        unreadable = [message for of_rank in all_gather(accelerator, unreadable) for message in of_rank]
+    with raise_on_all_ranks(accelerator) if accelerator is not None else nullcontext():
         if unreadable:
             raise DataError(f"{len(unreadable)} of {len(images)} images were left out: {'; '.join(unreadable[:5])}")
 
@@ -113,7 +113,7 @@ def find_images(inputs: Sequence[str | Path]) -> dict[str, Path]:
             raise DataError(f"no images in folder {path} ({', '.join(IMAGE_ENDINGS)})")
         for file in files:
             id = file.relative_to(root).with_suffix("").as_posix()
-            refuse_odd_id(id, root)
+            check_id(id, root)
             if found.setdefault(id, file) != file:
                 raise DataError(
                     f"{found[id]} and {file} would both be written as '{id}'; predict them into two folders"
@@ -121,7 +121,7 @@ def find_images(inputs: Sequence[str | Path]) -> dict[str, Path]:
     return found
 
 
-def refuse_full(out: Path, overwrite: bool, clear: bool = False) -> None:
+def require_empty(out: Path, overwrite: bool, clear: bool = False) -> None:
     """Raise `RunExistsError` if ``out`` holds anything; with ``overwrite`` allow it, emptied first if ``clear``."""
     if out.exists() and not out.is_dir():
         raise RunExistsError(f"{out} is a file; give a folder to write to")

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tasktokens.config import VIEW_ZOOM
 from tasktokens.data.transforms import resize_image, working_size
-from tasktokens.discovery.pseudo_labels import teach
+from tasktokens.discovery.pseudo_labels import forward_views
 from tasktokens.errors import ConfigError
 from tasktokens.models.decoding import full_logits
 from tasktokens.models.files import load_model
@@ -63,7 +63,7 @@ class Predictor:
     @torch.no_grad()  # not inference_mode: bin centres are cached, and training after it would get such tensors
     def __call__(self, image_HW3: Array) -> dict[str, Prediction]:
         """Predict all tasks of one uint8 RGB image."""
-        outputs = teach(self.tasks, self.network, self.prepare(image_HW3), self.views, VIEW_ZOOM)
+        outputs = forward_views(self.tasks, self.network, self.prepare(image_HW3), self.views, VIEW_ZOOM)
         size = (image_HW3.shape[0], image_HW3.shape[1])
         return self.decode({name: output.logits for name, output in outputs.items()}, size)
 

@@ -13,8 +13,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from tasktokens.config import Config, RoomsData
-from tasktokens.data.visibility import Split
-from tasktokens.datasets.open import Data, full_split
+from tasktokens.data.visibility import VisibleLabels
+from tasktokens.datasets.open import Data, all_visible
 from tasktokens.errors import DataError
 from tasktokens.inspection.report import Finding, Report
 from tasktokens.inspection.survey import check
@@ -61,12 +61,12 @@ def check_before_run(data: Data, config: Config, quiet: bool = False) -> None:
         print(f"data: {len(visible)} images and {labels} labels {told}, {warnings}", file=sys.stderr)
 
 
-def _visible(data: Data, config: Config) -> Split:
+def _visible(data: Data, config: Config) -> VisibleLabels:
     """Labels that the run trains on, and those of the images that it is measured on."""
     visible = dict(data.train)
     splits = [config.run.evaluate, config.run.validate_on if config.run.validate_every else None]
     for ids in (data.holdout, *(data.collection.splits.get(split or "", ()) for split in splits)):
-        for id, names in full_split(data.collection, ids, data.tasks).items():
+        for id, names in all_visible(data.collection, ids, data.tasks).items():
             visible.setdefault(id, names)  # an image that is trained on shows what training may see
     return visible
 
@@ -88,7 +88,7 @@ def _placed(finding: Finding) -> str:
 
 
 # -- what is remembered ------------------------------------------------------------------------------------------------
-def _state(data: Data, visible: Split, config: Config) -> str:
+def _state(data: Data, visible: VisibleLabels, config: Config) -> str:
     """A digest of all that the result depends on: files by path, size and time; tasks; splits; how they are read."""
     collection = data.collection
     settings = config.data.model_dump(mode="json", include={"kind", "root", "classes", "depth", "parts"})

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tasktokens.config import Config, load_config, parse_config
-from tasktokens.datasets.open import choose_tasks, open_collection
+from tasktokens.datasets.open import choose_tasks, open_index
 from tasktokens.errors import ConfigError, DataError
 from tasktokens.inspection.check_page import number_text, share_text, sizes_text, verdict, write_page
 from tasktokens.inspection.report import Finding, Report
@@ -47,7 +47,7 @@ def check(
     if root is None and hasattr(config.data, "root"):
         raise ConfigError("nothing to check; give the data folder, or --config FILE")
     try:
-        collection = open_collection(config.data, config.data.size, progress=not quiet)
+        collection = open_index(config.data, config.data.size, progress=not quiet)
     except (DataError, ConfigError) as error:
         finding = Finding("error", "cannot-open", str(error), path=str(root) if root else None)
         report = Report(str(root), findings=(finding,), counts={"cannot-open": 1}, totals={"error": 1, "warning": 0})

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tasktokens.datasets.index import Collection
+from tasktokens.datasets.index import DatasetIndex
 from tasktokens.inspection.report import Report, TaskReport
 from tasktokens.tasks import Task
 from tasktokens.tasks.base import Array
@@ -24,7 +24,7 @@ _SIDE = 320
 """Largest width and height of a panel's pictures in pixels."""
 
 
-def write_page(path: Path, report: Report, tasks: Mapping[str, Task], collection: Collection | None) -> Path:
+def write_page(path: Path, report: Report, tasks: Mapping[str, Task], collection: DatasetIndex | None) -> Path:
     """Write the page; it needs no network. ``collection`` None: the data could not be opened, there are no panels."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -56,7 +56,7 @@ def _bars(task: Task, report: TaskReport) -> list[dict[str, Any]]:
 
 
 # -- panels ------------------------------------------------------------------------------------------------------------
-def _panels(report: Report, collection: Collection, tasks: Mapping[str, Task]) -> Iterator[dict[str, Any]]:
+def _panels(report: Report, collection: DatasetIndex, tasks: Mapping[str, Task]) -> Iterator[dict[str, Any]]:
     """Images with their labels: some that are named in findings, then some that show every task equally often."""
     named = {f.id: f.code for f in report.findings if f.id is not None and f.id in collection.images}
     for id in list(named)[:_NAMED]:
@@ -74,7 +74,7 @@ def _panels(report: Report, collection: Collection, tasks: Mapping[str, Task]) -
 _NAMED, _SAMPLES = 4, 8
 
 
-def _panel(collection: Collection, tasks: Mapping[str, Task], id: str, code: str | None) -> dict[str, Any]:
+def _panel(collection: DatasetIndex, tasks: Mapping[str, Task], id: str, code: str | None) -> dict[str, Any]:
     pictures = [{"caption": "image", "uri": _data_uri(collection.images[id].read, "JPEG")}]
     for name, task in tasks.items():
         if id in collection.labels[name]:
@@ -82,12 +82,12 @@ def _panel(collection: Collection, tasks: Mapping[str, Task], id: str, code: str
     return {"id": id, "code": code, "pictures": pictures}
 
 
-def _gain(collection: Collection, shown: Mapping[str, int], id: str) -> float:
+def _gain(collection: DatasetIndex, shown: Mapping[str, int], id: str) -> float:
     """What a panel of this image would add: the task that was shown least counts most."""
     return sum(2.0**-count for name, count in shown.items() if id in collection.labels[name])
 
 
-def _drawn(collection: Collection, id: str, name: str, task: Task) -> Array:
+def _drawn(collection: DatasetIndex, id: str, name: str, task: Task) -> Array:
     return task.colourise(*collection.labels[name][id].read())
 
 

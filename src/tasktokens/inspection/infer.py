@@ -14,12 +14,12 @@ from torch import nn
 from tasktokens.datasets.folder import ARRAY_ENDINGS, IMAGE_ENDINGS, LABEL_ENDINGS, list_files
 from tasktokens.datasets.index import read_image
 from tasktokens.errors import DataError, TaskTokensError
-from tasktokens.inspection.scan import Look, look_at, some
+from tasktokens.inspection.scan import FolderScan, scan_files, some
 from tasktokens.tasks import build_task
 
 
 @dataclass(frozen=True)
-class GuessedTask:
+class InferredTask:
     """A task: its name, its settings in ``dataset.yaml``, its files that belong to an image, and what was seen."""
 
     name: str
@@ -29,22 +29,22 @@ class GuessedTask:
 
 
 @dataclass
-class Guess:
+class InferredFolder:
     """What a folder seems to hold. ``left_out`` gives, by folder or file, why it is not used."""
 
     images: str
     count: int
-    tasks: list[GuessedTask] = field(default_factory=list)
+    tasks: list[InferredTask] = field(default_factory=list)
     splits: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
 
 
-def guess_folder(root: Path) -> Guess:
+def infer_folder(root: Path) -> InferredFolder:
     """Look at a folder and up to 20 files of each folder in it. Raises `DataError` where there are no images."""
     folders = [path.name for path in sorted(root.iterdir()) if path.is_dir() and not path.name.startswith(".")]
     images_folder = _images_folder(root, folders)
     images = list_files(root / images_folder, IMAGE_ENDINGS + ARRAY_ENDINGS)
-    guess = Guess(images_folder, len(images))
+    guess = InferredFolder(images_folder, len(images))
     for folder in folders:
         if folder in (images_folder, "confidence", "pictures"):  # the last two are what predict and discover write
             continue
@@ -77,12 +77,12 @@ def _is_photograph(path: Path) -> bool:
         read_image(path)
     except DataError:
         return False
-    look = look_at([(path, path)], "")
+    look = scan_files([(path, path)], "")
     return look.channels == 3 and look.unit < 0.9 and (look.colours is None or len(look.colours) > 64)
 
 
 # -- the tasks ---------------------------------------------------------------------------------------------------------
-def _add_tasks(guess: Guess, root: Path, folder: str, images: Mapping[str, Path]) -> None:
+def _add_tasks(guess: InferredFolder, root: Path, folder: str, images: Mapping[str, Path]) -> None:
     """The task of a folder, or of the folders in it: ``labels/depth``."""
     try:
         files = list_files(root / folder, LABEL_ENDINGS)
@@ -101,9 +101,9 @@ def _add_tasks(guess: Guess, root: Path, folder: str, images: Mapping[str, Path]
     name = task_name(folder.split("/")[-1], [task.name for task in guess.tasks])
     chosen = some(list(matching.values()))
     image_of = {path: images[id] for id, path in matching.items()}
-    look = look_at([(path, image_of[path]) for path in chosen], name)
+    look = scan_files([(path, image_of[path]) for path in chosen], name)
     try:
-        spec, saw = guess_kind(folder, look)
+        spec, saw = infer_kind(folder, look)
         if look.other_size and not look.other_shape:
             spec["resize"] = True
             saw += f"; {look.other_size} of them have another size than their image"
@@ -119,7 +119,7 @@ def _add_tasks(guess: Guess, root: Path, folder: str, images: Mapping[str, Path]
     if look.other_shape:
         saw += f"; {look.other_shape} of them do not have the shape of their image: crop them"
     spec |= {} if name == folder else {"folder": folder}
-    guess.tasks.append(GuessedTask(name, spec, len(matching), f"{look.files} of {len(matching)} files: {saw}"))
+    guess.tasks.append(InferredTask(name, spec, len(matching), f"{look.files} of {len(matching)} files: {saw}"))
 
 
 def task_name(folder: str, taken: Sequence[str]) -> str:
@@ -139,7 +139,7 @@ _DEPTH = re.compile(r"depth|distance", re.IGNORECASE)
 _DISPARITY = re.compile(r"dispar|inverse|inv_?depth", re.IGNORECASE)
 
 
-def guess_kind(name: str, look: Look) -> tuple[dict[str, Any], str]:
+def infer_kind(name: str, look: FolderScan) -> tuple[dict[str, Any], str]:
     """The settings of a task and the words for what speaks for them. Raises `DataError` where nothing fits."""
     if not look.files:
         raise DataError(f"none of its files can be read: {look.unreadable[0]}")
@@ -171,7 +171,7 @@ def guess_kind(name: str, look: Look) -> tuple[dict[str, Any], str]:
     return spec, f"{look.dtype}, {_range(look)}; {advice}"
 
 
-def _of_three_channels(name: str, look: Look) -> tuple[dict[str, Any], str]:
+def _of_three_channels(name: str, look: FolderScan) -> tuple[dict[str, Any], str]:
     if look.unit > 0.9:
         saw = f"three channels, {look.unit:.0%} of the vectors of length 1, mean z {look.mean_z:+.2f}"
         if "norm" not in name.lower() and look.one_sided < 0.9:
@@ -187,7 +187,7 @@ def _of_three_channels(name: str, look: Look) -> tuple[dict[str, Any], str]:
     return {"kind": "classes", "colours": colours}, f"{len(colours)} colours; one that was not seen will be an error"
 
 
-def _depth(name: str, look: Look) -> tuple[dict[str, Any], str]:
+def _depth(name: str, look: FolderScan) -> tuple[dict[str, Any], str]:
     saw = f"{look.dtype}, {_range(look)}, half of the pixels below {look.middle:g}"
     whole = look.dtype.startswith(("uint", "int"))
     if _DISPARITY.search(name):
@@ -203,7 +203,7 @@ def _depth(name: str, look: Look) -> tuple[dict[str, Any], str]:
     return spec, f"{saw}; {unit}"
 
 
-def _classes(look: Look, values: Sequence[int]) -> tuple[dict[str, Any], str]:
+def _classes(look: FolderScan, values: Sequence[int]) -> tuple[dict[str, Any], str]:
     void = [value for value in values if value < 0 or value in (255, 65535)]
     ids = [value for value in values if value not in void] or [0]
     saw = f"{'palette' if look.palette else look.dtype}, ids {_some(values)}"
@@ -219,12 +219,12 @@ def _classes(look: Look, values: Sequence[int]) -> tuple[dict[str, Any], str]:
     return spec | {"void": void or [255]}, f"{saw}; {advice}"
 
 
-def _nearly_two_valued(look: Look) -> bool:
+def _nearly_two_valued(look: FolderScan) -> bool:
     counts = look.values or {}
     return sum(n for value, n in counts.items() if value <= 16 or value >= 239) > 0.95 * sum(counts.values())
 
 
-def _range(look: Look) -> str:
+def _range(look: FolderScan) -> str:
     return f"{look.least:g} to {look.most:g}"
 
 
@@ -251,7 +251,7 @@ def _round_range(low: float, high: float) -> list[float]:
 _SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 
 
-def _add_splits(guess: Guess, root: Path, images: Mapping[str, Path]) -> None:
+def _add_splits(guess: InferredFolder, root: Path, images: Mapping[str, Path]) -> None:
     """Lists in text files, else folders below the images."""
     for split, words in _SPLITS.items():
         for word in words:

@@ -11,10 +11,10 @@ from rich.table import Table
 
 from tasktokens.datasets.folder import open_folder
 from tasktokens.errors import DataError
-from tasktokens.inspection.infer import Guess, guess_folder
+from tasktokens.inspection.infer import InferredFolder, infer_folder
 
 
-def init(root: Path, force: bool = False) -> Guess:
+def init(root: Path, force: bool = False) -> InferredFolder:
     """Write ``dataset.yaml`` with a guess for every folder of labels, each with a comment that says what was seen.
 
     Args:
@@ -31,7 +31,7 @@ def init(root: Path, force: bool = False) -> Guess:
     before = path.read_bytes() if path.exists() else None
     if before is not None and not force:
         raise DataError(f"{path} exists and is kept; give --force to replace it")
-    guess = guess_folder(root)
+    guess = infer_folder(root)
     if not guess.tasks:
         reasons = "; ".join(f"{folder}: {reason}" for folder, reason in guess.left_out.items())
         raise DataError(
@@ -48,7 +48,7 @@ def init(root: Path, force: bool = False) -> Guess:
     return guess
 
 
-def describe(name: str, guess: Guess) -> str:
+def describe(name: str, guess: InferredFolder) -> str:
     """The text of the ``dataset.yaml``."""
     lines = [
         "# Written by `tasktokens init`. It looked at some of the files: check each guess (docs/data.md).",
@@ -75,7 +75,7 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def print_guess(root: Path, guess: Guess) -> None:
+def print_inferred(root: Path, guess: InferredFolder) -> None:
     """What was written, as a table."""
     table = Table("task", "kind", "labels", "seen", title=f"{root}: {guess.count} images in {guess.images}/")
     for task in guess.tasks:

@@ -20,7 +20,7 @@ MOST_VALUES = 4096
 
 
 @dataclass
-class Look:
+class FolderScan:
     """What up to `LOOK_AT` files of a folder hold.
 
     Attributes:
@@ -66,9 +66,9 @@ def some(files: Sequence[Path]) -> list[Path]:
     return [files[i] for i in np.linspace(0, len(files) - 1, min(len(files), LOOK_AT)).round().astype(int)]
 
 
-def look_at(files: Sequence[tuple[Path, Path]], name: str) -> Look:
+def scan_files(files: Sequence[tuple[Path, Path]], name: str) -> FolderScan:
     """Read label files, each given with its image. ``name`` chooses among the arrays of an npz."""
-    look, arrays = Look(), []
+    look, arrays = FolderScan(), []
     for path, image in files:
         try:
             array, palette = read_array(path, name), _has_palette(path)
@@ -106,7 +106,7 @@ def _without_alpha(array: Array) -> Array:
     return one_channel(array)
 
 
-def _count(look: Look, arrays: Sequence[Array]) -> None:
+def _count(look: FolderScan, arrays: Sequence[Array]) -> None:
     whole = not np.issubdtype(np.dtype(look.dtype), np.floating)
     counts: dict[int, int] | None = {}
     equal = pairs = 0
@@ -139,7 +139,7 @@ def _count(look: Look, arrays: Sequence[Array]) -> None:
         look.colours = {(v >> 16, v >> 8 & 255, v & 255): count for v, count in counts.items()}
 
 
-def _directions(look: Look, arrays: Sequence[Array]) -> None:
+def _directions(look: FolderScan, arrays: Sequence[Array]) -> None:
     near = total = up = 0
     z, y_below, below = 0.0, 0.0, 0
     for array in arrays:

@@ -13,12 +13,12 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from pathlib import Path
 
-from tasktokens.data.visibility import Split
+from tasktokens.data.visibility import VisibleLabels
 from tasktokens.datasets.folder import LABEL_ENDINGS, list_files
-from tasktokens.datasets.index import Collection
+from tasktokens.datasets.index import DatasetIndex
 from tasktokens.errors import DataError
 from tasktokens.inspection.report import Finding, Findings, Report, TaskReport, most_frequent
-from tasktokens.inspection.survey_file import Job, LabelLook, Look, examine_job
+from tasktokens.inspection.survey_file import FileSurvey, LabelSurvey, SurveyJob, examine_job
 from tasktokens.tasks import Task
 from tasktokens.tasks.base import Array
 from tasktokens.utils.processes import process_map
@@ -26,9 +26,9 @@ from tasktokens.utils.progress import bar
 
 
 def check(
-    collection: Collection,
+    collection: DatasetIndex,
     tasks: Mapping[str, Task] | None = None,
-    visible: Split | None = None,
+    visible: VisibleLabels | None = None,
     workers: int | None = None,
     threads: int = 0,
     limit: int | None = None,
@@ -63,13 +63,13 @@ def check(
     return tally.report()
 
 
-def _job(collection: Collection, tasks: Mapping[str, Task], id: str, visible: Split | None) -> Job:
+def _job(collection: DatasetIndex, tasks: Mapping[str, Task], id: str, visible: VisibleLabels | None) -> SurveyJob:
     names = tasks if visible is None else visible[id]
     labels = {name: (tasks[name], collection.labels[name][id]) for name in names if id in collection.labels[name]}
-    return Job(id, collection.images[id], labels)
+    return SurveyJob(id, collection.images[id], labels)
 
 
-def _looks(jobs: Sequence[Job], workers: int | None, threads: int) -> Iterator[Look]:
+def _looks(jobs: Sequence[SurveyJob], workers: int | None, threads: int) -> Iterator[FileSurvey]:
     """Results in the order of the jobs, so that the report is the same however they are done."""
     if threads:
         with ThreadPoolExecutor(threads) as pool:
@@ -77,7 +77,7 @@ def _looks(jobs: Sequence[Job], workers: int | None, threads: int) -> Iterator[L
         return
     numbered = list(enumerate(jobs))
     chunks = [numbered[start : start + _CHUNK] for start in range(0, len(jobs), _CHUNK)]
-    waiting: dict[int, Look] = {}
+    waiting: dict[int, FileSurvey] = {}
     following = 0
     try:
         with closing(process_map(_examine_chunk, chunks, workers)) as results:
@@ -93,7 +93,7 @@ def _looks(jobs: Sequence[Job], workers: int | None, threads: int) -> Iterator[L
         ) from error
 
 
-def _examine_chunk(chunk: Sequence[tuple[int, Job]]) -> list[tuple[int, Look]]:
+def _examine_chunk(chunk: Sequence[tuple[int, SurveyJob]]) -> list[tuple[int, FileSurvey]]:
     return [(number, examine_job(job)) for number, job in chunk]
 
 
@@ -105,7 +105,7 @@ _CHUNK = 8
 class _Tally:
     """Sums over the files seen so far."""
 
-    def __init__(self, collection: Collection, tasks: Mapping[str, Task]) -> None:
+    def __init__(self, collection: DatasetIndex, tasks: Mapping[str, Task]) -> None:
         self.collection, self.tasks = collection, tasks
         self.findings = Findings()
         self.sizes: Counter[tuple[int, int]] = Counter()
@@ -117,7 +117,7 @@ class _Tally:
         self._digests: dict[bytes, str] = {}
         self._member = _membership(collection)
 
-    def add(self, look: Look) -> None:
+    def add(self, look: FileSurvey) -> None:
         """Count what one job found."""
         self.examined += 1
         self.findings.add(*look.findings)
@@ -133,7 +133,7 @@ class _Tally:
         for name, label in look.labels.items():
             self._add_label(name, label)
 
-    def _add_label(self, name: str, label: LabelLook) -> None:
+    def _add_label(self, name: str, label: LabelSurvey) -> None:
         self.label_sizes[name][label.size] += 1
         self.valid[name] += label.valid
         sums = self.sums[name]
@@ -181,7 +181,7 @@ class _Tally:
 
 
 # -- what is listed ----------------------------------------------------------------------------------------------------
-def _membership(collection: Collection) -> Mapping[str, tuple[str, ...]]:
+def _membership(collection: DatasetIndex) -> Mapping[str, tuple[str, ...]]:
     """The splits of each id; splits of the same images under two names count as one."""
     distinct = {frozenset(ids): name for name, ids in reversed(list(collection.splits.items()))}
     member: dict[str, tuple[str, ...]] = defaultdict(tuple)
@@ -201,7 +201,7 @@ def _splits_text(splits: Sequence[str]) -> str:
     return " and ".join(splits) or "no split"
 
 
-def _listing(collection: Collection, tasks: Mapping[str, Task]) -> Iterator[Finding]:
+def _listing(collection: DatasetIndex, tasks: Mapping[str, Task]) -> Iterator[Finding]:
     """What can be said without opening a file."""
     member = _membership(collection)
     for name, ids in collection.splits.items():
@@ -252,7 +252,7 @@ def _counted(code: str, ids: Sequence[str], text: str, what: str) -> Iterator[Fi
         )
 
 
-def _orphans(collection: Collection, name: str) -> list[Path]:
+def _orphans(collection: DatasetIndex, name: str) -> list[Path]:
     """Label files of a task that belong to no image, in an own folder whose labels lie under their images' names."""
     folder = collection.root / name
     for id, file in collection.labels[name].items():

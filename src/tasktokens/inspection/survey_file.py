@@ -19,7 +19,7 @@ SMALLEST, LARGEST = 16, 100_000_000
 
 
 @dataclass(frozen=True)
-class Job:
+class SurveyJob:
     """An image to examine and its labels with their tasks; picklable."""
 
     id: str
@@ -28,7 +28,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class LabelLook:
+class LabelSurvey:
     """A label that could be read: (width, height), its pixels that are not void, and its task's sums."""
 
     size: tuple[int, int]
@@ -37,17 +37,17 @@ class LabelLook:
 
 
 @dataclass(frozen=True)
-class Look:
+class FileSurvey:
     """What a job found; ``size`` (width, height) and ``digest`` of the image's pixels are None if it is unreadable."""
 
     id: str
     size: tuple[int, int] | None = None
     digest: bytes | None = None
-    labels: Mapping[str, LabelLook] = field(default_factory=dict)
+    labels: Mapping[str, LabelSurvey] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
 
 
-def examine_job(job: Job) -> Look:
+def examine_job(job: SurveyJob) -> FileSurvey:
     """Read the image and its labels once each."""
     findings: list[Finding] = []
     labels = {}
@@ -58,10 +58,10 @@ def examine_job(job: Job) -> Look:
             if look is not None:
                 labels[name] = look
     size, digest = image if image else (None, None)
-    return Look(job.id, size, digest, labels, tuple(findings))
+    return FileSurvey(job.id, size, digest, labels, tuple(findings))
 
 
-def _examine_image(job: Job, findings: list[Finding]) -> tuple[tuple[int, int], bytes] | None:
+def _examine_image(job: SurveyJob, findings: list[Finding]) -> tuple[tuple[int, int], bytes] | None:
     """Its (width, height) and the digest of its pixels."""
     where = {"id": job.id, "path": str(job.image.path)}
     try:
@@ -84,8 +84,8 @@ def _examine_image(job: Job, findings: list[Finding]) -> tuple[tuple[int, int], 
 
 
 def _examine_label(
-    job: Job, task: Task, name: str, file: LabelFile, size: tuple[int, int] | None, findings: list[Finding]
-) -> LabelLook | None:
+    job: SurveyJob, task: Task, name: str, file: LabelFile, size: tuple[int, int] | None, findings: list[Finding]
+) -> LabelSurvey | None:
     """Its statistics; None where it cannot be used."""
     where = {"task": name, "id": job.id, "path": str(file.path)}
     try:
@@ -112,7 +112,7 @@ def _examine_label(
     if not valid.any():
         text = "every pixel is void, so the label teaches nothing; remove the file, or check the void value"
         findings.append(Finding("warning", "all-void", text, **where))
-    return LabelLook((width, height), int(valid.sum()), sums)
+    return LabelSurvey((width, height), int(valid.sum()), sums)
 
 
 def _failure(error: Exception, what: str, where: Mapping[str, str]) -> Finding:

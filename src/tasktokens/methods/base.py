@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tasktokens.data.sample import Batch, Labels
-from tasktokens.data.sharding import WHOLE, Part
+from tasktokens.data.sharding import WHOLE_BATCH, BatchShard
 from tasktokens.data.transforms import photometric
 from tasktokens.errors import ConfigError
 from tasktokens.losses import Term, masked_loss
@@ -45,7 +45,7 @@ class StepOptions:
     step: int = 0
     photometric: float = 0.0
     loss_stride: int = 1
-    part: Part = WHOLE
+    part: BatchShard = WHOLE_BATCH
 
 
 class Calibrator(Protocol):
@@ -108,7 +108,7 @@ class Method(ABC):
         raise ConfigError(f"{type(self).__name__} cannot take a batch in parts; leave optim.accumulate at 1")
 
 
-class Grid:
+class PixelSampler:
     """The pixels of a step's losses: every n-th row and column, at a random offset.
 
     Neighbouring pixels say nearly the same; a stride of 2 costs a quarter at full-size losses, and since the offset is
@@ -136,13 +136,13 @@ def student_view(batch: Batch, options: StepOptions) -> Tensor:
     return photometric(batch.image, options.photometric, options.generator, part=options.part)
 
 
-def label_counts(batch: Batch, grid: Grid) -> dict[str, Tensor]:
+def label_counts(batch: Batch, grid: PixelSampler) -> dict[str, Tensor]:
     """The count of `supervised_term` for each task: labelled pixels."""
     return {name: grid.take(labels.valid).sum().float() for name, labels in batch.labels.items()}
 
 
 def supervised_term(
-    task: Task, output: TaskOutput, labels: Labels, grid: Grid, valid_n1hw: Tensor | None = None
+    task: Task, output: TaskOutput, labels: Labels, grid: PixelSampler, valid_n1hw: Tensor | None = None
 ) -> Term:
     """Loss of the given labels.
 

@@ -13,10 +13,16 @@ from torch.nn import functional as F
 from tasktokens.config import HttMethod
 from tasktokens.data.sample import Batch, Labels
 from tasktokens.discovery.calibration import AccuracyCalibrator
-from tasktokens.discovery.pseudo_labels import discover_labels, feature_weights, geometric_agreement, inside, teach
+from tasktokens.discovery.pseudo_labels import (
+    discover_labels,
+    feature_weights,
+    forward_views,
+    geometric_agreement,
+    inside,
+)
 from tasktokens.discovery.thresholds import Thresholds
 from tasktokens.losses import Term, masked_distance, masked_divergence, masked_loss, masked_mse
-from tasktokens.methods.base import Calibrator, Grid, Method, Stage, StepOptions, student_view, supervised_term
+from tasktokens.methods.base import Calibrator, Method, PixelSampler, Stage, StepOptions, student_view, supervised_term
 from tasktokens.methods.strong_view import Mix, draw_mix, strong_view
 from tasktokens.models import TaskOutput, head_rows
 from tasktokens.models.layers import upsample
@@ -28,7 +34,7 @@ class _View:
     """What the student saw of a batch, and the pixels that its losses look at."""
 
     batch: Batch
-    grid: Grid
+    grid: PixelSampler
     mix: Mix | None
 
     def own(self, valid_B1hw: Tensor, rows: Tensor) -> Tensor:
@@ -101,17 +107,19 @@ class Htt(Method):
             outputs = student(student_view(batch, options), rows)
             return [t for task in self.tasks.values() for t in self._labelled(task, outputs[task.name], view)]
 
-        taught = teach(self.tasks, teacher, batch.image, self.settings.teacher_views, self.settings.teacher_zoom)
+        taught = forward_views(
+            self.tasks, teacher, batch.image, self.settings.teacher_views, self.settings.teacher_zoom
+        )
         agreement = geometric_agreement(self.tasks, taught, self.settings.focal) if self.settings.geometry else {}
         image = strong_view(batch.image, self.settings.strong, options.generator, options.part)
         outputs = student(image if view.mix is None else view.mix.image(image))
         terms = []
         for name, task in self.tasks.items():
-            output, lesson = outputs[name], taught[name]
+            output, teacher_output = outputs[name], taught[name]
             terms += self._labelled(task, output.take(batch.labels[name].rows), view)
-            found = self._pixels(task, output, lesson, view, agreement.get(name))
-            found += self._features(task, output, lesson, view)
-            found += self._tokens(task, output, lesson, view)
+            found = self._pixels(task, output, teacher_output, view, agreement.get(name))
+            found += self._features(task, output, teacher_output, view)
+            found += self._tokens(task, output, teacher_output, view)
             terms += [replace(term, weight=term.weight * strength) for term in found]
         return terms
 
@@ -131,7 +139,7 @@ class Htt(Method):
 
     def _view(self, batch: Batch, taught: bool, options: StepOptions) -> _View:
         """The first draws of a step's generator, so that counts and terms speak of the same pixels."""
-        grid, cutmix = Grid(batch.image, options), self.settings.strong.cutmix if taught else 0.0
+        grid, cutmix = PixelSampler(batch.image, options), self.settings.strong.cutmix if taught else 0.0
         return _View(batch, grid, draw_mix(batch.image, cutmix, options.generator))
 
     def _strength(self, step: int) -> float:
@@ -155,14 +163,14 @@ class Htt(Method):
         return [supervised, Term(f"confidence/{task.name}", self.settings.confidence_loss, total, valid.sum().float())]
 
     def _pixels(
-        self, task: Task, output: TaskOutput, lesson: TaskOutput, view: _View, agreement_B1hw: Tensor | None
+        self, task: Task, output: TaskOutput, teacher_output: TaskOutput, view: _View, agreement_B1hw: Tensor | None
     ) -> list[Term]:
         """Prediction level, at the head's own size: the teacher says nothing finer.
 
         The mean is over all pixels whose image has no label, so that few sure pixels weigh little.
         """
         labels = view.batch.labels[task.name]
-        logits, taught, pixels = _unlabelled(labels, output.logits, lesson.logits, view)
+        logits, taught, pixels = _unlabelled(labels, output.logits, teacher_output.logits, view)
         agreement = None if agreement_B1hw is None else view.discoverable(agreement_B1hw, labels)
         found = discover_labels(task, taught, pixels, self.settings.confidence, self.thresholds, agreement)
         soft = task.has_distribution and self.settings.targets == "distribution"
@@ -180,24 +188,27 @@ class Htt(Method):
             *self.thresholds.statistics(task, found.value, found.confidence, pixels),
         ]
 
-    def _features(self, task: Task, output: TaskOutput, lesson: TaskOutput, view: _View) -> list[Term]:
+    def _features(self, task: Task, output: TaskOutput, teacher_output: TaskOutput, view: _View) -> list[Term]:
         """Feature level: nothing random, such as dropout, lies between the student's feature and the teacher's."""
         if self.settings.feature_level == 0:
             return []
         batch, weighted = view.batch, self.settings.confidence_weighting
-        weights, feature = feature_weights(lesson, batch.labels[task.name].rows, batch.pixels, weighted), lesson.feature
+        weights, feature = (
+            feature_weights(teacher_output, batch.labels[task.name].rows, batch.pixels, weighted),
+            teacher_output.feature,
+        )
         if view.mix is not None:
             weights, feature = view.mix.image(weights), view.mix.image(feature)
         total, _ = masked_mse(output.feature, feature, weights)
         weight, count = task.weight * self.settings.feature_level, view.pixels().sum().float()
         return [Term(f"feature/{task.name}", weight, total * view.covered(feature), count)]
 
-    def _tokens(self, task: Task, output: TaskOutput, lesson: TaskOutput, view: _View) -> list[Term]:
+    def _tokens(self, task: Task, output: TaskOutput, teacher_output: TaskOutput, view: _View) -> list[Term]:
         """Token level: one vector an image and task, of unlabelled images that show no patch of another."""
-        if self.settings.token_level == 0 or output.token is None or lesson.token is None:
+        if self.settings.token_level == 0 or output.token is None or teacher_output.token is None:
             return []
         rows = view.batch.labels[task.name].absent
-        total, count = masked_distance(output.token[rows], lesson.token[rows], view.whole(rows))
+        total, count = masked_distance(output.token[rows], teacher_output.token[rows], view.whole(rows))
         return [Term(f"token/{task.name}", task.weight * self.settings.token_level, total, count)]
 
 

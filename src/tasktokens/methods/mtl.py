@@ -11,7 +11,15 @@ from torch import Tensor, nn
 from tasktokens.config import MtlMethod
 from tasktokens.data.sample import Batch
 from tasktokens.losses import Term
-from tasktokens.methods.base import Grid, Method, Stage, StepOptions, label_counts, student_view, supervised_term
+from tasktokens.methods.base import (
+    Method,
+    PixelSampler,
+    Stage,
+    StepOptions,
+    label_counts,
+    student_view,
+    supervised_term,
+)
 from tasktokens.models import at_least_one, head_rows
 from tasktokens.tasks import Task
 
@@ -29,7 +37,7 @@ class Supervised(Method):
         return (Stage("supervised", self.settings.steps),)
 
     def terms(self, batch: Batch, student: nn.Module, teacher: nn.Module | None, options: StepOptions) -> list[Term]:
-        grid = Grid(batch.image, options)
+        grid = PixelSampler(batch.image, options)
         image, labels = student_view(batch, options), batch.labels
         if batch.labelled is None:
             rows = {name: head_rows(item.rows, item.absent) for name, item in labels.items()}
@@ -44,5 +52,5 @@ class Supervised(Method):
         return [supervised_term(task, outputs[name], labels[name], grid) for name, task in self.tasks.items()]
 
     def counts(self, batch: Batch, teacher: nn.Module | None, options: StepOptions) -> dict[str, Tensor]:
-        labelled = label_counts(batch, Grid(batch.image, options))
+        labelled = label_counts(batch, PixelSampler(batch.image, options))
         return {f"loss/{name}": count for name, count in labelled.items()}

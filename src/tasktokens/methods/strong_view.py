@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tasktokens.config import StrongView
-from tasktokens.data.sharding import WHOLE, Part
+from tasktokens.data.sharding import WHOLE_BATCH, BatchShard
 from tasktokens.data.transforms import photometric
 
 
@@ -39,13 +39,15 @@ class Mix:
         return torch.where(self.at((x_BCHW.shape[-2], x_BCHW.shape[-1])), x_BCHW[self.partner], x_BCHW)
 
 
-def strong_view(image_B3HW: Tensor, settings: StrongView, generator: torch.Generator, part: Part = WHOLE) -> Tensor:
+def strong_view(
+    image_B3HW: Tensor, settings: StrongView, generator: torch.Generator, part: BatchShard = WHOLE_BATCH
+) -> Tensor:
     """Stronger colour changes, greys and blur of uint8 images (B, 3, H, W)."""
     changed = photometric(image_B3HW, settings.photometric, generator, settings.grey, part)
     return blur(changed, settings.blur, generator, part)
 
 
-def blur(image_B3HW: Tensor, share: float, generator: torch.Generator, part: Part = WHOLE) -> Tensor:
+def blur(image_B3HW: Tensor, share: float, generator: torch.Generator, part: BatchShard = WHOLE_BATCH) -> Tensor:
     """A Gaussian blur of up to a hundredth of the height on a share of the images, each by its own amount."""
     if share == 0:
         return image_B3HW

@@ -19,7 +19,7 @@ from tasktokens.errors import CheckpointError, ConfigError
 from tasktokens.models import NETWORKS, Network, build_network
 from tasktokens.tasks import Task, build_task
 from tasktokens.utils.atomic import atomically
-from tasktokens.utils.safe_io import read_json, refuse_special
+from tasktokens.utils.safe_io import read_json, require_regular_file
 
 FORMAT = 1
 
@@ -122,7 +122,7 @@ def load_weights(network: nn.Module, path: Path) -> None:
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Read a safetensors file; nothing is executed. Raises `CheckpointError`."""
     try:
-        refuse_special(path)
+        require_regular_file(path)
         tensors: dict[str, Tensor] = load_file(path)
         return tensors
     except FileNotFoundError as error:

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from tasktokens.data.dataset import PartialDataset
-from tasktokens.datasets.open import full_split, open_data
+from tasktokens.datasets.open import all_visible, open_data
 from tasktokens.inference.evaluate import run_config
 from tasktokens.inference.predictor import Predictor
 from tasktokens.metrics import higher_is_better
 from tasktokens.models.files import read_info
-from tasktokens.reporting.run_history import Logged
+from tasktokens.reporting.run_history import RunHistory
 from tasktokens.tasks import Task
 from tasktokens.tasks.colours import colour_map
 from tasktokens.training.log import Row, read_rows
@@ -31,7 +31,7 @@ def draw_curves(run: Path, rows: Sequence[Row] | None = None) -> Path:
     """
     from matplotlib.figure import Figure
 
-    logged = Logged(read_rows(run / "metrics.jsonl") if rows is None else rows)
+    logged = RunHistory(read_rows(run / "metrics.jsonl") if rows is None else rows)
     models = [run / name for name in ("model", "best") if (run / name / "model.json").is_file()]
     known = read_info(models[0]).tasks if models else {}
     names = list(dict.fromkeys(key.split("/")[1] for row in logged.rows for key in row if key.startswith("loss/")))
@@ -56,7 +56,7 @@ def write_samples(run: Path, count: int = 4) -> list[Path]:
     """
     config, predictor = run_config(run), Predictor(run)
     data = open_data(config)
-    split = full_split(data.collection, data.holdout, data.tasks) if data.holdout else data.train
+    split = all_visible(data.collection, data.holdout, data.tasks) if data.holdout else data.train
     ids = list(split)[:: max(1, len(split) // count)][:count]
     dataset = PartialDataset(data.collection, {id: split[id] for id in ids}, data.tasks, config.data.size)
     paths = []
@@ -77,7 +77,7 @@ def write_samples(run: Path, count: int = 4) -> list[Path]:
     return paths
 
 
-def _losses(axes: Any, logged: Logged, task: str) -> None:
+def _losses(axes: Any, logged: RunHistory, task: str) -> None:
     for (kind, title), colour in zip(LOSSES.items(), COLOURS, strict=False):
         for number, curve in enumerate(logged.curves(f"{kind}/{task}")):
             draw_curve(axes, curve, colour, title if number == 0 else None)
@@ -85,7 +85,7 @@ def _losses(axes: Any, logged: Logged, task: str) -> None:
     _finish(axes)
 
 
-def _metric(axes: Any, logged: Logged, name: str, task: Task) -> None:
+def _metric(axes: Any, logged: RunHistory, name: str, task: Task) -> None:
     metric = task.metric()
     for number, curve in enumerate(logged.validation(name, metric.primary)):
         axes.plot(curve[2], curve[3], "o-", color=COLOURS[2], markersize=3, label="validation" if number == 0 else None)
@@ -98,7 +98,7 @@ def _metric(axes: Any, logged: Logged, name: str, task: Task) -> None:
     _finish(axes)
 
 
-def _starts(logged: Logged) -> Mapping[str, int]:
+def _starts(logged: RunHistory) -> Mapping[str, int]:
     """How many steps come before each stage."""
     stages = logged.stages()
     return {name: sum(steps for _, steps in stages[:index]) for index, (name, _) in enumerate(stages)}

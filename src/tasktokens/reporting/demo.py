@@ -11,9 +11,9 @@ from rich.console import Console
 from tasktokens.config import Config, HttMethod, MtlMethod, load_config
 from tasktokens.data.dataset import load_sample
 from tasktokens.datasets.index import read_image
-from tasktokens.datasets.open import full_split, open_data
+from tasktokens.datasets.open import all_visible, open_data
 from tasktokens.inference.discover import discover
-from tasktokens.inference.predict import predict, refuse_full
+from tasktokens.inference.predict import predict, require_empty
 from tasktokens.inference.predictor import Predictor
 from tasktokens.reporting.report import RunColumn, write_report
 from tasktokens.tasks.colours import colour_map
@@ -33,7 +33,7 @@ def demo(out: Path = Path("runs/demo"), seed: int = 0, overwrite: bool = False, 
     """
     console = Console(stderr=True, quiet=quiet)
     started = time.monotonic()
-    refuse_full(out, overwrite, clear=True)
+    require_empty(out, overwrite, clear=True)
 
     def say(text: str) -> None:
         console.print(f"[{int(time.monotonic() - started):3d} s] {text}", highlight=False, markup=False)
@@ -85,7 +85,7 @@ def _discovery_strips(config: Config, out: Path, count: int) -> list[Strip]:
     """
     data, predictor = open_data(config), Predictor(out / "htt")
     ids = list(data.train)[:: max(1, len(data.train) // count)][:count]
-    truth = full_split(data.collection, tuple(ids), data.tasks)
+    truth = all_visible(data.collection, tuple(ids), data.tasks)
     strips = []
     for id in ids:
         sample = load_sample(data.collection, id, truth[id])

@@ -18,7 +18,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from tasktokens.metrics import delta_mtl, higher_is_better
-from tasktokens.reporting.run_history import Logged
+from tasktokens.reporting.run_history import RunHistory
 from tasktokens.tasks import Task
 from tasktokens.training.log import parse_rows
 from tasktokens.utils.atomic import write_atomically
@@ -77,7 +77,7 @@ def write_report(
     rows = {name: _metric_rows(task, [r.get(name, {}) for r in results]) for name, task in tasks.items()}
     tables = {name: [row for row in of_task if not row["per_class"]] for name, of_task in rows.items()}
     classes = {name: [row for row in of_task if row["per_class"]] for name, of_task in rows.items()}
-    logs = [Logged(parse_rows(_read_text(run.folder / "metrics.jsonl"))) for run in runs]
+    logs = [RunHistory(parse_rows(_read_text(run.folder / "metrics.jsonl"))) for run in runs]
     page = environment.get_template("report.html.j2").render(
         title=title, notes=notes, runs=runs, split=split, sections=sections, tables=tables, classes=classes,
         delta=_delta_mtl(tables) if len(runs) > 1 else None,
@@ -135,7 +135,9 @@ def _signed(change: float | None) -> str:
 
 
 # -- what a run folder holds -------------------------------------------------------------------------------------------
-def _facts(runs: Sequence[RunColumn], logs: Sequence[Logged], tasks: Mapping[str, Task]) -> list[tuple[str, list[str]]]:
+def _facts(
+    runs: Sequence[RunColumn], logs: Sequence[RunHistory], tasks: Mapping[str, Task]
+) -> list[tuple[str, list[str]]]:
     """Rows of the table of costs and labels: heading and a text for each run."""
     counts = [_label_counts(run.folder / "labels.csv") for run in runs]
     rows = [
@@ -174,7 +176,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 # -- pictures ----------------------------------------------------------------------------------------------------------
-def _charts(logs: Sequence[Logged], kind: str, tasks: Mapping[str, Task], share: bool = False) -> dict[str, Markup]:
+def _charts(logs: Sequence[RunHistory], kind: str, tasks: Mapping[str, Task], share: bool = False) -> dict[str, Markup]:
     """A chart for each task of which some run logged ``kind/task``."""
     curves = {name: [list(log.curves(f"{kind}/{name}")) for log in logs] for name in tasks}
     return {name: Markup(chart(f"{kind}/{name}", runs, share)) for name, runs in curves.items() if any(runs)}

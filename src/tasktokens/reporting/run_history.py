@@ -9,7 +9,7 @@ from tasktokens.training.log import Row, minutes_of
 from tasktokens.utils.pictures import Curve
 
 
-class Logged:
+class RunHistory:
     """Rows of a ``metrics.jsonl``, with steps counted over all stages.
 
     Attributes:

@@ -43,11 +43,11 @@ def build_task(name: str, spec: Mapping[str, Any]) -> Task:
     try:
         fields = common | KINDS[kind].parse(values)
         task = KINDS[kind](name=name, **{key: value for key, value in fields.items() if value is not None})
-        mistake = task.mistake()
+        wrong = task.validate()
     except ConfigError as error:
-        mistake = str(error)
+        wrong = str(error)
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        mistake = f"{type(error).__name__} for {error} in {dict(spec)}"
-    if mistake:
-        raise ConfigError(f"task '{name}' of kind '{kind}': {mistake}")
+        wrong = f"{type(error).__name__} for {error} in {dict(spec)}"
+    if wrong:
+        raise ConfigError(f"task '{name}' of kind '{kind}': {wrong}")
     return task

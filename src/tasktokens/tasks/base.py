@@ -77,7 +77,7 @@ class Task(ABC):
         known_keys(values)
         return {}
 
-    def mistake(self) -> str | None:
+    def validate(self) -> str | None:
         """What is wrong with the task's own values, for `build_task`; values of another type raise `TypeError`."""
         for name, value in self.training().items():
             if isinstance(value, bool) or not isinstance(value, int | float):

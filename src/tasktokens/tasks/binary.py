@@ -83,10 +83,10 @@ class _Probability(Task):
         known_keys(values, "white", "void", *cls.settings)
         return dict(values) | {"void": tuple(map(float, values.get("void", ())))}
 
-    def mistake(self) -> str | None:
+    def validate(self) -> str | None:
         if self.white is not None and not self.white > 0:
             return f"white must be above 0, found {self.white}"
-        return super().mistake()
+        return super().validate()
 
 
 @dataclass(frozen=True)
@@ -148,10 +148,10 @@ class _OneLogit(_Probability):
     def spec(self) -> dict[str, Any]:
         return super().spec() | {"positive_weight": self.positive_weight}
 
-    def mistake(self) -> str | None:
+    def validate(self) -> str | None:
         if not 0 < self.positive_weight < 1:
             return f"positive_weight must lie between 0 and 1, found {self.positive_weight}"
-        return super().mistake()
+        return super().validate()
 
     def decode(self, logits_BKHW: Tensor) -> Tensor:
         return logits_BKHW.float().sigmoid()
@@ -200,12 +200,12 @@ class Edge(_OneLogit):
     def spec(self) -> dict[str, Any]:
         return super().spec() | {"max_distance": self.max_distance, "annotators": self.annotators}
 
-    def mistake(self) -> str | None:
+    def validate(self) -> str | None:
         if not 0 <= self.max_distance < 1:
             return f"max_distance must be at least 0 and below 1 (a share of the diagonal), found {self.max_distance}"
         if self.annotators not in get_args(Annotators):
             return f"annotators must be one of {', '.join(get_args(Annotators))}, found {self.annotators!r}"
-        return super().mistake()
+        return super().validate()
 
     def resize(self, value_CHW: Tensor, valid_1HW: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """One-pixel lines would fall between the samples of a smaller grid: there, take the area's maximum."""

@@ -28,7 +28,7 @@ from tasktokens.tasks.base import (
 )
 from tasktokens.tasks.colours import colour_map
 from tasktokens.tasks.examine import Summary, Sums, amount_sums, summarise_depth
-from tasktokens.tasks.files import read_plane, refuse_lossy, to_float32, write_png
+from tasktokens.tasks.files import check_lossless, read_plane, to_float32, write_png
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Depth(Task):
         others = {name: value for name, value in values.items() if name != "range"}
         return {"minimum": low, "maximum": high, **others}
 
-    def mistake(self) -> str | None:
+    def validate(self) -> str | None:
         try:
             if not 0 < self.minimum < self.maximum < math.inf:
                 order = "[far, near] with 0 < far < near" if self.inverse else "[near, far] with 0 < near < far"
@@ -96,7 +96,7 @@ class Depth(Task):
             return f"inverse must be true or false, found {self.inverse!r}"
         if not 0 < self.scale < math.inf or not math.isfinite(self.offset):
             return f"scale must be above 0 and both scale and offset finite, found {self.scale} and {self.offset}"
-        return super().mistake()
+        return super().validate()
 
     def centres(self) -> Tensor:
         """Bin centres (K,) in the labels' unit."""
@@ -106,7 +106,7 @@ class Depth(Task):
         return tuple(f"{centre:.3g}{'' if self.inverse else ' m'}" for centre in self.centres().tolist())
 
     def read(self, path: Path) -> tuple[Array, Array]:
-        refuse_lossy(path, self.name)
+        check_lossless(path, self.name)
         plane, valid = read_plane(path, self.name)
         valid = valid & np.isfinite(plane) & (plane != 0)
         if plane.size and plane[valid].size and plane[valid].min() < 0:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from tasktokens.errors import LabelError, TaskTokensError
-from tasktokens.utils.safe_io import open_picture, read_npy, read_npz, refuse_special
+from tasktokens.utils.safe_io import open_picture, read_npy, read_npz, require_regular_file
 
 Array = npt.NDArray[Any]
 LOSSY_ENDINGS = (".jpg", ".jpeg")
@@ -35,7 +35,7 @@ def read_array(path: Path, key: str | None = None) -> Array:
             array = _read_npz(path, key)
         else:
             with open_picture(path) as image:
-                _refuse_cut_depth(path, image)
+                _check_depth_kept(path, image)
                 array = np.asarray(image)
     except FileNotFoundError as error:
         raise LabelError(f"label file {path} does not exist") from error
@@ -51,7 +51,7 @@ def read_array(path: Path, key: str | None = None) -> Array:
 
 
 def _read_npz(path: Path, key: str | None) -> Array:
-    refuse_special(path)
+    require_regular_file(path)
     with zipfile.ZipFile(path) as archive:
         members = {name.removesuffix(".npy"): name for name in archive.namelist()}
         if key not in members and len(members) != 1:
@@ -60,7 +60,7 @@ def _read_npz(path: Path, key: str | None) -> Array:
         return read_npz(archive, members[key] if key in members else next(iter(members.values())))
 
 
-def _refuse_cut_depth(path: Path, image: Image.Image) -> None:
+def _check_depth_kept(path: Path, image: Image.Image) -> None:
     """16 bits with alpha would come as 8 bits without a word, and a millimetre as nothing."""
     if any(str(tile.args).startswith(("LA;16", "('LA;16")) for tile in getattr(image, "tile", ())):
         raise LabelError(f"label file {path} is 16-bit grey with alpha; save it without alpha, void as a void value")
@@ -102,7 +102,7 @@ def read_colours(path: Path, key: str | None = None) -> tuple[Array, Array]:
     return array[..., :3], array[..., 3] > 0 if array.shape[-1] == 4 else np.ones(array.shape[:2], dtype=bool)
 
 
-def refuse_lossy(path: Path, name: str) -> None:
+def check_lossless(path: Path, name: str) -> None:
     """Raise `LabelError` for a JPEG: compression changes ids and colours, most of all at the borders."""
     if path.suffix.lower() in LOSSY_ENDINGS:
         raise LabelError(

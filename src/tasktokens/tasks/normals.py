@@ -150,12 +150,12 @@ class Normals(UnitVectors):
         frame = values.get("frame")
         return {"centres_count": values.get("centres"), "frame": None if frame is None else tuple(map(str, frame))}
 
-    def mistake(self) -> str | None:
+    def validate(self) -> str | None:
         if not isinstance(self.centres_count, int) or self.centres_count < 2 or self.centres_count % 2:
             return f"centres must be an even whole number above 0, found {self.centres_count!r}"
         if sorted(axis.removeprefix("-") for axis in self.frame) != ["x", "y", "z"]:
             return f"frame must have x, y and z once each, each perhaps with a minus, found {list(self.frame)}"
-        return super().mistake()
+        return super().validate()
 
     def centres(self) -> Tensor:
         """Unit vectors (K, 3) that face the camera."""

@@ -18,7 +18,7 @@ from tasktokens.metrics.regression import RegressionErrors
 from tasktokens.tasks.base import Array, Task, channel_matmul, deviation, expectation, known_keys, largest_probability
 from tasktokens.tasks.colours import colour_map
 from tasktokens.tasks.examine import Summary, Sums, range_sums, summarise_range
-from tasktokens.tasks.files import read_plane, refuse_lossy, to_float32, write_floats
+from tasktokens.tasks.files import check_lossless, read_plane, to_float32, write_floats
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Regression(Task):
         others = {name: value for name, value in values.items() if name != "range"}
         return {"minimum": low, "maximum": high} | others | {"void": tuple(map(float, values.get("void", ())))}
 
-    def mistake(self) -> str | None:
+    def validate(self) -> str | None:
         try:
             if not -math.inf < self.minimum < self.maximum < math.inf:
                 return f"range must be [low, high] with low < high, found [{self.minimum}, {self.maximum}]"
@@ -84,7 +84,7 @@ class Regression(Task):
             return f"bins must be a whole number above 1, found {self.bins!r}"
         if not 0 < self.scale < math.inf or not math.isfinite(self.offset):
             return f"scale must be above 0 and both scale and offset finite, found {self.scale} and {self.offset}"
-        return super().mistake()
+        return super().validate()
 
     def centres(self) -> Tensor:
         """Bin centres (K,) in the labels' unit."""
@@ -95,7 +95,7 @@ class Regression(Task):
 
     def read(self, path: Path) -> tuple[Array, Array]:
         if self.void:
-            refuse_lossy(path, self.name)
+            check_lossless(path, self.name)
         plane, valid = read_plane(path, self.name)
         valid = valid & np.isfinite(plane) & ~np.isin(plane, self.void)
         whole = not np.issubdtype(plane.dtype, np.floating)

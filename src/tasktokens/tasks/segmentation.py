@@ -17,7 +17,7 @@ from tasktokens.metrics.confusion import ConfusionMatrix
 from tasktokens.tasks.base import Array, Task, known_keys, largest_probability
 from tasktokens.tasks.colours import class_palette
 from tasktokens.tasks.examine import Summary, Sums, class_sums, summarise_classes
-from tasktokens.tasks.files import read_colours, read_plane, refuse_lossy, write_png
+from tasktokens.tasks.files import check_lossless, read_colours, read_plane, write_png
 
 Colour = tuple[int, int, int]
 
@@ -80,7 +80,7 @@ class Segmentation(Task):
             "void_colours": _parse_colours(values.get("void_colours", [])),
         }
 
-    def mistake(self) -> str | None:
+    def validate(self) -> str | None:
         if not self.classes:
             return "needs at least one class"
         if len(self.classes) > 256:
@@ -96,13 +96,13 @@ class Segmentation(Task):
             return f"id {both[0]} is in 'ids' and in 'void'"
         if any(not -1 < of < len(self.classes) for _, of in self.ids):
             return f"'ids' must map to classes 0 to {len(self.classes) - 1}, found {dict(self.ids)}"
-        return super().mistake()
+        return super().validate()
 
     def class_names(self) -> tuple[str, ...]:
         return self.classes
 
     def read(self, path: Path) -> tuple[Array, Array]:
-        refuse_lossy(path, self.name)
+        check_lossless(path, self.name)
         if self.colours:
             return self._read_colours(path)
         ids, valid = read_plane(path, self.name)

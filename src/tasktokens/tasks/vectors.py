@@ -43,12 +43,12 @@ class Vectors(UnitVectors):
         flip = values.get("flip")
         return {"centres_count": values.get("centres"), "flip_signs": None if flip is None else tuple(flip)}
 
-    def mistake(self) -> str | None:
+    def validate(self) -> str | None:
         if not isinstance(self.centres_count, int) or self.centres_count < 8 or self.centres_count % 8:
             return f"centres must be a multiple of 8, found {self.centres_count!r}"
         if len(self.flip_signs) != 3 or any(sign not in (-1, 1) for sign in self.flip_signs):
             return f"flip must be three signs, such as [-1, 1, 1], found {list(self.flip_signs)}"
-        return super().mistake()
+        return super().validate()
 
     def centres(self) -> Tensor:
         """Unit vectors (K, 3) all around."""

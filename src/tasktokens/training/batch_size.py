@@ -134,7 +134,7 @@ class Line:
 
 # -- out of memory -----------------------------------------------------------------------------------------------------
 @contextlib.contextmanager
-def explained(config: Config, data: Data, accelerator: Accelerator) -> Iterator[None]:
+def explain_oom(config: Config, data: Data, accelerator: Accelerator) -> Iterator[None]:
     """Turn an error that says that memory does not suffice into `OutOfMemoryError` with what would help."""
     try:
         yield

@@ -14,7 +14,7 @@ from tasktokens.errors import ConfigError, DataError
 from tasktokens.methods import Method, Stage
 from tasktokens.tasks import Task
 from tasktokens.training.log import RunLog
-from tasktokens.utils.distributed import together
+from tasktokens.utils.distributed import raise_on_all_ranks
 
 
 class Calibration:
@@ -51,7 +51,7 @@ class Calibration:
             return False
         accelerator, sums = self.accelerator, self.calibrator.start()
         rank, ranks = accelerator.process_index, accelerator.num_processes
-        with together(accelerator):
+        with raise_on_all_ranks(accelerator):
             for batch in eval_loader(self.dataset, self.config.optim.images, rank, ranks):
                 with accelerator.autocast():
                     self.calibrator.add(sums, batch.to(accelerator.device), teacher)

@@ -52,7 +52,7 @@ class RunLog:
     ) -> None:
         rows: list[Row] = []
         if path is not None and path.exists():
-            refuse_written(path)
+            check_not_written(path)
             rows = [row for row in read_rows(path) if keep(row)]
             with atomically(path) as new:
                 new.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
@@ -178,7 +178,7 @@ def is_written(path: Path) -> bool:
         return False
 
 
-def refuse_written(path: Path) -> None:
+def check_not_written(path: Path) -> None:
     """Raise `RunExistsError` while another process writes to this log."""
     if is_written(path):
         raise _taken(path)

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from tasktokens.errors import TrainingError
-from tasktokens.utils.distributed import everywhere
+from tasktokens.utils.distributed import all_gather
 
 
 class FiniteGuard:
@@ -107,12 +107,12 @@ def finite_guard(optimizer: torch.optim.Optimizer, network: nn.Module, accelerat
         return mean
 
     def gather(names: tuple[str, ...]) -> Iterator[str]:
-        return chain.from_iterable(everywhere(accelerator, names))
+        return chain.from_iterable(all_gather(accelerator, names))
 
     return FiniteGuard(optimizer, accelerator.device, network=network, average=average, gather=gather)
 
 
-def refuse_unused(network: nn.Module, loss: Tensor) -> None:
+def check_all_used(network: nn.Module, loss: Tensor) -> None:
     """Raise `TrainingError` naming parameters that a loss does not reach: DDP would wait for their gradients."""
     parameters = {name: p for name, p in network.named_parameters() if p.requires_grad}
     gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)

@@ -10,16 +10,16 @@ from importlib.metadata import version
 from pathlib import Path
 
 from tasktokens.config import Config, HttMethod, load_config, to_yaml
-from tasktokens.data.visibility import save_split
+from tasktokens.data.visibility import save_visible
 from tasktokens.datasets.open import Data
 from tasktokens.errors import CheckpointError, ConfigError, RunExistsError
 from tasktokens.training.checkpoint import tidy
-from tasktokens.training.log import refuse_written
+from tasktokens.training.log import check_not_written
 
 
-def refuse_folder(folder: Path, resume: bool, overwrite: bool) -> None:
+def check_run_folder(folder: Path, resume: bool, overwrite: bool) -> None:
     """Raise what `prepare_folder` would raise for a run folder, before anything that takes time."""
-    refuse_written(folder / "metrics.jsonl")
+    check_not_written(folder / "metrics.jsonl")
     is_run = (folder / "config.yaml").is_file()
     if resume and not is_run:
         raise CheckpointError(f"{folder} holds no run to resume (no config.yaml)")
@@ -44,7 +44,7 @@ def prepare_folder(config: Config, data: Data, resume: bool, overwrite: bool) ->
         CheckpointError: there is no run to resume. ConfigError: it was started with other settings.
     """
     folder = config.run.dir
-    refuse_folder(folder, resume, overwrite)
+    check_run_folder(folder, resume, overwrite)
     if resume:
         if (old := load_config(folder / "config.yaml")) != config:
             raise ConfigError(
@@ -58,9 +58,9 @@ def prepare_folder(config: Config, data: Data, resume: bool, overwrite: bool) ->
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
-    save_split(folder / "labels.csv", data.train, list(data.tasks))
+    save_visible(folder / "labels.csv", data.train, list(data.tasks))
     if isinstance(config.method, HttMethod) and config.method.thresholds == "calibrated":
-        save_split(folder / "labels-holdout.csv", data.held, list(data.tasks))
+        save_visible(folder / "labels-holdout.csv", data.held, list(data.tasks))
     packages = ("tasktokens", "torch", "timm", "accelerate", "numpy")
     environment = {"python": platform.python_version(), "machine": platform.platform(), "processor": platform.machine()}
     environment |= {name: version(name) for name in packages}

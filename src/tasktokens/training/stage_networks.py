@@ -51,7 +51,7 @@ def start_from(network: Network, source: Path, info: ModelInfo) -> None:
     load_weights(network, folder / "model.safetensors")
 
 
-def delivered(stage: Stage, student: Network, teacher: Network | None) -> Network:
+def stage_output(stage: Stage, student: Network, teacher: Network | None) -> Network:
     """The network that a stage hands on.
 
     A moving average predicts better than the last of the networks that it averages (Mean Teacher, 2017).

@@ -86,8 +86,8 @@ def combine(terms: Sequence[Term], accelerator: Accelerator) -> tuple[Tensor, di
     Counts are summed over all ranks before dividing, and the sum is scaled by the number of ranks since gradients are
     averaged over them: a task labelled on one rank only gets its whole gradient.
     """
-    everywhere = accelerator.reduce(totals_and_counts(terms), "sum")
-    return divided(terms, list(everywhere[1]), accelerator), means_of(terms, everywhere)
+    summed_2T = accelerator.reduce(totals_and_counts(terms), "sum")
+    return divided(terms, list(summed_2T[1]), accelerator), means_of(terms, summed_2T)
 
 
 def totals_and_counts(terms: Sequence[Term]) -> Tensor:
@@ -95,9 +95,9 @@ def totals_and_counts(terms: Sequence[Term]) -> Tensor:
     return torch.stack([torch.stack([t.total.detach() for t in terms]), torch.stack([t.count for t in terms])])
 
 
-def means_of(terms: Sequence[Term], everywhere_2T: Tensor) -> dict[str, Tensor]:
+def means_of(terms: Sequence[Term], summed_2T: Tensor) -> dict[str, Tensor]:
     """The mean of each term over all that was summed; zero where nothing counted."""
-    means = everywhere_2T[0] / everywhere_2T[1].clamp(min=1)
+    means = summed_2T[0] / summed_2T[1].clamp(min=1)
     return {term.name: mean for term, mean in zip(terms, means, strict=True)}
 
 

@@ -41,7 +41,7 @@ DISTINCT = 16
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-class Steps:
+class MeasuredSteps:
     """Training steps of all stages of a run, on its images with the most labels; nothing of them is kept."""
 
     def __init__(self, config: Config, data: Data, device: torch.device) -> None:
@@ -101,7 +101,7 @@ class GpuPeak:
         before = torch.cuda.memory_reserved(self.device)
         torch.cuda.reset_peak_memory_stats(self.device)
         try:
-            Steps(config, self.data, self.device).take(images)
+            MeasuredSteps(config, self.data, self.device).take(images)
             return torch.cuda.max_memory_reserved(self.device) - before
         except RuntimeError as error:
             if not is_out_of_memory(error):
@@ -229,7 +229,7 @@ def _serve() -> None:
 
 
 def _answer(config: Config, data: Data, images: int) -> None:
-    steps = Steps(config, data, torch.device("cpu"))
+    steps = MeasuredSteps(config, data, torch.device("cpu"))
     before = psutil.Process().memory_info().rss
     try:
         steps.take(images)

@@ -15,14 +15,14 @@ from tasktokens.config import Config
 from tasktokens.data.dataset import PartialDataset, train_loader
 from tasktokens.data.sample import Batch
 from tasktokens.data.sampler import EpochSampler
-from tasktokens.data.sharding import Part
+from tasktokens.data.sharding import BatchShard
 from tasktokens.datasets.open import Data
 from tasktokens.methods import Stage, StepOptions
 from tasktokens.tasks import Task
 from tasktokens.training.log import RunLog
 
 
-class Feed:
+class TrainData:
     """This rank's share of a run's batches.
 
     Args:
@@ -70,7 +70,7 @@ class Feed:
         optim, accelerator = self.config.optim, self.accelerator
         generator = torch.Generator().manual_seed((self.seed(stage) * 10_000_000 + step) % 2**63)
         ranks, images = accelerator.num_processes, min(optim.images, len(self.data.train))
-        part = Part(accelerator.process_index + ranks * number, ranks * optim.accumulate, images)
+        part = BatchShard(accelerator.process_index + ranks * number, ranks * optim.accumulate, images)
         photometric = self.config.data.augmentation.photometric
         return StepOptions(generator, step, photometric, optim.loss_stride, part)
 

@@ -21,7 +21,7 @@ from tasktokens.inspection.before_training import check_before_run
 from tasktokens.methods import Method, Stage, build_method
 from tasktokens.models import Network
 from tasktokens.models.files import ModelInfo, load_weights, save_model
-from tasktokens.training.batch_size import explained, with_batch_size
+from tasktokens.training.batch_size import explain_oom, with_batch_size
 from tasktokens.training.calibration import Calibration
 from tasktokens.training.checkpoint import (
     Cursor,
@@ -31,23 +31,23 @@ from tasktokens.training.checkpoint import (
     save_checkpoint,
 )
 from tasktokens.training.log import Clock, Row, RunLog, memory_mb
-from tasktokens.training.nan_guard import FiniteGuard, finite_guard, refuse_unused
+from tasktokens.training.nan_guard import FiniteGuard, check_all_used, finite_guard
 from tasktokens.training.optim import make_optimizer, set_lr
-from tasktokens.training.run_folder import prepare_folder, refuse_folder
-from tasktokens.training.stage_networks import delivered, move_average, networks_of, start_from
+from tasktokens.training.run_folder import check_run_folder, prepare_folder
+from tasktokens.training.stage_networks import move_average, networks_of, stage_output, start_from
 from tasktokens.training.step import Step
 from tasktokens.training.tracking import Tracking, check_trackers
-from tasktokens.training.train_data import Feed
+from tasktokens.training.train_data import TrainData
 from tasktokens.training.validation import Follow, Validation, check_validation, validation_dataset
 from tasktokens.utils.distributed import (
     STOP_EVERY,
-    everywhere,
-    one_first,
+    all_gather,
+    main_process_first,
+    raise_on_all_ranks,
     signals,
     start,
     stopping,
     sync_batch_norm,
-    together,
     training_precision,
 )
 from tasktokens.utils.signals import StopSignal
@@ -85,25 +85,25 @@ def train(
     if config.run.threads is not None:
         torch.set_num_threads(config.run.threads)
     accelerator = start(config.run, training_precision(config.run))
-    data = one_first(accelerator, lambda: open_data(config, progress=not quiet))
-    with together(accelerator):
+    data = main_process_first(accelerator, lambda: open_data(config, progress=not quiet))
+    with raise_on_all_ranks(accelerator):
         # Errors now, not after training.
         if config.run.evaluate is not None:
             eval_dataset(data, config.run.evaluate, data.tasks, config.data.size)
         if config.run.validate_every is not None:
             validation_dataset(data, config, data.tasks)
         if accelerator.is_main_process:
-            refuse_folder(config.run.dir, resume, overwrite)
+            check_run_folder(config.run.dir, resume, overwrite)
             check_before_run(data, config, quiet)
     config = with_batch_size(config, data, accelerator, resume, quiet)
-    with together(accelerator):
+    with raise_on_all_ranks(accelerator):
         trainer = Trainer(config, data, accelerator, quiet, follow)
         if not resume:
-            trainer.refuse_no_teacher(init_from)
+            trainer.require_teacher(init_from)
         if accelerator.is_main_process:
             prepare_folder(config, data, resume, overwrite)
     try:
-        with explained(config, data, accelerator):
+        with explain_oom(config, data, accelerator):
             trainer.run(resume, init_from)
     except RuntimeError as error:
         if config.run.deterministic and "deterministic implementation" in str(error):
@@ -131,7 +131,7 @@ class Trainer:
         self.folder = config.run.dir
         self.started = time.monotonic()
         self.follow = follow
-        self.feed = Feed(config, data, tasks, accelerator, self.method.stages())
+        self.feed = TrainData(config, data, tasks, accelerator, self.method.stages())
         if config.optim.accumulate > 1 and type(self.method).counts is Method.counts:
             raise ConfigError(
                 f"method '{config.method.name}' cannot take a batch in parts, as optim.accumulate="
@@ -143,13 +143,13 @@ class Trainer:
     def run(self, resume: bool, init_from: Path | None) -> None:
         """All stages, from the start or from the last checkpoint, then evaluation."""
         main, stages = self.accelerator.is_main_process, self.method.stages()
-        with together(self.accelerator):
+        with raise_on_all_ranks(self.accelerator):
             checkpoint = latest_checkpoint(self.folder / "checkpoints", quiet=not main) if resume else None
             cursor = read_cursor(checkpoint) if checkpoint else Cursor()
             tracking = Tracking(self.config, stages, cursor, main)
             path = self.folder / "metrics.jsonl" if main else None
             log = RunLog(path, self.quiet, f"{self.folder.name} ", self._rows_until(cursor), tracking.row)
-        self._refuse_other_checkpoints(cursor)
+        self._check_same_checkpoint(cursor)
         if not log.finished:
             device, images = self.accelerator.device, self.config.optim.images
             name = stages[cursor.stage].name
@@ -162,7 +162,7 @@ class Trainer:
                 for index, stage in enumerate(stages):
                     if index < cursor.stage:
                         continue
-                    with together(self.accelerator):
+                    with raise_on_all_ranks(self.accelerator):
                         student, teacher = self._networks(index, stage, network, checkpoint)
                         if index == 0 and init_from is not None and checkpoint is None:
                             start_from(student, init_from, self.info)
@@ -170,7 +170,7 @@ class Trainer:
                     self._stage(index, stage, first, student, teacher, checkpoint, log, stop)
                     if stage.teacher and teacher is not None and self.accelerator.is_main_process:
                         save_model(self.folder / "teacher", teacher, self.info)
-                    network = delivered(stage, student, teacher)
+                    network = stage_output(stage, student, teacher)
                     checkpoint = None
                 assert network is not None
                 self._finish(network, log, stop)
@@ -181,7 +181,7 @@ class Trainer:
             log.close()
             tracking.finish()
 
-    def refuse_no_teacher(self, init_from: Path | None) -> None:
+    def require_teacher(self, init_from: Path | None) -> None:
         """A first stage without steps hands on the network of another run; there must be one."""
         first = self.method.stages()[0]
         if first.steps == 0 and init_from is None:
@@ -190,10 +190,10 @@ class Trainer:
                 f"RUN, or the stage some steps"
             )
 
-    def _refuse_other_checkpoints(self, cursor: Cursor) -> None:
+    def _check_same_checkpoint(self, cursor: Cursor) -> None:
         """All ranks go on from one checkpoint, or none does: machines must share the run folder."""
-        seen = everywhere(self.accelerator, (cursor.stage, cursor.step))
-        with together(self.accelerator):
+        seen = all_gather(self.accelerator, (cursor.stage, cursor.step))
+        with raise_on_all_ranks(self.accelerator):
             if len(set(seen)) > 1:
                 raise CheckpointError(
                     f"ranks see different checkpoints in {self.folder} (stage and step {sorted(set(seen))}); "
@@ -244,10 +244,10 @@ class Trainer:
         if checkpoint is not None:
             load_optimizer(checkpoint, optimizer, accelerator.scaler)
         if first and validation.due(first, first == stage.steps):  # the run was ended before it
-            validation.after(Cursor(index, first), delivered(stage, student, teacher), stop)
+            validation.after(Cursor(index, first), stage_output(stage, student, teacher), stop)
         batches: Iterator[Batch] = self.feed.loader(index, first) if first < stage.steps else iter(())
         if accelerator.num_processes > 1:
-            batches = self._fit_for_ddp(index, first, student, teacher, batches)
+            batches = self._check_first_batch(index, first, student, teacher, batches)
         model, prepared = accelerator.prepare(student, optimizer)
         guard = finite_guard(optimizer, student, accelerator)
         take_step = Step(self.method, accelerator, model, prepared, guard, self.config.optim.clip)
@@ -284,19 +284,19 @@ class Trainer:
                 note = f"{done} of {stage.steps} steps of stage {stage.name} are saved; --resume goes on"
                 stop.leave(note, say=accelerator.is_main_process)
             if validate:
-                validation.after(Cursor(index, done), delivered(stage, student, teacher), stop)
+                validation.after(Cursor(index, done), stage_output(stage, student, teacher), stop)
             clock.skip()
         accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # takes its autocast off, which a copy would keep
         accelerator.free_memory()
 
     def _measured(self, means: Mapping[str, Tensor], guard: FiniteGuard, clock: Clock, left_out: int) -> Row:
         """What the log says of the last step and of the time since the last row; all ranks take part."""
-        with together(self.accelerator):
+        with raise_on_all_ranks(self.accelerator):
             row: Row = {"skipped": guard.check()}
         row |= {name: mean.item() for name, mean in means.items()} | clock.read()
         row |= {"memory_mb": memory_mb(self.accelerator.device), "minutes": self._minutes()}
         if self.config.data.skip_corrupt:
-            row["left_out"] = sum(everywhere(self.accelerator, left_out))
+            row["left_out"] = sum(all_gather(self.accelerator, left_out))
         return row
 
     def _save(
@@ -306,17 +306,17 @@ class Trainer:
         folder, keep = self.folder / "checkpoints", self.config.run.keep
         save_checkpoint(folder, cursor, student, teacher, optimizer, keep, self.method.state(), scaler)
 
-    def _fit_for_ddp(
+    def _check_first_batch(
         self, index: int, first: int, student: Network, teacher: Network | None, batches: Iterator[Batch]
     ) -> Iterator[Batch]:
-        """See `refuse_unused`; the first batch is looked at for that, in evaluation mode, and handed on."""
+        """See `check_all_used`; the first batch is looked at for that, in evaluation mode, and handed on."""
         peeked = list(islice(batches, 1))
-        with together(self.accelerator):
+        with raise_on_all_ranks(self.accelerator):
             for batch in peeked:
                 with self.accelerator.autocast():
                     options = self.feed.options(index, first, 0)
                     terms = self.method.terms(batch.to(self.accelerator.device), student.eval(), teacher, options)
-                refuse_unused(student, torch.stack([term.total for term in terms]).sum())
+                check_all_used(student, torch.stack([term.total for term in terms]).sum())
         return chain(peeked, batches)
 
     def _minutes(self) -> float:

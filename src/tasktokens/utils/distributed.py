@@ -60,7 +60,7 @@ def start(settings: RunSettings, precision: str = "no") -> Accelerator:
             DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True),
         ],
     )
-    refuse_strangers(accelerator.num_processes, started)
+    check_world_size(accelerator.num_processes, started)
     return accelerator
 
 
@@ -72,15 +72,15 @@ def training_precision(settings: RunSettings) -> str:
     return "no" if settings.precision == "fp32" else settings.precision
 
 
-def refuse_strangers(together: int, started: int) -> None:
+def check_world_size(joined: int, started: int) -> None:
     """Raise `ConfigError` where more processes were started than work together: each would train on its own."""
-    if together < started:
+    if joined < started:
         raise ConfigError(
-            f"{started} processes were started and only {together} work together; start them with torchrun "
+            f"{started} processes were started and only {joined} work together; start them with torchrun "
             f"(docs/scaling.md), or unset {' and '.join(name for name in _SIZES if _number(name) > 1)}"
         )
     # What accelerate's launcher leaves behind when it was asked for several CPU processes and starts one.
-    if together == 1 and "ACCELERATE_MIXED_PRECISION" in os.environ and "MASTER_PORT" in os.environ:
+    if joined == 1 and "ACCELERATE_MIXED_PRECISION" in os.environ and "MASTER_PORT" in os.environ:
         raise ConfigError(
             "'accelerate launch' was asked for several processes and started one; "
             "start them with torchrun --nproc_per_node N (docs/scaling.md)"
@@ -99,7 +99,7 @@ def make_deterministic() -> None:
     torch.backends.cudnn.benchmark = False
 
 
-def everywhere(accelerator: Accelerator, value: Value) -> list[Value]:
+def all_gather(accelerator: Accelerator, value: Value) -> list[Value]:
     """A value of each rank, in their order; it is pickled between processes of one run."""
     if accelerator.num_processes == 1:
         return [value]
@@ -109,7 +109,7 @@ def everywhere(accelerator: Accelerator, value: Value) -> list[Value]:
 
 
 @contextmanager
-def together(accelerator: Accelerator) -> Iterator[None]:
+def raise_on_all_ranks(accelerator: Accelerator) -> Iterator[None]:
     """All ranks leave the block, or none: an error on one is an error on all, and nobody waits for the lost.
 
     The first rank that failed raises its own error, which is said once; the others raise `OtherRankError`. No rank may
@@ -120,7 +120,7 @@ def together(accelerator: Accelerator) -> Iterator[None]:
         yield
     except Exception as caught:
         error = caught
-    failed = everywhere(accelerator, None if error is None else f"{type(error).__name__}: {error}")
+    failed = all_gather(accelerator, None if error is None else f"{type(error).__name__}: {error}")
     first = next((rank for rank, message in enumerate(failed) if message is not None), None)
     if first is None:
         return
@@ -129,11 +129,11 @@ def together(accelerator: Accelerator) -> Iterator[None]:
     raise OtherRankError(f"rank {first} failed: {failed[first]}") from error
 
 
-def one_first(accelerator: Accelerator, function: Callable[[], Value]) -> Value:
+def main_process_first(accelerator: Accelerator, function: Callable[[], Value]) -> Value:
     """``function()`` on every rank; one of each machine goes first, so that what is made on first use is made once."""
     values: list[Value] = []
     for turn in (True, False):
-        with together(accelerator):
+        with raise_on_all_ranks(accelerator):
             if accelerator.is_local_main_process == turn:
                 values.append(function())
     return values[0]

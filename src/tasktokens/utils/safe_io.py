@@ -43,7 +43,7 @@ def limit(name: str) -> int:
     return int(text)
 
 
-def refuse_pixels(height: int, width: int) -> None:
+def check_pixels(height: int, width: int) -> None:
     """Raise `ValueError` for more pixels than ``TASKTOKENS_MAX_PIXELS``."""
     most = limit(MAX_PIXELS)
     if height * width > most:
@@ -52,7 +52,7 @@ def refuse_pixels(height: int, width: int) -> None:
         )
 
 
-def refuse_special(path: Path) -> None:
+def require_regular_file(path: Path) -> None:
     """Raise `ValueError` for what is no ordinary file: reading a pipe or a device may never end."""
     if not stat.S_ISREG(path.stat().st_mode):
         raise ValueError("it is a folder, or no ordinary file")
@@ -60,7 +60,7 @@ def refuse_special(path: Path) -> None:
 
 def open_picture(path: Path) -> Image.Image:
     """Open a picture file of one of `FORMATS`, to be closed by the caller; nothing is decoded yet."""
-    refuse_special(path)
+    require_regular_file(path)
     if limit(MAX_PIXELS) > _DEFAULTS[MAX_PIXELS] and Image.MAX_IMAGE_PIXELS is not None:
         # Pillow has a limit of its own, at which it warns; it refuses twice as many.
         Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, limit(MAX_PIXELS))
@@ -70,7 +70,7 @@ def open_picture(path: Path) -> Image.Image:
         most = limit(MAX_PIXELS)
         raise ValueError(f"it claims more than {most} pixels; if that is meant, set {MAX_PIXELS} higher") from error
     try:
-        refuse_pixels(image.height, image.width)
+        check_pixels(image.height, image.width)
     except ValueError:
         image.close()
         raise
@@ -80,7 +80,7 @@ def open_picture(path: Path) -> Image.Image:
 # -- arrays ------------------------------------------------------------------------------------------------------------
 def read_npy(path: Path) -> npt.NDArray[Any]:
     """Read an npy that holds numbers."""
-    refuse_special(path)
+    require_regular_file(path)
     with path.open("rb") as file:
         return _read_npy(file, path.stat().st_size)
 
@@ -101,7 +101,7 @@ def _read_npy(file: IO[bytes], size: int) -> npt.NDArray[Any]:
         raise ValueError("it holds Python objects, which would have to be unpickled")
     if any(side < 0 for side in shape):
         raise ValueError(f"its header claims the shape {shape}")
-    refuse_pixels(math.prod(shape[:1]), math.prod(shape[1:2]))
+    check_pixels(math.prod(shape[:1]), math.prod(shape[1:2]))
     claimed = math.prod(shape) * dtype.itemsize
     if claimed > size or claimed > BYTES_A_PIXEL * limit(MAX_PIXELS):
         raise ValueError(f"its header claims {claimed} bytes, shape {shape}, in a file of {size}")
@@ -112,9 +112,9 @@ def _read_npy(file: IO[bytes], size: int) -> npt.NDArray[Any]:
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
-def refuse_inflating(path: Path) -> None:
+def check_inflated_size(path: Path) -> None:
     """Raise `ValueError` for a MATLAB file of version 5 whose compressed parts unpack to more than a label can need."""
-    refuse_special(path)
+    require_regular_file(path)
     most, found = BYTES_A_PIXEL * limit(MAX_PIXELS), 0
     with path.open("rb") as file:
         order: Literal["little", "big"] = "little" if file.read(128)[126:] == b"IM" else "big"
@@ -146,7 +146,7 @@ def load_json(text: str) -> Any:
 
 def read_json(path: Path) -> Any:
     """Read a JSON file."""
-    refuse_special(path)
+    require_regular_file(path)
     return load_json(path.read_text(encoding="utf-8"))
 
 
@@ -159,7 +159,7 @@ def load_yaml(text: str) -> Any:
         node = loader.get_single_node()
         if node is None:
             return None
-        _refuse_multiplied(node)
+        _check_aliases(node)
         return loader.construct_document(node)
     except RecursionError as error:
         raise ValueError("it nests too deeply") from error
@@ -167,7 +167,7 @@ def load_yaml(text: str) -> Any:
         raise ValueError(" ".join(str(error).split())[:300] or type(error).__name__) from error
 
 
-def _refuse_multiplied(root: yaml.Node) -> None:
+def _check_aliases(root: yaml.Node) -> None:
     """Count values as often as they are used: an alias of ten aliases of ten aliases is a thousand."""
     count, waiting = 0, [(root, 0)]
     while waiting:

@@ -24,7 +24,7 @@ from tasktokens.data.sampler import EpochSampler
 from tasktokens.data.transforms import augment, flip, photometric, resize, shrink_to_cover
 from tasktokens.datasets.folder import open_folder
 from tasktokens.datasets.index import read_image
-from tasktokens.datasets.open import choose_tasks, full_split, open_data
+from tasktokens.datasets.open import all_visible, choose_tasks, open_data
 from tasktokens.errors import ConfigError, DataError, LabelError
 from tasktokens.tasks import Depth, Edge, Normals, Saliency, Segmentation, Task
 
@@ -58,7 +58,7 @@ def test_a_missing_label_file_is_a_missing_label(own_folder: Path) -> None:
     assert "im00" not in folder.labels["depth"]
     assert len(folder.labels["depth"]) == 7
     assert folder.labels["edge"] == {}
-    assert full_split(folder, ("im00", "im01"), folder.tasks)["im00"] == ("semseg", "normals", "saliency")
+    assert all_visible(folder, ("im00", "im01"), folder.tasks)["im00"] == ("semseg", "normals", "saliency")
 
 
 def test_ids_are_paths_below_images_and_files_of_other_kinds_are_left_out(own_folder: Path) -> None:
@@ -468,7 +468,7 @@ def test_draws_are_late_from_a_step_on_wherever_the_order_begins(
 @pytest.mark.parametrize("ranks", [1, 2, 3])
 def test_evaluation_sees_each_image_once(folder_root: Path, ranks: int) -> None:
     folder = open_folder(folder_root)
-    dataset = PartialDataset(folder, full_split(folder, tuple(folder.images), folder.tasks), folder.tasks, SIZE)
+    dataset = PartialDataset(folder, all_visible(folder, tuple(folder.images), folder.tasks), folder.tasks, SIZE)
     seen = [id for rank in range(ranks) for batch in eval_loader(dataset, 3, rank, ranks) for id in batch.ids]  # type: ignore[attr-defined]
     assert sorted(seen) == sorted(folder.images)
 

@@ -27,10 +27,10 @@ from tasktokens.data import dataset as dataset_module
 from tasktokens.data.dataset import PartialDataset, cache_room, eval_loader, train_loader
 from tasktokens.data.sample import Batch
 from tasktokens.data.sampler import EpochSampler
-from tasktokens.data.visibility import draw_split
+from tasktokens.data.visibility import draw_visible
 from tasktokens.datasets.folder import open_folder
-from tasktokens.datasets.index import Collection
-from tasktokens.datasets.open import full_split
+from tasktokens.datasets.index import DatasetIndex
+from tasktokens.datasets.open import all_visible
 from tasktokens.errors import DataError
 from tasktokens.inference.evaluate import evaluate, evaluate_network
 from tasktokens.inference.predictor import Predictor
@@ -47,7 +47,7 @@ CPU = Accelerator(cpu=True)
 
 
 @pytest.fixture(scope="module")
-def mixed(make_folder: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Collection:
+def mixed(make_folder: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> DatasetIndex:
     """Eight images of four sizes; two of them lack labels."""
     root = make_folder(tmp_path_factory.mktemp("mixed") / "a", height=SIZE[0], width=SIZE[1])
     for number, (height, width) in {1: (60, 40), 3: (44, 100), 4: (44, 100), 6: (80, 112)}.items():
@@ -60,19 +60,19 @@ def mixed(make_folder: Callable[..., Path], tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.fixture(scope="module")
-def network(mixed: Collection) -> Network:
+def network(mixed: DatasetIndex) -> Network:
     """Untrained, and spread out, so that its predictions differ from pixel to pixel."""
     torch.manual_seed(0)
     return build_network("htt", mixed.tasks, MODEL).eval()
 
 
-def at_size(collection: Collection, tasks: Any, full: bool, ids: tuple[str, ...] | None = None) -> PartialDataset:
-    visible = full_split(collection, ids or tuple(collection.images), tasks)
+def at_size(collection: DatasetIndex, tasks: Any, full: bool, ids: tuple[str, ...] | None = None) -> PartialDataset:
+    visible = all_visible(collection, ids or tuple(collection.images), tasks)
     return PartialDataset(collection, visible, tasks, SIZE, full=full)
 
 
 # -- evaluation at full size -------------------------------------------------------------------------------------------
-def test_at_full_size_images_keep_their_shape_and_labels_their_size(mixed: Collection) -> None:
+def test_at_full_size_images_keep_their_shape_and_labels_their_size(mixed: DatasetIndex) -> None:
     data = at_size(mixed, mixed.tasks, full=True)
     for index, id in enumerate(data.ids):
         with Image.open(mixed.images[id].path) as image:
@@ -125,7 +125,7 @@ class CountedDepth(Depth):
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 8])
-def test_every_labelled_pixel_counts_once(mixed: Collection, network: Network, batch_size: int) -> None:
+def test_every_labelled_pixel_counts_once(mixed: DatasetIndex, network: Network, batch_size: int) -> None:
     semseg, depth = mixed.tasks["semseg"], mixed.tasks["depth"]
     assert isinstance(semseg, Segmentation)
     tasks: dict[str, Task] = {
@@ -141,21 +141,21 @@ def test_every_labelled_pixel_counts_once(mixed: Collection, network: Network, b
     assert {name: values["pixels"] for name, values in counted.items()} == expected
 
 
-def test_an_image_is_predicted_alike_in_any_company(mixed: Collection, network: Network) -> None:
+def test_an_image_is_predicted_alike_in_any_company(mixed: DatasetIndex, network: Network) -> None:
     data = at_size(mixed, mixed.tasks, full=True)
-    alone, together = (evaluate_network(network, data, size, CPU) for size in (1, 8))
+    alone, raise_on_all_ranks = (evaluate_network(network, data, size, CPU) for size in (1, 8))
     for name in mixed.tasks:
-        assert_metrics_equal(alone[name], together[name], tolerance=1e-3)
+        assert_metrics_equal(alone[name], raise_on_all_ranks[name], tolerance=1e-3)
 
 
-def test_loader_processes_change_no_metric_of_an_evaluation(mixed: Collection, network: Network) -> None:
+def test_loader_processes_change_no_metric_of_an_evaluation(mixed: DatasetIndex, network: Network) -> None:
     data = at_size(mixed, mixed.tasks, full=True)
     here, there = (evaluate_network(network, data, 2, CPU, workers=workers) for workers in (0, 2))
     assert here == there
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3])
-def test_ranks_share_images_of_many_sizes(mixed: Collection, ranks: int) -> None:
+def test_ranks_share_images_of_many_sizes(mixed: DatasetIndex, ranks: int) -> None:
     data = at_size(mixed, mixed.tasks, full=True)
     batches = [batch for rank in range(ranks) for batch in eval_loader(data, 4, rank, ranks)]
     assert sorted(id for batch in batches for id in batch.ids) == sorted(mixed.images)
@@ -215,7 +215,7 @@ def test_a_huge_image_is_decoded_in_bounded_memory(monkeypatch: pytest.MonkeyPat
 # -- what a sample depends on ------------------------------------------------------------------------------------------
 def training(root: Path, labels: str = "one", cache: bool = False, seed: int = 0) -> PartialDataset:
     folder = open_folder(root)
-    split = draw_split(folder.split("train"), folder.labels, labels, 0)
+    split = draw_visible(folder.split("train"), folder.labels, labels, 0)
     return PartialDataset(folder, split, folder.tasks, (32, 48), EVERYTHING, seed, cache)
 
 

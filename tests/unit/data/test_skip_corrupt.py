@@ -13,7 +13,7 @@ from tasktokens.config import Config
 from tasktokens.data.dataset import PartialDataset
 from tasktokens.data.sample import collate
 from tasktokens.datasets.folder import open_folder
-from tasktokens.datasets.open import full_split
+from tasktokens.datasets.open import all_visible
 from tasktokens.errors import DataError, LabelError
 from tasktokens.training.log import read_rows
 from tasktokens.training.trainer import train
@@ -28,7 +28,7 @@ def cut(path: Path) -> Path:
 
 def dataset(root: Path, skip_corrupt: bool = True) -> PartialDataset:
     folder = open_folder(root)
-    split = full_split(folder, folder.split("train"), folder.tasks)
+    split = all_visible(folder, folder.split("train"), folder.tasks)
     return PartialDataset(folder, split, folder.tasks, (32, 48), skip_corrupt=skip_corrupt)
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasktokens.data.visibility import Split, draw_split, load_split, save_split
+from tasktokens.data.visibility import VisibleLabels, draw_visible, load_visible, save_visible
 from tasktokens.errors import DataError
 
 TASKS = ("semseg", "depth", "normals")
@@ -35,7 +35,7 @@ def full(count: int, tasks: tuple[str, ...] = TASKS) -> tuple[list[str], Availab
     return ids, {task: dict.fromkeys(ids) for task in tasks}
 
 
-def check_exists(split: Split, ids: list[str], available: Available) -> None:
+def check_exists(split: VisibleLabels, ids: list[str], available: Available) -> None:
     """Every image is listed, in order; only labels that exist are seen, each once, in the order of the tasks."""
     assert list(split) == ids
     for id, seen in split.items():
@@ -53,25 +53,25 @@ def test_only_existing_labels_are_drawn_and_the_draw_is_repeatable(
 ) -> None:
     ids, available = drawn
     try:
-        split = draw_split(ids, available, rule, seed)
+        split = draw_visible(ids, available, rule, seed)
     except DataError as error:
         assert "no labelled image" in str(error)  # noqa: PT017 - a lawful end of random draws
         assert rule in ("random", "0.5")
         return
     check_exists(split, ids, available)
-    assert split == draw_split(ids, available, rule, seed)
+    assert split == draw_visible(ids, available, rule, seed)
 
 
 @given(drawn=availability(), seed=st.integers(0, 1000))
 def test_one_means_exactly_one_where_there_is_any(drawn: tuple[list[str], Available], seed: int) -> None:
     ids, available = drawn
-    split = draw_split(ids, available, "one", seed)
+    split = draw_visible(ids, available, "one", seed)
     assert all(len(seen) == min(1, how_many(id, available)) for id, seen in split.items())
 
 
 @given(count=st.integers(3, 60), seed=st.integers(0, 1000))
 def test_one_is_even_over_the_tasks_when_all_labels_exist(count: int, seed: int) -> None:
-    counts = Counter(task for seen in draw_split(*full(count), "one", seed).values() for task in seen)
+    counts = Counter(task for seen in draw_visible(*full(count), "one", seed).values() for task in seen)
     assert max(counts.values()) - min(counts.values()) <= 1
 
 
@@ -79,7 +79,7 @@ def test_one_evens_out_what_scarce_files_allow() -> None:
     ids, available = full(30)
     available["depth"] = dict.fromkeys(ids[:5])
     available["semseg"] = dict.fromkeys(ids[:20])
-    counts = Counter(task for seen in draw_split(ids, available, "one", 0).values() for task in seen)
+    counts = Counter(task for seen in draw_visible(ids, available, "one", 0).values() for task in seen)
     assert counts["depth"] == 5
     assert sum(counts.values()) == 30
     assert abs(counts["semseg"] - counts["normals"]) <= 1
@@ -89,7 +89,7 @@ def test_one_evens_out_what_scarce_files_allow() -> None:
 def test_random_means_some_but_not_all_tasks(drawn: tuple[list[str], Available], seed: int) -> None:
     ids, available = drawn
     try:
-        split = draw_split(ids, available, "random", seed)
+        split = draw_visible(ids, available, "random", seed)
     except DataError:
         return
     for id, seen in split.items():
@@ -98,7 +98,7 @@ def test_random_means_some_but_not_all_tasks(drawn: tuple[list[str], Available],
 
 
 def test_random_draws_every_number_of_labels() -> None:
-    numbers = Counter(len(seen) for seen in draw_split(*full(300, ("a", "b", "c", "d")), "random", 0).values())
+    numbers = Counter(len(seen) for seen in draw_visible(*full(300, ("a", "b", "c", "d")), "random", 0).values())
     assert numbers.keys() == {1, 2, 3}
     assert min(numbers.values()) > 60
 
@@ -106,7 +106,7 @@ def test_random_draws_every_number_of_labels() -> None:
 @given(drawn=availability())
 def test_full_means_every_label_that_exists(drawn: tuple[list[str], Available]) -> None:
     ids, available = drawn
-    split = draw_split(ids, available, "full", 0)
+    split = draw_visible(ids, available, "full", 0)
     assert all(len(seen) == how_many(id, available) for id, seen in split.items())
 
 
@@ -114,20 +114,20 @@ def test_full_means_every_label_that_exists(drawn: tuple[list[str], Available]) 
 def test_a_fraction_is_that_share_of_each_tasks_labels(share: float, seed: int) -> None:
     ids, available = full(40)
     available["depth"] = dict.fromkeys(ids[:20])
-    split = draw_split(ids, available, str(share), seed)
+    split = draw_visible(ids, available, str(share), seed)
     for task in TASKS:
         assert sum(task in seen for seen in split.values()) == round(share * len(available[task]))
 
 
 def test_other_seeds_draw_other_labels() -> None:
-    splits = [draw_split(*full(40), rule, seed) for rule in ("one", "random", "0.5") for seed in (0, 1)]
+    splits = [draw_visible(*full(40), rule, seed) for rule in ("one", "random", "0.5") for seed in (0, 1)]
     assert all(splits[i] != splits[i + 1] for i in (0, 2, 4))
 
 
 def test_the_draw_of_seed_0_does_not_change_between_versions() -> None:
     """Splits must stay comparable: another result here changes what every published number was trained on."""
     ids, available = full(6)
-    drawn = {rule: draw_split(ids, available, rule, 0) for rule in ("one", "random", "0.5")}
+    drawn = {rule: draw_visible(ids, available, rule, 0) for rule in ("one", "random", "0.5")}
     letters = {
         rule: " ".join("".join(task[0] for task in seen) or "-" for seen in split.values())
         for rule, split in drawn.items()
@@ -140,24 +140,24 @@ def test_a_saved_split_is_loaded_back(
     tmp_path_factory: pytest.TempPathFactory, drawn: tuple[list[str], Available], seed: int
 ) -> None:
     ids, available = drawn
-    split = draw_split(ids, available, "one", seed)
+    split = draw_visible(ids, available, "one", seed)
     path = tmp_path_factory.getbasetemp() / "split.csv"
-    save_split(path, split, TASKS)
-    assert load_split(path, ids, available) == split
-    assert draw_split(ids, available, str(path), seed + 1) == split
+    save_visible(path, split, TASKS)
+    assert load_visible(path, ids, available) == split
+    assert draw_visible(ids, available, str(path), seed + 1) == split
 
 
 def test_odd_ids_survive_the_csv(tmp_path: Path) -> None:
     ids = ["a,b", 'quote"d', "küche/0 1", "new\nline"]
     available: Available = {"semseg": dict.fromkeys(ids)}
     split = dict.fromkeys(ids, ("semseg",))
-    save_split(tmp_path / "s.csv", split, ["semseg"])
-    assert load_split(tmp_path / "s.csv", ids, available) == split
+    save_visible(tmp_path / "s.csv", split, ["semseg"])
+    assert load_visible(tmp_path / "s.csv", ids, available) == split
 
 
 def test_images_that_the_csv_does_not_list_have_no_label_and_unknown_ones_are_left(tmp_path: Path) -> None:
     (tmp_path / "s.csv").write_text("id,normals,semseg,depth\ni1,0,1,1\nelsewhere,1,1,1\n")
-    split = load_split(tmp_path / "s.csv", *full(3))
+    split = load_visible(tmp_path / "s.csv", *full(3))
     assert split == {"i0": (), "i1": ("semseg", "depth"), "i2": ()}
 
 
@@ -178,18 +178,18 @@ def test_a_csv_that_does_not_fit_is_refused(content: str, message: str, tmp_path
     ids, available = full(10)
     del available["normals"]["i9"]
     with pytest.raises(DataError, match=message):
-        load_split(tmp_path / "s.csv", ids, available)
+        load_visible(tmp_path / "s.csv", ids, available)
 
 
 def test_a_missing_csv_is_a_data_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none\.csv"):
-        draw_split(*full(3), str(tmp_path / "none.csv"), 0)
+        draw_visible(*full(3), str(tmp_path / "none.csv"), 0)
 
 
 @pytest.mark.parametrize("rule", ["half", "0", "-0.5", "1.5", "nan", "", "One"])
 def test_an_unknown_rule_says_which_there_are(rule: str) -> None:
     with pytest.raises(DataError, match="one, random, full"):
-        draw_split(*full(5), rule, 0)
+        draw_visible(*full(5), rule, 0)
 
 
 @pytest.mark.parametrize("rule", ["one", "random", "full", "0.5"])
@@ -197,4 +197,4 @@ def test_a_task_without_any_label_is_an_error_that_names_it(rule: str) -> None:
     ids, available = full(9)
     available["depth"] = {"foreign": None}
     with pytest.raises(DataError, match="task 'depth'"):
-        draw_split(ids, available, rule, 0)
+        draw_visible(ids, available, rule, 0)

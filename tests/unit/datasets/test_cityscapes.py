@@ -16,7 +16,7 @@ from fakes.cityscapes import BASELINE, FX, write_mtan, write_official
 from tasktokens.config import parse_config
 from tasktokens.data.dataset import load_sample
 from tasktokens.datasets.cityscapes import CATEGORIES, CLASSES_19, open_cityscapes
-from tasktokens.datasets.index import Collection
+from tasktokens.datasets.index import DatasetIndex
 from tasktokens.datasets.open import open_data
 from tasktokens.errors import ConfigError, DataError, LabelError
 
@@ -303,7 +303,7 @@ def test_only_the_labels_shown_are_opened(tmp_path: Path) -> None:
 
 def test_what_is_listed_can_be_sent_to_other_processes(mtan: Path, official: Path) -> None:
     for collection in (open_cityscapes(mtan), open_cityscapes(official), open_cityscapes(official, 19, "metres")):
-        copy: Collection = pickle.loads(pickle.dumps(collection))
+        copy: DatasetIndex = pickle.loads(pickle.dumps(collection))
         for task in copy.tasks:
             id, file = next(iter(copy.labels[task].items()))
             for ours, theirs in zip(file.read(), collection.labels[task][id].read(), strict=True):

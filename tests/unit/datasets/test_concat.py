@@ -15,7 +15,7 @@ from PIL import Image
 from conftest import write_folder
 from tasktokens.config import Config, parse_config
 from tasktokens.data.dataset import PartialDataset, load_sample, train_loader
-from tasktokens.datasets.open import full_split, open_data
+from tasktokens.datasets.open import all_visible, open_data
 from tasktokens.errors import ConfigError, DataError
 from tasktokens.training.trainer import train
 
@@ -56,7 +56,7 @@ def test_each_image_shows_the_labels_of_its_own_part_alone(two_folders: tuple[Pa
 
 def test_pictures_of_all_parts_and_sizes_come_in_one_batch(two_folders: tuple[Path, Path]) -> None:
     data = open_data(several(*map(part, two_folders)))
-    split = full_split(data.collection, tuple(data.train), data.tasks)
+    split = all_visible(data.collection, tuple(data.train), data.tasks)
     dataset = PartialDataset(data.collection, split, data.tasks, (32, 32))
     batch = next(iter(train_loader(dataset, [[(0, index) for index in range(8)]], workers=0)))
     assert batch.labels["semseg"].rows.tolist() == [0, 1, 2, 3]

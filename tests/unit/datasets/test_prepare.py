@@ -35,8 +35,8 @@ from tasktokens.config import (
 )
 from tasktokens.datasets.cityscapes import open_cityscapes
 from tasktokens.datasets.folder import open_folder
-from tasktokens.datasets.index import Collection, LabelFile
-from tasktokens.datasets.open import open_collection
+from tasktokens.datasets.index import DatasetIndex, LabelFile
+from tasktokens.datasets.open import open_index
 from tasktokens.datasets.prepare import prepare, verify
 from tasktokens.datasets.prepared import alone
 from tasktokens.errors import ConfigError, DataError, LabelError, RunExistsError
@@ -82,7 +82,7 @@ def make(root: Path, out: Path, **options: Any) -> Path:
     return prepare(FolderSource(root=root), out, **{"workers": 1, "quiet": True, **options})
 
 
-def check_same(direct: Collection, prepared: Collection, depth: float = 0.0, normals: float = 0.0) -> None:
+def check_same(direct: DatasetIndex, prepared: DatasetIndex, depth: float = 0.0, normals: float = 0.0) -> None:
     """Equal but for rounding: ``depth`` in its unit, ``normals`` a component; images too."""
     assert list(prepared.splits.items()) == list(direct.splits.items())
     assert set(prepared.images) == set(direct.images)
@@ -141,7 +141,7 @@ def test_a_benchmark_prepared_is_what_is_read_directly(layout: str, tmp_path: Pa
     out = prepare(source, tmp_path / "out", workers=1, quiet=True)
     depth = DEPTH[layout] if layout in DEPTH else DEPTH[layout.split("-")[0]]
     # 8 bits for -1..1, whose vector is made one of unit length again.
-    check_same(open_collection(source, (1, 1)), open_folder(out), depth, normals=0.012)
+    check_same(open_index(source, (1, 1)), open_folder(out), depth, normals=0.012)
     rounding = json.loads((out / "prepared.json").read_text())["rounding"]
     assert all(rounding[task] == 0 for task in rounding if task not in ("depth", "normals"))
 

@@ -22,7 +22,7 @@ from properties import random_batch, same_tensors
 from tasktokens.config import Config, HttMethod, to_yaml
 from tasktokens.datasets.open import open_data
 from tasktokens.discovery.calibration import AccuracyCalibrator
-from tasktokens.discovery.pseudo_labels import teach
+from tasktokens.discovery.pseudo_labels import forward_views
 from tasktokens.errors import ConfigError, DataError
 from tasktokens.methods import Htt, Stage, build_method
 from tasktokens.models.files import load_model
@@ -121,7 +121,7 @@ def test_the_division_into_batches_and_mirrored_views_change_nothing(
     assert calibrator is not None
     whole, halves = calibrator.start(), [calibrator.start(), calibrator.start()]
     for batch, half in zip(batches, halves, strict=True):
-        teacher = Fixed(teach(tiny_tasks, network, batch.image, 1))
+        teacher = Fixed(forward_views(tiny_tasks, network, batch.image, 1))
         calibrator.add(whole, batch, teacher)
         calibrator.add(half, batch, teacher)
     for name in tiny_tasks:

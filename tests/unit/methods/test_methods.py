@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from properties import random_batch
 from tasktokens.config import HttMethod, ModelSettings, MtlMethod, StrongView
 from tasktokens.data.sample import Batch, Labels
-from tasktokens.discovery.pseudo_labels import discover_labels, enlarge, feature_weights, teach
+from tasktokens.discovery.pseudo_labels import discover_labels, enlarge, feature_weights, forward_views
 from tasktokens.losses import masked_loss, mean
 from tasktokens.methods import Htt, Method, StepOptions, Supervised, Term, build_method
 from tasktokens.models import Network, TaskOutput, build_network
@@ -377,7 +377,7 @@ def test_the_mirror_image_is_enlarged_on_request(tiny_tasks: dict[str, Task]) ->
     assert image.shape[-2:] == (64, 64)
     assert larger.shape[-2:] == (96, 96)  # 102 is nearer to 96 than to 128
     assert larger.dtype == torch.uint8
-    taught = teach(tiny_tasks, teacher, image, views=2, zoom=1.6)
+    taught = forward_views(tiny_tasks, teacher, image, views=2, zoom=1.6)
     with torch.no_grad():
         straight, mirrored = teacher(image), teacher(larger)
     for name, task in tiny_tasks.items():
@@ -397,7 +397,7 @@ def test_an_image_that_is_not_enlarged_is_left_as_it_is(tiny_tasks: dict[str, Ta
 
 def test_one_view_is_what_the_teacher_says(tiny_tasks: dict[str, Task]) -> None:
     teacher, image = build("htt", tiny_tasks).eval(), random_batch(tiny_tasks, PRESENT).image
-    taught = teach(tiny_tasks, teacher, image, views=1)
+    taught = forward_views(tiny_tasks, teacher, image, views=1)
     for name, output in teacher(image).items():
         torch.testing.assert_close(taught[name].logits, output.logits.detach())
         assert not taught[name].logits.requires_grad
@@ -406,7 +406,10 @@ def test_one_view_is_what_the_teacher_says(tiny_tasks: dict[str, Task]) -> None:
 @pytest.mark.parametrize("kind", ["htt", "mtl"])
 def test_two_views_teach_a_mirrored_image_the_mirrored_lesson(kind: str, tiny_tasks: dict[str, Task]) -> None:
     teacher, image = build(kind, tiny_tasks).eval(), random_batch(tiny_tasks, PRESENT).image
-    straight, mirrored = teach(tiny_tasks, teacher, image, views=2), teach(tiny_tasks, teacher, image.flip(-1), views=2)
+    straight, mirrored = (
+        forward_views(tiny_tasks, teacher, image, views=2),
+        forward_views(tiny_tasks, teacher, image.flip(-1), views=2),
+    )
     for name, task in tiny_tasks.items():
         a, b = straight[name], mirrored[name]
         torch.testing.assert_close(task.flip_logits(b.logits), a.logits, atol=1e-5, rtol=1e-4)

@@ -17,7 +17,7 @@ from PIL import Image
 
 from tasktokens.datasets.index import image_size, read_image
 from tasktokens.errors import ConfigError, DataError, LabelError
-from tasktokens.inspection.scan import look_at
+from tasktokens.inspection.scan import scan_files
 from tasktokens.tasks import Binary, Edge, Normals, Regression, Saliency, Segmentation, build_task
 
 IDS = np.array([[0, 1, 2], [2, 255, 0]], np.uint8)
@@ -349,5 +349,5 @@ def test_one_channel_of_floats_with_nan_is_a_plane_for_init_too(tmp_path: Path) 
     plane[5:] = 2.5
     np.save(tmp_path / "d.npy", plane)
     Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(tmp_path / "image.png")
-    look = look_at([(tmp_path / "d.npy", tmp_path / "image.png")], "depth")
+    look = scan_files([(tmp_path / "d.npy", tmp_path / "image.png")], "depth")
     assert (look.files, look.channels, look.middle) == (1, 1, 2.5)

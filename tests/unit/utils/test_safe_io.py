@@ -25,7 +25,7 @@ from scipy.io import savemat
 from conftest import run_cli
 from tasktokens.config import load_config, parse_config, read_yaml
 from tasktokens.datasets.folder import open_folder
-from tasktokens.datasets.index import Collection, image_size, read_image
+from tasktokens.datasets.index import DatasetIndex, image_size, read_image
 from tasktokens.datasets.manifest import read_manifest
 from tasktokens.datasets.pascal_context.labels import read_label_map
 from tasktokens.errors import CheckpointError, ConfigError, DataError, LabelError, TaskTokensError, WeightsError
@@ -345,7 +345,7 @@ def test_an_id_that_could_lead_out_of_a_folder_is_refused(id: str, folder_root: 
 @pytest.mark.parametrize("id", ["a", "a/b", ".hidden", "a..b", "..a", "写真/ü 1", "a b", "%s", "-x", "a." * 50])
 def test_ordinary_ids_are_taken(id: str, folder_root: Path) -> None:
     good = open_folder(folder_root)
-    collection: Collection = replace(good, images={id: next(iter(good.images.values()))}, splits={})
+    collection: DatasetIndex = replace(good, images={id: next(iter(good.images.values()))}, splits={})
     assert list(collection.images) == [id]
 
 

@@ -35,8 +35,8 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple, cast
 
-from tasktokens.data.visibility import Split
-from tasktokens.datasets.index import Collection, ImageFile, LabelFile
+from tasktokens.data.visibility import VisibleLabels
+from tasktokens.datasets.index import DatasetIndex, ImageFile, LabelFile
 from tasktokens.datasets.layouts import unknown_layout
 from tasktokens.datasets.mtan import numbered, read_unit_image
 from tasktokens.datasets.nyud.files import (
@@ -64,11 +64,11 @@ class Layout(NamedTuple):
     name: str
     marks: tuple[str, ...]
     needs: tuple[str, ...]
-    open: Callable[[Path, int], Collection]
+    open: Callable[[Path, int], DatasetIndex]
     help: str = ""
 
 
-def open_nyud(root: Path, classes: int = 13) -> Collection:
+def open_nyud(root: Path, classes: int = 13) -> DatasetIndex:
     """List NYU Depth v2 in whichever layout lies in a folder; nothing is decoded.
 
     Args:
@@ -102,12 +102,12 @@ def _fits(root: Path) -> bool:
     return any(all((root / mark).exists() for mark in layout.marks) for layout in LAYOUTS)
 
 
-def _published(train: Sequence[str]) -> dict[str, Split]:
+def _published(train: Sequence[str]) -> dict[str, VisibleLabels]:
     return published_labels("nyud", train)
 
 
 # -- MTAN --------------------------------------------------------------------------------------------------------------
-def _open_mtan(root: Path, classes: int) -> Collection:
+def _open_mtan(root: Path, classes: int) -> DatasetIndex:
     if classes != 13:
         raise ConfigError(
             f"the MTAN files in {root} have 13 classes only, found classes={classes}; set data.classes=13"
@@ -140,7 +140,7 @@ def _open_mtan(root: Path, classes: int) -> Collection:
             )
     # The published rows count from 0.npy on: a copy with gaps has other positions.
     whole = [path.stem for path in splits["train"]] == [str(i) for i in range(len(splits["train"]))]
-    return Collection(root, images, tasks, labels, ids, _published(ids["train"]) if whole else {})
+    return DatasetIndex(root, images, tasks, labels, ids, _published(ids["train"]) if whole else {})
 
 
 def _mtan_id(image: Path) -> str:
@@ -148,7 +148,7 @@ def _mtan_id(image: Path) -> str:
 
 
 # -- ATRC --------------------------------------------------------------------------------------------------------------
-def _open_atrc(root: Path, classes: int) -> Collection:
+def _open_atrc(root: Path, classes: int) -> DatasetIndex:
     tasks = nyud_tasks(classes)
     normals = partial(published_normals, task=cast(Normals, tasks["normals"]))
     folders: dict[str, tuple[str, tuple[str, ...], Reader]] = {
@@ -164,11 +164,11 @@ def _open_atrc(root: Path, classes: int) -> Collection:
     labels = {
         name: _labelled(images, root / folder, endings, reader) for name, (folder, endings, reader) in folders.items()
     }
-    return Collection(root, images, tasks, labels, splits, _published(splits["train"]))
+    return DatasetIndex(root, images, tasks, labels, splits, _published(splits["train"]))
 
 
 # -- compact -----------------------------------------------------------------------------------------------------------
-def _open_compact(root: Path, classes: int) -> Collection:
+def _open_compact(root: Path, classes: int) -> DatasetIndex:
     tasks = nyud_tasks(classes)
     lists = {"train": root / "train.txt", "test": root / "test.txt"}
     splits, images = _listed(lists, root / "image", (".jpg", ".png"))
@@ -179,7 +179,7 @@ def _open_compact(root: Path, classes: int) -> Collection:
         "depth": _labelled(images, root / "depth", (".png",), compact_depth),
         "normals": _labelled(images, root / "depth", (".png",), normals),
     }
-    return Collection(root, images, tasks, labels, splits, _published(splits["train"]))
+    return DatasetIndex(root, images, tasks, labels, splits, _published(splits["train"]))
 
 
 # -- lists of files ----------------------------------------------------------------------------------------------------

@@ -20,13 +20,13 @@ from typing import Any, cast
 
 import numpy as np
 
-from tasktokens.datasets.index import Collection, ImageFile, LabelFile
+from tasktokens.datasets.index import DatasetIndex, ImageFile, LabelFile
 from tasktokens.datasets.nyud.files import class_table, computed_normals, look_up, metres, nyud_tasks
 from tasktokens.datasets.published import published_labels
 from tasktokens.errors import DataError
 from tasktokens.tasks import Normals
 from tasktokens.tasks.base import Array
-from tasktokens.utils.safe_io import refuse_inflating, refuse_pixels
+from tasktokens.utils.safe_io import check_inflated_size, check_pixels
 
 MAT_FILE = "nyu_depth_v2_labeled.mat"
 MAT_HELP = (
@@ -35,7 +35,7 @@ MAT_HELP = (
 )
 
 
-def open_mat(root: Path, classes: int) -> Collection:
+def open_mat(root: Path, classes: int) -> DatasetIndex:
     """List the images of the official files, by their official number such as ``0001``; nothing is decoded.
 
     Raises `DataError` where a file is broken or disagrees with the others, or h5py is not installed.
@@ -61,7 +61,7 @@ def open_mat(root: Path, classes: int) -> Collection:
         "normals": files(read_normals, task=cast(Normals, tasks["normals"])),
     }
     images = {id: ImageFile(path, partial(read_picture, index=int(id) - 1)) for id in ids}
-    return Collection(root, images, tasks, labels, splits, published_labels("nyud", splits["train"]))
+    return DatasetIndex(root, images, tasks, labels, splits, published_labels("nyud", splits["train"]))
 
 
 def read_picture(path: Path, index: int) -> Array:
@@ -120,7 +120,7 @@ def _check_shapes(path: Path, file: Any) -> int:
         raise DataError(f"{path} must hold images (N, 3, 640, 480), depths and labels (N, 640, 480), found {found}")
     if labels != depths:
         raise DataError(f"{path}: labels must have the shape {depths} of depths, found {labels}")
-    refuse_pixels(*depths[1:])
+    check_pixels(*depths[1:])
     return int(images[0])
 
 
@@ -159,7 +159,7 @@ def _matlab(path: Path, key: str) -> Any:
     from scipy.io import loadmat
 
     try:
-        refuse_inflating(path)
+        check_inflated_size(path)
         return loadmat(path, variable_names=[key])[key]
     except KeyError as error:
         raise DataError(f"{path} holds no {key}; it is not the file that this layout needs") from error

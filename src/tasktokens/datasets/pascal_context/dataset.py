@@ -42,8 +42,8 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
-from tasktokens.data.visibility import Split
-from tasktokens.datasets.index import Collection, ImageFile, LabelFile
+from tasktokens.data.visibility import VisibleLabels
+from tasktokens.datasets.index import DatasetIndex, ImageFile, LabelFile
 from tasktokens.datasets.layouts import unknown_layout
 from tasktokens.datasets.pascal_context.labels import (
     CLASSES_21,
@@ -62,7 +62,7 @@ from tasktokens.utils.safe_io import read_json
 _KNOWN = "ATRC: JPEGImages, semseg, human_parts, sal_distill, normals_distill, pascal-context and ImageSets/Context"
 
 
-def open_pascal_context(root: Path) -> Collection:
+def open_pascal_context(root: Path) -> DatasetIndex:
     """List PASCAL-Context; nothing is decoded.
 
     Raises `DataError` where the folder has another layout, a list is missing, or a listed image is.
@@ -89,7 +89,7 @@ def open_pascal_context(root: Path) -> Collection:
         rule: _without_parts(split, alone)
         for rule, split in published_labels("pascal_context", splits["train"]).items()
     }
-    return Collection(root, images, tasks, labels, splits | {"test": splits["val"]}, published)
+    return DatasetIndex(root, images, tasks, labels, splits | {"test": splits["val"]}, published)
 
 
 def pascal_tasks() -> dict[str, Task]:
@@ -155,7 +155,7 @@ def _without_person(path: Path) -> list[str]:
         ) from error
 
 
-def _without_parts(split: Split, alone: frozenset[str]) -> Split:
+def _without_parts(split: VisibleLabels, alone: frozenset[str]) -> VisibleLabels:
     """A published split that shows no parts where there is no person, since there is nothing to see."""
     return {
         id: tuple(task for task in shown if not (task == "human_parts" and id in alone)) for id, shown in split.items()

@@ -13,7 +13,7 @@ from tasktokens.errors import LabelError
 from tasktokens.tasks import Normals
 from tasktokens.tasks.base import Array
 from tasktokens.tasks.files import read_array
-from tasktokens.utils.safe_io import refuse_inflating
+from tasktokens.utils.safe_io import check_inflated_size
 
 CLASSES_21 = (
     "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",
@@ -139,7 +139,7 @@ def read_label_map(path: Path) -> Array:
 def _load(path: Path, name: str) -> Any:
     """A variable of a MATLAB file of version 5."""
     try:
-        refuse_inflating(path)
+        check_inflated_size(path)
         values = loadmat(path, variable_names=[name], simplify_cells=True)
     except Exception as error:  # scipy raises a dozen kinds on broken files, some of them its own
         raise LabelError(
