@@ -23,7 +23,7 @@ from properties import assert_same_output, random_batch, same_tensors
 from tasktokens.config import Config, HttMethod, ModelSettings, MtlMethod, StrongView
 from tasktokens.data.order import EpochOrder, scattered
 from tasktokens.data.sampler import EpochSampler
-from tasktokens.data.sharding import Part
+from tasktokens.data.sharding import BatchShard
 from tasktokens.errors import CheckpointError, ConfigError
 from tasktokens.methods import Htt, Method, StepOptions, Supervised, Term
 from tasktokens.methods.strong_view import strong_view
@@ -81,14 +81,14 @@ def test_a_method_that_cannot_say_its_counts_refuses_parts_before_the_run(
 def test_a_part_looks_as_it_would_in_the_whole_batch(images: int, parts: int, seed: int) -> None:
     """Colours, greys and blur are drawn one after another, also where parts have different numbers of images."""
 
-    def view(batch: Any, part: Part) -> Any:
+    def view(batch: Any, part: BatchShard) -> Any:
         return strong_view(batch, StrongView(grey=0.5, blur=0.5), torch.Generator().manual_seed(seed), part)
 
     generator = torch.Generator().manual_seed(seed)
     batch = torch.randint(0, 256, (images, 3, 96, 5), dtype=torch.uint8, generator=generator)
-    whole = view(batch, Part())
+    whole = view(batch, BatchShard())
     for number in range(min(parts, images)):
-        alone = view(batch[number::parts], Part(number, parts, images))
+        alone = view(batch[number::parts], BatchShard(number, parts, images))
         assert (alone.int() - whole[number::parts].int()).abs().max() <= 1  # rounding of sums in another order
 
 
