@@ -1,0 +1,173 @@
+"""The shape of the code, before and after a change: what a newcomer has to open, edit and wait for.
+
+    git worktree add ../before COMMIT
+    python benchmarks/shape.py --before ../before --out benchmarks/results/shape.json [--tests]
+
+Files to edit for a new component are counted on one that exists: the files of ``src`` that name it, less its own.
+Frames and files of a step are those of this package on the stack or entered, in a training run of a few steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from provenance import describe
+
+COMPONENTS = {
+    "data set": ("pascal_context", r"pascal_context|PascalContext|pascal_labels"),
+    "method": ("mtl", r"\bMtlMethod\b|\bSupervised\b|methods\.mtl\b|methods\.supervised\b"),
+    "task": ("saliency", r"\bsaliency\b|\bSaliency\b"),
+    "network": ("mtl", r"\bBaselineNetwork\b|\bMtlNetwork\b"),
+    "metric": ("maxF", r"\bSaliencyF\b|\bMaxF\b|metrics\.fmeasure"),
+}
+"""A component that exists, and what names it in the code."""
+
+OWN = {
+    "data set": r"pascal_context|pascal_labels",
+    "method": r"methods/(mtl|supervised)\.py",
+    "task": r"tasks/(binary|saliency)\.py|datasets/|data/(rooms|pascal\w*|nyud\w*|guess|look)|inspection/(infer|scan)",
+    "network": r"models/(baseline|mtl)\.py",
+    "metric": r"metrics/\w*(fmeasure|saliency|max_f)\w*\.py|tasks/(binary|saliency)\.py",
+}
+"""Files that are the component itself, or speak of it as data sets do of the tasks that they have."""
+
+PROBE = """
+import json, sys, traceback
+from accelerate import Accelerator
+found, files, backward = {}, set(), Accelerator.backward
+def own(path): return "tasktokens" in path and "site-packages" not in path
+def entered(frame, event, argument):
+    if event == "call" and own(frame.f_code.co_filename): files.add(frame.f_code.co_filename)
+def counted(self, loss, **options):
+    sys.setprofile(None)
+    if "frames" in found: found["files"] = len(files)
+    stack = [frame for frame in traceback.extract_stack()[:-1] if own(frame.filename)]
+    starts = [i for i, frame in enumerate(stack) if frame.filename.endswith("cli.py") and frame.name == "train"]
+    found["frames"] = [f"{f.filename.rpartition('tasktokens/')[2]}:{f.name}" for f in stack[starts[-1]:]]
+    backward(self, loss, **options)
+    files.clear()
+    sys.setprofile(entered)
+Accelerator.backward = counted
+from tasktokens import cli
+sys.argv = ["tasktokens", "train", "-q", *sys.argv[1:]]
+try: cli.main()
+except SystemExit: pass
+sys.setprofile(None)
+print(json.dumps(found))
+"""
+
+
+def main() -> None:
+    """Measure both trees and write the rows."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--before", type=Path, required=True, help="a checkout of the version before")
+    parser.add_argument("--after", type=Path, default=Path(__file__).parents[1])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--tests", action="store_true", help="also time the default test run of both")
+    arguments = parser.parse_args()
+    before, after = (measure(tree.resolve(), arguments.tests) for tree in (arguments.before, arguments.after))
+    rows = [{"what": what, "before": before.get(what), "after": after[what]} for what in after]
+    for row in rows:
+        print(f"{row['what']}: {row['before']} -> {row['after']}")
+    arguments.out.write_text(json.dumps(describe("one thread", [0]) | {"rows": rows}, indent=1) + "\n")
+
+
+def measure(tree: Path, tests: bool) -> dict[str, Any]:
+    """Every figure of one checkout."""
+    source = tree / "src" / "tasktokens"
+    found: dict[str, Any] = {}
+    for what, (name, pattern) in COMPONENTS.items():
+        found[f"files that name a {what} ({name}), beyond its own"] = len(naming(source, pattern, OWN[what]))
+    steps = probe(tree)
+    found["frames from cli.train to backward"] = len(steps["frames"])
+    found["files entered by one step"] = steps["files"]
+    public = list(public_names(source))
+    found["public functions, classes and methods"] = len(public)
+    found["of them without docstring"] = sum(not documented for documented in public)
+    for folder in ("src", "tests", "benchmarks"):
+        found[f"lines of {folder}"] = sum(len(p.read_text().splitlines()) for p in (tree / folder).rglob("*.py"))
+    found["longest function, lines"] = max(lengths(source))
+    found["import of tasktokens, seconds"] = import_seconds(tree)
+    if tests:
+        found["default test run, seconds"] = test_seconds(tree)
+    return found
+
+
+def naming(source: Path, pattern: str, own: str) -> list[str]:
+    """Files of the package that name a component and are not its own."""
+    paths = {path.relative_to(source).as_posix(): path.read_text() for path in source.rglob("*.py")}
+    return [path for path, text in paths.items() if re.search(pattern, text) and not re.search(own, path)]
+
+
+def probe(tree: Path) -> dict[str, Any]:
+    """The frames above a backward pass, and the number of files that the step between two of them enters."""
+    with tempfile.TemporaryDirectory() as folder:
+        options = [
+            "data.kind=rooms", "data.train=4", "data.val=1", "data.test=1", "data.size=[32,48]", "data.labels=full", "tasks={semseg: {}, depth: {}}",
+            "model.backbone=test_resnet", "model.pretrained=false", "model.width=16", "optim.batch_size=2",
+            "method.name=mtl", "method.steps=4", "run.device=cpu", "run.threads=1", f"run.dir={folder}/run",
+        ]  # fmt: skip
+        environment = {"TASKTOKENS_CACHE": folder}
+        done = python(tree, ["-c", PROBE, *options], environment)
+    return dict(json.loads(done.splitlines()[-1]))
+
+
+def public_names(source: Path) -> Iterator[bool]:
+    """For each public function, class and method, whether it has a docstring; overrides of documented ones count."""
+    for path in source.rglob("*.py"):
+        for node in ast.parse(path.read_text()).body:
+            yield from _documented(node)
+
+
+def _documented(node: ast.AST) -> Iterator[bool]:
+    if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+        yield ast.get_docstring(node) is not None
+        if isinstance(node, ast.ClassDef):
+            for inner in node.body:
+                yield from _documented(inner)
+
+
+def lengths(source: Path) -> Iterator[int]:
+    """Lines of every function."""
+    for path in source.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                yield (node.end_lineno or node.lineno) - node.lineno + 1
+
+
+def import_seconds(tree: Path) -> float:
+    """Median of nine imports, less the start of Python."""
+    code = "import time; start = time.perf_counter(); import tasktokens; print(time.perf_counter() - start)"
+    return round(statistics.median(float(python(tree, ["-c", code])) for _ in range(9)), 4)
+
+
+def test_seconds(tree: Path) -> int:
+    """One default run of the tests."""
+    start = time.perf_counter()
+    python(tree, ["-m", "pytest", "-q"], {"CI": "1"}, check=False)
+    return round(time.perf_counter() - start)
+
+
+def python(tree: Path, words: list[str], more: dict[str, str] | None = None, check: bool = True) -> str:
+    """What a Python that imports this checkout prints."""
+    environment = os.environ | {"PYTHONPATH": str(tree / "src"), "OMP_NUM_THREADS": "1"} | (more or {})
+    done = subprocess.run(
+        [sys.executable, *words], cwd=tree, env=environment, check=check, stdout=subprocess.PIPE, text=True
+    )
+    return done.stdout
+
+
+if __name__ == "__main__":
+    main()
