@@ -24,8 +24,8 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
-from provenance import describe
 from tasktokens.metrics import BoundaryF, boundary, thinning
+from tasktokens.reporting.provenance import describe
 
 MEASURED = ["src/tasktokens/metrics", "benchmarks/boundary.py"]
 Pair = tuple[np.ndarray, np.ndarray]  # prediction and label, in [0, 1]

@@ -21,7 +21,6 @@ from pathlib import Path
 
 import torch
 
-from provenance import describe
 from tasktokens.config import VIEW_ZOOM
 from tasktokens.data.dataset import PartialDataset, eval_loader
 from tasktokens.data.visibility import VisibleLabels, load_visible
@@ -31,6 +30,7 @@ from tasktokens.inference.evaluate import run_config, run_folder
 from tasktokens.metrics import Reliability
 from tasktokens.models.files import load_model
 from tasktokens.models.layers import upsample
+from tasktokens.reporting.provenance import describe
 from tasktokens.tasks import Task
 
 LEVELS = tuple(k / 20 for k in range(20))

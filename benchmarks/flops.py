@@ -16,9 +16,9 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from provenance import describe
 from tasktokens.config import ModelSettings
 from tasktokens.models import build_network
+from tasktokens.reporting.provenance import describe
 from tasktokens.tasks import build_task
 
 TASKS = {

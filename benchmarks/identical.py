@@ -23,7 +23,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from provenance import describe
+from tasktokens.reporting.provenance import describe
 
 CLOCK = ("images_per_second", "data_wait", "memory_mb", "minutes")
 COMMON = [

@@ -26,13 +26,13 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
 
-from provenance import describe
 from tasktokens.config import Augmentation
 from tasktokens.data.dataset import PartialDataset
 from tasktokens.data.transforms import photometric
 from tasktokens.data.visibility import draw_visible
 from tasktokens.datasets.folder import open_folder
 from tasktokens.datasets.rooms import rooms_folder
+from tasktokens.reporting.provenance import describe
 
 SIZE = (288, 384)
 TASKS = ("semseg", "depth", "normals")

@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 from rich.progress import track
 
-from provenance import describe
 from tasktokens.datasets.index import DatasetIndex
 from tasktokens.datasets.nyud.dataset import find_layout, open_nyud
 from tasktokens.errors import TaskTokensError
+from tasktokens.reporting.provenance import describe
 
 QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
 BINS = 2000

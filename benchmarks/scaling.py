@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 import yaml
 
-from provenance import describe
 from tasktokens.config import ModelSettings
 from tasktokens.data.order import EpochOrder
 from tasktokens.data.visibility import draw_visible, load_visible, save_visible
 from tasktokens.datasets.folder import open_folder
 from tasktokens.models import build_network
+from tasktokens.reporting.provenance import describe
 from tasktokens.tasks import build_task
 
 TASKS: dict[str, dict[str, Any]] = {

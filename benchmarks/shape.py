@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from provenance import describe
+from tasktokens.reporting.provenance import describe
 
 COMPONENTS = {
     "data set": ("pascal_context", r"pascal_context|PascalContext|pascal_labels"),
@@ -115,7 +115,8 @@ def probe(tree: Path) -> dict[str, Any]:
     """The frames above a backward pass, and the number of files that the step between two of them enters."""
     with tempfile.TemporaryDirectory() as folder:
         options = [
-            "data.kind=rooms", "data.train=4", "data.val=1", "data.test=1", "data.size=[32,48]", "data.labels=full", "tasks={semseg: {}, depth: {}}",
+            "data.kind=rooms", "data.train=4", "data.val=1", "data.test=1", "data.size=[32,48]", "data.labels=full",
+            "tasks={semseg: {}, depth: {}}",
             "model.backbone=test_resnet", "model.pretrained=false", "model.width=16", "optim.batch_size=2",
             "method.name=mtl", "method.steps=4", "run.device=cpu", "run.threads=1", f"run.dir={folder}/run",
         ]  # fmt: skip

@@ -23,11 +23,11 @@ from typing import Any
 import torch
 
 from flops import TASKS
-from provenance import describe
 from tasktokens.config import Config
 from tasktokens.data.sample import Batch, Label, Sample, collate
 from tasktokens.methods import StepOptions, build_method
 from tasktokens.models.files import ModelInfo
+from tasktokens.reporting.provenance import describe
 from tasktokens.tasks import Task, build_task
 from tasktokens.training.log import memory_mb
 from tasktokens.training.nan_guard import finite_guard

@@ -1,4 +1,4 @@
-"""A small part of the campaign of kills and malformed inputs (benchmarks/faults.py), with nothing left to explain."""
+"""A small part of the campaign of kills and malformed inputs (`campaign.py`), with nothing left to explain."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-CAMPAIGN = Path(__file__).parents[2] / "benchmarks" / "faults.py"
+CAMPAIGN = Path(__file__).with_name("campaign.py")
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the campaign forks")
@@ -28,3 +28,16 @@ def test_killed_runs_end_alike_and_malformed_inputs_are_clear_errors(tmp_path: P
     faults = [row for row in found["rows"] if row.get("examples")]
     assert faults == [], json.dumps(faults, indent=1)[-4000:]
     assert totals["clear_errors"] + totals["named_skips"] + totals["harmless"] == totals["cases"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the campaign forks")
+def test_the_whole_campaign_leaves_nothing_to_explain(tmp_path: Path) -> None:
+    words = [sys.executable, str(CAMPAIGN), "--out", str(tmp_path / "found.json")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path)}
+    done = subprocess.run(words, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert [row for row in found["rows"] if row.get("examples")] == []
+    assert found["totals"]["identical"] == found["totals"]["killed_runs"] > 0

@@ -1,129 +1,123 @@
-"""The accuracy benchmark: which settings its methods differ in, and what its table computes."""
+"""The runner of suites: what its methods share, which network each goes on from, what it writes, and how it stops."""
 
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
-from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from conftest import SMALL_ROOMS, stop_benchmark
 from tasktokens.config import load_config
-from tasktokens.data.visibility import load_visible
-from tasktokens.datasets.open import open_data
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-import accuracy
-
-TAUGHT = ["htt", "htt-no-discovery", "htt-two-rounds"]
+ROOT = Path(__file__).parents[2]
+RUNNER = ROOT / "benchmarks" / "accuracy.py"
+SMALL = [*SMALL_ROOMS, "model.width=16", "optim.batch_size=3", "run.log_every=1"]
+TASKS = {"semseg": "mIoU", "depth": "absErr", "normals": "mErr"}
 
 
-@pytest.fixture
-def args(tmp_path: Path) -> Namespace:
-    return Namespace(
-        data="rooms", root=None, weights=None, labels="one", runs=tmp_path, holdout=False, overrides=SMALL_ROOMS,
-        jobs=1, out=tmp_path / "accuracy.json",
-    )  # fmt: skip
+def command(folder: Path, methods: Sequence[str], steps: int = 1) -> list[str]:
+    suite = folder / "tiny.yaml"
+    shared = {"settings": str(ROOT / "configs" / "accuracy_rooms.yaml"), "steps": steps, "primary": TASKS}
+    suite.write_text(
+        yaml.safe_dump(shared | {"methods": list(methods), "seeds": [3], "labels": ["one"]}, sort_keys=False)
+    )
+    places = ["--runs", str(folder / "runs"), "--out", str(folder / "out.json"), "--jobs", "1"]
+    return [sys.executable, str(RUNNER), str(suite), *places, *SMALL]
 
 
-def settings(args: Namespace, method: str, task: str | None = None) -> Any:
-    return load_config(accuracy.base(args), accuracy.settings(args, method, 3, task))
+def make(folder: Path, *methods: str) -> dict[str, dict[str, Any]]:
+    """Run the suite; its rows by method."""
+    done = subprocess.run(command(folder, methods), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return {row["method"]: row for row in json.loads((folder / "out.json").read_text())["rows"]}
 
 
-def test_methods_share_all_but_what_makes_them(args: Namespace) -> None:
-    accuracy.labels_file(args)
-    mtl = settings(args, "mtl").model_dump()
-    assert mtl["data"]["augmentation"].pop("late_from") == 0.5
-    steps = mtl["method"]["steps"]
-    for method in accuracy.METHODS:
-        own = settings(args, method)
-        same = own.model_dump()
-        late_from = same["data"]["augmentation"].pop("late_from")
-        for part in ("data", "optim", "tasks"):
-            assert same[part] == mtl[part], (method, part)
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A suite that was made in two calls, the second of which finds rows and runs of the first."""
+    folder = tmp_path_factory.mktemp("suite")
+    make(folder, "mtl", "htt")
+    (folder / "runs" / "tiny-one" / "htt-teacher-3.minutes").unlink()  # killed between the end of a run and its note
+    make(folder, "stl", "htt-teacher", "htt-two-rounds", "htt-no-discovery")
+    return folder
+
+
+def rows(folder: Path) -> dict[str, dict[str, Any]]:
+    return {row["method"]: row for row in json.loads((folder / "out.json").read_text())["rows"]}
+
+
+def test_rows_stay_and_say_how_they_were_made(made: Path) -> None:
+    found = json.loads((made / "out.json").read_text())
+    assert {"command", "commit", "date", "machine", "versions", "seeds"} <= found.keys()
+    assert len(found["command"].splitlines()) == 1  # both calls were the same but for the suite's methods
+    assert set(rows(made)) == {"mtl", "htt", "stl", "htt-teacher", "htt-two-rounds", "htt-no-discovery"}
+    steps = {name: row["steps"] for name, row in rows(made).items()}
+    assert steps == {"mtl": 1, "stl": 1, "htt-teacher": 1, "htt": 2, "htt-no-discovery": 2, "htt-two-rounds": 3}
+    assert rows(made)["htt"]["minutes"] > rows(made)["htt-teacher"]["minutes"]  # of both stages
+
+
+def test_methods_share_all_but_what_makes_them(made: Path) -> None:
+    configs = {path.stem: load_config(path) for path in (made / "runs" / "tiny-one").glob("*.yaml")}
+    shared = configs["mtl-3"].model_dump()
+    for name, config in configs.items():
+        own = config.model_dump()
+        for section in ("data", "optim", "model"):
+            own[section].pop("augmentation", None), shared[section].pop("augmentation", None)
+            assert own[section] == shared[section], name
         # Or a further round's student would see the same crops again.
-        assert own.seed == {"htt-two-rounds": 1003, "htt-three-rounds": 2003}.get(method, 3)
-        assert own.model.backbone == mtl["model"]["backbone"]
-        if own.method.name == "htt" and own.method.schedule == "two-stage":
-            stages = (0 if method in accuracy.TAUGHT else steps, 0 if method == "htt-teacher" else steps)
-            assert (own.method.stage1_steps, own.method.stage2_steps) == stages
-            assert late_from * (stages[0] + own.method.rounds * stages[1]) == pytest.approx(stages[0], abs=0.5)
-        elif own.method.name == "htt":
-            assert own.method.stage1_steps + own.method.stage2_steps == steps
-        else:
-            assert own.method.steps == steps * {"mtl-long": 2, "mtl-longer": 3}.get(method, 1)
-    whole = settings(args, "htt")
-    for name in accuracy.NETWORK_PARTS:
-        assert settings(args, f"htt-{name}").model != whole.model, name
-    for name in accuracy.DISCOVERY_PARTS:
-        ablated = settings(args, f"htt-{name}")
-        assert ablated.model == whole.model, name  # or it could not start from that network
-        assert ablated.method != whole.method, name
-    assert settings(args, "htt-paper").model.width == settings(args, "htt-narrow").model.width
+        assert config.seed == (1003 if name.startswith("htt-two-rounds") else 3)
+        assert list(config.tasks or {}) == ([name.split("-")[1]] if name.startswith("stl") else list(TASKS))
 
 
-def test_what_differs_in_the_second_stage_goes_on_from_one_teacher(
-    args: Namespace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    few = ["model.width=16", "method.stage1_steps=1", "method.stage2_steps=1", "optim.batch_size=3"]
-    args.overrides, args.jobs, args.seeds = [*args.overrides, *few], 1, [3]
-    args.methods = TAUGHT
-    monkeypatch.setattr(accuracy, "parse", lambda: args)
-    accuracy.main()
-    (args.runs / "rooms-one" / "htt-teacher-3.minutes").unlink()  # killed between the end of a run and the note of it
-    args.methods = ["htt-teacher"]  # whose run is there already
-    accuracy.main()
-    rows = {row["method"]: row for row in json.loads(args.out.read_text())["rows"]}
-    assert set(rows) == {*TAUGHT, "htt-teacher"}
-    assert (rows["htt-teacher"]["steps"], rows["htt"]["steps"], rows["htt-no-discovery"]["steps"]) == (2, 4, 4)
-    assert rows["htt-two-rounds"]["steps"] == 6
-    assert rows["htt"]["minutes"] > rows["htt-teacher"]["minutes"]  # of both stages
-    runs = args.runs / "rooms-one"
-    network = {
-        (method, which): (runs / f"{method}-3" / which / "model.safetensors").read_bytes()
-        for method in TAUGHT
-        for which in ("model", "teacher")
-    }
-    taught = (runs / "htt-teacher-3" / "model" / "model.safetensors").read_bytes()
-    assert len({taught, *(network[method, "model"] for method in TAUGHT)}) == 4
-    assert network["htt", "teacher"] == network["htt-no-discovery", "teacher"] == taught
-    assert network["htt-two-rounds", "teacher"] == network["htt", "model"]
+def test_what_differs_in_the_second_stage_goes_on_from_one_teacher(made: Path) -> None:
+    def network(method: str, which: str) -> bytes:
+        return (made / "runs" / "tiny-one" / f"{method}-3" / which / "model.safetensors").read_bytes()
+
+    taught = network("htt-teacher", "model")
+    assert network("htt", "teacher") == network("htt-no-discovery", "teacher") == taught
+    assert network("htt-two-rounds", "teacher") == network("htt", "model")
+    assert len({taught, *(network(m, "model") for m in ("htt", "htt-no-discovery", "htt-two-rounds"))}) == 4
 
 
-def test_stopping_it_stops_its_runs_and_begins_no_other(args: Namespace) -> None:
-    long = ["method.stage1_steps=300", "method.stage2_steps=300", "optim.batch_size=3", "run.log_every=1"]
-    options = ["--data", "rooms", "--runs", str(args.runs), "--out", str(args.out), "--jobs", "1", "--seeds", "3"]
-    command = [sys.executable, accuracy.__file__, *args.overrides, *long, *options, "--methods", "mtl", "stl"]
-    run = args.runs / "rooms-one" / "mtl-3"
-    stop_benchmark(command, run)
-    assert not run.with_name("stl-semseg-3").exists()  # the next ones were not begun
+def test_changes_are_counted_against_the_single_task_networks(made: Path) -> None:
+    found = rows(made)
+    single = {metric: found["stl"][metric] for metric in TASKS.values()}
+    for row in found.values():
+        if not all(single.values()):
+            assert row["delta_mtl"] is None
+            continue
+        signs = {"mIoU": 1, "absErr": -1, "mErr": -1}
+        changes = [100 * signs[m] * (row[m] - single[m]) / single[m] for m in signs]
+        assert row["delta_mtl"] == pytest.approx(sum(changes) / 3, abs=0.01)
 
 
-def test_a_single_task_network_sees_the_labels_that_all_see(args: Namespace) -> None:
-    path = accuracy.labels_file(args)
-    config = settings(args, "stl", "depth")
-    data = open_data(config)
-    whole = load_visible(path, list(data.train), {name: data.collection.labels[name] for name in accuracy.PRIMARY})
-    assert data.train == {id: tuple(t for t in tasks if t == "depth") for id, tasks in whole.items()}
-    assert all(len(tasks) == 1 for tasks in whole.values())
+def test_an_unknown_method_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    done = subprocess.run(command(tmp_path, ["mtl", "hht"]), capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "no method 'hht'; there are" in done.stderr
+    assert not (tmp_path / "runs").exists()
 
 
-def test_the_table_keeps_rows_and_counts_against_the_mean_of_single_task_networks(args: Namespace) -> None:
-    def row(method: str, seed: int, miou: float) -> dict[str, Any]:
-        return {"method": method, "seed": seed, "labels": "one", "mIoU": miou, "absErr": 1.0, "mErr": 30.0}
+def test_stopping_it_stops_its_run_and_begins_no_other(tmp_path: Path) -> None:
+    stop_benchmark(command(tmp_path, ["mtl", "htt"], steps=300), tmp_path / "runs" / "tiny-one" / "mtl-3")
+    assert not (tmp_path / "runs" / "tiny-one" / "htt-3").exists()
 
-    table = accuracy.Table(args)
-    for item in (row("htt", 0, 45.0), row("stl", 0, 28.0), row("stl", 1, 32.0)):
-        table.add(item)
-    found = json.loads(args.out.read_text())
-    assert {"command", "commit", "date", "machine", "versions", "seeds", "rows"} <= found.keys()
-    assert found["seeds"] == [0, 1]
-    deltas = {(r["method"], r["seed"]): r["delta_mtl"] for r in found["rows"]}
-    assert deltas[("htt", 0)] == pytest.approx(100 * 0.5 / 3, abs=0.01)  # 45 against 30, the others equal
-    again = accuracy.Table(args)
-    assert again.has("htt", 0)
-    assert not again.has("htt", 1)
-    assert not accuracy.Table(Namespace(**vars(args) | {"labels": "random"})).has("htt", 0)
+
+@pytest.mark.parametrize("suite", sorted((ROOT / "benchmarks" / "suites").glob("[!m]*.yaml")), ids=lambda p: p.stem)
+def test_every_suite_makes_settings_that_are_valid(suite: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path; from suite import read_suite\n"
+        "s = read_suite(Path(sys.argv[2]), ['data.root=x', 'model.weights=y'] if 'disjoint' not in sys.argv[2]\n"
+        "               and 'rooms' not in sys.argv[2] and 'demo' not in sys.argv[2] else ['model.weights=y'])\n"
+        "for m in s.methods:\n"
+        "    t = list(s.primary)[0] if s.method(m).get('each_task') else None\n"
+        "    print(m, s.config(m, t, {}).method)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(RUNNER.parent), str(suite)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]

@@ -1,7 +1,7 @@
 """What does the engine do when it is killed, and when its files are not what they should be?
 
-    python benchmarks/faults.py --out benchmarks/results/faults.json                      # about ten idle minutes
-    python benchmarks/faults.py --kills 7 --scenario mtl --inputs 24 --out some.json   # the sample of the tests
+    python tests/faults/campaign.py --out benchmarks/results/faults.json                      # about ten idle minutes
+    python tests/faults/campaign.py --kills 7 --scenario mtl --inputs 24 --out some.json   # the sample of the tests
 
 Kills (`faults_kill.py`): training, evaluation, discovery and preparation are killed at random moments (inside steps,
 saves, the evaluation, the change of stage, and at any time; some by SIGTERM and SIGINT), resumed until they are done,
@@ -26,7 +26,8 @@ from pathlib import Path
 import faults_child as child
 import faults_input
 import faults_kill
-from provenance import describe
+
+from tasktokens.reporting.provenance import describe
 
 
 def main() -> None:
@@ -39,7 +40,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     started = time.monotonic()
-    sys.path.append(str(Path(__file__).parents[1] / "tests"))  # its small data sets
+    sys.path.append(str(Path(__file__).parents[1]))  # its small data sets
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
     def say(text: str) -> None:
@@ -68,7 +69,7 @@ def main() -> None:
         part.join()
         inputs = json.loads(found.read_text())
     rows = [{"campaign": "kill", **asdict(row)} for row in kills] + [{"campaign": "input", **row} for row in inputs]
-    head = describe("one thread", [given.seed], measured=("src", "benchmarks"))
+    head = describe("one thread", [given.seed], measured=("src", "tests/faults"))
     totals = {
         "kills": sum(row.kills for row in kills),
         "killed_runs": sum(row.cases for row in kills),

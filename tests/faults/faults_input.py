@@ -12,13 +12,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import faults_child as child
 import numpy as np
 import yaml
-from PIL import Image
-
-import faults_child as child
 from faults_damage import RAN, Damage
 from faults_kill import EXAMPLE, Place, end_at
+from PIL import Image
 
 TRAIN = (*EXAMPLE, "method.name=mtl", "method.steps=1", "optim.batch_size=6", "run.evaluate=null")
 
