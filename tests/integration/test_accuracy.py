@@ -105,7 +105,7 @@ def test_an_unknown_method_is_refused_before_anything_runs(tmp_path: Path) -> No
 
 
 def test_stopping_it_stops_its_run_and_begins_no_other(tmp_path: Path) -> None:
-    stop_benchmark(command(tmp_path, ["mtl", "htt"], steps=300), tmp_path / "runs" / "tiny-one" / "mtl-3")
+    stop_benchmark(command(tmp_path, ["mtl", "htt"], steps=60), tmp_path / "runs" / "tiny-one" / "mtl-3")
     assert not (tmp_path / "runs" / "tiny-one" / "htt-3").exists()
 
 

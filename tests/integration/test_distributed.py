@@ -38,7 +38,7 @@ ONLINE = {
     "thresholds": "adaptive",
 }  # fmt: skip
 SHARED: dict[str, Any] = {"method": ONLINE, "optim.batch_size": 4, "data.check": False, "optim.loss_stride": 2}
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 
 
 def environment() -> dict[str, str]:

@@ -103,7 +103,7 @@ def test_a_signal_during_the_last_evaluation_ends_the_run_and_resume_evaluates(
     config = make_config(folder_root, tmp_path / "run", **SHORT)
     (tmp_path / "c.yaml").write_text(to_yaml(config))
     words = ("train", "--config", tmp_path / "c.yaml", "-q")
-    code, errors = interrupt("engine.evaluate", "decode_at", signal.SIGTERM, *words)
+    code, errors = interrupt("inference.evaluate", "decode_at", signal.SIGTERM, *words)
     assert code == 143, errors
     assert "Traceback" not in errors
     assert "stopped by SIGTERM" in errors
@@ -130,7 +130,7 @@ def test_a_signal_ends_discover_and_the_same_command_goes_on(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, out = discover(finished, tmp_path / "whole", quiet=True), tmp_path / "out"
-    code, errors = interrupt("apps.discover", "write_png", signal.SIGINT, "discover", finished, "--out", out, "-q")
+    code, errors = interrupt("inference.discover", "write_png", signal.SIGINT, "discover", finished, "--out", out, "-q")
     assert code == 130, errors
     assert "Traceback" not in errors
     assert "1 of 6 images are done" in errors

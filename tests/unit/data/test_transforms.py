@@ -255,7 +255,7 @@ def test_a_share_counts_valid_pixels_alone() -> None:
 
 def test_shipped_configurations_do_not_use_it() -> None:
     root = Path(__file__).parents[3]
-    for path in (root / "configs" / "nyud_small.yaml", root / "src" / "tasktokens" / "assets" / "demo.yaml"):
+    for path in (root / "configs" / "accuracy_nyud.yaml", root / "src" / "tasktokens" / "assets" / "demo.yaml"):
         assert load_config(path).data.augmentation.crop_max_share is None
 
 

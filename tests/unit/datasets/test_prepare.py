@@ -444,7 +444,7 @@ def test_a_label_that_would_read_back_as_another_is_refused(
 
     opened = open_folder(own_folder)
     labels = {**opened.labels, "normals": {"im03": LabelFile(own_folder / "normals" / "im03.png", zeros)}}
-    monkeypatch.setattr("tasktokens.datasets.prepare.open_collection", lambda *_: replace(opened, labels=labels))
+    monkeypatch.setattr("tasktokens.datasets.prepare.open_index", lambda *_: replace(opened, labels=labels))
     with pytest.raises(LabelError, match=r"im03\.png cannot be stored"):
         make(own_folder, tmp_path / "out")
 

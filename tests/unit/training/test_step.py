@@ -256,7 +256,7 @@ def test_batch_norm_over_ranks_is_refused_without_gpus(
 
 def test_a_signal_that_a_launcher_hands_on_is_the_same_signal(monkeypatch: pytest.MonkeyPatch) -> None:
     now = iter((0.0, 1.0, 9.0))
-    monkeypatch.setattr("tasktokens.training.nan_guard.time", SimpleNamespace(monotonic=lambda: next(now)))
+    monkeypatch.setattr("tasktokens.utils.signals.time", SimpleNamespace(monotonic=lambda: next(now)))
     with StopSignal(echo=5.0) as stop:
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGTERM)
