@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import signal
 import sys
@@ -15,6 +14,7 @@ from typing import Annotated, Literal
 import typer
 
 from tasktokens.errors import ConfigError, OtherRankError, TaskTokensError
+from tasktokens.utils import strict_json
 
 app = typer.Typer(
     name="tasktokens",
@@ -71,7 +71,9 @@ def train(
 
     # JSON is YAML in which a folder called 2024 is no number; YAML knows no pairs of surrogates, as an emoji's in JSON.
     given = {"kind": data, "root": root}
-    chosen = [f"data.{key}={json.dumps(str(value), ensure_ascii=False)}" for key, value in given.items() if value]
+    chosen = [
+        f"data.{key}={strict_json.dumps(str(value), ensure_ascii=False)}" for key, value in given.items() if value
+    ]
     settings = load_config(config, [*chosen, *(overrides or [])])
     from tasktokens.reporting.train import train as run
 
@@ -247,7 +249,7 @@ def runs(
         print(app_runs.to_json(found)) if as_json else app_runs.print_runs(found)
     else:
         compared = app_runs.compare_runs(folders, split)
-        print(json.dumps(compared, indent=1)) if as_json else app_runs.print_comparison(compared)
+        print(strict_json.dumps(compared, indent=1)) if as_json else app_runs.print_comparison(compared)
 
 
 @app.command("list")

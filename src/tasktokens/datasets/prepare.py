@@ -40,6 +40,7 @@ from tasktokens.datasets.prepared import (
     unlisted_files,
 )
 from tasktokens.errors import ConfigError, DataError, did_you_mean
+from tasktokens.utils import strict_json
 from tasktokens.utils.atomic import atomically
 from tasktokens.utils.processes import process_map
 from tasktokens.utils.progress import bar
@@ -141,7 +142,7 @@ def _settings(source: Preparable, collection: DatasetIndex, size: tuple[int, int
         "jpeg": jpeg,
         "tasks": {name: task.spec() for name, task in collection.tasks.items()},
     }
-    return json.loads(json.dumps(values))
+    return json.loads(strict_json.dumps(values))
 
 
 def _storable(collection: DatasetIndex) -> DatasetIndex:

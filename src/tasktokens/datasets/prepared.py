@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import shutil
 import tempfile
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tasktokens.errors import DataError, RunExistsError
+from tasktokens.utils import strict_json
 from tasktokens.utils.atomic import atomically
 from tasktokens.utils.safe_io import load_json, read_json
 
@@ -59,10 +59,10 @@ class Journal:
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         if not self.path.exists():
             with atomically(self.path) as new:
-                new.write_text(json.dumps(settings) + "\n", encoding="utf-8")
+                new.write_text(strict_json.dumps(settings) + "\n", encoding="utf-8")
         self.records = {record.id: record for record in _read_records(self.path) if _whole(out, record)}
         # Written anew, since a kill may have left half a line at the end.
-        lines = [json.dumps(settings), *(json.dumps(asdict(record)) for record in self.records.values())]
+        lines = [strict_json.dumps(settings), *(strict_json.dumps(asdict(record)) for record in self.records.values())]
         with atomically(self.path) as new:
             new.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
@@ -70,7 +70,7 @@ class Journal:
         """Remember an image as done."""
         self.records[record.id] = record
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(record)) + "\n")
+            file.write(strict_json.dumps(asdict(record)) + "\n")
 
 
 def check_settings(out: Path, settings: Mapping[str, Any]) -> bool:
@@ -148,7 +148,7 @@ def finish(out: Path, settings: Mapping[str, Any], records: list[Record], others
         "checksums": sha256(out / CHECKSUMS),
     }
     with atomically(out / MANIFEST) as new:
-        new.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+        new.write_text(strict_json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     (out / JOURNAL).unlink(missing_ok=True)
 
 

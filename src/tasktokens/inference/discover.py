@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,6 +30,7 @@ from tasktokens.inference.predictor import Predictor
 from tasktokens.models.files import model_folder
 from tasktokens.tasks import Task
 from tasktokens.tasks.files import write_png
+from tasktokens.utils import strict_json
 from tasktokens.utils.atomic import atomically
 from tasktokens.utils.distributed import main_process_first, raise_on_all_ranks, signals, start, stopping
 from tasktokens.utils.safe_io import load_json
@@ -79,7 +79,7 @@ def discover(
             if stop.received:
                 break
             rows = _fill(predictor, id, data, visible[id], threshold, out)
-            journal.write(json.dumps([id, rows]) + "\n")
+            journal.write(strict_json.dumps([id, rows]) + "\n")
             journal.flush()
         stopped = stopping(stop, accelerator)
         done = _done(out) if main else {}
@@ -155,7 +155,7 @@ def _begin(out: Path, settings: Mapping[str, Any], overwrite: bool) -> None:
     if overwrite or not path.is_file():
         require_empty(out, overwrite, clear=True)
         with atomically(path) as new:
-            new.write_text(json.dumps(settings) + "\n", encoding="utf-8")
+            new.write_text(strict_json.dumps(settings) + "\n", encoding="utf-8")
     if _items(path)[:1] != [settings]:
         raise RunExistsError(
             f"another discovery was begun in {out} and did not end (another run, threshold, number of views or data); "
@@ -164,7 +164,7 @@ def _begin(out: Path, settings: Mapping[str, Any], overwrite: bool) -> None:
     # Written anew, or the next line would be joined to a half one.
     lines = [settings, *_done(out).items()]
     with atomically(path) as new:
-        new.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
+        new.write_text("".join(f"{strict_json.dumps(line)}\n" for line in lines), encoding="utf-8")
     for other in _journals(out):
         if other != path:
             other.unlink()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -19,6 +19,7 @@ from tasktokens.models import Network
 from tasktokens.models.decoding import decode_at
 from tasktokens.models.files import load_model
 from tasktokens.tasks import Task
+from tasktokens.utils import strict_json
 from tasktokens.utils.atomic import atomically
 from tasktokens.utils.distributed import main_process_first, raise_on_all_ranks, signals, start, stopping
 from tasktokens.utils.signals import StopSignal
@@ -50,7 +51,7 @@ def evaluate_network(
     """
     device = accelerator.device
     network.eval()
-    metrics = {name: task.metric() for name, task in network.tasks.items()}
+    metrics = {name: task.metric().to(device) for name, task in network.tasks.items()}
     for batch in eval_loader(dataset, batch_size, accelerator.process_index, accelerator.num_processes, workers):
         if stop is not None and stop.received:
             break
@@ -66,10 +67,11 @@ def evaluate_network(
                 metrics[name].update(prediction[None], value[None], valid[None])
     if stop is not None and stopping(stop, accelerator):
         stop.leave(note, say=accelerator.is_main_process)
-    for metric in metrics.values():
-        metric.state = accelerator.reduce(metric.state.to(device), "sum").cpu()
-    correct = protocol == "correct"
-    return {name: metric.compute() if correct else metric.compute_paper() for name, metric in metrics.items()}
+    with warnings.catch_warnings():
+        # A task without labels is NaN, and said to be so.
+        warnings.filterwarnings("ignore", message="The ``compute`` method of metric")
+        # Both read the sums of all ranks.
+        return {name: m.compute() if protocol == "correct" else m.compute_paper() for name, m in metrics.items()}
 
 
 def run_folder(path: Path) -> Path:
@@ -141,6 +143,5 @@ def eval_dataset(
 def write_results(path: Path, results: Mapping[str, Mapping[str, float]], protocol: Protocol = "correct") -> None:
     """Metrics as JSON, in one piece; a metric of nothing is null. ``protocol`` is a key where it is not ``correct``."""
     plain: dict[str, object] = {} if protocol == "correct" else {"protocol": protocol}
-    plain |= {t: {k: None if v != v else v for k, v in values.items()} for t, values in results.items()}
     with atomically(path) as new:
-        new.write_text(json.dumps(plain, indent=1), encoding="utf-8")
+        new.write_text(strict_json.dumps(plain | dict(results), indent=1), encoding="utf-8")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from tasktokens.inference.predictor import Prediction, Predictor
 from tasktokens.models.explain import Stages, stages
 from tasktokens.tasks import Task
 from tasktokens.tasks.base import Array
+from tasktokens.utils import strict_json
 from tasktokens.utils.atomic import write_atomically
 
 STRONGEST = 4
@@ -63,7 +63,7 @@ def explain(
             pictures.append(write_atomically(out / f"{id}.png", picture(id, predictor.tasks, explanation)))
     finally:
         about = {"model": str(model), "network": predictor.info.network, "tasks": list(predictor.tasks)}
-        text = json.dumps({**about, "images": figures}, indent=1, ensure_ascii=False)
+        text = strict_json.dumps({**about, "images": figures}, indent=1, ensure_ascii=False)
         write_atomically(out / "explain.json", f"{text}\n".encode())
     return pictures
 

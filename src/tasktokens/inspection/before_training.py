@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import sys
 import time
@@ -18,6 +17,7 @@ from tasktokens.datasets.open import Data, all_visible
 from tasktokens.errors import DataError
 from tasktokens.inspection.report import Finding, Report
 from tasktokens.inspection.survey import check
+from tasktokens.utils import strict_json
 from tasktokens.utils.atomic import cache_folder, write_atomically
 from tasktokens.utils.safe_io import read_json
 
@@ -93,9 +93,9 @@ def _state(data: Data, visible: VisibleLabels, config: Config) -> str:
     collection = data.collection
     settings = config.data.model_dump(mode="json", include={"kind", "root", "classes", "depth", "parts"})
     digest = hashlib.blake2b(digest_size=20)
-    digest.update(json.dumps([version("tasktokens"), settings]).encode())
-    digest.update(json.dumps({name: task.spec() for name, task in data.tasks.items()}, default=str).encode())
-    digest.update(json.dumps({name: list(ids) for name, ids in collection.splits.items()}).encode())
+    digest.update(strict_json.dumps([version("tasktokens"), settings]).encode())
+    digest.update(strict_json.dumps({name: task.spec() for name, task in data.tasks.items()}, default=str).encode())
+    digest.update(strict_json.dumps({name: list(ids) for name, ids in collection.splits.items()}).encode())
     for id, names in visible.items():
         paths = [collection.images[id].path, *(collection.labels[name][id].path for name in names)]
         for line in _file_states(id, paths):
@@ -125,4 +125,4 @@ def _read(note: Path) -> Mapping[str, int] | None:
 def _write(note: Path, values: Mapping[str, int]) -> None:
     """Remember; a cache that cannot be written costs time and nothing else."""
     with contextlib.suppress(OSError):
-        write_atomically(note, json.dumps(values).encode())
+        write_atomically(note, strict_json.dumps(values).encode())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from tasktokens.errors import ConfigError, DataError
 from tasktokens.inspection.check_page import number_text, share_text, sizes_text, verdict, write_page
 from tasktokens.inspection.report import Finding, Report
 from tasktokens.inspection.survey import check as check_collection
+from tasktokens.utils import strict_json
 
 
 def check(
@@ -110,7 +110,7 @@ def print_report(report: Report, console: Console | None = None) -> None:
 
 def print_json(report: Report) -> None:
     """The report on standard output, for machines."""
-    print(json.dumps(report.to_json(), indent=1, allow_nan=False))
+    print(strict_json.dumps(report.to_json(), indent=1))
 
 
 _TERMINAL = 3

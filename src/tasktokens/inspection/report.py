@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tasktokens.tasks.examine import Bar, Severity
+from tasktokens.utils.strict_json import finite
 
 SHOWN = 20
 """Findings of a code and task that are kept; the others are counted, so that a report has bounded size."""
@@ -99,8 +99,8 @@ class Report:
         values = asdict(self)
         for task in values["tasks"].values():
             task["histogram"] = [{"label": bar[0], "share": bar[1]} for bar in task["histogram"]]
-            task["numbers"] = {k: v if math.isfinite(v) else None for k, v in task["numbers"].items()}
-        return {"version": 1, "ok": self.ok, **values}
+        report: dict[str, Any] = finite({"version": 1, "ok": self.ok, **values})
+        return report
 
 
 class Findings:

@@ -10,29 +10,58 @@ from abc import ABC, abstractmethod
 from typing import ClassVar, Literal
 
 import torch
+import torchmetrics
 from torch import Tensor
 
 Protocol = Literal["correct", "paper"]
 """``correct`` is `Metric.compute`, ``paper`` is `Metric.compute_paper`."""
 
 
-class Metric(ABC):
-    """An accumulator. ``state`` is one float64 tensor; adding the states of two parts gives the state of the whole."""
+class Metric(torchmetrics.Metric, ABC):  # type: ignore[misc]
+    """A ``torchmetrics.Metric`` of dense predictions, with one state: a float64 vector of sums.
+
+    ``update``, ``compute``, ``reset``, ``forward``, ``to`` and the sync over ranks are those of torchmetrics. Where a
+    valid pixel holds NaN or infinity, in the prediction or in the target, all values are NaN: what was not predicted
+    has no error. Prediction and target of pixels that are not valid change nothing, whatever they hold.
+
+    A subclass gives `name`, `higher_is_better`, `units`, `primary`, `statistics` and `compute`.
+
+    Args:
+        size: number of sums.
+
+    Attributes:
+        state: the sums; adding those of two parts gives the sums of the whole.
+    """
+
+    name: ClassVar[str] = ""
+    """What the metric is registered as."""
 
     higher_is_better: ClassVar[dict[str, bool]] = {}
+    """Direction of each of the names that `compute` returns; ``IoU/wall`` goes by ``IoU``."""
+
     units: ClassVar[dict[str, str]] = {}
+    """Unit of each of them: ``%``, ``m``, ``°``."""
+
+    is_differentiable = False
+    full_state_update = False
+
+    state: Tensor
 
     def __init__(self, size: int) -> None:
-        self.state = torch.zeros(size, dtype=torch.float64)
+        super().__init__()
+        self.add_state("state", torch.zeros(size, dtype=torch.float64), dist_reduce_fx="sum")
 
     @property
     @abstractmethod
     def primary(self) -> str:
-        """The metric that comparisons and Δ_MTL use."""
+        """The value that comparisons and Δ_MTL use."""
 
     @abstractmethod
     def statistics(self, prediction_BCHW: Tensor, target_BCHW: Tensor, valid_B1HW: Tensor) -> Tensor:
-        """The float64 sums of one batch; invalid pixels contribute nothing, whatever their target holds."""
+        """The float64 sums of one batch; invalid pixels contribute nothing, whatever their target holds.
+
+        `update` has replaced predictions that are not finite by 0.
+        """
 
     @abstractmethod
     def compute(self) -> dict[str, float]:
@@ -40,11 +69,50 @@ class Metric(ABC):
 
     def compute_paper(self) -> dict[str, float]:
         """The same names with the quirks of published multi-task code, for comparison; docs/metrics.md lists them."""
-        return self.compute()
+        with self.sync_context(should_sync=self._to_sync, should_unsync=self._should_unsync):
+            return self.paper_values()
 
-    def update(self, prediction_BCHW: Tensor, target_BCHW: Tensor, valid_B1HW: Tensor) -> None:
-        """Add a batch: prediction and target (B, C, H, W), valid (B, 1, H, W) bool."""
-        self.state = self.state.to(prediction_BCHW.device) + self.statistics(prediction_BCHW, target_BCHW, valid_B1HW)
+    def paper_values(self) -> dict[str, float]:
+        """What `compute_paper` reads off the sums of all ranks; the values of `compute` unless a subclass differs."""
+        return type(self).compute(self)  # not self.compute, which would sync again
+
+    def update(self, prediction_BCHW: Tensor, target_BCHW: Tensor, valid_B1HW: Tensor | None = None) -> None:
+        """Add a batch.
+
+        Args:
+            prediction_BCHW: decoded predictions, in the target's unit (class ids, metres, probabilities ...).
+            target_BCHW: labels, of the same shape.
+            valid_B1HW: bool, which pixels count; all of them by default.
+
+        Raises:
+            ValueError: shapes or types do not fit.
+        """
+        valid = _checked(prediction_BCHW, target_BCHW, valid_B1HW)
+        if valid.numel() == 0:
+            return
+        known = prediction_BCHW.isfinite().all(1, keepdim=True)
+        usable = known & target_BCHW.isfinite().all(1, keepdim=True)
+        sums = self.statistics(torch.where(known, prediction_BCHW, 0), target_BCHW, valid & usable)
+        sums = torch.where((usable | ~valid).all(), sums, torch.nan)
+        self.state = self.state + sums.to(self.state.device)
+
+
+def _checked(prediction: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:
+    """The mask, all True by default; raises `ValueError` where shapes would be broadcast."""
+    if prediction.ndim != 4 or prediction.shape != target.shape:
+        raise ValueError(
+            f"prediction and target must both be (B, C, H, W); they are {tuple(prediction.shape)} and "
+            f"{tuple(target.shape)}"
+        )
+    batch, _, height, width = prediction.shape
+    if valid is None:
+        return torch.ones(batch, 1, height, width, dtype=torch.bool, device=prediction.device)
+    if valid.dtype != torch.bool or valid.shape != (batch, 1, height, width):
+        raise ValueError(
+            f"the mask must be bool of shape {(batch, 1, height, width)}; it is {valid.dtype} of shape "
+            f"{tuple(valid.shape)}"
+        )
+    return valid
 
 
 def higher_is_better(metric: Metric, name: str) -> bool:

@@ -10,9 +10,11 @@ from tasktokens.metrics.fmeasure import FMeasure
 class BinaryOverlap(FMeasure):
     """IoU, precision and recall of "yes" at probability 0.5, and the best F1 over 19 thresholds, in percent.
 
-    F1 at 0.5 is left out: it says the same as the IoU there. The truth is positive above 0.5.
+    F1 at 0.5 is left out: it says the same as the IoU there. The truth is positive above 0.5. Precision is NaN where
+    nothing is predicted, recall where nothing is true, IoU where neither is.
     """
 
+    name: ClassVar[str] = "binary"
     higher_is_better: ClassVar[dict[str, bool]] = dict.fromkeys(("IoU", "maxF1", "precision", "recall"), True)
     units: ClassVar[dict[str, str]] = dict.fromkeys(("IoU", "maxF1", "precision", "recall"), "%")
 

@@ -17,7 +17,7 @@ from scipy.sparse.csgraph import maximum_flow
 from torch import Tensor
 
 from tasktokens.metrics.base import Metric
-from tasktokens.metrics.fmeasure import LEVELS, FMeasure
+from tasktokens.metrics.fmeasure import LEVELS
 from tasktokens.metrics.thinning import ridge, thin
 
 Array = npt.NDArray[Any]
@@ -45,6 +45,7 @@ class BoundaryF(Metric):
         thresholds: increasing, in [0, 1).
     """
 
+    name: ClassVar[str] = "boundary"
     higher_is_better: ClassVar[dict[str, bool]] = dict.fromkeys(("odsF", "oisF", "AP"), True)
     units: ClassVar[dict[str, str]] = dict.fromkeys(("odsF", "oisF", "AP"), "%")
 
@@ -71,42 +72,17 @@ class BoundaryF(Metric):
         return torch.from_numpy(total).to(prediction_BCHW.device)
 
     def compute(self) -> dict[str, float]:
-        state = self.state.cpu().numpy()
-        if state[-1] == 0:
-            return dict.fromkeys(("odsF", "oisF", "AP"), math.nan)
-        counts = state[:-1].reshape(-1, 4)
-        values = {"odsF": _f(counts[:-1]).max(), "oisF": _f(counts[-1:])[0], "AP": _average_precision(counts[:-1])}
-        return {name: 100 * float(value) for name, value in values.items()}
+        return boundary_values(self.state)
 
 
-class EdgeF(Metric):
-    """Best F of boundaries matched within a distance, in percent: odsF, oisF; AP. pixelF: pixel against pixel.
-
-    Arguments as for `BoundaryF`.
-    """
-
-    higher_is_better: ClassVar[dict[str, bool]] = BoundaryF.higher_is_better | {"pixelF": True}
-    units: ClassVar[dict[str, str]] = BoundaryF.units | {"pixelF": "%"}
-
-    def __init__(self, max_distance: float = 0.0075, annotators: Annotators = "one") -> None:
-        self.parts = (BoundaryF(max_distance, annotators), FMeasure("pixelF", beta2=1.0, thresholds=LEVELS))
-        super().__init__(sum(len(part.state) for part in self.parts))
-
-    @property
-    def primary(self) -> str:
-        return "odsF"
-
-    def statistics(self, prediction_BCHW: Tensor, target_BCHW: Tensor, valid_B1HW: Tensor) -> Tensor:
-        return torch.cat([part.statistics(prediction_BCHW, target_BCHW, valid_B1HW) for part in self.parts])
-
-    def compute(self) -> dict[str, float]:
-        values: dict[str, float] = {}
-        for part, state in zip(
-            self.parts, torch.split(self.state, [len(part.state) for part in self.parts]), strict=True
-        ):
-            part.state = state
-            values |= part.compute()
-        return values
+def boundary_values(state: Tensor) -> dict[str, float]:
+    """odsF, oisF and AP in percent from the sums of `BoundaryF`; NaN where nothing valid was seen."""
+    sums = state.cpu().numpy()
+    if not sums[-1] > 0:
+        return dict.fromkeys(("odsF", "oisF", "AP"), math.nan)
+    counts = sums[:-1].reshape(-1, 4)
+    values = {"odsF": _f(counts[:-1]).max(), "oisF": _f(counts[-1:])[0], "AP": _average_precision(counts[:-1])}
+    return {name: 100 * float(value) for name, value in values.items()}
 
 
 def boundary_counts(

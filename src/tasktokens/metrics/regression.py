@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 import torch
@@ -16,11 +17,17 @@ class RegressionErrors(Metric):
     Args:
         span: width of the task's range, in its unit.
         unit: for tables, such as ``°C``.
+
+    Raises:
+        ValueError: the span is not a positive number.
     """
 
+    name: ClassVar[str] = "regression"
     higher_is_better: ClassVar[dict[str, bool]] = {"MAE": False, "RMSE": False, "within5": True}
 
     def __init__(self, span: float, unit: str = "") -> None:
+        if not 0 < span < math.inf:
+            raise ValueError(f"span must be the width of a range, a positive number; it is {span}")
         super().__init__(4)
         self.span = span
         # A constant of the class elsewhere; here the unit is the user's.

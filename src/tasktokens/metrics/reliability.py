@@ -2,31 +2,50 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
+import torchmetrics
 from torch import Tensor
 
 _GRAIN = 2**20
 """Confidences are summed as whole numbers of this fraction: such a sum is the same in any order."""
 
 
-class Reliability:
+class Reliability(torchmetrics.Metric):  # type: ignore[misc]
     """Counts of pixels and of right pixels in bins of confidence, for each group of a task.
+
+    A ``torchmetrics.Metric``; beside `compute`, the methods below read more off the counts of this process (after
+    ``sync()``: of all ranks).
 
     ``state`` is one float64 tensor (3, G, N + 1) of pixels, right pixels and summed confidences; adding the states of
     two parts gives the state of the whole, to the bit. Bin k of N holds confidences above (k - 1) / N and up to k / N,
     bin 0 those of exactly 0, so that the counts above each k / N are exact. A confidence that is not finite counts as
-    nothing.
+    nothing: where no other is, all values are NaN.
 
     Args:
         groups: G, kinds of predictions that are counted apart.
         bins: N.
+
+    >>> metric = Reliability()
+    >>> metric.update(torch.full((1, 1, 1, 2), 0.75), torch.tensor([[[[True, False]]]]), torch.ones(1, 1, 1, 2) > 0)
+    >>> metric.compute()
+    {'ECE': 0.25, 'accuracy': 0.5}
     """
 
+    name: ClassVar[str] = "reliability"
+    higher_is_better: ClassVar[dict[str, bool]] = {"ECE": False, "accuracy": True}
+    is_differentiable = False
+    full_state_update = False
+
+    state: Tensor
+
     def __init__(self, groups: int = 1, bins: int = 50) -> None:
+        super().__init__()
         self.groups, self.bins = groups, bins
         self.levels = tuple(k / bins for k in range(bins))
         """The thresholds that counts are exact for."""
-        self.state = torch.zeros(3, groups, bins + 1, dtype=torch.float64)
+        self.add_state("state", torch.zeros(3, groups, bins + 1, dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(
         self, confidence_B1HW: Tensor, correct_B1HW: Tensor, valid_B1HW: Tensor, group_B1HW: Tensor | None = None
@@ -44,7 +63,11 @@ class Reliability:
         # Not a weighted bincount, which has no deterministic form on GPUs.
         total = torch.zeros(size + 1, dtype=torch.float64, device=cell.device).index_add_(0, cell, grains)
         sums = torch.stack([right.sum(1).double(), right[:, 1].double(), total / _GRAIN])[:, :-1]
-        self.state = self.state.to(sums.device) + sums.view(3, self.groups, -1)
+        self.state = self.state + sums.view(3, self.groups, -1).to(self.state.device)
+
+    def compute(self) -> dict[str, float]:
+        """Expected calibration error and the share of right pixels, both in [0, 1]; NaN without pixels."""
+        return {"ECE": self.expected_calibration_error(), "accuracy": _ratio(self.state[1].sum(), self.state[0].sum())}
 
     def coverage(self, threshold: float) -> float:
         """Share of the pixels, over all groups, whose confidence is above one of the levels; NaN without pixels."""

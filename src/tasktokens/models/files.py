@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from tasktokens.config import ModelSettings
 from tasktokens.errors import CheckpointError, ConfigError
 from tasktokens.models import NETWORKS, Network, build_network
 from tasktokens.tasks import Task, build_task
+from tasktokens.utils import strict_json
 from tasktokens.utils.atomic import atomically
 from tasktokens.utils.safe_io import read_json, require_regular_file
 
@@ -48,7 +48,7 @@ def save_model(folder: Path, network: Network, info: ModelInfo) -> None:
         with atomically(folder / "model.safetensors") as new:
             save_file({k: v.contiguous() for k, v in network.state_dict().items()}, new)
         with atomically(folder / "model.json") as new:
-            new.write_text(json.dumps(to_json(info), indent=1), encoding="utf-8")
+            new.write_text(strict_json.dumps(to_json(info), indent=1), encoding="utf-8")
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"cannot write the model {folder} ({error}); make room, then --resume goes on") from error
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -22,6 +21,7 @@ from tasktokens.models.files import read_info
 from tasktokens.tasks import Task
 from tasktokens.training.log import is_finished, is_written, minutes_of, read_rows
 from tasktokens.training.validation import BEST
+from tasktokens.utils import strict_json
 from tasktokens.utils.safe_io import read_json
 
 DEPTH = 3
@@ -177,7 +177,7 @@ def print_comparison(found: Mapping[str, Any]) -> None:
 
 def to_json(runs: Sequence[RunFacts]) -> str:
     """The list as JSON."""
-    return json.dumps([asdict(run) for run in runs], indent=1, default=str)
+    return strict_json.dumps([asdict(run) for run in runs], indent=1, default=str)
 
 
 def _console() -> Console:

@@ -13,8 +13,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tasktokens.metrics.binary import BinaryOverlap
-from tasktokens.metrics.boundary import Annotators, EdgeF
-from tasktokens.metrics.fmeasure import LEVELS, FMeasure, SaliencyF
+from tasktokens.metrics.boundary import Annotators
+from tasktokens.metrics.edge import EdgeF
+from tasktokens.metrics.fmeasure import FMeasure
+from tasktokens.metrics.saliency import SaliencyF
 from tasktokens.tasks.base import Array, Task, known_keys, largest_probability
 from tasktokens.tasks.examine import Summary, Sums, probability_sums, summarise_probabilities
 from tasktokens.tasks.files import read_plane, unit_interval, write_floats, write_png
@@ -225,5 +227,5 @@ class Edge(_OneLogit):
 
     def metric(self) -> EdgeF | FMeasure:
         if self.max_distance == 0:
-            return FMeasure("pixelF", beta2=1.0, thresholds=LEVELS)
+            return FMeasure()
         return EdgeF(self.max_distance, self.annotators)

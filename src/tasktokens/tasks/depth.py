@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tasktokens.errors import ConfigError, LabelError
-from tasktokens.metrics.depth import DepthErrors, InverseDepthErrors
+from tasktokens.metrics.depth import DepthErrors
+from tasktokens.metrics.inverse_depth import InverseDepthErrors
 from tasktokens.tasks.base import (
     MAX_TOKENS,
     Array,

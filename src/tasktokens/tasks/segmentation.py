@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tasktokens.errors import ConfigError, LabelError, did_you_mean
-from tasktokens.metrics.confusion import ConfusionMatrix
+from tasktokens.metrics.mean_iou import MeanIoU
 from tasktokens.tasks.base import Array, Task, known_keys, largest_probability
 from tasktokens.tasks.colours import class_palette
 from tasktokens.tasks.examine import Summary, Sums, class_sums, summarise_classes
@@ -199,8 +199,8 @@ class Segmentation(Task):
     def group(self, prediction_BCHW: Tensor) -> Tensor:
         return prediction_BCHW.long()
 
-    def metric(self) -> ConfusionMatrix:
-        return ConfusionMatrix(self.classes)
+    def metric(self) -> MeanIoU:
+        return MeanIoU(len(self.classes), self.classes)
 
 
 def _class_index(value: Any, names: tuple[str, ...]) -> int:

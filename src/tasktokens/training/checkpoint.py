@@ -7,7 +7,6 @@ found when the run goes on. Randomness needs no state: it depends on (seed, stag
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
@@ -25,6 +24,7 @@ from torch import Tensor, nn
 from tasktokens.errors import CheckpointError
 from tasktokens.models import Network
 from tasktokens.models.files import read_tensors
+from tasktokens.utils import strict_json
 from tasktokens.utils.safe_io import load_json
 
 MARK = "complete.json"
@@ -66,9 +66,9 @@ def save_checkpoint(
         if method is not None:
             save_file(_contiguous(method.state_dict()), temporary / "method.safetensors")
         save_file(_optimizer_tensors(optimizer), temporary / "optimizer.safetensors")
-        (temporary / "cursor.json").write_text(json.dumps({"stage": cursor.stage, "step": cursor.step}))
+        (temporary / "cursor.json").write_text(strict_json.dumps({"stage": cursor.stage, "step": cursor.step}))
         if scaler is not None:
-            (temporary / "scaler.json").write_text(json.dumps(scaler))
+            (temporary / "scaler.json").write_text(strict_json.dumps(scaler))
         mark_complete(temporary)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -91,7 +91,7 @@ def mark_complete(checkpoint: Path) -> None:
     sums = {path.name: {"size": path.stat().st_size, "crc32": _crc32(path)} for path in files}
     for path in files:
         _flush(path)
-    (checkpoint / MARK).write_text(json.dumps(sums, indent=1))
+    (checkpoint / MARK).write_text(strict_json.dumps(sums, indent=1))
     _flush(checkpoint / MARK)
     _flush(checkpoint)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -17,6 +15,7 @@ from rich.live import Live
 from rich.text import Text
 
 from tasktokens.errors import RunExistsError
+from tasktokens.utils import strict_json
 from tasktokens.utils.atomic import atomically
 from tasktokens.utils.safe_io import load_json
 
@@ -55,7 +54,7 @@ class RunLog:
             check_not_written(path)
             rows = [row for row in read_rows(path) if keep(row)]
             with atomically(path) as new:
-                new.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+                new.write_text("".join(strict_json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         self.minutes = minutes_of(rows) or 0.0
         self.finished = is_finished(rows)
         self._file = _open_locked(path) if path else None
@@ -73,8 +72,8 @@ class RunLog:
     def row(self, values: Mapping[str, Any]) -> None:
         """Append one JSON object (NaN as null); at once on disk, so that a killed run keeps its history."""
         if self._file:
-            plain = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
-            self._file.write(json.dumps(plain) + "\n")
+            plain: Row = strict_json.finite(values)
+            self._file.write(strict_json.dumps(plain) + "\n")
             self._file.flush()
             self._follow(plain)
 

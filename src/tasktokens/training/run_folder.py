@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import shutil
 import subprocess
@@ -15,6 +14,8 @@ from tasktokens.datasets.open import Data
 from tasktokens.errors import CheckpointError, ConfigError, RunExistsError
 from tasktokens.training.checkpoint import tidy
 from tasktokens.training.log import check_not_written
+from tasktokens.utils import strict_json
+from tasktokens.utils.environment import recorded_variables
 
 
 def check_run_folder(folder: Path, resume: bool, overwrite: bool) -> None:
@@ -66,7 +67,8 @@ def prepare_folder(config: Config, data: Data, resume: bool, overwrite: bool) ->
     environment |= {name: version(name) for name in packages}
     if (commit := code_commit()) is not None:
         environment["commit"] = commit
-    (folder / "environment.json").write_text(json.dumps(environment, indent=1), encoding="utf-8")
+    environment |= recorded_variables()
+    (folder / "environment.json").write_text(strict_json.dumps(environment, indent=1), encoding="utf-8")
 
 
 def code_commit() -> str | None:

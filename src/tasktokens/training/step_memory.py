@@ -34,6 +34,7 @@ from tasktokens.errors import TrainingError
 from tasktokens.methods import Stage, StepOptions, build_method
 from tasktokens.models.files import ModelInfo
 from tasktokens.training.optim import make_optimizer
+from tasktokens.utils import strict_json
 
 DISTINCT = 16
 """Images that are really read; larger batches repeat them."""
@@ -131,7 +132,7 @@ class CpuPeak:
             self._start()
         assert self.process is not None
         assert self.process.stdout is not None
-        self._say(json.dumps([config.model_dump(mode="json"), images]))
+        self._say(strict_json.dumps([config.model_dump(mode="json"), images]))
         answer = self.process.stdout.readline()
         if not answer:
             code = self.process.wait()

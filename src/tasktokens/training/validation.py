@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from tasktokens.models.files import ModelInfo, save_model
 from tasktokens.tasks import Task
 from tasktokens.training.checkpoint import Cursor
 from tasktokens.training.log import Row, RunLog
+from tasktokens.utils import strict_json
 from tasktokens.utils.atomic import atomically
 from tasktokens.utils.signals import StopSignal
 
@@ -102,8 +101,7 @@ class Validation:
         network.train(network_in_training)
         self.last = cursor
         if self.accelerator.is_main_process:
-            plain = {t: {k: v if math.isfinite(v) else None for k, v in of.items()} for t, of in results.items()}
-            self._record(cursor, network, plain)
+            self._record(cursor, network, strict_json.finite(results))
 
     def _record(self, cursor: Cursor, network: Network, results: dict[str, dict[str, float | None]]) -> None:
         if self.reference is None:
@@ -128,7 +126,7 @@ class Validation:
         (folder / BEST).unlink(missing_ok=True)
         save_model(folder, network, self.info)
         with atomically(folder / BEST) as new:
-            new.write_text(json.dumps({key: value for key, value in row.items() if key != "best"}, indent=1))
+            new.write_text(strict_json.dumps({key: value for key, value in row.items() if key != "best"}, indent=1))
 
     def _score(self, values: dict[str, float]) -> float | None:
         """Over the tasks that the first validation could measure; None where one of them no longer can be."""

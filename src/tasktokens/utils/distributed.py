@@ -21,6 +21,7 @@ from torch import distributed, nn
 
 from tasktokens.config import RunSettings
 from tasktokens.errors import ConfigError, OtherRankError
+from tasktokens.utils.environment import accelerate_variables_hidden, check_environment
 from tasktokens.utils.signals import StopSignal
 
 Value = TypeVar("Value")
@@ -39,8 +40,10 @@ def start(settings: RunSettings, precision: str = "no") -> Accelerator:
         precision: ``no`` (fp32), ``bf16`` or ``fp16``.
 
     Raises:
-        ConfigError: several processes were started that do not know of each other, or fp16 without a GPU.
+        ConfigError: several processes were started that do not know of each other, fp16 without a GPU, or an
+            environment variable asks for what a run cannot do.
     """
+    check_environment()
     started = max(_number(name) for name in _SIZES)
     cpu = settings.device == "cpu" or not torch.cuda.is_available()
     if precision == "fp16" and cpu:
@@ -50,16 +53,18 @@ def start(settings: RunSettings, precision: str = "no") -> Accelerator:
     # torch 2.14 gave it another name, which earlier ones lack.
     warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
     AcceleratorState._reset_state()  # of an earlier run in this process, perhaps of another precision
-    accelerator = Accelerator(
-        # Without a GPU accelerate looks for other ranks only where it is told so; one process may use what it finds.
-        cpu=settings.device == "cpu" or (cpu and started > 1),
-        mixed_precision=precision,
-        kwargs_handlers=[
-            InitProcessGroupKwargs(timeout=timedelta(minutes=settings.rank_timeout)),
-            # The statistics of batch norm are averaged after each step instead (`Statistics`).
-            DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True),
-        ],
-    )
+    with accelerate_variables_hidden():
+        accelerator = Accelerator(
+            # Without a GPU accelerate looks for other ranks only where told so; one process may use what it finds.
+            cpu=settings.device == "cpu" or (cpu and started > 1),
+            mixed_precision=precision,
+            gradient_accumulation_steps=1,  # `optim.accumulate` is ours
+            kwargs_handlers=[
+                InitProcessGroupKwargs(timeout=timedelta(minutes=settings.rank_timeout)),
+                # The statistics of batch norm are averaged after each step instead (`Statistics`).
+                DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True),
+            ],
+        )
     check_world_size(accelerator.num_processes, started)
     return accelerator
 

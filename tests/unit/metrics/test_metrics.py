@@ -15,9 +15,9 @@ from torch import Tensor
 from properties import assert_metrics_equal, assert_sums
 from tasktokens.metrics import (
     AngularErrors,
-    ConfusionMatrix,
     DepthErrors,
     FMeasure,
+    MeanIoU,
     Metric,
     SaliencyF,
     delta_mtl,
@@ -66,7 +66,7 @@ def probability_case(seed: int = 0) -> Case:
 
 
 METRICS: dict[str, tuple[Callable[[], Metric], Callable[[int], Case]]] = {
-    "classes": (lambda: ConfusionMatrix(CLASSES), classes_case),
+    "classes": (lambda: MeanIoU(len(CLASSES), CLASSES), classes_case),
     "depth": (DepthErrors, depth_case),
     "normals": (AngularErrors, normals_case),
     "maxF": (SaliencyF, probability_case),
@@ -168,7 +168,7 @@ def test_depth_errors_are_those_of_numpy(seed: int) -> None:
 
 def test_published_code_counts_a_class_that_is_nowhere_as_zero() -> None:
     guess, truth, valid = classes_case(7)
-    metric = ConfusionMatrix(CLASSES)
+    metric = MeanIoU(len(CLASSES), CLASSES)
     metric.update(guess, truth, valid)
     correct, paper = metric.compute(), metric.compute_paper()
     ious = np.array([correct[f"IoU/{name}"] for name in CLASSES])
@@ -179,7 +179,7 @@ def test_published_code_counts_a_class_that_is_nowhere_as_zero() -> None:
 
 def test_parts_are_classes_and_an_image_without_a_person_counts_for_nothing() -> None:
     guess, truth, valid = classes_case(8)
-    with_people, without = ConfusionMatrix(CLASSES), torch.zeros_like(valid[:1])
+    with_people, without = MeanIoU(len(CLASSES), CLASSES), torch.zeros_like(valid[:1])
     with_people.update(guess, truth, valid)
     before = with_people.compute()
     with_people.update(torch.full_like(guess[:1], 3), truth[:1], without)

@@ -1,0 +1,14 @@
+"""Errors of inverse depth and of disparity."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from tasktokens.metrics.depth import DepthErrors
+
+
+class InverseDepthErrors(DepthErrors):
+    """absErr and RMSE in the unit of the labels, relErr, and δ1..δ3: percent within a factor of 1.25, 1.25², 1.25³."""
+
+    name: ClassVar[str] = "inverse_depth"
+    units: ClassVar[dict[str, str]] = {"absErr": "", "RMSE": "", "delta1": "%", "delta2": "%", "delta3": "%"}

@@ -1,0 +1,78 @@
+"""Mean intersection over union from one confusion matrix over the whole set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from tasktokens.metrics.base import Metric
+
+
+class MeanIoU(Metric):
+    """mIoU, pixel accuracy and IoU per class, in percent.
+
+    A class that occurs neither in the predictions nor in the truth is left out of the mean. Some published code counts
+    it as 0, and so does `compute_paper`.
+
+    Args:
+        num_classes: predictions and targets are ids from 0 to ``num_classes - 1``; a void id such as 255 in the target
+            has to be invalid in the mask.
+        class_names: for ``IoU/NAME``; default: the ids.
+
+    Raises:
+        ValueError: from ``update``: a valid pixel holds another id.
+
+    >>> metric = MeanIoU(num_classes=2)
+    >>> metric.update(torch.tensor([[[[0, 0, 1, 1]]]]), torch.tensor([[[[0, 0, 0, 1]]]]))
+    >>> {name: round(value, 1) for name, value in metric.compute().items()}
+    {'mIoU': 58.3, 'pixAcc': 75.0, 'IoU/0': 66.7, 'IoU/1': 50.0}
+    """
+
+    name: ClassVar[str] = "mean_iou"
+    higher_is_better: ClassVar[dict[str, bool]] = {"mIoU": True, "pixAcc": True, "IoU": True}
+    units: ClassVar[dict[str, str]] = {"mIoU": "%", "pixAcc": "%", "IoU": "%"}
+
+    def __init__(self, num_classes: int, class_names: Sequence[str] | None = None) -> None:
+        self._check_count(num_classes, class_names)
+        super().__init__(num_classes**2)
+        self.classes = tuple(map(str, range(num_classes))) if class_names is None else tuple(class_names)
+
+    @property
+    def primary(self) -> str:
+        return "mIoU"
+
+    def statistics(self, prediction_BCHW: Tensor, target_BCHW: Tensor, valid_B1HW: Tensor) -> Tensor:
+        count = len(self.classes)
+        for what, ids in (("prediction", prediction_BCHW), ("target", target_BCHW)):
+            wrong = valid_B1HW & ((ids < 0) | (ids >= count) | (ids != ids.long()))
+            if wrong.any():
+                raise ValueError(
+                    f"a {what} is {ids[wrong][0].item():g}, not a class id from 0 to {count - 1}; "
+                    f"mark void pixels in the mask"
+                )
+        pair = target_BCHW.long() * count + prediction_BCHW.long()
+        # Invalid pixels go to a bin of their own.
+        pair = torch.where(valid_B1HW, pair, torch.full_like(pair, count**2))
+        return torch.bincount(pair.flatten(), minlength=count**2 + 1)[: count**2].double()
+
+    def compute(self) -> dict[str, float]:
+        matrix = self.state.reshape(len(self.classes), -1)
+        hit, truth, predicted = matrix.diagonal(), matrix.sum(1), matrix.sum(0)
+        union = truth + predicted - hit
+        iou = 100 * hit / union
+        values = {"mIoU": iou[union > 0].mean().item(), "pixAcc": (100 * hit.sum() / truth.sum()).item()}
+        return values | {f"IoU/{name}": value.item() for name, value in zip(self.classes, iou, strict=True)}
+
+    def paper_values(self) -> dict[str, float]:
+        values = super().paper_values()
+        seen = sum(values[f"IoU/{name}"] == values[f"IoU/{name}"] for name in self.classes)
+        return values | {"mIoU": values["mIoU"] * seen / len(self.classes)}
+
+    @staticmethod
+    def _check_count(num_classes: int, class_names: Sequence[str] | None) -> None:
+        if num_classes < 1 or (class_names is not None and len(class_names) != num_classes):
+            names = "" if class_names is None else f", with {len(class_names)} class names"
+            raise ValueError(f"num_classes must be at least 1 and that of the class names; it is {num_classes}{names}")
