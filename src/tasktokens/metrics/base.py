@@ -22,7 +22,7 @@ class Metric(torchmetrics.Metric, ABC):  # type: ignore[misc]
 
     ``update``, ``compute``, ``reset``, ``forward``, ``to`` and the sync over ranks are those of torchmetrics. Where a
     valid pixel holds NaN or infinity, in the prediction or in the target, all values are NaN: what was not predicted
-    has no error. Prediction and target of pixels that are not valid change nothing, whatever they hold.
+    has no error. What the target holds at pixels that are not valid changes nothing.
 
     A subclass gives `name`, `higher_is_better`, `units`, `primary`, `statistics` and `compute`.
 
@@ -69,7 +69,7 @@ class Metric(torchmetrics.Metric, ABC):  # type: ignore[misc]
 
     def compute_paper(self) -> dict[str, float]:
         """The same names with the quirks of published multi-task code, for comparison; docs/metrics.md lists them."""
-        with self.sync_context(should_sync=self._to_sync, should_unsync=self._should_unsync):
+        with self.sync_context(self.dist_sync_fn, should_sync=self._to_sync, should_unsync=self._should_unsync):
             return self.paper_values()
 
     def paper_values(self) -> dict[str, float]:

@@ -56,7 +56,7 @@ class Calibration:
                 with accelerator.autocast():
                     self.calibrator.add(sums, batch.to(accelerator.device), teacher)
         for each in sums.values():
-            each.to(accelerator.device).sync()
+            each.state = accelerator.reduce(each.state.to(accelerator.device), "sum")
         self.calibrator.finish(sums)
         log.note(f"calibrated on {len(self.dataset)} held-out images before step {step} of stage {stage.name}")
         return True

@@ -18,7 +18,8 @@ _OTHER_TRAINING = tuple(
 """These are also read while training goes on."""
 
 _PRECISION = (
-    "NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE",
+    "NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+    "ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE",
 )  # fmt: skip
 """Read when torch, cuBLAS or oneDNN is loaded, before any setting of ours."""
 
@@ -62,8 +63,8 @@ def _check_ranks() -> None:
             )
     if "LOCAL_RANK" in ranks and (missing := [name for name in _RANKS if name not in ranks]):
         raise ConfigError(
-            f"the environment variable LOCAL_RANK={ranks['LOCAL_RANK']} says that this is one of several processes, but "
-            f"{', '.join(missing)} is not set; {hint}"
+            f"the environment variable LOCAL_RANK={ranks['LOCAL_RANK']} says that this is one of several processes, "
+            f"but {', '.join(missing)} is not set; {hint}"
         )
 
 
