@@ -16,8 +16,8 @@ def delta_mtl(values: Mapping[str, float], reference: Mapping[str, float], highe
     literature's reference is the single-task model trained on the same partial labels. NaN where a value is NaN or
     infinite, a reference is 0, or there is no task.
 
-    >>> delta_mtl({"depth": 0.45}, {"depth": 0.5}, {"depth": False})
-    10.0
+    >>> delta_mtl({"depth": 0.25}, {"depth": 0.5}, {"depth": False})
+    50.0
     """
     if not _comparable(values, reference) or 0 in reference.values():
         return math.nan
