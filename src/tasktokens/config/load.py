@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import ValidationError
 
-from tasktokens.config.base import Settings
-from tasktokens.config.data import (
-    CityscapesData,
-    ConcatData,
-    DatasetEntry,
-    FolderData,
-    NyudData,
-    PascalContextData,
-    RoomsData,
-)
-from tasktokens.config.settings import Config, HttMethod, MtlMethod, TaskOptions
+from tasktokens.config.base import Chosen, Settings
+from tasktokens.config.settings import Config, TaskOptions
 from tasktokens.errors import ConfigError, did_you_mean
 from tasktokens.utils.safe_io import MAX_YAML_BYTES, load_yaml
 
@@ -42,16 +33,10 @@ def load_config(path: Path | None = None, overrides: Iterable[str] = ()) -> Conf
 
 def parse_config(values: Mapping[str, Any], where: str = "the settings") -> Config:
     """Check plain values; see `load_config`."""
-    values = dict(values)
-    data, method = values.get("data"), values.get("method")
-    if isinstance(data, dict) and "kind" not in data:
-        values["data"] = {"kind": "folder" if "root" in data else "rooms", **data}
-    if isinstance(method, dict) and "name" not in method:
-        values["method"] = {"name": "htt", **method}
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        mistakes = "; ".join(_sentence(item) for item in error.errors())
+        mistakes = "; ".join(_sentence(item, values) for item in error.errors())
         raise ConfigError(f"{where}: {mistakes}") from error
 
 
@@ -99,35 +84,43 @@ _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 200
 _SHORT.maxlist = _SHORT.maxdict = 20
 
-_TAGS: dict[str, type[Settings]] = {
-    "folder": FolderData, "nyud": NyudData, "cityscapes": CityscapesData, "pascal_context": PascalContextData,
-    "rooms": RoomsData, "several": ConcatData, "htt": HttMethod, "mtl": MtlMethod,
-}  # fmt: skip
-
-
-def _sentence(item: Any) -> str:
+def _sentence(item: Any, values: Any) -> str:
     """One of pydantic's errors for a person: the key as typed, what was expected, what was found."""
     model: Any = Config
-    typed: list[str] = []
-    for part in map(str, item["loc"]):
-        if part in _TAGS and (typed in (["data"], ["method"]) or typed[-1:] == ["source"]):
-            model = _TAGS[part]  # pydantic names the chosen member of a union here
-            continue
-        known = _known(model)
-        typed.append(part)
-        if part.isdigit() and typed[:-1] == ["data", "parts"]:
-            model = DatasetEntry
-            continue
-        model = TaskOptions if typed[0] == "tasks" else known[part].annotation if part in known else None
-    key = ".".join(typed)
+    *parents, last = item["loc"] or ("",)
+    for part in parents:
+        model, values = _inner(model, part, values)
+    key = ".".join(map(str, item["loc"]))
     if item["type"] == "extra_forbidden":
-        return f"unknown key '{key}'{did_you_mean(typed[-1], known)}"
+        return f"unknown key '{key}'{did_you_mean(str(last), _fields(model))}"
     if item["type"] == "union_tag_invalid":
-        found, tags = item["ctx"]["tag"], item["ctx"]["expected_tags"].replace("'", "").split(", ")
+        found, tags = item["ctx"]["tag"], item["ctx"]["expected_tags"].split(", ")
         return f"'{key}' has no '{found}'{did_you_mean(found, tags)}; expected one of: {', '.join(tags)}"
     return f"'{key}': {item['msg'][0].lower()}{item['msg'][1:]}, found {_SHORT.repr(item['input'])}"
 
 
-def _known(model: Any) -> Mapping[str, Any]:
+def _inner(model: Any, part: Any, values: Any) -> tuple[Any, Any]:
+    """The settings class and the plain values of a part of others; None where the part is no section."""
+    inner = values.get(part) if isinstance(values, Mapping) else None
+    if isinstance(part, int):
+        inner = values[part] if isinstance(values, Sequence) and part < len(values) else None
+        return model, inner
+    field = _fields(model).get(part)
+    if field is None:
+        return (model if model is TaskOptions else None), inner
+    for metadata in field.metadata:
+        if isinstance(metadata, Chosen):
+            return metadata.classes().get(metadata.tag_of(inner if isinstance(inner, Mapping) else {})), inner
+    return _settings_in(field.annotation), inner
+
+
+def _settings_in(annotation: Any) -> Any:
+    """The settings class that a field holds, be it in a list, a mapping or beside None."""
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        return annotation
+    return next((found for each in get_args(annotation) if (found := _settings_in(each)) is not None), None)
+
+
+def _fields(model: Any) -> Mapping[str, Any]:
     fields: Mapping[str, Any] = getattr(model, "model_fields", {})
     return fields

@@ -59,6 +59,8 @@ from tasktokens.errors import DataError
 from tasktokens.tasks import Edge, Normals, Saliency, Segmentation, Task
 from tasktokens.utils.safe_io import read_json
 
+PUBLISHED = {"one": "pascal_context_one_label.csv", "random": "pascal_context_random_labels.csv"}
+
 _KNOWN = "ATRC: JPEGImages, semseg, human_parts, sal_distill, normals_distill, pascal-context and ImageSets/Context"
 
 
@@ -87,7 +89,7 @@ def open_pascal_context(root: Path) -> DatasetIndex:
     }
     published = {
         rule: _without_parts(split, alone)
-        for rule, split in published_labels("pascal_context", splits["train"]).items()
+        for rule, split in published_labels(PUBLISHED, splits["train"]).items()
     }
     return DatasetIndex(root, images, tasks, labels, splits | {"test": splits["val"]}, published)
 
