@@ -16,9 +16,9 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 from importlib import import_module
-from importlib.metadata import entry_points
-from importlib.util import find_spec
+from importlib.metadata import EntryPoint, entry_points
 from typing import TypeVar
 
 from tasktokens.errors import ConfigError, did_you_mean
@@ -58,41 +58,55 @@ class Registry(Mapping[str, Component]):
 
     def __getitem__(self, name: str) -> Component:
         """The component of that name. Raises `ConfigError` with the nearest name and all names."""
-        if name not in self._known and name.isidentifier() and find_spec(f"{self.package}.{name}") is not None:
-            import_module(f"{self.package}.{name}")  # most lie in a module of their own name
-        if name not in self._known:
-            self._load()
-        if name not in self._known:
+        if name not in self:
             raise ConfigError(f"there is no {self.sort} '{name}'{did_you_mean(name, self)}; found: {', '.join(self)}")
         return self._known[name]
 
     def __contains__(self, name: object) -> bool:
-        self._load()
+        """Whether there is such a component; it is imported. Raises `ConfigError` where an outside one cannot be."""
+        if not isinstance(name, str):
+            return False
+        if name not in self._known and name in self._modules:
+            import_module(f"{self.package}.{name}")  # most lie in a module of their own name
+        if name not in self._known:
+            self._load()
+        if name not in self._known and name in self._outside:
+            self._load_outside(self._outside[name])
         return name in self._known
 
     def __iter__(self) -> Iterator[str]:
+        """All names in alphabetical order; outside packages are not imported for that."""
         self._load()
-        return iter(sorted(self._known))
+        return iter(sorted({*self._known, *self._outside}))
 
     def __len__(self) -> int:
-        self._load()
-        return len(self._known)
+        return len(list(iter(self)))
 
     def _load(self) -> None:
-        """Import what may register components: the package's own modules, then those that entry points name."""
-        if self._complete:
-            return
+        """Import the package's own modules, any of which may register components."""
+        for module in () if self._complete else self._modules:
+            import_module(f"{self.package}.{module}")
         self._complete = True
-        for module in pkgutil.iter_modules(import_module(self.package).__path__):
-            import_module(f"{self.package}.{module.name}")
-        for entry in entry_points(group=self.package):
-            try:
-                entry.load()
-            except Exception as error:  # whatever an outside package does, it is the package that is named
-                raise ConfigError(
-                    f"the entry point '{entry.name}' of {entry.group} ({entry.value}) cannot be loaded "
-                    f"({type(error).__name__}: {error}); mend or uninstall that package"
-                ) from error
+
+    def _load_outside(self, entry: EntryPoint) -> None:
+        """Import what an entry point names: a component, or a module that registers one."""
+        try:
+            component = entry.load()
+        except Exception as error:  # whatever an outside package does, it is the package that is named
+            raise ConfigError(
+                f"the entry point '{entry.name}' of {entry.group} ({entry.value}) cannot be loaded "
+                f"({type(error).__name__}: {error}); mend or uninstall that package"
+            ) from error
+        if entry.name not in self._known and isinstance(component, type):
+            self._known[entry.name] = component  # type: ignore[assignment]
+
+    @cached_property
+    def _modules(self) -> tuple[str, ...]:
+        return tuple(module.name for module in pkgutil.iter_modules(import_module(self.package).__path__))
+
+    @cached_property
+    def _outside(self) -> dict[str, EntryPoint]:
+        return {entry.name: entry for entry in entry_points(group=self.package)}
 
 
 def _place(component: object) -> str:

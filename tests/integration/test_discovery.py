@@ -18,9 +18,8 @@ from test_methods import PRESENT, Fixed, build, by_name, detach, eager
 from torch import Tensor
 
 from properties import random_batch
-from tasktokens.config import HttMethod, StrongView
 from tasktokens.discovery.thresholds import Thresholds
-from tasktokens.methods import Htt, StepOptions, Term
+from tasktokens.methods import Htt, HttMethod, StepOptions, StrongView, Term
 from tasktokens.methods.strong_view import Mix, blur, draw_mix, strong_view
 from tasktokens.models import TaskOutput
 from tasktokens.tasks import Task

@@ -23,13 +23,13 @@ from safetensors.torch import load_file
 
 from properties import Hostile, assert_metrics_equal, same_tensors
 from resuming import copy_run, stopped_at
-from tasktokens.config import Config, HttMethod, load_config, to_yaml
+from tasktokens.config import Config, load_config, to_yaml
 from tasktokens.data.dataset import PartialDataset
 from tasktokens.datasets.folder import open_folder
 from tasktokens.datasets.open import all_visible, open_data
 from tasktokens.errors import CheckpointError, ConfigError, DataError, RunExistsError, TrainingError
 from tasktokens.inference.evaluate import eval_dataset, evaluate, evaluate_network, write_results
-from tasktokens.methods import Htt
+from tasktokens.methods import Htt, HttMethod
 from tasktokens.models import build_network
 from tasktokens.models.files import load_model, read_tensors, save_model
 from tasktokens.training import checkpoint as checkpoints

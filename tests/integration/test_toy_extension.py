@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from properties import assert_batch_independent, assert_sums, random_batch
-from tasktokens.config import Config, HttMethod, ModelSettings
+from tasktokens.config import Config, ModelSettings
 from tasktokens.datasets.open import open_data
 from tasktokens.errors import LabelError
 from tasktokens.inference.evaluate import evaluate
 from tasktokens.losses import masked_loss
-from tasktokens.methods import Htt, StepOptions
+from tasktokens.methods import Htt, HttMethod, StepOptions
 from tasktokens.metrics import Metric
 from tasktokens.models import build_network
 from tasktokens.models.files import load_model

@@ -32,6 +32,11 @@ class MethodSettings(Settings):
 
     name: str
 
+    @property
+    def uses_holdout(self) -> bool:
+        """Whether the method measures something on visible labels of the held-out images."""
+        return False
+
 
 # Bounds are far above what is useful: they turn a slip of the finger into an error, not into a machine without memory.
 Side = Annotated[int, Field(ge=1, le=2**15)]
@@ -61,7 +66,7 @@ class Chosen:
         tag = str(value[self.tag]) if self.tag in value else self.default(value)
         return dict(self.aliases).get(tag, tag)
 
-    def validate(self, value: Any) -> Settings:
+    def validate(self, value: Any) -> Any:
         """Check plain values by the class that they choose; settings stay as they are."""
         if isinstance(value, Settings):
             return value

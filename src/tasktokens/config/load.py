@@ -84,6 +84,7 @@ _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 200
 _SHORT.maxlist = _SHORT.maxdict = 20
 
+
 def _sentence(item: Any, values: Any) -> str:
     """One of pydantic's errors for a person: the key as typed, what was expected, what was found."""
     model: Any = Config

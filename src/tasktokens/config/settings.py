@@ -12,6 +12,7 @@ from tasktokens.config.base import Chosen, MethodSettings, Seed, Settings
 from tasktokens.config.data import DataSettings
 from tasktokens.errors import ConfigError
 
+
 class TaskOptions(Settings):
     """What a configuration may change of a task."""
 
@@ -118,9 +119,9 @@ class Config(Settings):
     """Everything that decides a run."""
 
     seed: Seed = 0
-    data: Annotated[DataSettings, DATA] = Field(default_factory=lambda: DATA.validate({}))  # type: ignore[arg-type]
+    data: Annotated[DataSettings, DATA] = Field(default_factory=lambda: DATA.validate({}))
     tasks: dict[str, TaskOptions] | None = Field(None, description="tasks to learn; null: all of the data set")
     model: ModelSettings = ModelSettings()
-    method: Annotated[MethodSettings, METHOD] = Field(default_factory=lambda: METHOD.validate({}))  # type: ignore[arg-type]
+    method: Annotated[MethodSettings, METHOD] = Field(default_factory=lambda: METHOD.validate({}))
     optim: OptimSettings = OptimSettings()
     run: RunSettings = RunSettings()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, create_model
 
@@ -66,7 +66,8 @@ DATASETS: Registry[type[DatasetSource]] = Registry("data set", "tasktokens.datas
 def data_settings(source: type[DatasetSource]) -> type[DataSettings]:
     """The ``data`` section of a run on such a data set: how images and labels are shown, and where they come from."""
     name = f"{source.__name__.removesuffix('Source')}Data"
-    settings: type[DataSettings] = create_model(name, __base__=(DataSettings, source), __doc__=source.__doc__)
+    bases: Any = (source, DataSettings)  # in this order: the kind is the data set's own
+    settings: type[DataSettings] = create_model(name, __base__=bases, __doc__=source.__doc__)
     return settings
 
 

@@ -13,21 +13,11 @@ from typing import Any
 
 import yaml
 
-from tasktokens.config import (
-    CityscapesSource,
-    ConcatData,
-    DataSettings,
-    FolderSource,
-    NyudSource,
-    PascalContextSource,
-    RoomsSource,
-    parse_config,
-)
+from tasktokens.config import DataSettings, parse_config
 from tasktokens.data.visibility import save_visible
+from tasktokens.datasets.base import DATASETS, FolderOfFiles
 from tasktokens.datasets.convert import ConversionJob, Writer
 from tasktokens.datasets.index import DatasetIndex
-from tasktokens.datasets.obtain import HOW_TO_GET
-from tasktokens.datasets.open import open_index
 from tasktokens.datasets.prepared import (
     FORMAT,
     JOURNAL,
@@ -45,9 +35,6 @@ from tasktokens.utils.atomic import atomically
 from tasktokens.utils.processes import process_map
 from tasktokens.utils.progress import bar
 
-Preparable = FolderSource | NyudSource | CityscapesSource | PascalContextSource
-
-KINDS = tuple(HOW_TO_GET)
 DESCRIPTION = """\
 # Written by tasktokens prepare. One label file an image and task, {task}/{id}.png; a missing file is a missing label.
 # classes: ids, `void` among them. depth: 16 bit, (v + offset) * scale, 0 void. normals: 8-bit RGB, n = 2 v / 255 - 1, x
@@ -56,7 +43,7 @@ DESCRIPTION = """\
 
 
 def prepare(
-    source: Preparable,
+    source: FolderOfFiles,
     out: Path,
     size: tuple[int, int] | None = None,
     jpeg: int | None = None,
@@ -83,7 +70,7 @@ def prepare(
             ``out`` was begun with other arguments or by another version, or is damaged.
         RunExistsError: ``out`` holds other files.
     """
-    collection = _storable(open_index(source, size or (1, 1)))
+    collection = _storable(source.open_index(size or (1, 1)))
     _check_names(collection)
     settings = _settings(source, collection, size, jpeg)
     if out.exists():
@@ -103,17 +90,19 @@ def prepare(
     return out
 
 
-def source_settings(values: Mapping[str, Any]) -> Preparable:
+def source_settings(values: Mapping[str, Any]) -> FolderOfFiles:
     """Settings such as ``{"kind": "nyud", "root": "NYUD"}`` as a source. Raises `ConfigError` naming what is wrong."""
     kind = str(values.get("kind"))
-    if kind not in KINDS:
-        raise ConfigError(f"--data must be one of {', '.join(KINDS)}, found {kind}{did_you_mean(kind, KINDS)}")
+    kinds = {name: source for name, source in DATASETS.items() if issubclass(source, FolderOfFiles)}
+    if kind not in kinds:
+        raise ConfigError(f"--data must be one of {', '.join(kinds)}, found {kind}{did_you_mean(kind, kinds)}")
     if "root" not in values:
+        how = kinds[kind].how_to_get
         raise ConfigError(
-            f"--root is not set; name the folder in which the data set lies. How to get it: {HOW_TO_GET[kind]}"
+            f"--root is not set; name the folder in which the data set lies{'. How to get it: ' if how else ''}{how}"
         )
     source = parse_config({"data": {**values, "root": str(values["root"])}}, f"--data {kind}").data
-    assert not isinstance(source, RoomsSource | ConcatData)
+    assert isinstance(source, FolderOfFiles)
     return source
 
 
@@ -131,7 +120,7 @@ def verify(out: Path, quiet: bool = False) -> list[str]:
     return [fault for fault in faults if fault is not None] + unlisted_files(out, listed)
 
 
-def _settings(source: Preparable, collection: DatasetIndex, size: tuple[int, int] | None, jpeg: int | None) -> Any:
+def _settings(source: FolderOfFiles, collection: DatasetIndex, size: tuple[int, int] | None, jpeg: int | None) -> Any:
     """All that decides what is written, as plain values."""
     own = source.model_dump(mode="json", exclude=set(DataSettings.model_fields))
     values = {

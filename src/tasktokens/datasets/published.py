@@ -11,6 +11,7 @@ from importlib.resources import files
 
 from tasktokens.data.visibility import VisibleLabels
 
+
 def published_labels(by_rule: Mapping[str, str], ids: Sequence[str]) -> dict[str, VisibleLabels]:
     """The published splits of a data set by rule (``one``, ``random``): the tasks whose labels each image shows.
 

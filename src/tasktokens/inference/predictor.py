@@ -9,9 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tasktokens.config import VIEW_ZOOM
 from tasktokens.data.transforms import resize_image, working_size
-from tasktokens.discovery.pseudo_labels import forward_views
+from tasktokens.discovery.pseudo_labels import VIEW_ZOOM, forward_views
 from tasktokens.errors import ConfigError
 from tasktokens.models.decoding import full_logits
 from tasktokens.models.files import load_model

@@ -47,7 +47,7 @@ def check(
     if root is None and hasattr(config.data, "root"):
         raise ConfigError("nothing to check; give the data folder, or --config FILE")
     try:
-        collection = open_index(config.data, config.data.size, progress=not quiet)
+        collection = open_index(config, progress=not quiet)
     except (DataError, ConfigError) as error:
         finding = Finding("error", "cannot-open", str(error), path=str(root) if root else None)
         report = Report(str(root), findings=(finding,), counts={"cannot-open": 1}, totals={"error": 1, "warning": 0})

@@ -10,12 +10,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from tasktokens.config import StrongView
+from tasktokens.config import Settings
 from tasktokens.data.sharding import WHOLE_BATCH, BatchShard
 from tasktokens.data.transforms import photometric
+
+
+class StrongView(Settings):
+    """How the student's images differ from the teacher's, once there is a teacher."""
+
+    photometric: float = Field(0.5, ge=0, le=1, description="in place of data.augmentation.photometric")
+    grey: float = Field(0.2, ge=0, le=1, description="share of images that lose their colours")
+    blur: float = Field(0.3, ge=0, le=1, description="share of images that are blurred")
+    cutmix: float = Field(0.0, ge=0, le=1, description="share of images with a patch of another one")
 
 
 @dataclass(frozen=True)

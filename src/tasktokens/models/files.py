@@ -90,8 +90,13 @@ def read_info(folder: Path) -> ModelInfo:
         )
     try:
         values = read_json(path)
-        if values["format"] != FORMAT or values["network"] not in NETWORKS:
+        if values["format"] != FORMAT:
             raise CheckpointError(f"{path} has format {values['format']}; this version reads format {FORMAT}")
+        if values["network"] not in NETWORKS:
+            raise CheckpointError(
+                f"{path} is of the network '{values['network']}', which is not installed here; found: "
+                f"{', '.join(NETWORKS)}; install the package that it came from"
+            )
         tasks = {name: build_task(name, spec) for name, spec in values["tasks"].items()}
         height, width = (operator.index(side) for side in values["size"])
         if not (tasks and 0 < min(height, width) <= max(height, width) <= 2**15):

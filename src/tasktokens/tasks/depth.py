@@ -18,6 +18,7 @@ from tasktokens.errors import ConfigError, LabelError
 from tasktokens.metrics.depth import DepthErrors
 from tasktokens.metrics.inverse_depth import InverseDepthErrors
 from tasktokens.tasks.base import (
+    KINDS,
     MAX_TOKENS,
     Array,
     Task,
@@ -33,6 +34,7 @@ from tasktokens.tasks.files import check_lossless, read_plane, to_float32, write
 
 
 @dataclass(frozen=True)
+@KINDS.register("depth")
 class Depth(Task):
     """Distance along the optical axis in metres, or its inverse up to a factor, float32 (1, H, W).
 

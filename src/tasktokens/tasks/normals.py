@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from tasktokens.errors import LabelError
 from tasktokens.metrics.normals import AngularErrors
-from tasktokens.tasks.base import Array, Task, channel_matmul, expectation, known_keys, largest_probability
+from tasktokens.tasks.base import KINDS, Array, Task, channel_matmul, expectation, known_keys, largest_probability
 from tasktokens.tasks.examine import Summary, Sums, direction_sums, length_sums, summarise_directions
 from tasktokens.tasks.files import read_array, write_png
 
@@ -122,6 +122,7 @@ class UnitVectors(Task):
 
 
 @dataclass(frozen=True)
+@KINDS.register("normals")
 class Normals(UnitVectors):
     """Surface normals in camera coordinates: x right, y down, z forward, pointing to the camera.
 

@@ -13,9 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from properties import random_batch
-from tasktokens.config import HttMethod, StrongView
 from tasktokens.discovery.pseudo_labels import discover_labels, geometric_agreement
-from tasktokens.methods import Htt, StepOptions
+from tasktokens.methods import Htt, HttMethod, StepOptions, StrongView
 from tasktokens.models import TaskOutput
 from tasktokens.tasks import Depth, Normals, Task, build_task
 

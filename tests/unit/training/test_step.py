@@ -20,12 +20,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from properties import assert_same_output, random_batch, same_tensors
-from tasktokens.config import Config, HttMethod, ModelSettings, MtlMethod, StrongView
+from tasktokens.config import Config, ModelSettings
 from tasktokens.data.order import EpochOrder, scattered
 from tasktokens.data.sampler import EpochSampler
 from tasktokens.data.sharding import BatchShard
 from tasktokens.errors import CheckpointError, ConfigError
-from tasktokens.methods import Htt, Method, StepOptions, Supervised, Term
+from tasktokens.methods import Htt, HttMethod, Method, MtlMethod, StepOptions, StrongView, Supervised, Term
 from tasktokens.methods.strong_view import strong_view
 from tasktokens.models import build_network
 from tasktokens.models.files import load_model

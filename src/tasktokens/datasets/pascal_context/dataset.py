@@ -88,8 +88,7 @@ def open_pascal_context(root: Path) -> DatasetIndex:
         for name, of_task in _label_files(root, tasks).items()
     }
     published = {
-        rule: _without_parts(split, alone)
-        for rule, split in published_labels(PUBLISHED, splits["train"]).items()
+        rule: _without_parts(split, alone) for rule, split in published_labels(PUBLISHED, splits["train"]).items()
     }
     return DatasetIndex(root, images, tasks, labels, splits | {"test": splits["val"]}, published)
 
