@@ -8,7 +8,7 @@ from tasktokens.metrics.base import METRICS
 from tasktokens.metrics.fmeasure import FMeasure
 
 
-@METRICS.register("binary_overlap")
+@METRICS.register("binary")
 class BinaryOverlap(FMeasure):
     """IoU, precision and recall of "yes" at probability 0.5, and the best F1 over 19 thresholds, in percent.
 

@@ -29,7 +29,7 @@ Annotators = Literal["one", "mean"]
 """Whether a label is one person's lines, or the mean over several people's (as BSDS500 is often stored)."""
 
 
-@METRICS.register("boundary_f")
+@METRICS.register("boundary")
 class BoundaryF(Metric):
     """Best F of matched boundaries, in percent: odsF at one threshold for all images, oisF at each image's own; AP.
 

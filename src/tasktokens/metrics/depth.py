@@ -10,7 +10,7 @@ from torch import Tensor
 from tasktokens.metrics.base import METRICS, Metric
 
 
-@METRICS.register("depth_errors")
+@METRICS.register("depth")
 class DepthErrors(Metric):
     """absErr and RMSE in metres, relErr, and δ1..δ3: percent of pixels within a factor of 1.25, 1.25², 1.25³.
 

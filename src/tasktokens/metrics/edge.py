@@ -12,7 +12,7 @@ from tasktokens.metrics.boundary import Annotators, BoundaryF, boundary_values
 from tasktokens.metrics.fmeasure import LEVELS, f_counts, f_scores
 
 
-@METRICS.register("edge_f")
+@METRICS.register("edge")
 class EdgeF(Metric):
     """Best F of boundaries matched within a distance, in percent: odsF, oisF; AP. pixelF: pixel against pixel.
 

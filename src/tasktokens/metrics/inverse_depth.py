@@ -8,7 +8,7 @@ from tasktokens.metrics.base import METRICS
 from tasktokens.metrics.depth import DepthErrors
 
 
-@METRICS.register("inverse_depth_errors")
+@METRICS.register("inverse_depth")
 class InverseDepthErrors(DepthErrors):
     """absErr and RMSE in the unit of the labels, relErr, and δ1..δ3: percent within a factor of 1.25, 1.25², 1.25³."""
 

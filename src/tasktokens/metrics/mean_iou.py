@@ -11,7 +11,7 @@ from torch import Tensor
 from tasktokens.metrics.base import METRICS, Metric
 
 
-@METRICS.register("mean_io_u")
+@METRICS.register("mean_iou")
 class MeanIoU(Metric):
     """mIoU, pixel accuracy and IoU per class, in percent.
 

@@ -13,7 +13,7 @@ from tasktokens.metrics.base import METRICS, Metric
 _BINS_PER_DEGREE = 20
 
 
-@METRICS.register("angular_errors")
+@METRICS.register("normals")
 class AngularErrors(Metric):
     """mErr (mean) and median in degrees, and percent of pixels strictly below 11.25°, 22.5° and 30°.
 
