@@ -155,7 +155,7 @@ def test_a_run_learns_saves_and_evaluates_the_new_task(
     own_folder: Path, make_config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All that outsiders add is the kind's name."""
-    monkeypatch.setitem(KINDS, "heat", Heat)
+    monkeypatch.setitem(KINDS._known, "heat", Heat)
     rng = np.random.default_rng(0)
     (own_folder / "heat").mkdir()
     for path in (own_folder / "images").iterdir():

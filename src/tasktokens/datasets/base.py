@@ -67,8 +67,8 @@ def data_settings(source: type[DatasetSource]) -> type[DataSettings]:
     """The ``data`` section of a run on such a data set: how images and labels are shown, and where they come from."""
     name = f"{source.__name__.removesuffix('Source')}Data"
     bases: Any = (source, DataSettings)  # in this order: the kind is the data set's own
-    settings: type[DataSettings] = create_model(name, __base__=bases, __doc__=source.__doc__)
-    return settings
+    made: type[DataSettings] = create_model(name, __base__=bases, __doc__=source.__doc__)
+    return made
 
 
 DATA_SETTINGS = View(DATASETS, data_settings)
