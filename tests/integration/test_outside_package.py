@@ -64,6 +64,7 @@ class Heat(Task):
         return np.where(valid, plane, 300).astype(np.float32)[None], valid
 
     def write(self, path, value_CHW, valid_HW=None):
+        path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "wb") as file:
             np.save(file, value_CHW[0] if valid_HW is None else np.where(valid_HW, value_CHW[0], np.nan))
 
