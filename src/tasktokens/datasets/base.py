@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from pydantic import Field, create_model
 
@@ -67,8 +67,7 @@ def data_settings(source: type[DatasetSource]) -> type[DataSettings]:
     """The ``data`` section of a run on such a data set: how images and labels are shown, and where they come from."""
     name = f"{source.__name__.removesuffix('Source')}Data"
     bases: Any = (source, DataSettings)  # in this order: the kind is the data set's own
-    made: type[DataSettings] = create_model(name, __base__=bases, __doc__=source.__doc__)
-    return made
+    return cast(type[DataSettings], create_model(name, __base__=bases, __doc__=source.__doc__))
 
 
 DATA_SETTINGS = View(DATASETS, data_settings)
