@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tasktokens.data.sample import Batch
 from tasktokens.methods import Method, StepOptions, Term
 from tasktokens.models import Network
-from tasktokens.training.nan_guard import FiniteGuard
+from tasktokens.training.nan_guard import FiniteGuard, check_all_used
 
 
 class Step:
@@ -44,6 +44,7 @@ class Step:
         Args:
             options: of part number i of this rank, fresh at each call.
         """
+        self.model.train()
         counts = self._counts(parts, teacher, options) if len(parts) > 1 else None
         sums: list[Tensor] = []
         for number, batch in enumerate(parts):
@@ -78,6 +79,20 @@ class Step:
         each = [self.method.counts(batch, teacher, options(number)) for number, batch in enumerate(parts)]
         own = torch.stack([torch.stack(list(counts.values())) for counts in each]).sum(0)
         return dict(zip(each[0], self.accelerator.reduce(own, "sum"), strict=True))
+
+
+def check_first_batch(
+    method: Method,
+    batch: Batch,
+    student: Network,
+    teacher: Network | None,
+    options: StepOptions,
+    accelerator: Accelerator,
+) -> None:
+    """Raise `TrainingError` where several processes cannot train the network, see `check_all_used`."""
+    with accelerator.autocast():
+        terms = method.terms(batch.to(accelerator.device), student.eval(), teacher, options)
+    check_all_used(student, torch.stack([term.total for term in terms]).sum())
 
 
 def combine(terms: Sequence[Term], accelerator: Accelerator) -> tuple[Tensor, dict[str, Tensor]]:

@@ -19,7 +19,6 @@ from tasktokens.data.sharding import BatchShard
 from tasktokens.datasets.open import Data
 from tasktokens.methods import Stage, StepOptions
 from tasktokens.tasks import Task
-from tasktokens.training.log import RunLog
 
 
 class TrainData:
@@ -43,7 +42,6 @@ class TrainData:
     ) -> None:
         self.config, self.data, self.tasks, self.accelerator = config, data, tasks, accelerator
         self.steps = [stage.steps for stage in stages]
-        self._named: set[str] = set()
         self._sampler(0, 0)
 
     def seed(self, stage: int) -> int:
@@ -73,14 +71,6 @@ class TrainData:
         part = BatchShard(accelerator.process_index + ranks * number, ranks * optim.accumulate, images)
         photometric = self.config.data.augmentation.photometric
         return StepOptions(generator, step, photometric, optim.loss_stride, part)
-
-    def left_out(self, batch: Batch, log: RunLog) -> int:
-        """How many images and labels of a batch could not be read; each is named once."""
-        for message in dict.fromkeys(batch.left_out):
-            if message not in self._named:
-                log.warn(f"left out: {message}")
-        self._named.update(batch.left_out)
-        return len(batch.left_out)
 
     def _sampler(self, stage: int, first: int) -> EpochSampler:
         optim, accelerator = self.config.optim, self.accelerator
