@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from tasktokens.data.sample import Batch
 from tasktokens.datasets.open import Data
 from tasktokens.errors import ConfigError
 from tasktokens.inference.evaluate import eval_dataset, evaluate_network, write_results
-from tasktokens.methods import Method, Stage, build_method
+from tasktokens.methods import Method, PreparedBatch, Stage, build_method
 from tasktokens.models import Network
 from tasktokens.models.files import ModelInfo, load_weights, save_model
 from tasktokens.training.callbacks import Calibration, Callback, Checkpoints, MetricsLog, Tracking, Validation
@@ -140,12 +139,11 @@ class Trainer:
         while self.step < self.stage.steps:
             self.notify("on_step_start")
             self.clock.skip()  # what callbacks took is neither waiting nor training
-            self.batches = [
-                batch.to(self.accelerator.device) for batch in islice(batches, self.config.optim.accumulate)
-            ]
+            self.batches = list(islice(batches, self.config.optim.accumulate))
             self.clock.loaded()
+            prepared = self._prepare(self.batches)
             set_lr(self.optimizer, self.config.optim, self.step, self.stage.steps)
-            self.losses = take_step(self.batches, self.teacher, partial(self.train_data.options, index, self.step))
+            self.losses = take_step(prepared, self.teacher)
             if self.teacher is not None and self.stage.ema is not None:
                 # A short memory at first, or the random start would linger in the average.
                 move_average(self.teacher, self.student, min(self.stage.ema, self.step / (self.step + 10)))
@@ -284,10 +282,21 @@ class Trainer:
         if self.accelerator.num_processes == 1:
             return batches
         first = next(batches)
-        options = self.train_data.options(self.stage_index, self.step, 0)
         with raise_on_all_ranks(self.accelerator):
-            check_first_batch(self.method, first, self.student, self.teacher, options, self.accelerator)
+            (prepared,) = self._prepare([first])
+            check_first_batch(self.method, prepared, self.student, self.teacher, self.accelerator)
         return chain([first], batches)
+
+    def _prepare(self, batches: Sequence[Batch]) -> list[PreparedBatch]:
+        """This rank's parts of a step's batch on its device, with all that they draw at random."""
+        return [
+            self.method.prepare(
+                batch.to(self.accelerator.device),
+                self.train_data.generator(self.stage_index, self.step),
+                self.train_data.options(self.stage_index, self.step, part),
+            )
+            for part, batch in enumerate(batches)
+        ]
 
     def _make_step(self) -> Step:
         model, optimizer = self.accelerator.prepare(self.student, self.optimizer)

@@ -110,13 +110,12 @@ def test_it_is_due_before_the_first_discovery_and_online_again_and_again(tiny_ta
         assert Htt(tiny_tasks, settings).calibrator() is None
 
 
-@pytest.mark.parametrize("geometry", [False, True])
 def test_the_division_into_batches_and_mirrored_views_change_nothing(
-    geometry: bool, tiny_tasks: Mapping[str, Task]
+    tiny_tasks: Mapping[str, Task],
 ) -> None:
     network = build("htt", tiny_tasks, 1).eval()
     batches = [random_batch(tiny_tasks, [list(tiny_tasks)] * 2, seed=seed) for seed in range(2)]
-    method = Htt(tiny_tasks, HttMethod(thresholds="calibrated", geometry=geometry))
+    method = Htt(tiny_tasks, HttMethod(thresholds="calibrated"))
     calibrator = method.calibrator()
     assert calibrator is not None
     whole, halves = calibrator.start(), [calibrator.start(), calibrator.start()]
