@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 
 from tasktokens.config import Config
 from tasktokens.datasets.open import Data, open_data
-from tasktokens.errors import TrainingError
+from tasktokens.errors import ConfigError, TrainingError
 from tasktokens.inference.evaluate import eval_dataset
 from tasktokens.inspection.before_training import check_before_run
+from tasktokens.methods import Method, Stage
 from tasktokens.training.batch_size import explain_oom, with_batch_size
 from tasktokens.training.callbacks.tracking import check_trackers
 from tasktokens.training.callbacks.validation import check_validation, validation_dataset
@@ -41,6 +43,27 @@ def open_run(config: Config, resume: bool, overwrite: bool, quiet: bool) -> tupl
             check_run_folder(config.run.dir, resume, overwrite)
             check_before_run(data, config, quiet)
     return with_batch_size(config, data, accelerator, resume, quiet), data, accelerator
+
+
+def check_method(method: Method, config: Config, accelerator: Accelerator) -> None:
+    """Raise `ConfigError` where settings do not go together with the method or the device."""
+    accumulate = config.optim.accumulate
+    if accumulate > 1 and type(method).counts is Method.counts:
+        raise ConfigError(
+            f"method '{config.method.name}' cannot take a batch in parts, as optim.accumulate={accumulate} asks; "
+            f"leave it at 1"
+        )
+    if config.run.sync_batch_norm and accelerator.device.type != "cuda":
+        raise ConfigError("run.sync_batch_norm needs GPUs: torch has no SyncBatchNorm for CPUs; leave it out")
+
+
+def check_first_stage(stage: Stage, init_from: Path | None) -> None:
+    """A first stage without steps hands on the network of another run; `ConfigError` where there is none."""
+    if stage.steps == 0 and init_from is None:
+        raise ConfigError(
+            f"stage '{stage.name}' has no steps, so its network has to come from another run: give --init-from "
+            f"RUN, or the stage some steps"
+        )
 
 
 @contextmanager

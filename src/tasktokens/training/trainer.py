@@ -16,7 +16,6 @@ from torch import Tensor
 from tasktokens.config import Config
 from tasktokens.data.sample import Batch
 from tasktokens.datasets.open import Data
-from tasktokens.errors import ConfigError
 from tasktokens.inference.evaluate import eval_dataset, evaluate_network, write_results
 from tasktokens.methods import Method, PreparedBatch, Stage, build_method
 from tasktokens.models import Network
@@ -29,7 +28,7 @@ from tasktokens.training.nan_guard import FiniteGuard, finite_guard
 from tasktokens.training.optim import make_optimizer, set_lr
 from tasktokens.training.resume import resume_point, rows_until
 from tasktokens.training.run_folder import prepare_folder
-from tasktokens.training.setup import explain_errors, open_run
+from tasktokens.training.setup import check_first_stage, check_method, explain_errors, open_run
 from tasktokens.training.stage_networks import move_average, networks_of, stage_output, start_from
 from tasktokens.training.step import Step, check_first_batch
 from tasktokens.training.train_data import TrainData
@@ -68,7 +67,7 @@ def train(
     with raise_on_all_ranks(accelerator):
         trainer = Trainer(config, data, accelerator, quiet, callbacks)
         if not resume:
-            trainer.require_teacher(init_from)
+            check_first_stage(trainer.stages[0], init_from)
         if accelerator.is_main_process:
             prepare_folder(config, data, resume, overwrite)
     with explain_errors(config, data, accelerator), trainer.started(resume):
@@ -117,6 +116,7 @@ class Trainer:
         self.config, self.data, self.accelerator, self.quiet = config, data, accelerator, quiet
         self.folder, self.tasks = config.run.dir, {name: task.widened(zooms) for name, task in data.tasks.items()}
         self.method: Method = build_method(config.method, self.tasks)
+        check_method(self.method, config, accelerator)
         self.stages = self.method.stages()
         self.info = ModelInfo(self.method.network, config.model, self.tasks, config.data.size)
         self.train_data = TrainData(config, data, self.tasks, accelerator, self.stages)
@@ -126,7 +126,6 @@ class Trainer:
         self.clock, self.stopping = Clock(), False
         self.stage_index = self.step = 0
         self.stage = self.stages[0]
-        self._check()
 
     # -- the loop ------------------------------------------------------------------------------------------------------
     def run_stage(self, index: int, init_from: Path | None = None) -> None:
@@ -232,25 +231,6 @@ class Trainer:
         finally:
             self.log.close()
             self.notify("on_close")
-
-    def require_teacher(self, init_from: Path | None) -> None:
-        """A first stage without steps hands on the network of another run; there must be one."""
-        first = self.stages[0]
-        if first.steps == 0 and init_from is None:
-            raise ConfigError(
-                f"stage '{first.name}' has no steps, so its network has to come from another run: give --init-from "
-                f"RUN, or the stage some steps"
-            )
-
-    def _check(self) -> None:
-        accumulate = self.config.optim.accumulate
-        if accumulate > 1 and type(self.method).counts is Method.counts:
-            raise ConfigError(
-                f"method '{self.config.method.name}' cannot take a batch in parts, as optim.accumulate={accumulate} "
-                f"asks; leave it at 1"
-            )
-        if self.config.run.sync_batch_norm and self.accelerator.device.type != "cuda":
-            raise ConfigError("run.sync_batch_norm needs GPUs: torch has no SyncBatchNorm for CPUs; leave it out")
 
     def _make_networks(self, index: int, init_from: Path | None) -> None:
         """Student, teacher, optimiser and the method's own state at the start of a stage, or from its checkpoint."""
