@@ -16,7 +16,7 @@ from tasktokens.tasks import Task
 
 
 class Supervised(Method):
-    """Skip the missing losses, and the heads that they belong to."""
+    """Leave out the losses of missing labels, and their heads."""
 
     network: ClassVar[str] = "mtl"
 

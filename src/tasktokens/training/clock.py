@@ -9,7 +9,7 @@ import torch
 
 
 class Clock:
-    """Where the time goes: waiting for data, images a second; means since the last `read`."""
+    """Where the time goes: waiting for data, images per second; means since the last `read`."""
 
     def __init__(self) -> None:
         self._last = time.monotonic()
@@ -27,13 +27,13 @@ class Clock:
         self._last = time.monotonic()
 
     def stepped(self, images: int) -> None:
-        """A step on so many images has been taken."""
+        """A step on ``images`` images has been taken."""
         now = time.monotonic()
         self._busy, self._last = self._busy + now - self._last, now
         self._images, self._steps = self._images + images, self._steps + 1
 
     def read(self) -> dict[str, float]:
-        """Images a second and the share of time spent waiting for data."""
+        """Images per second and the share of time spent waiting for data."""
         total = self._wait + self._busy
         self.seconds_per_step = total / self._steps
         values = {"images_per_second": self._images / total, "data_wait": self._wait / total}
