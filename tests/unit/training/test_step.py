@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 import signal
@@ -15,12 +16,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 from hypothesis import given
 from hypothesis import strategies as st
 
 from properties import assert_same_output, prepared, random_batch, same_tensors
-from tasktokens.config import Config, HttMethod, ModelSettings, MtlMethod, StrongView
+from tasktokens.config import Config, HttMethod, ModelSettings, MtlMethod, OptimSettings, StrongView
 from tasktokens.data.sampler import EpochSampler, epoch_order
 from tasktokens.data.sharding import BatchShard
 from tasktokens.errors import CheckpointError, ConfigError
@@ -32,6 +34,9 @@ from tasktokens.tasks import Task
 from tasktokens.training.checkpoint import complete_checkpoints, load_scaler
 from tasktokens.training.log import read_rows
 from tasktokens.training.nan_guard import FiniteGuard
+from tasktokens.training.optim import make_optimizer
+from tasktokens.training.step import Step
+from tasktokens.training.step_memory import OneProcess
 from tasktokens.training.trainer import train
 from tasktokens.utils.distributed import sync_batch_norm
 from tasktokens.utils.signals import StopSignal
@@ -60,6 +65,26 @@ def test_counts_are_known_without_a_forward_pass(stride: int, taught: bool, tiny
         terms = [term for term in method.terms(step, network.eval(), teacher) if term.weight]
         assert len(terms) >= len(tiny_tasks)
         assert {term.name: term.count for term in terms} == {term.name: counts[term.name] for term in terms}
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_the_step_whose_memory_is_measured_is_the_step_of_training(parts: int, tiny_tasks: dict[str, Task]) -> None:
+    """Without an accelerator, as the measurement takes it, a step leaves the same weights behind."""
+    settings = ModelSettings(backbone="test_resnet", pretrained=False, width=16)
+    batches = [random_batch(tiny_tasks, [["semseg", "depth"], ["normals"]], seed=seed) for seed in range(parts)]
+    weights = []
+    for engine in (Accelerator(cpu=True), OneProcess(torch.device("cpu"))):
+        torch.manual_seed(0)
+        network = build_network("htt", tiny_tasks, settings)
+        teacher = copy.deepcopy(network).eval().requires_grad_(False)
+        optimizer = make_optimizer(network, OptimSettings(lr=0.01))
+        method = Htt(tiny_tasks, HttMethod())
+        guard = FiniteGuard(optimizer, torch.device("cpu"), network=network)
+        step = Step(method, engine, network, optimizer, guard, 10.0)
+        means = step([prepared(method, batch, teacher=True, photometric=0.3) for batch in batches], teacher)
+        assert means["loss/semseg"] > 0
+        weights.append(network.state_dict())
+    assert same_tensors(*weights)
 
 
 def test_a_method_that_cannot_say_its_counts_refuses_parts_before_the_run(
