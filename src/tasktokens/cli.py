@@ -75,9 +75,10 @@ def train(
         f"data.{key}={strict_json.dumps(str(value), ensure_ascii=False)}" for key, value in given.items() if value
     ]
     settings = load_config(config, [*chosen, *(overrides or [])])
-    from tasktokens.reporting.train import train as run
+    from tasktokens.reporting.train import RunPictures
+    from tasktokens.training import trainer
 
-    _print(run(settings, resume, overwrite, init_from, quiet))
+    _print(trainer.train(settings, resume, overwrite, init_from, quiet, [RunPictures()]))
 
 
 @app.command()
@@ -214,6 +215,9 @@ def prepare(
     skip_corrupt: Annotated[
         bool, typer.Option("--skip-corrupt", help="Leave unreadable files out and list them.")
     ] = False,
+    upright: Annotated[
+        bool, typer.Option("--upright", help="Turn images by their EXIF orientation; labels stay as they are.")
+    ] = False,
     verify: Annotated[Path | None, typer.Option(help="Only check the files of such a folder.")] = None,
     quiet: Quiet = False,
 ) -> None:
@@ -231,7 +235,7 @@ def prepare(
     if (height is None) != (width is None):
         raise ConfigError("--height and --width belong together; give both or neither")
     size = (height, width) if height is not None and width is not None else None
-    print(app_prepare.prepare(source, out, size, jpeg, workers, skip_corrupt, quiet))
+    print(app_prepare.prepare(source, out, size, jpeg, workers, skip_corrupt, quiet, upright))
 
 
 @app.command()

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from tasktokens.config.base import Chosen, Settings
 from tasktokens.config.settings import Config, TaskOptions
 from tasktokens.errors import ConfigError, did_you_mean
-from tasktokens.utils.safe_io import MAX_YAML_BYTES, load_yaml
+from tasktokens.utils.safe_io import MAX_YAML_BYTES, decode_text, load_yaml
 
 
 def load_config(path: Path | None = None, overrides: Iterable[str] = ()) -> Config:
@@ -44,7 +44,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML mapping. Raises `ConfigError` when the file is missing, not YAML, or no mapping."""
     try:
         with path.open("rb") as file:
-            values = load_yaml(file.read(MAX_YAML_BYTES + 1).decode("utf-8"))
+            values = load_yaml(decode_text(file.read(MAX_YAML_BYTES + 1)))
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror or error}") from error
     except ValueError as error:
@@ -92,6 +92,9 @@ def _sentence(item: Any, values: Any) -> str:
     for part in parents:
         model, values = _inner(model, part, values)
     key = ".".join(map(str, item["loc"]))
+    if item["type"] == "removed":
+        name = ".".join([*map(str, item["loc"]), item["ctx"]["key"]])
+        return f"'{name}' is {_SHORT.repr(item['ctx']['found'])}, but {item['msg']}; leave the key out"
     if item["type"] == "extra_forbidden":
         return f"unknown key '{key}'{did_you_mean(str(last), _fields(model))}"
     if item["type"] == "union_tag_invalid":

@@ -6,15 +6,15 @@ from collections.abc import Mapping
 
 from tasktokens.config import MethodSettings
 from tasktokens.losses import Term
-from tasktokens.methods.base import METHODS, Method, PixelSampler, Stage, StepOptions
+from tasktokens.methods.base import METHODS, Method, PixelSampler, PreparedBatch, Stage, StepOptions
 from tasktokens.methods.htt import Htt, HttMethod
 from tasktokens.methods.mtl import MtlMethod, Supervised
 from tasktokens.methods.strong_view import StrongView
 from tasktokens.tasks import Task
 
 __all__ = [
-    "METHODS", "Htt", "HttMethod", "Method", "MtlMethod", "PixelSampler", "Stage", "StepOptions", "StrongView",
-    "Supervised", "Term", "build_method",
+    "METHODS", "Htt", "HttMethod", "Method", "MtlMethod", "PixelSampler", "PreparedBatch", "Stage", "StepOptions",
+    "StrongView", "Supervised", "Term", "build_method",
 ]  # fmt: skip
 
 
