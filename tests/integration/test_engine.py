@@ -362,7 +362,7 @@ def test_a_save_that_fails_leaves_the_older_checkpoint(
         patch.setattr(checkpoints, "save_file", fail)
         if broken == "cursor":
             patch.setattr(
-                checkpoints.json, "dumps", lambda *_: (_ for _ in ()).throw(OSError("no space left on device"))
+                checkpoints.strict_json, "dumps", lambda *_: (_ for _ in ()).throw(OSError("no space left on device"))
             )
         with pytest.raises(CheckpointError, match=r"0-0000004 \(no space.*older ones are still there"):
             save_checkpoint(tmp_path, Cursor(0, 4), network, None, optimizer, keep=1)
