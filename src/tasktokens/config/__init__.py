@@ -18,7 +18,7 @@ from tasktokens.config.data import (
     RoomsSource,
     Source,
 )
-from tasktokens.config.load import load_config, parse_config, read_yaml, to_yaml
+from tasktokens.config.load import as_config, load_config, parse_config, read_yaml, to_yaml
 from tasktokens.config.settings import (
     VIEW_ZOOM,
     Config,
@@ -57,6 +57,7 @@ __all__ = [
     "Source",
     "StrongView",
     "TaskOptions",
+    "as_config",
     "load_config",
     "parse_config",
     "read_yaml",
