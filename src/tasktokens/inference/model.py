@@ -34,7 +34,7 @@ def load(path: str | Path, device: torch.device | str | None = None, views: int 
     Examples:
         >>> import tasktokens
         >>> model = tasktokens.load("runs/mine", device="cpu")
-        >>> result = model.predict("photos/one.png")
+        >>> result = model.predict("photos/one.jpg")
         >>> result["depth"].value.shape == result.image.shape[:2]
         True
     """
