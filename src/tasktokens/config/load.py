@@ -46,9 +46,7 @@ def load_config(path: str | Path | None = None, overrides: Iterable[str] = ()) -
     where = "the settings"
     if path is not None:
         values, where = read_yaml(Path(path)), str(path)
-    if isinstance(overrides, str):
-        raise ConfigError(f"overrides must be a list of settings, found the text '{overrides}'; give ['{overrides}']")
-    for override in overrides:
+    for override in _listed(overrides):
         _apply(values, override)
     return parse_config(values, where)
 
@@ -61,10 +59,10 @@ def as_config(config: Config | Mapping[str, Any] | str | Path, overrides: Iterab
     if isinstance(config, str | Path):
         return load_config(config, overrides)
     values = config.model_dump(mode="json") if isinstance(config, Config) else copy.deepcopy(dict(config))
-    overrides = list(overrides)
-    if isinstance(config, Config) and not overrides:
+    changes = _listed(overrides)
+    if isinstance(config, Config) and not changes:
         return config
-    for override in overrides:
+    for override in changes:
         _apply(values, override)
     return parse_config(values)
 
@@ -103,6 +101,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def to_yaml(config: Settings) -> str:
     """The settings as YAML that `load_config` reads back to the same value."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def _listed(overrides: Iterable[str]) -> list[str]:
+    """Text is an iterable of letters; nobody means those."""
+    if isinstance(overrides, str):
+        raise ConfigError(f"overrides must be a list of settings, found the text '{overrides}'; give ['{overrides}']")
+    return list(overrides)
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
