@@ -36,8 +36,9 @@ step = epoch = 0
 while step < args.steps:
     train.set_epoch(epoch)  # other zooms and crops than in the epoch before
     for batch in loader:
-        options = StepOptions(torch.Generator().manual_seed(step), step, photometric=0.3)
-        loss = total_loss(method.terms(batch, model.train(), teacher.module, options))
+        options = StepOptions(step, teacher=True, photometric=0.3)
+        prepared = method.prepare(batch, torch.Generator().manual_seed(step), options)
+        loss = total_loss(method.terms(prepared, model.train(), teacher.module))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -12,9 +12,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 import tasktokens
-from tasktokens.data.sample import Batch
 from tasktokens.losses import Term, masked_loss, total_loss
-from tasktokens.methods import Method, Stage, StepOptions
+from tasktokens.methods import Method, PreparedBatch, Stage, StepOptions
 from tasktokens.tasks import Task
 
 
@@ -30,13 +29,13 @@ class SelfTraining(Method):
     def stages(self) -> tuple[Stage, ...]:
         return (Stage("self-training", self._steps),)
 
-    def terms(self, batch: Batch, student: nn.Module, teacher: nn.Module | None, options: StepOptions) -> list[Term]:
-        outputs, terms = student(batch.image), []
+    def terms(self, prepared: PreparedBatch, student: nn.Module, teacher: nn.Module | None = None) -> list[Term]:
+        batch, outputs, terms = prepared.batch, student(prepared.image), []
         for name, task in self.tasks.items():
             labels, logits = batch.labels[name], outputs[name].logits_at(batch.image.shape[-2:])
             given = masked_loss(task, logits[labels.rows], labels.value, labels.valid)
             terms.append(Term(f"loss/{name}", task.weight, *given))
-            if options.step >= self._start:
+            if prepared.options.step >= self._start:
                 guess = logits[labels.absent].detach()
                 sure = (task.confidence(guess) > task.threshold) & batch.pixels[labels.absent]
                 own = masked_loss(task, logits[labels.absent], task.decode(guess), sure)
@@ -58,7 +57,8 @@ if __name__ == "__main__":
     loader, step = DataLoader(train, batch_size=3, shuffle=True, drop_last=True, collate_fn=train.collate), 0
     while step < args.steps:
         for batch in loader:
-            terms = method.terms(batch, model.train(), None, StepOptions(torch.Generator().manual_seed(step), step))
+            prepared = method.prepare(batch, torch.Generator().manual_seed(step), StepOptions(step))
+            terms = method.terms(prepared, model.train())
             optimizer.zero_grad()
             total_loss(terms).backward()
             optimizer.step()
