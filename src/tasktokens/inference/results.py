@@ -106,7 +106,7 @@ class Prediction:
             )
 
     def _repr_png_(self) -> bytes:
-        return png(self.picture())
+        return png(_reduced(self.picture()))
 
     def __repr__(self) -> str:
         height, width = self.confidence.shape
@@ -169,15 +169,23 @@ class Result(Mapping[str, Prediction]):
         return paths
 
     def _repr_png_(self) -> bytes:
-        return png(self.picture())
+        return png(
+            draw_strips([Strip("", tuple(Picture(name, np.asarray(picture)) for name, picture in self._shown()))])
+        )
 
     def _repr_html_(self) -> str:
         """For notebooks: the pictures, and below each its task and how sure it is."""
-        cells = [_figure(Image.fromarray(np.ascontiguousarray(self.image)), self.path.name if self.path else "image")]
+        captions = [self.path.name if self.path else "image"]
         for name, prediction in self.items():
             sure = f"confidence {prediction.confidence.mean():.2f}, {prediction.valid().mean():.0%} valid"
-            cells.append(_figure(prediction.picture(), f"{name}: {sure}"))
+            captions.append(f"{name}: {sure}")
+        cells = [_figure(picture, text) for text, (_, picture) in zip(captions, self._shown(), strict=True)]
         return f'<div style="display:flex;flex-wrap:wrap;gap:8px">{"".join(cells)}</div>'
+
+    def _shown(self) -> list[tuple[str, Image.Image]]:
+        """The image and every task by caption, no larger than a page can show."""
+        image = _reduced(Image.fromarray(np.ascontiguousarray(self.image)), Image.Resampling.LANCZOS)
+        return [("image", image), *((name, _reduced(prediction.picture())) for name, prediction in self.items())]
 
     def __repr__(self) -> str:
         height, width = self.image.shape[:2]
@@ -185,13 +193,18 @@ class Result(Mapping[str, Prediction]):
 
 
 _SHOWN = 480
-"""Width in a page, in pixels, to which larger pictures are reduced."""
+"""Width in a notebook, in pixels, to which larger pictures are reduced."""
+
+
+def _reduced(picture: Image.Image, how: Image.Resampling = Image.Resampling.NEAREST) -> Image.Image:
+    """A copy of at most `_SHOWN` pixels' width; by default no colours are mixed, for those of classes have a meaning."""
+    shown = picture.copy()
+    shown.thumbnail((_SHOWN, 4 * _SHOWN), how)
+    return shown
 
 
 def _figure(picture: Image.Image, caption: str) -> str:
-    shown = picture.copy()
-    shown.thumbnail((_SHOWN, 4 * _SHOWN))
-    data = base64.b64encode(png(shown)).decode()
+    data = base64.b64encode(png(picture)).decode()
     return (
         f'<figure style="margin:0"><img src="data:image/png;base64,{data}" alt="{html.escape(caption)}">'
         f"<figcaption>{html.escape(caption)}</figcaption></figure>"

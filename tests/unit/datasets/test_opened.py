@@ -78,6 +78,14 @@ def test_hidden_labels_follow_the_rules_of_runs(data: tasktokens.OpenedDataset, 
     assert set(data.train_dataset((32, 48), tasks=["depth", "edge"])[0].labels) == {"depth", "edge"}
 
 
+def test_hidden_label_files_are_not_opened(own_folder: Path) -> None:
+    train = tasktokens.open_dataset("folder", root=own_folder).train_dataset((32, 48), labels="one")
+    for id, seen in train.split.items():
+        for name in set(train.tasks) - set(seen):
+            (own_folder / name / f"{id}.png").write_bytes(b"no picture")
+    assert [tuple(sample.labels) for sample in train] == [train.split[sample.id] for sample in train]
+
+
 def test_the_tasks_of_an_augmented_data_set_express_its_zooms(data: tasktokens.OpenedDataset) -> None:
     plain, zoomed = data.train_dataset(), data.train_dataset(augmentation={"scale": (0.5, 2.0)})
     assert plain.tasks == data.tasks

@@ -264,6 +264,16 @@ def test_pictures_and_notebooks(model: tasktokens.Model) -> None:
     assert "40x56" in repr(result)
 
 
+def test_a_notebook_gets_pictures_of_a_bounded_size(model: tasktokens.Model) -> None:
+    result = model.predict(draw(8, 600, 1500))
+    assert result["depth"].picture().size == (1500, 600)
+    assert Image.open(io.BytesIO(result["depth"]._repr_png_())).size == (480, 192)
+    colours = {tuple(colour) for colour in np.asarray(result["semseg"].picture()).reshape(-1, 3)}
+    shown = np.asarray(Image.open(io.BytesIO(result["semseg"]._repr_png_())))
+    assert {tuple(colour) for colour in shown.reshape(-1, 3)} <= colours
+    assert Image.open(io.BytesIO(result._repr_png_())).width < 7 * 520
+
+
 def test_a_task_that_is_not_there(model: tasktokens.Model) -> None:
     result = model.predict(draw(9))
     with pytest.raises(KeyError, match="did you mean 'depth'"):
