@@ -197,7 +197,7 @@ _SHOWN = 480
 
 
 def _reduced(picture: Image.Image, how: Image.Resampling = Image.Resampling.NEAREST) -> Image.Image:
-    """A copy of at most `_SHOWN` pixels' width; by default no colours are mixed, for those of classes have a meaning."""
+    """A copy at most `_SHOWN` pixels wide; by default no colours are mixed, for those of classes mean something."""
     shown = picture.copy()
     shown.thumbnail((_SHOWN, 4 * _SHOWN), how)
     return shown
