@@ -222,6 +222,43 @@ def test_a_saved_label_is_read_back(masked: bool, model: tasktokens.Model, tmp_p
     assert not list(tmp_path.rglob(".saving*"))
 
 
+KINDS: dict[str, tuple[dict[str, Any], str, float]] = {
+    "classes": ({"kind": "classes", "classes": ["a", "b", "c"]}, ".png", 0),
+    "classes with ids": ({"kind": "classes", "classes": ["a", "b"], "ids": {7: "a", 300: "b"}, "void": [0]}, ".png", 0),
+    "classes in colours": (
+        {"kind": "classes", "classes": ["a", "b"], "colours": [[255, 0, 0], [0, 0, 255]], "void_colours": [[0, 0, 0]]},
+        ".png", 0,
+    ),
+    "depth": ({"kind": "depth", "range": [0.5, 10]}, ".png", 6e-4),
+    "inverse depth": ({"kind": "depth", "range": [0.004, 0.5], "inverse": True}, ".png", 1e-5),
+    "depth with offset": ({"kind": "depth", "range": [1, 80], "scale": 0.01, "offset": -1}, ".png", 6e-3),
+    "normals": ({"kind": "normals", "centres": 12}, ".png", 8e-3),
+    "edge": ({"kind": "edge"}, ".png", 2.1e-3),
+    "saliency": ({"kind": "saliency"}, ".png", 2.1e-3),
+    "binary": ({"kind": "binary"}, ".png", 2.1e-3),
+    "regression": ({"kind": "regression", "range": [-40, 60]}, ".npy", 1e-5),
+    "vectors": ({"kind": "vectors"}, ".png", 8e-3),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("seed", range(3))
+def test_labels_of_every_kind_are_read_back(kind: str, seed: int, tmp_path: Path) -> None:
+    spec, ending, step = KINDS[kind]
+    task, rng = build_task("own", spec), np.random.default_rng(seed)
+    logits = torch.from_numpy(rng.normal(0, 3, (1, task.num_tokens, 9, 13)).astype(np.float32))
+    confidence = rng.random((9, 13)).astype(np.float32)
+    prediction = tasktokens.Prediction(task, task.decode(logits)[0].numpy(), confidence)
+    mask = rng.random((9, 13)) < 0.7
+    path = prediction.save(tmp_path / "label", mask)
+    assert path.name == f"label{ending}"
+    value, valid = task.read(path)
+    np.testing.assert_array_equal(valid, mask)
+    assert np.abs(value.astype(float) - prediction.value_CHW)[:, mask].max() <= step
+    assert prediction.value.shape[:2] == (9, 13)
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
 def test_saving_a_result_writes_what_the_verb_writes(run: Path, model: tasktokens.Model, tmp_path: Path) -> None:
     Image.fromarray(draw(6)).save(tmp_path / "a.b.png")
     tasktokens.predict(run, tmp_path / "a.b.png", tmp_path / "verb", quiet=True)
