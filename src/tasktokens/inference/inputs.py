@@ -44,7 +44,7 @@ give (255 * x).round().astype('uint8')
     if isinstance(image, str | Path):
         return _read(image)
     if isinstance(image, Image.Image):
-        return _checked(np.asarray(image if image.mode[0] in "IF" else image.convert("RGB")), "PIL image")
+        return _checked(_decoded(image), "PIL image")
     if isinstance(image, Tensor):
         return _checked(_channels_last(image), "tensor")
     if isinstance(image, np.ndarray):
@@ -60,6 +60,15 @@ def _read(path: str | Path) -> Array:
             f"{path} is a folder; give its images, or use tasktokens.predict to write files for all of them"
         )
     return read_image(Path(path))
+
+
+def _decoded(image: Image.Image) -> Array:
+    """Its pixels, which PIL reads from the file only now."""
+    try:
+        return np.asarray(image if image.mode[0] in "IF" else image.convert("RGB"))
+    except Exception as error:  # whatever a file does to a decoder
+        name = getattr(image, "filename", "") or "the PIL image"
+        raise DataError(f"image {name} cannot be read ({error}); replace it or leave it out") from error
 
 
 def _channels_last(image_CHW: Tensor) -> Array:

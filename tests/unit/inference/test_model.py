@@ -108,6 +108,42 @@ def test_what_is_no_image_is_refused_in_one_sentence(image: Any, message: str, m
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("ending", ["png", "jpg", "tif", "bmp"])
+def test_a_picture_that_breaks_off_is_a_sentence(ending: str, model: tasktokens.Model, tmp_path: Path) -> None:
+    path = tmp_path / f"image.{ending}"
+    Image.fromarray(draw(0, 200, 300)).save(path)
+    with Image.open(path) as image:
+        whole = path.read_bytes()
+        path.write_bytes(whole[: len(whole) // 2])
+    for given in (path, str(path)):
+        with pytest.raises(DataError, match="cannot be read"):
+            model.predict(given)
+    with Image.open(path) as broken, pytest.raises(DataError, match="cannot be read"):
+        model.predict(broken)
+    with pytest.raises(DataError, match="cannot be read"):
+        model.predict(image)  # closed
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "LAB", "I;16", "I", "F"])
+def test_pictures_of_every_mode_are_taken_as_their_files_are(
+    mode: str, model: tasktokens.Model, tmp_path: Path
+) -> None:
+    picture = Image.fromarray(draw(1))
+    picture = picture.convert(mode) if mode not in ("I;16", "LAB") else Image.new(mode, (56, 40))
+    if mode in ("I", "F"):
+        with pytest.raises(DataError, match=r"8 or 16 bits|expected uint8"):
+            model.predict(picture)
+        return
+    taken = as_image(picture)
+    if mode == "I;16":
+        np.testing.assert_array_equal(taken, np.zeros((40, 56, 3), np.uint8))
+        return
+    np.testing.assert_array_equal(taken, np.asarray(picture.convert("RGB")))
+    if mode in ("1", "L", "LA", "P", "RGB", "RGBA"):
+        picture.save(tmp_path / "image.png")
+        np.testing.assert_array_equal(as_image(tmp_path / "image.png"), taken)
+
+
 @pytest.mark.parametrize("scheme", ["http", "https", "ftp", "s3", "gs", "hf", "HTTPS", "file"])
 def test_nothing_is_fetched(scheme: str) -> None:
     with pytest.raises(DataError, match="only local files"):
