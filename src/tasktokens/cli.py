@@ -18,12 +18,29 @@ from tasktokens.utils import strict_json
 
 app = typer.Typer(
     name="tasktokens",
-    help="One network for many dense prediction tasks from partially labelled images; discovers the missing labels.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"tasktokens {version('tasktokens')}")
+        raise typer.Exit
+
+
+@app.callback()
+def tasktokens(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and nothing else.")
+    ] = False,
+) -> None:
+    """One network for many dense prediction tasks from partially labelled images; discovers the missing labels."""
+
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what lies in the output folder.")]
 Views = Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -17,18 +18,44 @@ from tasktokens.errors import ConfigError, did_you_mean
 from tasktokens.utils.safe_io import MAX_YAML_BYTES, decode_text, load_yaml
 
 
-def load_config(path: Path | None = None, overrides: Iterable[str] = ()) -> Config:
+def load_config(path: str | Path | None = None, overrides: Iterable[str] = ()) -> Config:
     """Read a YAML file and apply ``a.b=value`` overrides (values are YAML).
 
-    Raises `ConfigError` listing every unknown key (with the nearest known one) and every bad value.
+    Args:
+        path: the file; None: the defaults alone.
+        overrides: such as ``["optim.lr=1e-3", "run.dir=runs/mine"]``, the later before the earlier.
+
+    Raises:
+        ConfigError: listing every unknown key (with the nearest known one) and every bad value.
+
+    Examples:
+        >>> import tasktokens
+        >>> tasktokens.load_config(overrides=["optim.lr=0.002"]).optim.lr
+        0.002
     """
     values: dict[str, Any] = {}
     where = "the settings"
     if path is not None:
-        values, where = read_yaml(path), str(path)
-    for override in overrides:
+        values, where = read_yaml(Path(path)), str(path)
+    for override in _listed(overrides):
         _apply(values, override)
     return parse_config(values, where)
+
+
+def as_config(config: Config | Mapping[str, Any] | str | Path, overrides: Iterable[str] = ()) -> Config:
+    """The settings that are meant by a `Config`, by plain values as in a YAML file, or by the path of such a file.
+
+    Raises `ConfigError`; see `load_config`.
+    """
+    if isinstance(config, str | Path):
+        return load_config(config, overrides)
+    values = config.model_dump(mode="json") if isinstance(config, Config) else copy.deepcopy(dict(config))
+    changes = _listed(overrides)
+    if isinstance(config, Config) and not changes:
+        return config
+    for override in changes:
+        _apply(values, override)
+    return parse_config(values)
 
 
 def parse_config(values: Mapping[str, Any], where: str = "the settings") -> Config:
@@ -59,6 +86,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def to_yaml(config: Settings) -> str:
     """The settings as YAML that `load_config` reads back to the same value."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def _listed(overrides: Iterable[str]) -> list[str]:
+    """Text is an iterable of letters; nobody means those."""
+    if isinstance(overrides, str):
+        raise ConfigError(f"overrides must be a list of settings, found the text '{overrides}'; give ['{overrides}']")
+    return list(overrides)
 
 
 def _apply(values: dict[str, Any], override: str) -> None:

@@ -43,8 +43,8 @@ DESCRIPTION = """\
 
 
 def prepare(
-    source: FolderOfFiles,
-    out: Path,
+    source: FolderOfFiles | Mapping[str, Any],
+    out: str | Path,
     size: tuple[int, int] | None = None,
     jpeg: int | None = None,
     workers: int | None = None,
@@ -58,7 +58,7 @@ def prepare(
     is whole when ``prepared.json`` is there.
 
     Args:
-        source: the data set; its ``root`` must be set.
+        source: the data set, such as ``{"kind": "nyud", "root": "NYUD"}``; its ``root`` must be set.
         out: a new folder, or one that was begun with the same arguments.
         size: (height, width) to stretch everything to; None keeps the sizes. JPEG and PNG images that need no
             stretching are copied byte for byte, and so are label files that have the layout already.
@@ -73,6 +73,7 @@ def prepare(
             ``out`` was begun with other arguments or by another version, or is damaged.
         RunExistsError: ``out`` holds other files.
     """
+    source, out = source_settings(source) if isinstance(source, Mapping) else source, Path(out)
     collection = _storable(source.open_index(size or (1, 1)))
     _check_names(collection)
     settings = _settings(source, collection, size, jpeg, upright)

@@ -14,7 +14,7 @@ from tasktokens.errors import DataError
 from tasktokens.inspection.infer import InferredFolder, infer_folder
 
 
-def init(root: Path, force: bool = False) -> InferredFolder:
+def init(root: str | Path, force: bool = False) -> InferredFolder:
     """Write ``dataset.yaml`` with a guess for every folder of labels, each with a comment that says what was seen.
 
     Args:
@@ -25,6 +25,7 @@ def init(root: Path, force: bool = False) -> InferredFolder:
     Raises:
         DataError: there is one already, no images, or no folder that can be taken for labels.
     """
+    root = Path(root)
     if not root.is_dir():
         raise DataError(f"data folder {root} does not exist")
     path = root / "dataset.yaml"

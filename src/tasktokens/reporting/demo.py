@@ -10,9 +10,9 @@ from rich.console import Console
 
 from tasktokens.config import Config, load_config, parse_config
 from tasktokens.data.dataset import load_sample
-from tasktokens.datasets.index import read_image
 from tasktokens.datasets.open import all_visible, open_data
 from tasktokens.inference.discover import discover
+from tasktokens.inference.model import load
 from tasktokens.inference.predict import predict, require_empty
 from tasktokens.inference.predictor import Predictor
 from tasktokens.methods import build_method
@@ -24,7 +24,7 @@ from tasktokens.utils.pictures import Picture, Strip, hidden, save_strips
 _ASSETS = files("tasktokens") / "assets"
 
 
-def demo(out: Path = Path("runs/demo"), seed: int = 0, overwrite: bool = False, quiet: bool = False) -> Path:
+def demo(out: str | Path = Path("runs/demo"), seed: int = 0, overwrite: bool = False, quiet: bool = False) -> Path:
     """Train the MTL baseline and HTT on one-label rooms, discover the missing labels, predict photographs, report.
 
     Nothing is downloaded. Returns the path of ``report.html``.
@@ -32,7 +32,7 @@ def demo(out: Path = Path("runs/demo"), seed: int = 0, overwrite: bool = False, 
     Raises:
         RunExistsError: ``out`` is not empty.
     """
-    console = Console(stderr=True, quiet=quiet)
+    out, console = Path(out), Console(stderr=True, quiet=quiet)
     started = time.monotonic()
     require_empty(out, overwrite, clear=True)
 
@@ -105,7 +105,7 @@ def _discovery_strips(config: Config, out: Path, count: int) -> list[Strip]:
                     (
                         Picture("image", image),
                         Picture("given", true if given else hidden(image.shape)),
-                        Picture("discovered", task.colourise(found.value, found.sure(task))),
+                        Picture("discovered", task.colourise(found.value_CHW, found.valid(task.threshold))),
                         Picture("confidence", colour_map(found.confidence)),
                         Picture("truth", true),
                     ),
@@ -115,13 +115,8 @@ def _discovery_strips(config: Config, out: Path, count: int) -> list[Strip]:
 
 
 def _photo_strips(run: Path, folder: Path) -> list[Strip]:
-    predictor = Predictor(run)
-    strips = []
-    for path in sorted(folder.glob("*.jpg")):
-        image = read_image(path)
-        drawn = [Picture(name, predictor.tasks[name].colourise(p.value)) for name, p in predictor(image).items()]
-        strips.append(Strip(path.stem, (Picture("image", image), *drawn)))
-    return strips
+    results = load(run).predict(path for path in sorted(folder.glob("*.jpg")))
+    return [result.strip(result.path.stem if result.path else "") for result in results]
 
 
 def _notes(configs: dict[str, Config], images: int, minutes: float) -> list[str]:
