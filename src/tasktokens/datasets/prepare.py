@@ -11,8 +11,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from tasktokens.config import (
     CityscapesSource,
     ConcatData,
@@ -44,6 +42,7 @@ from tasktokens.utils import strict_json
 from tasktokens.utils.atomic import atomically
 from tasktokens.utils.processes import process_map
 from tasktokens.utils.progress import bar
+from tasktokens.utils.safe_io import dump_yaml
 
 Preparable = FolderSource | NyudSource | CityscapesSource | PascalContextSource
 
@@ -231,7 +230,7 @@ def _finish(collection: DatasetIndex, journal: Journal, out: Path, settings: Map
         "tasks": {name: task.spec() for name, task in collection.tasks.items()},
     }
     with atomically(out / "dataset.yaml") as new:
-        text = yaml.safe_dump({key: value for key, value in description.items() if value}, sort_keys=False)
+        text = dump_yaml({key: value for key, value in description.items() if value})
         new.write_text(DESCRIPTION + text, encoding="utf-8")
     facts = {
         "images": len(images),

@@ -11,8 +11,7 @@ import numpy as np
 from tasktokens.datasets.index import image_size
 from tasktokens.errors import DataError
 from tasktokens.tasks.base import Array
-from tasktokens.tasks.files import LOSSY_ENDINGS, one_channel, read_array
-from tasktokens.utils.safe_io import open_picture
+from tasktokens.tasks.stored import one_channel, read_stored, shown_array
 
 LOOK_AT = 20
 MOST_VALUES = 4096
@@ -71,14 +70,15 @@ def scan_files(files: Sequence[tuple[Path, Path]], name: str) -> FolderScan:
     look, arrays = FolderScan(), []
     for path, image in files:
         try:
-            array, palette = read_array(path, name), _has_palette(path)
+            stored = read_stored(path, name)
+            array = shown_array(stored)
             sides, image_sides = array.shape[:2], image_size(image)
         except DataError as error:
             look.unreadable.append(str(error))
             continue
-        arrays.append(_without_alpha(array))
-        look.palette |= palette
-        look.jpeg |= path.suffix.lower() in LOSSY_ENDINGS
+        arrays.append(one_channel(array))
+        look.palette |= stored.palette is not None
+        look.jpeg |= stored.lossy is not None
         look.other_size += sides != image_sides
         look.other_shape += abs(sides[0] * image_sides[1] - sides[1] * image_sides[0]) > sum(image_sides)
     look.files = len(arrays)
@@ -90,20 +90,6 @@ def scan_files(files: Sequence[tuple[Path, Path]], name: str) -> FolderScan:
     if look.channels == 3:
         _directions(look, arrays)
     return look
-
-
-def _has_palette(path: Path) -> bool:
-    if path.suffix.lower() in (".npy", ".npz"):
-        return False
-    with open_picture(path) as image:
-        return image.mode in ("P", "PA")
-
-
-def _without_alpha(array: Array) -> Array:
-    """(H, W) for one channel, also where grey was saved as RGB; (H, W, 3) for colours."""
-    if array.ndim == 3 and array.shape[-1] in (2, 4):
-        array = array[..., :-1]
-    return one_channel(array)
 
 
 def _count(look: FolderScan, arrays: Sequence[Array]) -> None:
