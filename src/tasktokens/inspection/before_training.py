@@ -21,7 +21,6 @@ from tasktokens.utils import strict_json
 from tasktokens.utils.atomic import cache_folder, write_atomically
 from tasktokens.utils.safe_io import read_json
 
-
 RULES = 2
 """Changes with what is looked for, so that nothing counts as right that was judged by fewer rules."""
 
@@ -47,7 +46,7 @@ def check_before_run(data: Data, config: Config, quiet: bool = False) -> None:
         threads = min(os.cpu_count() or 1, 4)  # not processes: a run may be started by a script without a main guard
         report = check(data.collection, data.tasks, visible, threads=threads, progress=progress)
         # A file that cannot be read can be left out; what is wrong with a whole task cannot.
-        whole = any(finding.path is None for finding in report.errors)
+        whole = any(finding.path is None and finding.id is None for finding in report.errors)
         if not report.ok and (whole or not config.data.skip_corrupt):
             raise DataError(_mistakes(report))
         if not report.ok:

@@ -11,7 +11,9 @@ import numpy as np
 from tasktokens.datasets.index import image_size
 from tasktokens.errors import DataError
 from tasktokens.tasks.base import Array
+from tasktokens.tasks.directions import facing_shares
 from tasktokens.tasks.stored import one_channel, read_stored, shown_array
+from tasktokens.tasks.void import is_void, likely_marks
 
 LOOK_AT = 20
 MOST_VALUES = 4096
@@ -35,6 +37,9 @@ class FolderScan:
         unit: share of the vectors that have length 1, but for those that are near 0 (three channels).
         mean_z, mean_y_below: mean third component, and mean second component in the lower third of the pictures.
         one_sided: share of the vectors whose third component has the more frequent sign.
+        marks: numbers that seem to mean "no measurement", such as 65535; they count in no other value.
+        transparent: share of the pixels that are transparent, hence void; they count in no other value.
+        facing: share of the vectors that would face the camera in each of `tasktokens.tasks.directions.frames`.
         other_size: number of files whose size is not their image's; ``other_shape``: nor is their aspect ratio.
     """
 
@@ -56,6 +61,9 @@ class FolderScan:
     mean_z: float = 0.0
     mean_y_below: float = 0.0
     one_sided: float = 0.0
+    marks: tuple[float, ...] = ()
+    transparent: float = 0.0
+    facing: Array | None = None
     other_size: int = 0
     other_shape: int = 0
 
@@ -67,7 +75,7 @@ def some(files: Sequence[Path]) -> list[Path]:
 
 def scan_files(files: Sequence[tuple[Path, Path]], name: str) -> FolderScan:
     """Read label files, each given with its image. ``name`` chooses among the arrays of an npz."""
-    look, arrays = FolderScan(), []
+    look, arrays, masks = FolderScan(), [], []
     for path, image in files:
         try:
             stored = read_stored(path, name)
@@ -77,6 +85,7 @@ def scan_files(files: Sequence[tuple[Path, Path]], name: str) -> FolderScan:
             look.unreadable.append(str(error))
             continue
         arrays.append(one_channel(array))
+        masks.append(stored.valid)
         look.palette |= stored.palette is not None
         look.jpeg |= stored.lossy is not None
         look.other_size += sides != image_sides
@@ -86,22 +95,27 @@ def scan_files(files: Sequence[tuple[Path, Path]], name: str) -> FolderScan:
     look.channels = shapes.pop() if len(shapes) == 1 and shapes <= {1, 3} else 0
     if look.channels:
         look.dtype = str(np.result_type(*arrays))
-        _count(look, arrays)
+        look.transparent = 1 - sum(int(mask.sum()) for mask in masks) / max(sum(mask.size for mask in masks), 1)
+        if look.channels == 1:
+            look.marks = likely_marks(np.concatenate([a[m] for a, m in zip(arrays, masks, strict=True)]))
+        _count(look, arrays, masks)
     if look.channels == 3:
-        _directions(look, arrays)
+        _directions(look, arrays, masks)
     return look
 
 
-def _count(look: FolderScan, arrays: Sequence[Array]) -> None:
+def _count(look: FolderScan, arrays: Sequence[Array], masks: Sequence[Array]) -> None:
     whole = not np.issubdtype(np.dtype(look.dtype), np.floating)
     counts: dict[int, int] | None = {}
     equal = pairs = 0
     kept = []
-    for array in arrays:
+    for array, mask in zip(arrays, masks, strict=True):
         same = array[:, 1:] == array[:, :-1]
         same = same if array.ndim == 2 else same.all(axis=-1)
         equal, pairs = equal + int(same.sum()), pairs + same.size
-        flat = array.reshape(-1, look.channels)
+        flat = array[mask].reshape(-1, look.channels)
+        if look.channels == 1:
+            flat = flat[~is_void(flat, look.marks)].reshape(-1, 1)
         if whole and counts is not None:
             wide = flat.astype(np.int64)
             packed = wide[:, 0] if look.channels == 1 else wide[:, 0] << 16 | wide[:, 1] << 8 | wide[:, 2]
@@ -125,22 +139,26 @@ def _count(look: FolderScan, arrays: Sequence[Array]) -> None:
         look.colours = {(v >> 16, v >> 8 & 255, v & 255): count for v, count in counts.items()}
 
 
-def _directions(look: FolderScan, arrays: Sequence[Array]) -> None:
+def _directions(look: FolderScan, arrays: Sequence[Array], masks: Sequence[Array]) -> None:
     near = total = up = 0
     z, y_below, below = 0.0, 0.0, 0
-    for array in arrays:
+    facing = []
+    for array, mask in zip(arrays, masks, strict=True):
         vectors = array.astype(np.float64)
         if array.dtype == np.uint8:
             vectors = vectors * (2 / 255) - 1
         length = np.linalg.norm(np.nan_to_num(vectors), axis=-1)
         # 0 and the grey of 128 are the usual void, and so is black, which decodes to length 1.7.
-        used = (length > 0.1) & ~((array == 0).all(axis=-1) if array.dtype == np.uint8 else False)
+        used = mask & (length > 0.1) & ~((array == 0).all(axis=-1) if array.dtype == np.uint8 else False)
         unit = used & (abs(length - 1) < 0.1)
+        facing.append(facing_shares(np.moveaxis(vectors, -1, 0), unit))
         near, total = near + int(unit.sum()), total + int(used.sum())
         z, up = z + float(vectors[unit][:, 2].sum()), up + int((vectors[unit][:, 2] > 0).sum())
         third = slice(2 * array.shape[0] // 3, None)
         y_below += float(vectors[third][unit[third]][:, 1].sum())
         below += int(unit[third].sum())
+    known = [shares for shares in facing if np.isfinite(shares).all()]
+    look.facing = np.mean(known, axis=0) if known else None
     look.unit = near / max(total, 1)
     look.mean_z, look.mean_y_below = z / max(near, 1), y_below / max(below, 1)
     look.one_sided = max(up, near - up) / max(near, 1)

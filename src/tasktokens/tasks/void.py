@@ -115,6 +115,26 @@ def _mark_count(plane: Array, mark: Mark, least: float, most: float) -> int:
     return int(is_void(plane, (mark.value,)).sum())
 
 
+def likely_marks(plane: Array) -> tuple[float, ...]:
+    """Marks that stand apart from the other numbers of files of an unknown kind, on a thousandth of the pixels or more.
+
+    Args:
+        plane: stored numbers of any shape, without those that are transparent.
+    """
+    plane = plane[np.isfinite(plane)]
+    if not plane.size or plane.dtype in (np.uint8, bool):
+        return ()  # of 8 bits 255 is white, or the usual void id
+    least, most = float(plane.min()), float(plane.max())
+    found = []
+    for mark in MARKS:
+        count = _mark_count(plane, mark, least, most)
+        size = abs(mark.value)
+        near = (np.abs(plane) >= 0.9 * size) & ((plane > 0) == (mark.value > 0))
+        if count >= 0.001 * plane.size and count == near.sum():
+            found.append(most if mark is MARKS[-2] else least if mark is MARKS[-1] else mark.value)
+    return tuple(found)
+
+
 def judge_marks(sums: Sums) -> list[Suspicion]:
     """What the sums of `mark_sums` over a task's labels suggest.
 
