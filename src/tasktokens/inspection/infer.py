@@ -157,6 +157,8 @@ def infer_kind(name: str, look: FolderScan) -> tuple[dict[str, Any], str]:
         return _depth(name, look)
     if values is not None and not look.palette and (look.dtype == "bool" or values in ({0, 255}, {0, 65535}, {255})):
         return {"kind": probability}, f"two values, {_range(look)}"
+    if look.greys and not look.palette and look.dtype == "uint8":
+        return {"kind": probability}, f"palettes of two greys, {_range(look)}"
     if named and values is not None and values <= {0, 1, 255}:
         return {"kind": probability, "white": 1} | ({"void": [255]} if 255 in values else {}), "values of 0 and 1"
     if named and (look.dtype in ("uint8", "uint16") or 0 <= look.least <= look.most <= 1):

@@ -12,7 +12,7 @@ from tasktokens.datasets.index import image_size
 from tasktokens.errors import DataError
 from tasktokens.tasks.base import Array
 from tasktokens.tasks.directions import facing_shares
-from tasktokens.tasks.stored import one_channel, read_stored, shown_array
+from tasktokens.tasks.stored import one_channel, palette_greys, read_stored
 from tasktokens.tasks.void import is_void, likely_marks
 
 LOOK_AT = 20
@@ -28,7 +28,8 @@ class FolderScan:
         files: number of readable files looked at; ``unreadable`` says what was wrong with the others.
         channels: 1 or 3, 0 where the files differ or have another number; alpha does not count.
         dtype: of the arrays, such as ``uint8``; the widest where they differ.
-        palette, jpeg: whether a file has a palette, is a JPEG.
+        palette, greys: whether a file has a palette, of colours or many greys, or of two greys (their values count).
+        jpeg: whether a file's compression changed its values.
         values: pixels by value of one-channel files of whole numbers; None where there are too many.
         colours: pixels by colour of 8-bit files of three channels; None where there are too many.
         flat: share of neighbours in a row that are equal: high for ids, low for photographs and measurements.
@@ -48,6 +49,7 @@ class FolderScan:
     channels: int = 0
     dtype: str = ""
     palette: bool = False
+    greys: bool = False
     jpeg: bool = False
     values: dict[int, int] | None = None
     colours: dict[tuple[int, int, int], int] | None = None
@@ -79,14 +81,16 @@ def scan_files(files: Sequence[tuple[Path, Path]], name: str) -> FolderScan:
     for path, image in files:
         try:
             stored = read_stored(path, name)
-            array = shown_array(stored)
+            greys = palette_greys(stored)
+            array = stored.array if greys is None else greys
             sides, image_sides = array.shape[:2], image_size(image)
         except DataError as error:
             look.unreadable.append(str(error))
             continue
         arrays.append(one_channel(array))
         masks.append(stored.valid)
-        look.palette |= stored.palette is not None
+        look.palette |= stored.palette is not None and greys is None
+        look.greys |= greys is not None
         look.jpeg |= stored.lossy is not None
         look.other_size += sides != image_sides
         look.other_shape += abs(sides[0] * image_sides[1] - sides[1] * image_sides[0]) > sum(image_sides)

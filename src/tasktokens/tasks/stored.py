@@ -274,10 +274,11 @@ def _opaque(image: Image.Image, array: Array) -> Array | None:
     return None
 
 
-def shown_array(stored: StoredLabel) -> Array:
-    """What a file of an unknown kind seems to hold: of a palette of two greys the greys (a mask), else as stored."""
-    if stored.palette is not None:
-        used = np.unique(stored.array if stored.opaque is None else stored.array[stored.opaque])
-        if len(used) <= 2 and (stored.palette[used] == stored.palette[used][:, :1]).all():
-            return np.asarray(stored.palette[:, 0][stored.array])
-    return stored.array
+def palette_greys(stored: StoredLabel) -> Array | None:
+    """(H, W) grey values of a palette file of one or two greys, which is a mask, whatever its indices; else None."""
+    if stored.palette is None:
+        return None
+    used = np.unique(stored.array if stored.opaque is None else stored.array[stored.opaque])
+    if len(used) > 2 or (stored.palette[used] != stored.palette[used][:, :1]).any():
+        return None
+    return np.asarray(stored.palette[:, 0][stored.array])
