@@ -168,5 +168,5 @@ def judge_frame(facing: Array, declared: Frame, upper: float, lower: float) -> l
     return []
 
 
-_MARGIN = 0.02
+_MARGIN = 0.01
 """How much better another order of the axes must fit to be named."""
