@@ -127,8 +127,8 @@ class Depth(Task):
                 f"{lowest:g} means {value[valid].min():g}); use 0 for void, or list the stored value under void"
             )
         # 0 metres are no distance, and what a float32 rounds to 0 is none either.
-        valid &= value > 0
-        return np.where(valid, value, np.float32(1))[None], valid
+        positive = value > 0
+        return np.where(positive, value, np.float32(1))[None], valid & positive
 
     def write(self, path: Path, value_CHW: Array, valid_HW: Array | None = None) -> None:
         lowest = max(1, math.floor(-self.offset) + 1)  # nothing that would be read as 0 metres or less

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -36,10 +37,14 @@ def is_void(stored: Array, void: Sequence[float]) -> Array:
 
 
 def parse_void(values: Any) -> tuple[float, ...]:
-    """The setting ``void``: a list of numbers. Raises `ValueError` for anything else."""
+    """The setting ``void``: a list of numbers, NaN and infinity left out, since they are void anyway.
+
+    Raises `ValueError` for anything else.
+    """
     if isinstance(values, str | bool) or not isinstance(values, Iterable):
         raise ValueError(f"void, which must be a list of numbers such as [65535], found {values!r}")
-    return tuple(_number(value) for value in values)
+    numbers = [_number(value) for value in values]
+    return tuple(number for number in numbers if math.isfinite(number))
 
 
 def parse_void_ids(values: Any) -> tuple[int, ...]:
