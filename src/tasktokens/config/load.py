@@ -5,17 +5,15 @@ from __future__ import annotations
 import copy
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
 from pydantic import ValidationError
 
 from tasktokens.config.base import Chosen, Settings
 from tasktokens.config.settings import Config, TaskOptions
 from tasktokens.errors import ConfigError, did_you_mean
-from tasktokens.utils.safe_io import MAX_YAML_BYTES, decode_text, load_yaml
+from tasktokens.utils.safe_io import MAX_YAML_BYTES, decode_text, dump_yaml, load_yaml
 
 
 def load_config(path: str | Path | None = None, overrides: Iterable[str] = ()) -> Config:
@@ -85,7 +83,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def to_yaml(config: Settings) -> str:
     """The settings as YAML that `load_config` reads back to the same value."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    return dump_yaml(config.model_dump(mode="json"))
 
 
 def _listed(overrides: Iterable[str]) -> list[str]:
@@ -108,10 +106,6 @@ def _apply(values: dict[str, Any], override: str) -> None:
         values[last] = load_yaml(text)
     except ValueError as error:
         raise ConfigError(f"the value of '{override}' is not YAML") from error
-    # YAML 1.1 reads 1e-3 as text.
-    if isinstance(values[last], str):
-        with suppress(ValueError):
-            values[last] = float(text)
 
 
 _SHORT = reprlib.Repr()

@@ -11,8 +11,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from tasktokens.config import DataSettings, parse_config
 from tasktokens.data.visibility import save_visible
 from tasktokens.datasets.base import DATASETS, FolderOfFiles
@@ -34,6 +32,7 @@ from tasktokens.utils import strict_json
 from tasktokens.utils.atomic import atomically
 from tasktokens.utils.processes import process_map
 from tasktokens.utils.progress import bar
+from tasktokens.utils.safe_io import dump_yaml
 
 DESCRIPTION = """\
 # Written by tasktokens prepare. One label file an image and task, {task}/{id}.png; a missing file is a missing label.
@@ -129,7 +128,7 @@ def _settings(
     source: FolderOfFiles, collection: DatasetIndex, size: tuple[int, int] | None, jpeg: int | None, upright: bool
 ) -> Any:
     """All that decides what is written, as plain values."""
-    own = source.model_dump(mode="json", exclude=set(DataSettings.model_fields))
+    own = source.model_dump(mode="json", exclude=set(DataSettings.model_fields) - {"kind"})
     values = {
         "format": FORMAT,
         "tasktokens": version("tasktokens"),
@@ -228,7 +227,7 @@ def _finish(collection: DatasetIndex, journal: Journal, out: Path, settings: Map
         "tasks": {name: task.spec() for name, task in collection.tasks.items()},
     }
     with atomically(out / "dataset.yaml") as new:
-        text = yaml.safe_dump({key: value for key, value in description.items() if value}, sort_keys=False)
+        text = dump_yaml({key: value for key, value in description.items() if value})
         new.write_text(DESCRIPTION + text, encoding="utf-8")
     facts = {
         "images": len(images),
