@@ -13,7 +13,8 @@ from tasktokens.data.dataset import load_sample
 from tasktokens.datasets.index import read_image
 from tasktokens.datasets.open import all_visible, open_data
 from tasktokens.inference.discover import discover
-from tasktokens.inference.predict import predict, require_empty
+from tasktokens.inference.journal import require_empty
+from tasktokens.inference.predict import predict
 from tasktokens.inference.predictor import Predictor
 from tasktokens.reporting.report import RunColumn, write_report
 from tasktokens.tasks.colours import colour_map

@@ -24,10 +24,31 @@ def only_writer(folder: Path) -> Iterator[None]:
     """
     if folder.exists() and not folder.is_dir():
         raise RunExistsError(f"{folder} is a file; give a folder to write to")
-    lock = FileLock(folder / LOCK)
+    made = not folder.exists()
     with writing(folder):
-        made = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with _locked(folder / LOCK, folder):
+            yield
+    finally:
+        if made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()  # only where nothing was written
+
+
+@contextlib.contextmanager
+def beside(folder: Path) -> Iterator[None]:
+    """`only_writer` for a folder that is not there before it is whole: the lock lies beside it."""
+    with writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(folder.parent / f".{folder.name}{LOCK}", folder):
+        yield
+
+
+@contextlib.contextmanager
+def _locked(path: Path, folder: Path) -> Iterator[None]:
+    lock = FileLock(path)
+    with writing(path):
         try:
             lock.acquire(timeout=0)
         except Timeout as error:
@@ -44,11 +65,8 @@ def only_writer(folder: Path) -> Iterator[None]:
     finally:
         # Removed while it is held: whoever has opened it meanwhile sees that it is gone and makes another.
         with contextlib.suppress(OSError):
-            (folder / LOCK).unlink()
+            path.unlink()
         lock.release()
-        if made:
-            with contextlib.suppress(OSError):
-                folder.rmdir()  # only where nothing was written
 
 
 def is_empty(folder: Path) -> bool:
