@@ -137,7 +137,7 @@ def thresholds_of(tasks: Mapping[str, Task], chosen: float | Mapping[str, float]
 
 
 def parse_thresholds(words: Sequence[str]) -> float | dict[str, float] | None:
-    """Thresholds as given on the command line: ``0.5`` for all tasks, or ``depth=0.5`` for each. Raises `ConfigError`."""
+    """Thresholds of the command line: ``0.5`` for all tasks, or ``depth=0.5`` for each. Raises `ConfigError`."""
     by_task: dict[str, float] = {}
     of_all: list[float] = []
     for word in words:

@@ -93,7 +93,7 @@ def read_discovery(folder: Path) -> Discovery:
 
 
 def histogram(confidence_HW: Array) -> list[int]:
-    """How many pixels have a confidence above k / 100 and at most (k + 1) / 100, for k from 0 to 99; 0 is with k = 0."""
+    """How many pixels have a confidence above k / 100 and at most (k + 1) / 100, for k = 0..99 (0 is with k = 0)."""
     bins = np.ceil(confidence_HW.ravel() * _BINS).astype(np.int64) - 1
     counts: list[int] = np.bincount(bins.clip(0, _BINS - 1), minlength=_BINS).tolist()
     return counts

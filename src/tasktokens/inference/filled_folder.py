@@ -19,9 +19,9 @@ from tasktokens.utils.atomic import atomically, writing
 
 FORMATS = """\
 # One label file per image and task, {task}/{id}.png or .npy; confidence/{task}/{id}.png: 0..255 for 0..1.
-# classes: ids (classes.csv), `void` among them. depth: 16 bit, (v + offset) * scale, 0 void; npy: metres. normals: 8-bit
-# RGB, n = 2 v / 255 - 1, x right, y down, z forward (or `frame`), (128, 128, 128) void. Probabilities: v / 255, alpha 0
-# void; npy: as they are. Numbers: npy. NaN is void.
+# classes: ids (classes.csv), `void` among them. depth: 16 bit, (v + offset) * scale, 0 void; npy: metres.
+# normals: 8-bit RGB, n = 2 v / 255 - 1, x right, y down, z forward (or `frame`), (128, 128, 128) void.
+# Probabilities: v / 255, alpha 0 void; npy: as they are. Numbers: npy. NaN is void.
 """
 
 

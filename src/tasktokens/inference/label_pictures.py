@@ -14,7 +14,7 @@ from tasktokens.utils.pictures import LARGEST, Picture, Strip, reduced, save_str
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """A label or prediction: value (C, H, W), valid (H, W) bool or None for all, confidence (H, W) in [0, 1] or None."""
+    """A label or prediction: value (C, H, W), valid (H, W) bool (None: all), confidence (H, W) in [0, 1] or None."""
 
     task: Task
     value: Array
@@ -25,14 +25,14 @@ class Shown:
 
 def save_label_picture(path: Path, title: str, image_HW3: Array, shown: Sequence[Shown]) -> Path:
     """Draw image | labels in colours | their confidences as one PNG, each at most `LARGEST` pixels a side."""
-    panels = [Picture("image", reduced(image_HW3))]
-    panels += [
-        Picture(one.caption or one.task.name, reduced(one.task.colourise(one.value, one.valid))) for one in shown
-    ]
-    sure = [one for one in shown if one.confidence is not None]
-    below = [Picture(f"{one.task.name}, confidence", reduced(colour_map(one.confidence))) for one in sure]
+    panels, below = [Picture("image", reduced(image_HW3))], []
+    for one in shown:
+        name = one.task.name
+        panels.append(Picture(one.caption or name, reduced(one.task.colourise(one.value, one.valid))))
+        if one.confidence is not None:
+            below.append(Picture(f"{name}, confidence", reduced(colour_map(one.confidence))))
     legends = [one.task.legend(one.value if one.valid is None else one.value[:, one.valid]) for one in shown]
-    legends += [confidence_legend()] if sure else []
+    legends += [confidence_legend()] if below else []
     strips = [Strip(title, tuple(panels)), *([Strip("", tuple(below))] if below else [])]
     path.parent.mkdir(parents=True, exist_ok=True)
     return save_strips(path, strips, legends=legends)
@@ -40,4 +40,4 @@ def save_label_picture(path: Path, title: str, image_HW3: Array, shown: Sequence
 
 def is_reduced(image_HW3: Array) -> bool:
     """Whether an image is too large to be drawn at its own size."""
-    return max(image_HW3.shape[:2]) > LARGEST
+    return bool(max(image_HW3.shape[:2]) > LARGEST)

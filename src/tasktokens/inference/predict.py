@@ -193,9 +193,8 @@ def find_images(inputs: Sequence[str | Path]) -> dict[str, Path]:
             check_id(id, path)
             if found.setdefault(id, file) != file:
                 raise DataError(
-                    f"{found[id]} and {file} would both be written as '{id}'; name them apart, or predict them by two "
-                    f"commands, each with its own --out: '{found[id].parent / '*'}{found[id].suffix}' takes one kind of "
-                    f"files"
+                    f"{found[id]} and {file} would both be written as '{id}'; name them apart, or give them to two "
+                    f"commands with an --out each ('{found[id].parent}/*{found[id].suffix}' takes one kind of files)"
                 )
     return found
 
