@@ -78,7 +78,7 @@ def discover(
     accelerator = start(config.run)
     rank, main = accelerator.process_index, accelerator.is_main_process
     given = main_process_first(accelerator, lambda: given_labels(run_folder(run), config))
-    journal = Journal(out, "discovering")
+    journal = Journal(out, "discovering", "discovery")
     with contextlib.ExitStack() as held, goes_on():
         with raise_on_all_ranks(accelerator):
             predictor = Predictor(run, accelerator.device, views)

@@ -49,7 +49,9 @@ class TaskSummary:
         """A sentence where next to nothing was filled."""
         if self.filled is None or self.filled >= LITTLE:
             return None
-        others = ", ".join(f"{self.task}={value:g} would fill {float(share):.0%}" for share, value in self.fills.items())
+        others = ", ".join(
+            f"{self.task}={value:g} would fill {float(share):.0%}" for share, value in self.fills.items()
+        )
         return (
             f"next to nothing of '{self.task}' was filled ({self.filled:.1%} of its pixels, mean confidence "
             f"{self.confidence:.2f}, threshold {self.threshold:g}); --threshold {others}"

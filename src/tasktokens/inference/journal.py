@@ -22,10 +22,14 @@ from tasktokens.utils.safe_io import load_json
 
 
 class Journal:
-    """The journals of one piece of work, such as ``discovering``, in the folder ``out``."""
+    """The journals of one piece of work in the folder ``out``.
 
-    def __init__(self, out: Path, name: str) -> None:
-        self.out, self.name = out, name
+    Args:
+        name: of the files, such as ``discovering``; ``work``: what a user calls it, such as ``discovery``.
+    """
+
+    def __init__(self, out: Path, name: str, work: str) -> None:
+        self.out, self.name, self.work = out, name, work
 
     @property
     def begun(self) -> bool:
@@ -53,7 +57,7 @@ class Journal:
             before = found if isinstance(found, dict) else {}
             different = ", ".join(key for key in settings if before.get(key) != settings[key])
             raise RunExistsError(
-                f"another {self.name} was begun in {self.out} and did not end: it had another {different or 'form'}; "
+                f"another {self.work} was begun in {self.out} and did not end: it had another {different or 'form'}; "
                 f"choose another folder, or give --overwrite"
             )
         # Written anew, or the next line would be joined to a half one.

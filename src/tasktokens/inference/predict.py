@@ -71,7 +71,7 @@ def predict(
     """
     model, out = Path(model), Path(out)
     accelerator = start(RunSettings())
-    journal = Journal(out, "predicting")
+    journal = Journal(out, "predicting", "prediction")
     main = accelerator.is_main_process
     with ExitStack() as held, goes_on():
         with raise_on_all_ranks(accelerator):
