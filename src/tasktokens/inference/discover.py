@@ -22,13 +22,12 @@ from tasktokens.datasets.index import ImageFile
 from tasktokens.datasets.prepared import sha256
 from tasktokens.errors import ConfigError, did_you_mean
 from tasktokens.inference.discovery_summary import SUMMARY, Discovery, Row, histogram, read_discovery, summarise
-from tasktokens.inference.evaluate import run_config, run_folder
+from tasktokens.inference.evaluate import run_config
 from tasktokens.inference.filled_folder import copy_image, copy_label, describe
 from tasktokens.inference.given_labels import GivenLabels, given_labels
 from tasktokens.inference.journal import Journal, goes_on
 from tasktokens.inference.label_pictures import Shown, save_label_picture
 from tasktokens.inference.predictor import Prediction, Predictor
-from tasktokens.inference.same_tasks import check_same_tasks
 from tasktokens.models.files import model_folder
 from tasktokens.tasks import Task
 from tasktokens.tasks.files import write_png
@@ -77,13 +76,11 @@ def discover(
     config = run_config(run)
     accelerator = start(config.run)
     rank, main = accelerator.process_index, accelerator.is_main_process
-    given = main_process_first(accelerator, lambda: given_labels(run_folder(run), config))
+    given = main_process_first(accelerator, lambda: given_labels(run, config))
     journal = Journal(out, "discovering", "discovery")
     with contextlib.ExitStack() as held, goes_on():
         with raise_on_all_ranks(accelerator):
             predictor = Predictor(run, accelerator.device, views)
-            zooms = config.data.augmentation.widest
-            check_same_tasks(predictor.tasks, given.tasks, zooms, run, given.index.root)
             thresholds = thresholds_of(given.tasks, threshold)
             labels = given.all_labels()
             if main:

@@ -34,7 +34,8 @@ class TaskSummary:
         filled: share of the pixels of these labels that are not void; None without images.
         confidence: mean over these pixels; None without images.
         threshold: the confidence that a pixel had to exceed.
-        fills: for each of `SHARES`, as text, the largest threshold (in steps of 0.01) that would fill as much.
+        fills: for each of `SHARES`, as text, the largest threshold (in steps of 0.01) that would fill as much; left out
+            where none would.
     """
 
     task: str
@@ -49,12 +50,15 @@ class TaskSummary:
         """A sentence where next to nothing was filled."""
         if self.filled is None or self.filled >= LITTLE:
             return None
+        found = (
+            f"next to nothing of '{self.task}' was filled ({self.filled:.1%} of its pixels, mean confidence "
+            f"{self.confidence:.2f}, threshold {self.threshold:g})"
+        )
         others = ", ".join(
             f"{self.task}={value:g} would fill {float(share):.0%}" for share, value in self.fills.items()
         )
-        return (
-            f"next to nothing of '{self.task}' was filled ({self.filled:.1%} of its pixels, mean confidence "
-            f"{self.confidence:.2f}, threshold {self.threshold:g}); --threshold {others}"
+        return f"{found}; " + (
+            f"--threshold {others}" if others else "no threshold would: train longer, or see its labels"
         )
 
 
@@ -95,9 +99,9 @@ def read_discovery(folder: Path) -> Discovery:
 
 
 def histogram(confidence_HW: Array) -> list[int]:
-    """How many pixels have a confidence above k / 100 and at most (k + 1) / 100, for k = 0..99 (0 is with k = 0)."""
-    bins = np.ceil(confidence_HW.ravel() * _BINS).astype(np.int64) - 1
-    counts: list[int] = np.bincount(bins.clip(0, _BINS - 1), minlength=_BINS).tolist()
+    """Pixels with a confidence of 0, then with one above k / 100 and at most (k + 1) / 100, for k = 0..99."""
+    bins = np.ceil(confidence_HW.ravel() * _BINS).astype(np.int64)
+    counts: list[int] = np.bincount(bins.clip(0, _BINS), minlength=_BINS + 1).tolist()
     return counts
 
 
@@ -116,6 +120,7 @@ def _summary(task: str, rows: Sequence[Row], threshold: float) -> TaskSummary:
     pixels = counts.sum(axis=1)
     filled = float((pixels * np.array([row[2] for row in rows])).sum() / pixels.sum())
     confidence = float((pixels * np.array([row[3] for row in rows])).sum() / pixels.sum())
-    above = counts.sum(axis=0)[::-1].cumsum()[::-1] / pixels.sum()  # share above k / 100
-    fills = {str(share): int(np.flatnonzero(above >= share).max(initial=0)) / _BINS for share in SHARES}
+    above = counts.sum(axis=0)[:0:-1].cumsum()[::-1] / pixels.sum()  # share above k / 100
+    steps = {share: np.flatnonzero(above >= share) for share in SHARES}
+    fills = {str(share): int(enough[-1]) / _BINS for share, enough in steps.items() if len(enough)}
     return TaskSummary(task, len(rows), round(filled, 4), round(confidence, 4), threshold, fills)

@@ -11,6 +11,9 @@ from tasktokens.data.visibility import AVAILABLE, VisibleLabels, load_flags, loa
 from tasktokens.datasets.index import DatasetIndex
 from tasktokens.datasets.open import all_visible, choose_tasks, open_data, open_index
 from tasktokens.errors import DataError
+from tasktokens.inference.evaluate import run_folder
+from tasktokens.inference.same_tasks import check_same_tasks
+from tasktokens.models.files import model_folder, read_info
 from tasktokens.tasks import Task
 
 
@@ -39,16 +42,20 @@ class GivenLabels:
 
 
 def given_labels(run: Path, config: Config) -> GivenLabels:
-    """Look at the data of a run without opening a label.
+    """Look at the data of a run, or of a model folder in it, without opening a label.
 
     A label that the run's ``data.labels`` hid stays hidden; whatever other label file is there is a given label, also
     one that was added after the training.
 
     Raises:
+        CheckpointError: there is no model. ConfigError: its tasks are not those of the data.
         DataError: a label that the run has seen is no longer there, or the data cannot be opened.
     """
     index = open_index(config.data, config.data.size)
     tasks = choose_tasks(index, config.tasks)
+    trained = read_info(model_folder(run)).tasks
+    check_same_tasks(trained, tasks, config.data.augmentation.widest, run, index.root)
+    run = run_folder(run)
     ids = index.split("train")
     existing = all_visible(index, ids, tasks)
     seen = load_visible(run / "labels.csv", ids, {name: index.labels[name] for name in tasks})
