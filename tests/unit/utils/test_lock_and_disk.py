@@ -56,16 +56,21 @@ def test_a_lock_that_lies_there_stops_nobody_and_goes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG])
 def test_a_full_disk_names_the_file_written_and_not_the_one_read(code: int, tmp_path: Path) -> None:
-    with pytest.raises(WriteError, match=r"target.png cannot be written: .*disk at .*MB are free") as caught:
-        with writing(tmp_path / "target.png"):
-            raise OSError(code, "x", str(tmp_path / "source.png"))
+    named = pytest.raises(WriteError, match=r"target.png cannot be written: .*disk at .*MB are free")
+    with named as caught, writing(tmp_path / "target.png"):
+        raise OSError(code, "x", str(tmp_path / "source.png"))
     assert "source.png" not in str(caught.value)
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)  # as from a worker process
     with pytest.raises(FileNotFoundError), writing(tmp_path / "target.png"):
         shutil.copyfile(tmp_path / "missing", tmp_path / "target.png")
-    with pytest.raises(WriteError), atomically(tmp_path / "whole.txt") as new:
-        new.write_text("half")
-        raise OSError(code, "x")
+
+    def write_half(path: Path) -> None:
+        with atomically(path) as new:
+            new.write_text("half")
+            raise OSError(code, "x")
+
+    with pytest.raises(WriteError):
+        write_half(tmp_path / "whole.txt")
     assert list(tmp_path.iterdir()) == []
 
 
