@@ -60,6 +60,8 @@ class Journal:
                 f"another {self.work} was begun in {self.out} and did not end: it had another {different or 'form'}; "
                 f"choose another folder, or give --overwrite"
             )
+        for half in list(self.out.rglob(".*.partial*")):  # of a killed process
+            half.unlink()
         # Written anew, or the next line would be joined to a half one.
         _write_lines(path, [settings, *([id, facts] for id, facts in self.done().items())])
         for other in self._paths():
