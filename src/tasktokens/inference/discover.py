@@ -192,8 +192,8 @@ class Filler:
         task.write(self.out / task.name / f"{id}.png", found.value, sure)
         confidence = np.rint(found.confidence * 255).astype(np.uint8)
         write_png(self.out / "confidence" / task.name / f"{id}.png", confidence)
-        shares = round(float(sure.mean()), 4), round(float(found.confidence.mean()), 4)
-        return [id, task.name, *shares, histogram(found.confidence)]
+        known = np.nan_to_num(found.confidence)
+        return [id, task.name, round(float(sure.mean()), 4), round(float(known.mean()), 4), histogram(known)]
 
     def _sure(self, task: Task, found: Prediction) -> Any:
         return found.confidence > self.thresholds[task.name]

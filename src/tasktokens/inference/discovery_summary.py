@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from tasktokens.tasks.base import Array
+from tasktokens.utils import strict_json
+from tasktokens.utils.safe_io import read_json
 
 SUMMARY = "summary.json"
 SHARES = (0.2, 0.5, 0.8)
@@ -89,12 +90,12 @@ class Discovery(os.PathLike[str]):
 
     def to_json(self) -> str:
         """What `read_discovery` reads."""
-        return json.dumps({"tasks": [asdict(task) for task in self.tasks], "notes": list(self.notes)}, indent=1)
+        return strict_json.dumps({"tasks": [asdict(task) for task in self.tasks], "notes": list(self.notes)}, indent=1)
 
 
 def read_discovery(folder: Path) -> Discovery:
     """The summary that lies in a completed folder."""
-    values = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+    values = read_json(folder / SUMMARY)
     return Discovery(folder, tuple(TaskSummary(**task) for task in values["tasks"]), tuple(values["notes"]))
 
 

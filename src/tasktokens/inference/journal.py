@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tasktokens.errors import RunExistsError, WriteError
+from tasktokens.utils import strict_json
 from tasktokens.utils.atomic import atomically, writing
 from tasktokens.utils.lock import LOCK, is_empty
 from tasktokens.utils.safe_io import load_json
@@ -104,7 +104,7 @@ class _Appender:
 
     def note(self, id: str, facts: Any) -> None:
         """An image is done."""
-        line = f"{json.dumps([id, facts])}\n".encode()
+        line = f"{strict_json.dumps([id, facts])}\n".encode()
         with writing(self._path):
             if os.write(self._handle, line) < len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -136,7 +136,7 @@ def require_empty(out: Path, overwrite: bool, clear: bool = False) -> None:
 
 def _write_lines(path: Path, lines: list[Any]) -> None:
     with atomically(path) as new:
-        new.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
+        new.write_text("".join(f"{strict_json.dumps(line)}\n" for line in lines), encoding="utf-8")
 
 
 def _read_lines(path: Path) -> list[Any]:
