@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from tasktokens.inference.predictor import Prediction, Predictor
 from tasktokens.models.files import model_folder
 from tasktokens.tasks import Task
 from tasktokens.tasks.files import write_png
+from tasktokens.utils import strict_json
 from tasktokens.utils.atomic import write_atomically
 from tasktokens.utils.distributed import main_process_first, raise_on_all_ranks, signals, start, stopping
 from tasktokens.utils.lock import only_writer
@@ -213,4 +213,4 @@ class Filler:
 def _digest(labels: VisibleLabels, given: GivenLabels) -> str:
     """What decides which labels are copied and which discovered."""
     values = [list(labels.items()), list(given.train), {name: list(ids) for name, ids in given.others.items()}]
-    return hashlib.sha256(json.dumps(values).encode()).hexdigest()
+    return hashlib.sha256(strict_json.dumps(values).encode()).hexdigest()

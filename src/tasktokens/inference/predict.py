@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import hashlib
-import json
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,8 +14,6 @@ import numpy as np
 from accelerate import Accelerator
 
 from tasktokens.config import RunSettings
-from tasktokens.datasets.folder import IMAGE_ENDINGS
-from tasktokens.datasets.index import check_id, read_image
 from tasktokens.datasets.prepared import sha256
 from tasktokens.errors import DataError
 from tasktokens.inference.filled_folder import write_description
@@ -27,13 +24,13 @@ from tasktokens.models.files import model_folder
 from tasktokens.tasks import Task
 from tasktokens.tasks.base import Array
 from tasktokens.tasks.files import write_png
+from tasktokens.utils import strict_json
 from tasktokens.utils.distributed import all_gather, raise_on_all_ranks, signals, start
 from tasktokens.utils.lock import only_writer
 from tasktokens.utils.pictures import LARGEST
 from tasktokens.utils.progress import track
 from tasktokens.datasets.folder import IMAGE_ENDINGS, list_paths
 from tasktokens.datasets.index import check_id, picture_facts, read_image
-from tasktokens.inference.predictor import Predictor
 from tasktokens.utils.listing import composed, matches, walk_files
 
 
@@ -120,7 +117,7 @@ def _write(out: Path, task: Task, id: str, prediction: Prediction) -> None:
 
 def _digest(images: Mapping[str, Path]) -> str:
     """Of the ids and where their files lie."""
-    text = json.dumps([[id, str(path.absolute())] for id, path in images.items()])
+    text = strict_json.dumps([[id, str(path.absolute())] for id, path in images.items()])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
