@@ -19,8 +19,8 @@ from typing import Any
 from tasktokens.errors import DataError, RunExistsError
 from tasktokens.utils import strict_json
 from tasktokens.utils.atomic import atomically, writing
-from tasktokens.utils.lock import LOCK
 from tasktokens.utils.listing import composed, walk_files
+from tasktokens.utils.lock import LOCK
 from tasktokens.utils.safe_io import load_json, read_json
 
 FORMAT = 1

@@ -14,6 +14,8 @@ import numpy as np
 from accelerate import Accelerator
 
 from tasktokens.config import RunSettings
+from tasktokens.datasets.folder import IMAGE_ENDINGS, list_paths
+from tasktokens.datasets.index import check_id, picture_facts, read_image
 from tasktokens.datasets.prepared import sha256
 from tasktokens.errors import DataError
 from tasktokens.inference.filled_folder import write_description
@@ -26,12 +28,10 @@ from tasktokens.tasks.base import Array
 from tasktokens.tasks.files import write_png
 from tasktokens.utils import strict_json
 from tasktokens.utils.distributed import all_gather, raise_on_all_ranks, signals, start
+from tasktokens.utils.listing import composed, matches, walk_files
 from tasktokens.utils.lock import only_writer
 from tasktokens.utils.pictures import LARGEST
 from tasktokens.utils.progress import track
-from tasktokens.datasets.folder import IMAGE_ENDINGS, list_paths
-from tasktokens.datasets.index import check_id, picture_facts, read_image
-from tasktokens.utils.listing import composed, matches, walk_files
 
 
 def predict(
