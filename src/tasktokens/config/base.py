@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 
 class Settings(BaseModel):
     """Base of all settings: unknown keys are errors, values do not change after checking."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _paths_as_text(cls, values: Any) -> Any:
+        """A folder may be called 20241128 or true. (Of 1.50 the text is lost: it has to be in quotes.)"""
+        if not isinstance(values, dict):
+            return values
+        odd = {key: value for key, value in values.items() if isinstance(value, int) and takes_path(cls, [str(key)])}
+        return values | {key: str(value).lower() for key, value in odd.items()}
 
     @field_validator("*")
     @classmethod
@@ -22,6 +33,29 @@ class Settings(BaseModel):
                 raise ValueError("a path cannot hold the character NUL")
             os.fsencode(value)  # a ValueError for text that no file system can hold
         return value
+
+
+def takes_path(model: Any, key: Sequence[str]) -> bool:
+    """Whether a setting is a path, in any of the models that a union allows.
+
+    >>> from tasktokens.config import Config
+    >>> takes_path(Config, ["run", "dir"]), takes_path(Config, ["data", "root"]), takes_path(Config, ["run", "keep"])
+    (True, True, False)
+    """
+    allowed = list(_members(model))
+    if not key:
+        return Path in allowed
+    fields = [member.model_fields for member in allowed if isinstance(member, type) and issubclass(member, BaseModel)]
+    return any(takes_path(known[key[0]].annotation, key[1:]) for known in fields if key[0] in known)
+
+
+def _members(annotation: Any) -> Iterator[Any]:
+    """The types that an annotation joins by ``|`` and `Annotated`."""
+    if get_origin(annotation) not in (Annotated, Union, UnionType):
+        yield annotation
+        return
+    for member in get_args(annotation):
+        yield from _members(member)
 
 
 # Bounds are far above what is useful: they turn a slip of the finger into an error, not into a machine without memory.

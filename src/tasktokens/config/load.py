@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
-from tasktokens.config.base import Settings
+from tasktokens.config.base import Settings, takes_path
 from tasktokens.config.data import (
     CityscapesData,
     ConcatData,
@@ -23,6 +21,7 @@ from tasktokens.config.data import (
 )
 from tasktokens.config.settings import Config, HttMethod, MtlMethod, TaskOptions
 from tasktokens.errors import ConfigError, did_you_mean
+from tasktokens.utils.plain_yaml import dump_yaml
 from tasktokens.utils.safe_io import MAX_YAML_BYTES, load_yaml
 
 
@@ -63,7 +62,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror or error}") from error
     except ValueError as error:
-        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from error
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -73,7 +72,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def to_yaml(config: Settings) -> str:
     """The settings as YAML that `load_config` reads back to the same value."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    return dump_yaml(config.model_dump(mode="json"))
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
@@ -85,14 +84,15 @@ def _apply(values: dict[str, Any], override: str) -> None:
         if not isinstance(values.get(parent), dict):
             values[parent] = {}
         values = values[parent]
+    path = takes_path(Config, key.split("."))
     try:
         values[last] = load_yaml(text)
     except ValueError as error:
-        raise ConfigError(f"the value of '{override}' is not YAML") from error
-    # YAML 1.1 reads 1e-3 as text.
-    if isinstance(values[last], str):
-        with suppress(ValueError):
-            values[last] = float(text)
+        if not path:
+            raise ConfigError(f"the value of '{override}' cannot be read as YAML: {error}") from error
+        values[last] = text.strip()
+    if path and isinstance(values[last], bool | int | float):
+        values[last] = text.strip()
 
 
 _SHORT = reprlib.Repr()
@@ -125,6 +125,8 @@ def _sentence(item: Any) -> str:
     if item["type"] == "union_tag_invalid":
         found, tags = item["ctx"]["tag"], item["ctx"]["expected_tags"].replace("'", "").split(", ")
         return f"'{key}' has no '{found}'{did_you_mean(found, tags)}; expected one of: {', '.join(tags)}"
+    if item["type"] == "path_type" and isinstance(item["input"], float):
+        return f"'{key}': a path that looks like a number must be in quotes, found {item['input']}"
     return f"'{key}': {item['msg'][0].lower()}{item['msg'][1:]}, found {_SHORT.repr(item['input'])}"
 
 

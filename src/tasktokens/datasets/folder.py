@@ -54,6 +54,8 @@ def open_folder(root: Path) -> DatasetIndex:
     for name, spec in specs.items():
         if not isinstance(spec, dict):
             raise ConfigError(f"{description}: task '{name}' must have settings such as kind: depth, found {spec!r}")
+        if not isinstance(spec.get("resize", False), bool):
+            raise ConfigError(f"{description}: resize of '{name}' must be true or false, found {spec['resize']!r}")
 
     settings = {name: {key: spec.get(key) for key in _FILE_KEYS} for name, spec in specs.items()}
     tasks = {name: build_task(name, {k: v for k, v in spec.items() if k not in _FILE_KEYS})

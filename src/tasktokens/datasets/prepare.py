@@ -11,8 +11,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from tasktokens.config import (
     CityscapesSource,
     ConcatData,
@@ -42,6 +40,7 @@ from tasktokens.datasets.prepared import (
 from tasktokens.errors import ConfigError, DataError, did_you_mean
 from tasktokens.utils import strict_json
 from tasktokens.utils.atomic import atomically
+from tasktokens.utils.plain_yaml import dump_yaml
 from tasktokens.utils.processes import process_map
 from tasktokens.utils.progress import bar
 
@@ -231,7 +230,7 @@ def _finish(collection: DatasetIndex, journal: Journal, out: Path, settings: Map
         "tasks": {name: task.spec() for name, task in collection.tasks.items()},
     }
     with atomically(out / "dataset.yaml") as new:
-        text = yaml.safe_dump({key: value for key, value in description.items() if value}, sort_keys=False)
+        text = dump_yaml({key: value for key, value in description.items() if value})
         new.write_text(DESCRIPTION + text, encoding="utf-8")
     facts = {
         "images": len(images),

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from rich.progress import track
 
 from tasktokens.data.visibility import load_visible
@@ -33,6 +32,7 @@ from tasktokens.tasks.files import write_png
 from tasktokens.utils import strict_json
 from tasktokens.utils.atomic import atomically
 from tasktokens.utils.distributed import main_process_first, raise_on_all_ranks, signals, start, stopping
+from tasktokens.utils.plain_yaml import dump_yaml
 from tasktokens.utils.safe_io import load_json
 
 JOURNAL = "discovering.jsonl"
@@ -206,4 +206,4 @@ def _describe(out: Path, data: Data, rows: list[_Row]) -> None:
         "tasks": {name: task.spec() for name, task in data.tasks.items()},
     }
     with atomically(out / "dataset.yaml") as new:
-        new.write_text(yaml.safe_dump(description, sort_keys=False), encoding="utf-8")
+        new.write_text(dump_yaml(description), encoding="utf-8")

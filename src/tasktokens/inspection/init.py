@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 from rich.table import Table
 
 from tasktokens.datasets.folder import open_folder
 from tasktokens.errors import DataError
 from tasktokens.inspection.infer import InferredFolder, infer_folder
+from tasktokens.utils.plain_yaml import dump_yaml
 
 
 def init(root: Path, force: bool = False) -> InferredFolder:
@@ -67,7 +67,7 @@ def describe(name: str, guess: InferredFolder) -> str:
 
 
 def _flow(value: Any) -> str:
-    text: str = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10**9)
+    text: str = dump_yaml(value, default_flow_style=True, allow_unicode=True, width=10**9)
     return text.removesuffix("\n").removesuffix("\n...")
 
 

@@ -31,7 +31,8 @@ def build_task(name: str, spec: Mapping[str, Any]) -> Task:
 
     Raises `ConfigError` for an unknown kind or setting, or a value of the wrong form.
     """
-    if not re.fullmatch(r"[A-Za-z]\w*", str(name)) or hasattr(nn.ModuleDict, str(name)):
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z]\w*", name) or hasattr(nn.ModuleDict, name):
+        name = "null" if name is None else name
         raise ConfigError(f"'{name}' cannot be a task's name; use letters, digits and _, beginning with a letter")
     values = dict(spec)
     kind = values.pop("kind", None)

@@ -21,6 +21,7 @@ import yaml
 from PIL import Image
 
 from tasktokens.errors import ConfigError
+from tasktokens.utils.plain_yaml import PlainLoader, check_unique_keys
 
 MAX_PIXELS, MAX_ROWS = "TASKTOKENS_MAX_PIXELS", "TASKTOKENS_MAX_ROWS"
 _DEFAULTS = {MAX_PIXELS: 2**27, MAX_ROWS: 10_000_000}
@@ -151,24 +152,31 @@ def read_json(path: Path) -> Any:
 
 
 def load_yaml(text: str) -> Any:
-    """Parse YAML of plain values. Raises `ValueError`, also where aliases would multiply into more than is useful."""
+    """Parse YAML of plain values, by the core schema of YAML 1.2 (`tasktokens.utils.plain_yaml`).
+
+    Raises `ValueError` for what is no YAML, a key that stands twice, a number that begins with a zero, and where
+    aliases would multiply into more than is useful.
+
+    >>> load_yaml("{classes: [no, yes], scale: 1e-3}")
+    {'classes': ['no', 'yes'], 'scale': 0.001}
+    """
     if len(text) > MAX_YAML_BYTES:
         raise ValueError(f"it is longer than {MAX_YAML_BYTES} characters")
     try:
-        loader = yaml.SafeLoader(text)
+        loader = PlainLoader(text)
         node = loader.get_single_node()
         if node is None:
             return None
-        _check_aliases(node)
+        _check_nodes(loader, node)
         return loader.construct_document(node)
     except RecursionError as error:
         raise ValueError("it nests too deeply") from error
-    except Exception as error:  # odd dates, numbers and tags raise whatever their constructors do
+    except Exception as error:  # odd numbers and tags raise whatever their constructors do
         raise ValueError(" ".join(str(error).split())[:300] or type(error).__name__) from error
 
 
-def _check_aliases(root: yaml.Node) -> None:
-    """Count values as often as they are used: an alias of ten aliases of ten aliases is a thousand."""
+def _check_nodes(loader: PlainLoader, root: yaml.Node) -> None:
+    """Refuse keys that stand twice, and too many values: an alias of ten aliases of ten aliases is a thousand."""
     count, waiting = 0, [(root, 0)]
     while waiting:
         node, depth = waiting.pop()
@@ -179,6 +187,7 @@ def _check_aliases(root: yaml.Node) -> None:
                 f"often as they are used"
             )
         if isinstance(node, yaml.MappingNode):
+            check_unique_keys(loader, node)
             waiting += [(part, depth + 1) for pair in node.value for part in pair]
         elif isinstance(node, yaml.SequenceNode):
             waiting += [(part, depth + 1) for part in node.value]
