@@ -21,8 +21,7 @@ from tasktokens.config.data import (
 )
 from tasktokens.config.settings import Config, HttMethod, MtlMethod, TaskOptions
 from tasktokens.errors import ConfigError, did_you_mean
-from tasktokens.utils.plain_yaml import dump_yaml
-from tasktokens.utils.safe_io import MAX_YAML_BYTES, load_yaml
+from tasktokens.utils.safe_io import MAX_YAML_BYTES, dump_yaml, load_yaml
 
 
 def load_config(path: Path | None = None, overrides: Iterable[str] = ()) -> Config:

@@ -40,9 +40,9 @@ from tasktokens.datasets.prepared import (
 from tasktokens.errors import ConfigError, DataError, did_you_mean
 from tasktokens.utils import strict_json
 from tasktokens.utils.atomic import atomically
-from tasktokens.utils.plain_yaml import dump_yaml
 from tasktokens.utils.processes import process_map
 from tasktokens.utils.progress import bar
+from tasktokens.utils.safe_io import dump_yaml
 
 Preparable = FolderSource | NyudSource | CityscapesSource | PascalContextSource
 

@@ -32,8 +32,7 @@ from tasktokens.tasks.files import write_png
 from tasktokens.utils import strict_json
 from tasktokens.utils.atomic import atomically
 from tasktokens.utils.distributed import main_process_first, raise_on_all_ranks, signals, start, stopping
-from tasktokens.utils.plain_yaml import dump_yaml
-from tasktokens.utils.safe_io import load_json
+from tasktokens.utils.safe_io import dump_yaml, load_json
 
 JOURNAL = "discovering.jsonl"
 

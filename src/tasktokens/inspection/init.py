@@ -11,7 +11,7 @@ from rich.table import Table
 from tasktokens.datasets.folder import open_folder
 from tasktokens.errors import DataError
 from tasktokens.inspection.infer import InferredFolder, infer_folder
-from tasktokens.utils.plain_yaml import dump_yaml
+from tasktokens.utils.safe_io import dump_yaml
 
 
 def init(root: Path, force: bool = False) -> InferredFolder:

@@ -1,4 +1,4 @@
-"""YAML as people mean it: the core schema of YAML 1.2, read by `tasktokens.utils.safe_io.load_yaml`.
+"""YAML as people mean it: the core schema of YAML 1.2, which `tasktokens.utils.safe_io` reads and writes.
 
 PyYAML follows YAML 1.1, where ``no`` and ``on`` are booleans, ``1e-3`` is text, ``010`` is eight, ``12:30`` is 750 and
 a key that stands twice silently loses its first value. A list of classes called ``no`` and ``yes`` must not depend on
@@ -80,14 +80,3 @@ def check_unique_keys(loader: PlainLoader, node: yaml.MappingNode) -> None:
             where = f"line {line}" if line == lines[value] else f"lines {lines[value]} and {line}"
             raise ValueError(f"the key '{key.value}' stands twice ({where}); keep one of them")
         lines[value] = line
-
-
-def dump_yaml(value: Any, **layout: Any) -> str:
-    """Plain values as YAML that `tasktokens.utils.safe_io.load_yaml` reads back, in the order of their keys.
-
-    Args:
-        value: mappings, lists, text, numbers, booleans and None.
-        layout: arguments of `yaml.dump` such as ``default_flow_style`` and ``width``.
-    """
-    text: str = yaml.dump(value, Dumper=PlainDumper, sort_keys=False, **layout)
-    return text

@@ -21,7 +21,7 @@ import yaml
 from PIL import Image
 
 from tasktokens.errors import ConfigError
-from tasktokens.utils.plain_yaml import PlainLoader, check_unique_keys
+from tasktokens.utils.plain_yaml import PlainDumper, PlainLoader, check_unique_keys
 
 MAX_PIXELS, MAX_ROWS = "TASKTOKENS_MAX_PIXELS", "TASKTOKENS_MAX_ROWS"
 _DEFAULTS = {MAX_PIXELS: 2**27, MAX_ROWS: 10_000_000}
@@ -191,3 +191,14 @@ def _check_nodes(loader: PlainLoader, root: yaml.Node) -> None:
             waiting += [(part, depth + 1) for pair in node.value for part in pair]
         elif isinstance(node, yaml.SequenceNode):
             waiting += [(part, depth + 1) for part in node.value]
+
+
+def dump_yaml(value: Any, **layout: Any) -> str:
+    """Plain values as YAML that `load_yaml` reads back, in the order of their keys.
+
+    Args:
+        value: mappings, lists, text, numbers, booleans and None.
+        layout: arguments of `yaml.dump` such as ``default_flow_style`` and ``width``.
+    """
+    text: str = yaml.dump(value, Dumper=PlainDumper, sort_keys=False, **layout)
+    return text
