@@ -72,6 +72,19 @@ def read_manifest(
     return manifest
 
 
+def label_columns(path: Path, label_endings: Sequence[str]) -> list[str] | None:
+    """Columns of a table whose cells name label files by their endings; None where it has no column ``image``.
+
+    Raises `DataError` where the table cannot be read.
+    """
+    rows = _parquet_rows(path) if path.suffix.lower() == ".parquet" else _csv_rows(path)
+    if not rows or "image" not in rows[0]:
+        return None
+    columns = [name for name in rows[0] if isinstance(name, str) and name not in ("image", "split")]
+    endings = {name: {os.path.splitext(str(row[name]))[1].lower() for row in rows} for name in columns}
+    return [name for name in columns if endings[name] & {*label_endings}]
+
+
 def _csv_rows(path: Path) -> list[dict[str, Any]]:
     try:
         # Spreadsheets write a mark at the beginning of UTF-8 files.

@@ -41,6 +41,7 @@ class Depth(Task):
         bins: number of log-spaced bins.
         scale, offset: a stored integer v means ``(v + offset) * scale``; 0 and NaN are void. In a ``dataset.yaml`` the
             scale of inverse depth is 1/65535 unless given.
+        void: further stored values that mean "no label", such as 65535.
         inverse: the labels grow towards the camera (disparity, 1 / metres), in whatever unit the files have. Zooming
             in by s brings everything s times nearer, so it divides depth and multiplies inverse depth; published
             code for Cityscapes divides both.
@@ -56,9 +57,10 @@ class Depth(Task):
     scale: float = 0.001
     offset: float = 0.0
     inverse: bool = False
+    void: tuple[float, ...] = ()
 
     kind: ClassVar[str] = "depth"
-    storage: ClassVar[tuple[str, ...]] = ("scale", "offset")
+    storage: ClassVar[tuple[str, ...]] = ("scale", "offset", "void")
     neutral: ClassVar[tuple[float, ...]] = (1.0,)
     confidence_weighted: ClassVar[bool] = True
 
@@ -71,18 +73,19 @@ class Depth(Task):
             "kind": self.kind, "range": [self.minimum, self.maximum], "bins": self.bins,
             "scale": self.scale, "offset": self.offset,
         }  # fmt: skip
-        return spec | {"inverse": True} if self.inverse else spec
+        void = {"void": list(self.void)} if self.void else {}
+        return spec | ({"inverse": True} if self.inverse else {}) | void
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        known_keys(values, "range", "bins", "scale", "offset", "inverse")
+        known_keys(values, "range", "bins", "scale", "offset", "inverse", "void")
         if values.get("inverse") is True:
             if "range" not in values:
                 raise ConfigError("inverse depth needs its range, such as [0.004, 0.5]: its unit is that of the files")
             values = {"scale": 1 / 65535, **values}
         low, high = values.get("range", (None, None))
         others = {name: value for name, value in values.items() if name != "range"}
-        return {"minimum": low, "maximum": high, **others}
+        return {"minimum": low, "maximum": high, **others, "void": tuple(map(float, values.get("void", ())))}
 
     def validate(self) -> str | None:
         try:
@@ -110,6 +113,8 @@ class Depth(Task):
         check_lossless(path, self.name)
         plane, valid = read_plane(path, self.name)
         valid = valid & np.isfinite(plane) & (plane != 0)
+        if self.void:
+            valid &= ~np.isin(plane, np.array(self.void).astype(plane.dtype if plane.dtype.kind == "f" else np.float64))
         if plane.size and plane[valid].size and plane[valid].min() < 0:
             raise LabelError(f"label file {path} of task '{self.name}' holds negative depth; use 0 for void")
         stored = np.where(valid, plane, 1)
