@@ -38,7 +38,7 @@ def unmeasured_values(extremes: Array, dtype: np.dtype[Any], nodata: Sequence[fl
     if dtype.kind not in "uif" or dtype.itemsize == 1:
         return tuple(sorted(found))
     limits = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
-    usual = [*_USUAL, float(limits.min), float(limits.max)]
+    usual = [*_USUAL, float(limits.max), *([float(limits.min)] if limits.min else [])]
     if dtype.kind == "f":
         with np.errstate(over="ignore"):
             usual = np.array(usual).astype(dtype).astype(np.float64).tolist()
