@@ -15,6 +15,7 @@ from tasktokens.errors import DataError, LabelError, TaskTokensError, did_you_me
 from tasktokens.tasks import Task
 from tasktokens.tasks.base import Array
 from tasktokens.tasks.files import read_array
+from tasktokens.utils.orientation import picture_array, picture_orientation, stored_size
 from tasktokens.utils.safe_io import open_picture
 
 
@@ -22,7 +23,7 @@ def read_image(path: Path) -> Array:
     """Read an image as (H, W, 3) uint8 RGB: a picture file, or npy or npz of (H, W) or (H, W, 3 or 4).
 
     16 bits are scaled to 8, grey becomes RGB, alpha is left out, CMYK is converted. The pixels stay as they are stored:
-    an EXIF orientation is not applied, for labels lie on the stored pixels.
+    an EXIF orientation is not applied, see `exif_orientation`. Of several pages or frames the first is taken.
 
     Raises:
         DataError: naming the file, which cannot be read or has values of no known range (32 bits, floats).
@@ -32,7 +33,7 @@ def read_image(path: Path) -> Array:
             array = read_array(path)
         else:
             with open_picture(path) as image:
-                array = np.asarray(image if image.mode[0] in "IF" else image.convert("RGB"))
+                array = picture_array(image, None if image.mode[0] in "IF" else "RGB")
     except FileNotFoundError as error:
         raise DataError(f"image {path} does not exist") from error
     except LabelError as error:
@@ -57,11 +58,39 @@ def image_size(path: Path) -> tuple[int, int]:
         return height, width
     try:
         with open_picture(path) as image:
-            return image.height, image.width
+            return stored_size(image)
     except TaskTokensError:
         raise
     except Exception as error:
         raise DataError(f"image {path} cannot be read ({error}); replace it or remove it") from error
+
+
+def exif_orientation(path: Path) -> int:
+    """How viewers turn the stored pixels of an image file: 1 not at all, 2..8 see `tasktokens.utils.orientation`.
+
+    1 for arrays and for files that cannot be opened, which reading them names.
+    """
+    return picture_facts(path).orientation
+
+
+def picture_facts(path: Path) -> PictureFacts:
+    """What a picture file says beside its pixels; nothing is decoded."""
+    if path.suffix.lower() in (".npy", ".npz"):
+        return PictureFacts()
+    try:
+        with open_picture(path) as image:
+            # MPO files of phones: the first picture is the photograph, the others are previews and depth of it.
+            frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+            return PictureFacts(picture_orientation(image), frames)
+    except Exception:  # whatever is wrong with it, reading the pixels says so
+        return PictureFacts()
+
+
+class PictureFacts(NamedTuple):
+    """The EXIF orientation (1..8) and the number of pages or frames of a picture file."""
+
+    orientation: int = 1
+    frames: int = 1
 
 
 def check_id(id: str, root: Path) -> None:
