@@ -11,11 +11,12 @@ from typing import NamedTuple
 import numpy as np
 
 from tasktokens.data.visibility import VisibleLabels
+from tasktokens.datasets.upright import REMOVE_TAG, turned_label
 from tasktokens.errors import DataError, LabelError, TaskTokensError, did_you_mean
 from tasktokens.tasks import Task
 from tasktokens.tasks.base import Array
 from tasktokens.tasks.files import read_array
-from tasktokens.utils.orientation import picture_array, picture_orientation, stored_size
+from tasktokens.utils.orientation import picture_array, picture_orientation, stored_size, turn_upright
 from tasktokens.utils.safe_io import open_picture
 
 
@@ -51,6 +52,11 @@ def read_image(path: Path) -> Array:
     return array[..., :3]
 
 
+def read_upright(path: Path) -> Array:
+    """`read_image`, turned as its EXIF orientation says: the picture that viewers show."""
+    return turn_upright(read_image(path), exif_orientation(path))
+
+
 def image_size(path: Path) -> tuple[int, int]:
     """(height, width) of an image, of a picture file without decoding it. Raises `DataError` naming the file."""
     if path.suffix.lower() in (".npy", ".npz"):
@@ -63,6 +69,13 @@ def image_size(path: Path) -> tuple[int, int]:
         raise
     except Exception as error:
         raise DataError(f"image {path} cannot be read ({error}); replace it or remove it") from error
+
+
+class PictureFacts(NamedTuple):
+    """The EXIF orientation (1..8) and the number of pages or frames of a picture file."""
+
+    orientation: int = 1
+    frames: int = 1
 
 
 def exif_orientation(path: Path) -> int:
@@ -84,13 +97,6 @@ def picture_facts(path: Path) -> PictureFacts:
             return PictureFacts(picture_orientation(image), frames)
     except Exception:  # whatever is wrong with it, reading the pixels says so
         return PictureFacts()
-
-
-class PictureFacts(NamedTuple):
-    """The EXIF orientation (1..8) and the number of pages or frames of a picture file."""
-
-    orientation: int = 1
-    frames: int = 1
 
 
 def check_id(id: str, root: Path) -> None:
@@ -142,6 +148,14 @@ class LabelFile(NamedTuple):
         """`read`, for an image of (height, width) ``size``; another size is a `LabelError` too."""
         value, valid = self.read()
         if valid.shape != size:
+            if image.reader is read_upright and valid.shape == image_size(image.path):
+                raise LabelError(
+                    f"label file {self.path} has the size of its image's stored pixels, which --upright turns, while "
+                    f"labels stay as they are: turn the label too, or remove the tag of the image ({REMOVE_TAG})"
+                )
+            orientation = exif_orientation(image.path) if image.reader is read_image else 1
+            if why := turned_label(orientation, (valid.shape[0], valid.shape[1]), size):
+                raise LabelError(f"label file {self.path}: {why}")
             raise LabelError(
                 f"label file {self.path} is {valid.shape[1]}x{valid.shape[0]} pixels, its image {image.path.name} is "
                 f"{size[1]}x{size[0]}; labels must have the size of their image, or its shape and 'resize: true' in "

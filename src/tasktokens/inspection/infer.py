@@ -11,8 +11,10 @@ from typing import Any
 
 from torch import nn
 
+from tasktokens.data.ids import read_ids
 from tasktokens.datasets.folder import ARRAY_ENDINGS, IMAGE_ENDINGS, LABEL_ENDINGS, list_files
 from tasktokens.datasets.index import read_image
+from tasktokens.datasets.upright import UPRIGHT
 from tasktokens.errors import DataError, TaskTokensError
 from tasktokens.inspection.scan import FolderScan, scan_files, some
 from tasktokens.tasks import build_task
@@ -118,6 +120,10 @@ def _add_tasks(guess: InferredFolder, root: Path, folder: str, images: Mapping[s
         saw += f"; {len(look.unreadable)} could not be read: {look.unreadable[0]}"
     if look.other_shape:
         saw += f"; {look.other_shape} of them do not have the shape of their image: crop them"
+    if look.turned:
+        saw += (
+            f"; {look.turned} of their images have an EXIF orientation, which is not applied: turn them with {UPRIGHT}"
+        )
     spec |= {} if name == folder else {"folder": folder}
     guess.tasks.append(InferredTask(name, spec, len(matching), f"{look.files} of {len(matching)} files: {saw}"))
 
@@ -258,12 +264,11 @@ def _add_splits(guess: InferredFolder, root: Path, images: Mapping[str, Path]) -
             file = next((f for f in (f"{word}.txt", f"splits/{word}.txt") if (root / f).is_file()), None)
             if file is None or split in guess.splits:
                 continue
-            lines = [line.strip() for line in (root / file).read_text(encoding="utf-8", errors="replace").splitlines()]
-            wrong = [line for line in lines if line and line not in images]
-            if wrong:
-                guess.left_out[file] = f"it lists '{wrong[0]}' ({len(wrong)} such), which is not the id of an image"
-            elif any(lines):
-                guess.splits[split] = file
+            try:
+                if read_ids(root / file, images):
+                    guess.splits[split] = file
+            except DataError as error:
+                guess.left_out[file] = str(error)
     if not guess.splits:
         above = {id.split("/")[0] for id in images if "/" in id}
         found = {split: f"{word}/" for split, words in _SPLITS.items() for word in words if word in above}

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tasktokens.datasets.index import image_size
+from tasktokens.datasets.index import exif_orientation, image_size
+from tasktokens.datasets.upright import is_turned
 from tasktokens.errors import DataError
 from tasktokens.tasks.base import Array
 from tasktokens.tasks.files import LOSSY_ENDINGS, one_channel, read_array
@@ -37,6 +38,7 @@ class FolderScan:
         mean_z, mean_y_below: mean third component, and mean second component in the lower third of the pictures.
         one_sided: share of the vectors whose third component has the more frequent sign.
         other_size: number of files whose size is not their image's; ``other_shape``: nor is their aspect ratio.
+        turned: number of files whose image has an EXIF orientation; a label may fit such an image as it is shown.
     """
 
     files: int = 0
@@ -59,6 +61,7 @@ class FolderScan:
     one_sided: float = 0.0
     other_size: int = 0
     other_shape: int = 0
+    turned: int = 0
 
 
 def some(files: Sequence[Path]) -> list[Path]:
@@ -73,12 +76,16 @@ def scan_files(files: Sequence[tuple[Path, Path]], name: str) -> FolderScan:
         try:
             array, palette = read_array(path, name), _has_palette(path)
             sides, image_sides = array.shape[:2], image_size(image)
+            orientation = exif_orientation(image)
         except DataError as error:
             look.unreadable.append(str(error))
             continue
         arrays.append(_without_alpha(array))
         look.palette |= palette
         look.jpeg |= path.suffix.lower() in LOSSY_ENDINGS
+        look.turned += orientation > 1
+        if is_turned(orientation, sides, image_sides):
+            image_sides = image_sides[::-1]
         look.other_size += sides != image_sides
         look.other_shape += abs(sides[0] * image_sides[1] - sides[1] * image_sides[0]) > sum(image_sides)
     look.files = len(arrays)

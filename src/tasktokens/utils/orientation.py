@@ -69,7 +69,7 @@ _INVERSE = {6: 8, 8: 6}
 
 
 def picture_array(image: Image.Image, mode: str | None = None) -> npt.NDArray[Any]:
-    """Decode a picture that was opened: its stored pixels, (H, W) or (H, W, channels), converted to ``mode`` if given."""
+    """Decode a picture that was opened: its stored pixels, (H, W) or (H, W, channels), converted to ``mode``."""
     # Before decoding, which removes the tag of a TIFF.
     turned = picture_orientation(image) if image.format == "TIFF" else 1
     array = np.asarray(image if mode is None else image.convert(mode))

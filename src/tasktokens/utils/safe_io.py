@@ -138,7 +138,7 @@ _COMPRESSED = 15
 
 # -- text --------------------------------------------------------------------------------------------------------------
 def decode_text(data: bytes) -> str:
-    """Text as editors, spreadsheets and shells save it: UTF-8 with or without a byte-order mark, UTF-16 and UTF-32 with one.
+    """Text as editors, spreadsheets and shells save it: UTF-8, or UTF-16 and UTF-32 with a byte-order mark.
 
     Line ends stay as they are. Raises `ValueError` for any other encoding: guessing would change names in silence.
 
@@ -149,7 +149,9 @@ def decode_text(data: bytes) -> str:
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
-        raise ValueError(f"it is not text in {encoding.upper()} ({error.reason} at byte {error.start}); {_SAVE}") from error
+        raise ValueError(
+            f"it is not text in {encoding.upper()} ({error.reason} at byte {error.start}); {_SAVE}"
+        ) from error
     if "\0" in text:
         raise ValueError(f"it holds the character NUL, as UTF-16 without a byte-order mark does; {_SAVE}")
     return text.replace("\ufeff", "")  # also inside, where files were joined
