@@ -53,7 +53,7 @@ def draw_visible(
             most = max(1, min(len(has[id]), len(available) - 1))
             chosen = rng.permutation(len(has[id]))[: rng.randint(1, most + 1)]
             split[id] = tuple(has[id][i] for i in sorted(chosen))
-    elif labels.endswith(".csv"):
+    elif labels.lower().endswith(".csv"):
         split = load_visible(Path(labels), ids, available, known)
     else:
         split = _fraction(ids, has, list(available), labels, rng)

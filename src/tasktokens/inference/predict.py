@@ -22,7 +22,7 @@ from tasktokens.inference.predictor import Predictor
 from tasktokens.tasks.base import Array
 from tasktokens.tasks.files import write_png
 from tasktokens.utils.distributed import all_gather, raise_on_all_ranks, signals, start
-from tasktokens.utils.listing import composed, without_loops
+from tasktokens.utils.listing import composed, matches, walk_files
 from tasktokens.utils.pictures import Picture, Strip, save_strips
 
 
@@ -99,8 +99,8 @@ def readable(
         )
     if turned and rank == 0:
         print(
-            f"warning: {len(turned)} of {len(images)} images have an EXIF orientation, which is not applied: the network "
-            f"saw them unturned, such as {turned[0]}; turn them first (docs/data.md)",
+            f"warning: {len(turned)} of {len(images)} images have an EXIF orientation, which is not applied: the "
+            f"network saw them unturned, such as {turned[0]}; turn them first (docs/data.md)",
             file=sys.stderr,
         )
     with raise_on_all_ranks(accelerator) if accelerator is not None else nullcontext():
@@ -136,12 +136,16 @@ def find_images(inputs: Sequence[str | Path]) -> dict[str, Path]:
 
 def _matching(pattern: str) -> list[tuple[str, Path]]:
     """Ids and files that a pattern matches: the path below its part without wildcards."""
-    files = [file for file in without_loops(sorted(glob.glob(pattern, recursive=True))) if os.path.isfile(file)]
+    parts = Path(pattern).parts
+    start = next((i for i, part in enumerate(parts) if glob.has_magic(part)), len(parts))
+    root = Path(*parts[:start])
+    if "**" in parts:  # not by glob, which goes through a loop of links forty times
+        files = [root.joinpath(*file) for file in walk_files(root) if matches(file, parts[start:])]
+    else:
+        files = [Path(file) for file in sorted(glob.glob(pattern)) if os.path.isfile(file)]
     if not files:
         raise DataError(f"no image at '{pattern}': it is no file, no folder and no pattern that matches a file")
-    parts = Path(pattern).parts
-    root = Path(*parts[: next(i for i, part in enumerate(parts) if glob.has_magic(part))])
-    return [(composed(Path(file).relative_to(root).with_suffix("").as_posix()), Path(file)) for file in files]
+    return [(composed(file.relative_to(root).with_suffix("").as_posix()), file) for file in files]
 
 
 def require_empty(out: Path, overwrite: bool, clear: bool = False) -> None:

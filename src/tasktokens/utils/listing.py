@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from pathlib import Path
 
 from tasktokens.errors import DataError
@@ -52,27 +53,17 @@ def walk_files(folder: Path) -> list[tuple[str, ...]]:
     return sorted(found)
 
 
-def without_loops(paths: Iterable[str]) -> Iterator[str]:
-    """Those whose path does not pass through one real folder twice, as paths through a loop of links do."""
-    known: dict[str, bool] = {}
-    for path in paths:
-        folder = os.path.dirname(path)
-        if folder not in known:
-            known[folder] = _loops(folder)
-        if not known[folder]:
-            yield path
+def matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Whether a relative path fits a pattern, both by their parts; ``**`` stands for any number of folders.
 
-
-def _loops(folder: str) -> bool:
-    if os.pardir in folder.split(os.sep):
-        return False  # goes back without any link
-    real = []
-    path = folder
-    while path:
-        status = os.stat(path)
-        real.append((status.st_dev, status.st_ino))
-        path = "" if os.path.dirname(path) == path else os.path.dirname(path)
-    return len(set(real)) < len(real)
+    >>> matches(("a", "b", "x.png"), ("**", "*.png"))
+    True
+    """
+    if not pattern:
+        return not parts
+    if pattern[0] == "**":
+        return any(matches(parts[start:], pattern[1:]) for start in range(len(parts) + 1))
+    return bool(parts) and fnmatch.fnmatchcase(parts[0], pattern[0]) and matches(parts[1:], pattern[1:])
 
 
 # -- names -------------------------------------------------------------------------------------------------------------
