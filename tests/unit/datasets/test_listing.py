@@ -147,8 +147,7 @@ def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path, monkeypatch: py
         found(tmp_path)
 
 
-@pytest.mark.parametrize("verb", ["predict", "explain"])
-def test_a_file_that_is_named_itself_is_taken_though_it_is_hidden(verb: str, tmp_path: Path) -> None:
+def test_a_file_that_is_named_itself_is_taken_though_it_is_hidden(tmp_path: Path) -> None:
     picture(tmp_path / ".a.png")
     assert list(find_images([tmp_path / ".a.png"])) == [".a"]
     with pytest.raises(DataError, match="no images in folder"):

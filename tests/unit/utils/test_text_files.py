@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -125,14 +126,16 @@ def test_text_of_an_unknown_encoding_is_refused_in_one_sentence(file: str, data:
     ("written", "meant"), [("0", "000"), ("1", "001"), ("KÜCHE/2", "küche/002"), ("000.png", "000")]
 )
 def test_a_row_that_no_image_has_is_an_error_with_the_nearest_id(written: str, meant: str, tmp_path: Path) -> None:
-    (folder(tmp_path) / "mine.csv").write_text(f"id,semseg\n001,1\n{written},1\n", encoding="utf-8")
-    (tmp_path / "train.txt").write_text("001\n")
+    for kind in ("images", "semseg"):
+        shutil.copy(folder(tmp_path) / kind / "000.png", tmp_path / kind / "other.png")
+    (tmp_path / "mine.csv").write_text(f"id,semseg\nother,1\n{written},1\n", encoding="utf-8")
+    (tmp_path / "train.txt").write_text("other\n")
     text = f"splits: {{train: train.txt}}\nlabels: {{one: mine.csv}}\n{TASKS}\n"
     (tmp_path / "dataset.yaml").write_text(text)
     with pytest.raises(DataError, match=rf"mine\.csv line 3: no image has the id '{written}' .did you mean '{meant}'"):
         open_folder(tmp_path)
-    (tmp_path / "mine.csv").write_text(f"id,semseg\n001,1\n{meant},1\n", encoding="utf-8")
-    assert open_folder(tmp_path).published["one"] == {"001": ("semseg",)}, "an image of another split is fine"
-    (tmp_path / "mine.csv").write_text("id,semseg\n001,1\n 001 ,0\n")
-    with pytest.raises(DataError, match="lines 2 and 3 both have the id '001'"):
+    (tmp_path / "mine.csv").write_text(f"id,semseg\nother,1\n{meant},1\n", encoding="utf-8")
+    assert open_folder(tmp_path).published["one"] == {"other": ("semseg",)}, "an image of another split is fine"
+    (tmp_path / "mine.csv").write_text("id,semseg\nother,1\n other ,0\n")
+    with pytest.raises(DataError, match="lines 2 and 3 both have the id 'other'"):
         open_folder(tmp_path)
