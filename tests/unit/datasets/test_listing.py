@@ -7,6 +7,7 @@ import shutil
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,9 +18,12 @@ from tasktokens.datasets.folder import IMAGE_ENDINGS, list_files, open_folder
 from tasktokens.datasets.index import DatasetIndex
 from tasktokens.datasets.prepare import prepare, source_settings, verify
 from tasktokens.errors import DataError
-from tasktokens.inference.predict import find_images
+from tasktokens.inference.discover import discover
+from tasktokens.inference.explain import explain
+from tasktokens.inference.predict import find_images, predict
 from tasktokens.inspection.check import check
 from tasktokens.inspection.init import init
+from tasktokens.training.trainer import train
 from tasktokens.utils import listing
 
 TASKS = ("semseg", "depth", "normals", "edge", "saliency")
@@ -236,3 +240,21 @@ def test_a_list_names_the_image_that_may_be_meant(tmp_path: Path) -> None:
     for line in ("s1/0007", "s1\\0007", " s1/0007\t", "\ufeffs1/0007"):
         (tmp_path / "t.txt").write_text(line, encoding="utf-8")
         assert open_folder(tmp_path).splits["train"] == ("s1/0007",)
+
+
+def test_training_discovery_prediction_and_explanation_see_linked_images(
+    tmp_path: Path, make_config: Callable[..., Any]
+) -> None:
+    root = write_folder(tmp_path / "data")
+    ids = link_scene(root, tmp_path / "disk2")
+    (root / "images" / "._im00.png").write_bytes(b"\0")
+    (root / "train.txt").write_text("".join(f"{id}\n" for id in sorted(ids)[:-1]))
+    (root / "test.txt").write_text("scene/im07\n")
+    run = train(make_config(root, tmp_path / "run", method={"name": "mtl", "steps": 1}), quiet=True)
+    found = open_folder(discover(run, tmp_path / "found", quiet=True, views=1))
+    assert set(found.images) == ids - {"scene/im07"}
+    assert all(set(labels) == set(found.images) for labels in found.labels.values())
+    pictures = predict(run, [root / "images"], tmp_path / "p", quiet=True)
+    assert {path.relative_to(tmp_path / "p" / "pictures").with_suffix("").as_posix() for path in pictures} == ids
+    drawn = explain(run, [root / "images" / "scene"], tmp_path / "e", quiet=True)
+    assert [path.name for path in drawn] == ["im06.png", "im07.png"]
