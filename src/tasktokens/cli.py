@@ -212,6 +212,9 @@ def prepare(
     skip_corrupt: Annotated[
         bool, typer.Option("--skip-corrupt", help="Leave unreadable files out and list them.")
     ] = False,
+    upright: Annotated[
+        bool, typer.Option("--upright", help="Turn images by their EXIF orientation; labels stay as they are.")
+    ] = False,
     verify: Annotated[Path | None, typer.Option(help="Only check the files of such a folder.")] = None,
     quiet: Quiet = False,
 ) -> None:
@@ -229,7 +232,7 @@ def prepare(
     if (height is None) != (width is None):
         raise ConfigError("--height and --width belong together; give both or neither")
     size = (height, width) if height is not None and width is not None else None
-    print(app_prepare.prepare(source, out, size, jpeg, workers, skip_corrupt, quiet))
+    print(app_prepare.prepare(source, out, size, jpeg, workers, skip_corrupt, quiet, upright))
 
 
 @app.command()

@@ -21,7 +21,7 @@ from tasktokens.config.data import (
 )
 from tasktokens.config.settings import Config, HttMethod, MtlMethod, TaskOptions
 from tasktokens.errors import ConfigError, did_you_mean
-from tasktokens.utils.safe_io import MAX_YAML_BYTES, dump_yaml, load_yaml
+from tasktokens.utils.safe_io import MAX_YAML_BYTES, decode_text, dump_yaml, load_yaml
 
 
 def load_config(path: Path | None = None, overrides: Iterable[str] = ()) -> Config:
@@ -57,7 +57,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML mapping. Raises `ConfigError` when the file is missing, not YAML, or no mapping."""
     try:
         with path.open("rb") as file:
-            values = load_yaml(file.read(MAX_YAML_BYTES + 1).decode("utf-8"))
+            values = load_yaml(decode_text(file.read(MAX_YAML_BYTES + 1)))
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror or error}") from error
     except ValueError as error:

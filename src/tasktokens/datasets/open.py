@@ -70,7 +70,7 @@ def open_data(config: Config, progress: bool = False) -> Data:
     def visible(ids: Sequence[str], complete: bool) -> VisibleLabels:
         if settings.label_seed is None and settings.labels in collection.published:
             return published_visible(ids, available, collection.published[settings.labels], settings.labels, complete)
-        return draw_visible(ids, available, settings.labels, seed, complete)
+        return draw_visible(ids, available, settings.labels, seed, complete, collection.images)
 
     split = visible(train, complete=True)
     # A draw of its own, so that what is seen of the training images does not depend on it.

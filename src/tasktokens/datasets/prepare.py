@@ -62,6 +62,7 @@ def prepare(
     workers: int | None = None,
     skip_corrupt: bool = False,
     quiet: bool = False,
+    upright: bool = False,
 ) -> Path:
     """Write a data set as a compact folder and return it.
 
@@ -76,6 +77,8 @@ def prepare(
         jpeg: write images that are not copied, and PNG images, as JPEG of this quality (1..100); None: as PNG.
         workers: processes; by default one a core.
         skip_corrupt: leave out labels and images that cannot be read, and list them in ``prepared.json``.
+        upright: turn images that have an EXIF orientation as viewers show them. Their labels stay as they are, for they
+            were drawn on that picture; one that has the size of the stored pixels instead is a `LabelError`.
 
     Raises:
         DataError: the source cannot be opened, a file of it cannot be read or stored (a `LabelError` for a label), or
@@ -84,7 +87,7 @@ def prepare(
     """
     collection = _storable(open_index(source, size or (1, 1)))
     _check_names(collection)
-    settings = _settings(source, collection, size, jpeg)
+    settings = _settings(source, collection, size, jpeg, upright)
     if out.exists():
         check_settings(out, settings)  # before anything is touched
     try:
@@ -95,7 +98,8 @@ def prepare(
                 (out / JOURNAL).unlink(missing_ok=True)  # from a kill at the very end
                 return out
             journal = Journal(out, settings)
-            _convert_all(collection, journal, Writer(out, collection.tasks, size, jpeg, skip_corrupt), workers, quiet)
+            writer = Writer(out, collection.tasks, size, jpeg, skip_corrupt, upright)
+            _convert_all(collection, journal, writer, workers, quiet)
             _finish(collection, journal, out, settings)
     except OSError as error:
         raise DataError(f"preparing {out} failed ({error}); mended, the same command goes on from here") from error
@@ -130,7 +134,9 @@ def verify(out: Path, quiet: bool = False) -> list[str]:
     return [fault for fault in faults if fault is not None] + unlisted_files(out, listed)
 
 
-def _settings(source: Preparable, collection: DatasetIndex, size: tuple[int, int] | None, jpeg: int | None) -> Any:
+def _settings(
+    source: Preparable, collection: DatasetIndex, size: tuple[int, int] | None, jpeg: int | None, upright: bool
+) -> Any:
     """All that decides what is written, as plain values."""
     own = source.model_dump(mode="json", exclude=set(DataSettings.model_fields))
     values = {
@@ -139,6 +145,7 @@ def _settings(source: Preparable, collection: DatasetIndex, size: tuple[int, int
         "source": {**own, "root": str(Path(str(source.root)).resolve())},
         "size": size,
         "jpeg": jpeg,
+        **({"upright": True} if upright else {}),  # folders that were prepared before it was a choice go on
         "tasks": {name: task.spec() for name, task in collection.tasks.items()},
     }
     return json.loads(strict_json.dumps(values))

@@ -20,6 +20,7 @@ from typing import Any
 from tasktokens.errors import DataError, RunExistsError
 from tasktokens.utils import strict_json
 from tasktokens.utils.atomic import atomically
+from tasktokens.utils.listing import composed, walk_files
 from tasktokens.utils.safe_io import load_json, read_json
 
 FORMAT = 1
@@ -189,10 +190,9 @@ def file_fault(out: Path, name: str, sum: str) -> str | None:
 def unlisted_files(out: Path, listed: Mapping[str, str]) -> list[str]:
     """Files that a reader of the folder would take for data and that no preparation wrote."""
     folders = {name.split("/")[0] for name in listed if "/" in name}
-    found = (
-        path.relative_to(out).as_posix() for folder in folders for path in (out / folder).rglob("*") if path.is_file()
-    )
-    return [f"{name}: not among the prepared files" for name in sorted(found) if name not in listed]
+    found = ("/".join((folder, *parts)) for folder in folders for parts in walk_files(out / folder))
+    known = set(map(composed, listed))
+    return [f"{name}: not among the prepared files" for name in sorted(found) if composed(name) not in known]
 
 
 def _read_records(path: Path) -> Iterator[Record]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import glob
+import os
 import shutil
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -13,13 +15,14 @@ from accelerate import Accelerator
 from rich.progress import track
 
 from tasktokens.config import RunSettings
-from tasktokens.datasets.folder import IMAGE_ENDINGS
-from tasktokens.datasets.index import check_id, read_image
+from tasktokens.datasets.folder import IMAGE_ENDINGS, list_paths
+from tasktokens.datasets.index import check_id, exif_orientation, read_image
 from tasktokens.errors import DataError, RunExistsError
 from tasktokens.inference.predictor import Predictor
 from tasktokens.tasks.base import Array
 from tasktokens.tasks.files import write_png
 from tasktokens.utils.distributed import all_gather, raise_on_all_ranks, signals, start
+from tasktokens.utils.listing import composed, matches, walk_files
 from tasktokens.utils.pictures import Picture, Strip, save_strips
 
 
@@ -72,7 +75,7 @@ def readable(
     With an accelerator each of its ranks gets a share, and all fail alike. SIGINT and SIGTERM end it between two
     images, by `SystemExit`.
     """
-    unreadable = []
+    unreadable, turned = [], []
     rank, ranks = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
     own, quiet = list(images.items())[rank::ranks], quiet or rank > 0
     with signals(ranks) as stop:
@@ -85,40 +88,64 @@ def readable(
             except DataError as error:
                 unreadable.append(str(error))
                 continue
+            if exif_orientation(path) > 1:
+                turned.append(str(path))
             yield id, image
         if stop.received:
             stop.leave("all images are done")
     if accelerator is not None:
-        unreadable = [message for of_rank in all_gather(accelerator, unreadable) for message in of_rank]
+        unreadable, turned = (
+            [text for of_rank in all_gather(accelerator, texts) for text in of_rank] for texts in (unreadable, turned)
+        )
+    if turned and rank == 0:
+        print(
+            f"warning: {len(turned)} of {len(images)} images have an EXIF orientation, which is not applied: the "
+            f"network saw them unturned, such as {turned[0]}; turn them first (docs/data.md)",
+            file=sys.stderr,
+        )
     with raise_on_all_ranks(accelerator) if accelerator is not None else nullcontext():
         if unreadable:
             raise DataError(f"{len(unreadable)} of {len(images)} images were left out: {'; '.join(unreadable[:5])}")
 
 
 def find_images(inputs: Sequence[str | Path]) -> dict[str, Path]:
-    """Image files by id: the path below the given folder without its ending. Raises `DataError`."""
+    """Image files by id: the path below the given folder without its ending.
+
+    Folders are listed as data folders are: linked folders are followed, and what begins with a dot is passed over. A
+    file that is named itself is taken in any case. Raises `DataError`.
+    """
     found: dict[str, Path] = {}
     for item in map(str, inputs):
         path = Path(item)
         if path.is_dir():
-            root, files = path, [f for f in sorted(path.rglob("*")) if f.suffix.lower() in IMAGE_ENDINGS]
+            listed = list(list_paths(path, IMAGE_ENDINGS))
         elif path.is_file():
-            root, files = path.parent, [path]
+            listed = [(composed(path.stem), path)]
         else:
-            files = [Path(f) for f in sorted(glob.glob(item, recursive=True)) if Path(f).is_file()]
-            if not files:
-                raise DataError(f"no image at '{item}': it is no file, no folder and no pattern that matches a file")
-            root = Path(*path.parts[: next(i for i, part in enumerate(path.parts) if glob.has_magic(part))])
-        if not files:
+            listed = _matching(item)
+        if not listed:
             raise DataError(f"no images in folder {path} ({', '.join(IMAGE_ENDINGS)})")
-        for file in files:
-            id = file.relative_to(root).with_suffix("").as_posix()
-            check_id(id, root)
+        for id, file in listed:
+            check_id(id, path)
             if found.setdefault(id, file) != file:
                 raise DataError(
                     f"{found[id]} and {file} would both be written as '{id}'; predict them into two folders"
                 )
     return found
+
+
+def _matching(pattern: str) -> list[tuple[str, Path]]:
+    """Ids and files that a pattern matches: the path below its part without wildcards."""
+    parts = Path(pattern).parts
+    start = next((i for i, part in enumerate(parts) if glob.has_magic(part)), len(parts))
+    root = Path(*parts[:start])
+    if "**" in parts:  # not by glob, which goes through a loop of links forty times
+        files = [root.joinpath(*file) for file in walk_files(root) if matches(file, parts[start:])]
+    else:
+        files = [Path(file) for file in sorted(glob.glob(pattern)) if os.path.isfile(file)]
+    if not files:
+        raise DataError(f"no image at '{pattern}': it is no file, no folder and no pattern that matches a file")
+    return [(composed(file.relative_to(root).with_suffix("").as_posix()), file) for file in files]
 
 
 def require_empty(out: Path, overwrite: bool, clear: bool = False) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tasktokens.utils.safe_io import MAX_YAML_BYTES, require_regular_file
+from tasktokens.utils.safe_io import read_text
 
 Colour = tuple[int, int, int]
 _LISTS = ("classes.txt", "labels.txt", "class_names.txt", "obj.names")
@@ -49,9 +49,7 @@ _COLOUR = re.compile(r"^([^#:][^:]*):(\d{1,3}),\s*(\d{1,3}),\s*(\d{1,3})(?::|$)"
 
 def _lines(path: Path) -> list[str]:
     try:
-        require_regular_file(path)
-        with path.open("rb") as file:
-            text = file.read(MAX_YAML_BYTES).decode("utf-8-sig")
+        text = read_text(path)
     except (OSError, ValueError):
         return []
     return [line.strip() for line in text.splitlines() if line.strip()]

@@ -15,6 +15,7 @@ from torch import nn
 from tasktokens.datasets.folder import ARRAY_ENDINGS, IMAGE_ENDINGS, LABEL_ENDINGS, list_files
 from tasktokens.datasets.index import read_image
 from tasktokens.datasets.manifest import label_columns, read_manifest
+from tasktokens.datasets.upright import UPRIGHT
 from tasktokens.errors import DataError, TaskTokensError
 from tasktokens.inspection.class_names import ClassNames, read_class_names
 from tasktokens.inspection.infer_kind import infer_kind
@@ -80,12 +81,14 @@ class InferredFolder:
 def infer_folder(root: Path) -> InferredFolder:
     """Look at a folder and up to 20 files of each folder in it. Raises `DataError` where there are no images."""
     folders = [path.name for path in sorted(root.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+    reasons: dict[str, str] = {}
     try:
         guess = _of_folders(root, folders)
-    except DataError:
-        if table := _of_table(root, {}):
+    except DataError as error:
+        if table := _of_table(root, reasons):
             return table
-        raise
+        tables = "".join(f"; {reason}" for reason in reasons.values())
+        raise DataError(f"{error}{tables}") from error
     return guess if guess.tasks else _of_table(root, guess.left_out) or guess
 
 
@@ -217,6 +220,10 @@ def _add_task(
         saw += f"; {len(look.unreadable)} could not be read: {look.unreadable[0]}"
     if look.other_shape:
         saw += f"; {look.other_shape} of them do not have the shape of their image: crop them"
+    if look.turned:
+        saw += (
+            f"; {look.turned} of their images have an EXIF orientation, which is not applied: turn them with {UPRIGHT}"
+        )
     if not pairing.exact:
         saw += f"; paired by names of the form {pairing.words}"
     saw = f"{look.files} of {len(pairing.files)} files: {saw}"
@@ -251,15 +258,16 @@ def task_name(folder: str, taken: Sequence[str]) -> str:
 
 
 # -- a table -----------------------------------------------------------------------------------------------------------
-def _of_table(root: Path, left_out: Mapping[str, str]) -> InferredFolder | None:
-    """What a CSV or Parquet in the folder names; None where there is no table with the column ``image``."""
-    reasons = dict(left_out)
+def _of_table(root: Path, left_out: dict[str, str]) -> InferredFolder | None:
+    """What a CSV or Parquet in the folder names; None where none can be used, which ``left_out`` then explains."""
     for path in sorted(path for path in root.iterdir() if path.suffix.lower() in (".csv", ".parquet")):
-        columns = label_columns(path, LABEL_ENDINGS)
-        if columns is None:
+        try:
+            columns = label_columns(path, LABEL_ENDINGS)
+            manifest = read_manifest(path, columns, _IMAGES, LABEL_ENDINGS)
+        except DataError as error:
+            left_out[path.name] = str(error)
             continue
-        manifest = read_manifest(path, columns, _IMAGES, LABEL_ENDINGS)
-        guess = InferredFolder(path.name, manifest.images, left_out=reasons, is_table=True)
+        guess = InferredFolder(path.name, manifest.images, left_out=left_out, is_table=True)
         for column in columns:
             if task_name(column, []) != column:
                 guess.left_out[column] = f"no task can be called so; call the column {task_name(column, [])}"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from tasktokens.data.ids import read_ids
 from tasktokens.errors import DataError
-from tasktokens.utils.safe_io import MAX_YAML_BYTES
 
 WORDS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 FOLDERS = ("", "splits", "ImageSets/Segmentation", "ImageSets/Main", "ImageSets")
@@ -27,16 +27,6 @@ def find_lists(root: Path) -> dict[str, str]:
     return lists
 
 
-def read_list(path: Path) -> list[str]:
-    """The lines of a list without blanks. Raises `DataError` where it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            text = file.read(64 * MAX_YAML_BYTES).decode("utf-8-sig", errors="replace")
-    except OSError as error:
-        raise DataError(f"cannot read {path} ({error.strerror or error})") from error
-    return [line.strip() for line in text.splitlines() if line.strip()]
-
-
 def infer_splits(
     root: Path, ids: Mapping[str, Path], other_names: Mapping[str, str]
 ) -> tuple[dict[str, str], dict[str, tuple[str, ...]], dict[str, str]]:
@@ -54,13 +44,13 @@ def infer_splits(
     members: dict[str, tuple[str, ...]] = {}
     unused: dict[str, str] = {}
     for split, file in find_lists(root).items():
-        lines = read_list(root / file)
-        found = [line if line in ids else other_names.get(line, "") for line in lines]
-        wrong = [line for line, id in zip(lines, found, strict=True) if not id]
-        if wrong:
-            unused[file] = f"it lists '{wrong[0]}' ({len(wrong)} such), which is not the id of an image"
-        elif lines:
-            declared[split], members[split] = file, tuple(found)
+        try:
+            found = _read(root / file, ids, other_names)
+        except DataError as error:
+            unused[file] = str(error)
+            continue
+        if found:
+            declared[split], members[split] = file, found
     if declared:
         return declared, members, unused
     above = {id.split("/")[0] for id in ids if "/" in id}
@@ -69,3 +59,12 @@ def infer_splits(
         return {}, {}, unused
     members = {split: tuple(id for id in ids if id.startswith(folder)) for split, folder in declared.items()}
     return declared, members, unused
+
+
+def _read(path: Path, ids: Mapping[str, Path], other_names: Mapping[str, str]) -> tuple[str, ...]:
+    try:
+        return read_ids(path, ids)
+    except DataError:
+        if not other_names:
+            raise
+        return tuple(other_names[name] for name in read_ids(path, other_names))

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tasktokens.datasets.index import image_size
+from tasktokens.datasets.index import exif_orientation, image_size
+from tasktokens.datasets.upright import is_turned
 from tasktokens.errors import DataError
 from tasktokens.inspection.scan_file import ScannedFile, scan_file
 from tasktokens.inspection.unmeasured import unmeasured_values
@@ -47,6 +48,7 @@ class FolderScan:
         mean_z, mean_y_below: mean third component, and mean second component in the lower third of the pictures.
         one_sided: share of the vectors whose third component has the more frequent sign.
         other_size: number of files whose size is not their image's; ``other_shape``: nor is their aspect ratio.
+        turned: number of files whose image has an EXIF orientation; a label may fit such an image as it is shown.
     """
 
     files: int = 0
@@ -75,6 +77,7 @@ class FolderScan:
     one_sided: float = 0.0
     other_size: int = 0
     other_shape: int = 0
+    turned: int = 0
 
 
 def some(files: Sequence[Path]) -> list[Path]:
@@ -89,11 +92,15 @@ def scan_files(files: Sequence[tuple[Path, Path]], name: str) -> FolderScan:
         try:
             file = scan_file(path, name)
             sides, image_sides = file.array.shape[:2], image_size(image)
+            orientation = exif_orientation(image)
         except DataError as error:
             look.unreadable.append(str(error))
             continue
         read.append(file)
         look.lossy = look.lossy or file.lossy
+        look.turned += orientation > 1
+        if is_turned(orientation, sides, image_sides):
+            image_sides = image_sides[::-1]
         look.other_size += sides != image_sides
         look.other_shape += abs(sides[0] * image_sides[1] - sides[1] * image_sides[0]) > sum(image_sides)
     look.files = len(read)

@@ -21,6 +21,7 @@ from tasktokens.inspection.report import Finding, Findings, Report, TaskReport, 
 from tasktokens.inspection.survey_file import FileSurvey, LabelSurvey, SurveyJob, examine_job
 from tasktokens.tasks import Task
 from tasktokens.tasks.base import Array
+from tasktokens.utils.listing import composed
 from tasktokens.utils.processes import process_map
 from tasktokens.utils.progress import bar
 
@@ -256,8 +257,9 @@ def _orphans(collection: DatasetIndex, name: str) -> list[Path]:
     """Label files of a task that belong to no image, in an own folder whose labels lie under their images' names."""
     folder = collection.root / name
     for id, file in collection.labels[name].items():
-        stem = str(file.path.with_suffix(""))
-        folder = Path(stem[: -len(id)]) if stem.endswith(id) else collection.root
+        above = file.path.parents[id.count("/")]
+        same = composed(file.path.relative_to(above).with_suffix("").as_posix()) == id
+        folder = above if same else collection.root
         break
     if not (collection.root / "dataset.yaml").is_file() or folder == collection.root or not folder.is_dir():
         return []

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from tasktokens.errors import LabelError, TaskTokensError
+from tasktokens.utils.orientation import picture_array
 from tasktokens.utils.safe_io import open_picture, read_npy, read_npz, require_regular_file
 
 Array = npt.NDArray[Any]
@@ -36,7 +37,7 @@ def read_array(path: Path, key: str | None = None) -> Array:
         else:
             with open_picture(path) as image:
                 _check_depth_kept(path, image)
-                array = np.asarray(image)
+                array = picture_array(image)
     except FileNotFoundError as error:
         raise LabelError(f"label file {path} does not exist") from error
     except TaskTokensError:
@@ -96,7 +97,7 @@ def read_colours(path: Path, key: str | None = None) -> tuple[Array, Array]:
     else:
         read_array(path)  # for its errors
         with open_picture(path) as image:
-            array = np.asarray(image if image.mode.startswith(("I", "F")) else image.convert("RGBA"))
+            array = picture_array(image, None if image.mode.startswith(("I", "F")) else "RGBA")
     if array.ndim != 3 or array.shape[-1] not in (3, 4) or array.dtype != np.uint8:
         raise LabelError(f"label file {path} must hold 8-bit RGB, found {array.dtype} of shape {array.shape}")
     return array[..., :3], array[..., 3] > 0 if array.shape[-1] == 4 else np.ones(array.shape[:2], dtype=bool)

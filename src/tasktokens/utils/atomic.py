@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,12 +13,18 @@ from pathlib import Path
 def atomically(path: Path) -> Iterator[Path]:
     """A path to write to, with the same ending; it becomes ``path`` when all went well, and is gone otherwise."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    unfinished = path.with_name(f".{_short(path.stem)}.{os.getpid()}.partial{path.suffix}")
     try:
         yield unfinished
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def _short(stem: str) -> str:
+    """A name that leaves room for what is added to it: file systems take 255 bytes."""
+    written = os.fsencode(stem)
+    return stem if len(written) <= 200 else hashlib.blake2b(written, digest_size=16).hexdigest()
 
 
 def write_atomically(path: Path, content: bytes) -> Path:

@@ -6,6 +6,7 @@ Nothing here unpickles or starts another program, and what a file claims to hold
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 import os
@@ -137,6 +138,39 @@ _COMPRESSED = 15
 
 
 # -- text --------------------------------------------------------------------------------------------------------------
+def decode_text(data: bytes) -> str:
+    """Text as editors, spreadsheets and shells save it: UTF-8, or UTF-16 and UTF-32 with a byte-order mark.
+
+    Line ends stay as they are. Raises `ValueError` for any other encoding: guessing would change names in silence.
+
+    >>> decode_text("Küche".encode("utf-16"))
+    'Küche'
+    """
+    encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"it is not text in {encoding.upper()} ({error.reason} at byte {error.start}); {_SAVE}"
+        ) from error
+    if "\0" in text:
+        raise ValueError(f"it holds the character NUL, as UTF-16 without a byte-order mark does; {_SAVE}")
+    return text.replace("\ufeff", "")  # also inside, where files were joined
+
+
+_SAVE = "save it as UTF-8"
+_MARKS = (  # the mark of UTF-32 begins with that of UTF-16
+    (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"), (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
+)  # fmt: skip
+
+
+def read_text(path: Path) -> str:
+    """Read a text file; see `decode_text`. Raises `OSError` and `ValueError`, which do not name the file."""
+    require_regular_file(path)
+    return decode_text(path.read_bytes())
+
+
 def load_json(text: str) -> Any:
     """Parse JSON; what nests too deeply is a `ValueError` too."""
     try:

@@ -164,10 +164,10 @@ def test_images_that_the_csv_does_not_list_have_no_label_and_unknown_ones_are_le
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("id,semseg,depth\ni0,1,1\n", "missing: .*normals"),
-        ("semseg,depth,normals\n1,1,1\n", "missing: .*id"),
+        ("id,semseg,depth\ni0,1,1\n", "no column 'normals'"),
+        ("semseg,depth,normals\n1,1,1\n", "no column 'id'"),
         ("id,semseg,depth,normals\n", "must have rows"),
-        ("", "must have rows"),
+        ("", "has no rows"),
         ("id,semseg,depth,normals\ni0,1,1,1\ni9,0,0,1\n", "line 3.*i9.*normals"),
         ("id,semseg,depth,normals\ni0,1\n", "line 2"),
         ("id,semseg,depth,normals\ni0,yes,no,no\n", "line 2.*yes"),
