@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -23,6 +24,7 @@ from tasktokens.inspection.infer_splits import FOLDERS, infer_splits
 from tasktokens.inspection.pairing import Pairing, pair
 from tasktokens.inspection.scan import FolderScan, scan_files, some
 from tasktokens.tasks import Task, build_task
+from tasktokens.utils.listing import walk_files
 
 _IMAGES = IMAGE_ENDINGS + ARRAY_ENDINGS
 _WRITTEN = ("confidence", "pictures")
@@ -145,9 +147,7 @@ def _is_photograph(path: Path) -> bool:
 
 def _count_unread(guess: InferredFolder, root: Path, folder: str, endings: Collection[str]) -> str:
     """Note the files that are passed over because of their ending; returns the words."""
-    paths = [path for path in (root / folder).rglob("*") if path.is_file()]
-    shown = [path for path in paths if not any(part.startswith(".") for part in path.relative_to(root).parts)]
-    found = Counter(path.suffix.lower() for path in shown)
+    found = Counter(os.path.splitext(parts[-1])[1].lower() for parts in walk_files(root / folder))
     unread = {ending: count for ending, count in found.items() if ending not in endings and ending not in _TEXT}
     if not unread:
         return ""
