@@ -16,7 +16,6 @@ import json
 import statistics
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +105,12 @@ def cost(
         prepared.train()
         guard = finite_guard(optimizer, network, accelerator)
         step = Step(method, accelerator, prepared, stepper, guard, config.optim.clip)
-        do = partial(step, [batch], teacher, options)
+        # A step in the middle of training.
+        options = StepOptions(500, teacher is not None, photometric=0.3, loss_stride=2)
+
+        def do() -> object:
+            return step([method.prepare(batch, torch.Generator().manual_seed(0), options)], teacher)
+
     seconds = statistics.median(timed(do, args.steps, on_gpu) for _ in range(args.blocks + 1))
     if args.profile:
         profile(do, on_gpu)
@@ -147,11 +151,6 @@ def profile(do: Callable[[], object], on_gpu: bool) -> None:
         timed(do, 1, on_gpu)
     order = "self_cuda_time_total" if on_gpu else "self_cpu_time_total"
     print(profiler.key_averages(group_by_input_shape=True).table(order, row_limit=25, max_name_column_width=60))
-
-
-def options(part: int) -> StepOptions:
-    """Those of a step in the middle of training."""
-    return StepOptions(torch.Generator().manual_seed(0), 500, photometric=0.3, loss_stride=2)
 
 
 def random_batch(tasks: dict[str, Task], images: int, size: tuple[int, int]) -> Batch:

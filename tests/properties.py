@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tasktokens.data.sample import Batch, Label, Sample, collate
+from tasktokens.methods import Method, PreparedBatch, StepOptions, Term
 from tasktokens.metrics.base import Metric
 from tasktokens.models import Network, TaskOutput
 from tasktokens.tasks import Depth, Normals, Regression, Segmentation, Task, Vectors
@@ -55,6 +56,26 @@ def random_batch(
         }
         samples.append(Sample(f"image{number}", image, torch.ones(1, *size, dtype=torch.bool), labels))
     return collate(samples, {name: task.label_channels for name, task in tasks.items()})
+
+
+def prepared(
+    method: Method, batch: Batch, teacher: bool = False, stride: int = 1, photometric: float = 0.0
+) -> PreparedBatch:
+    """A batch of the first step, with the same draws each time."""
+    options = StepOptions(teacher=teacher, photometric=photometric, loss_stride=stride)
+    return method.prepare(batch, torch.Generator().manual_seed(5), options)
+
+
+def terms_of(
+    method: Method,
+    batch: Batch,
+    student: nn.Module,
+    teacher: nn.Module | None,
+    stride: int = 1,
+    photometric: float = 0.0,
+) -> list[Term]:
+    """The terms of the first step on a batch."""
+    return method.terms(prepared(method, batch, teacher is not None, stride, photometric), student, teacher)
 
 
 def garbage(like: Tensor, valid: Tensor, seed: int = 0) -> Tensor:

@@ -119,14 +119,14 @@ def main(folder: Path) -> None:
     main_process = accelerator.is_main_process
     found["failing"] = outcome(fail_on_rank_1, accelerator)
 
-    finish = training.Trainer._finish
+    finish = training.Trainer.finish
     with patched() as patch:
 
-        def noting(self: training.Trainer, network: Any, *rest: Any) -> None:
-            found["digests"] = [*found.get("digests", []), digest(network)]
-            finish(self, network, *rest)
+        def noting(self: training.Trainer) -> None:
+            found["digests"] = [*found.get("digests", []), digest(self.network)]
+            finish(self)
 
-        patch(training.Trainer, "_finish", noting)
+        patch(training.Trainer, "finish", noting)
         for name in ("online", "online-workers"):
             train(load_config(folder / f"{name}.yaml"), quiet=True)
         again = load_config(folder / "online-again.yaml")

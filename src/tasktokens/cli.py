@@ -75,9 +75,10 @@ def train(
         f"data.{key}={strict_json.dumps(str(value), ensure_ascii=False)}" for key, value in given.items() if value
     ]
     settings = load_config(config, [*chosen, *(overrides or [])])
-    from tasktokens.reporting.train import train as run
+    from tasktokens.reporting.train import RunPictures
+    from tasktokens.training import trainer
 
-    _print(run(settings, resume, overwrite, init_from, quiet))
+    _print(trainer.train(settings, resume, overwrite, init_from, quiet, [RunPictures()]))
 
 
 @app.command()

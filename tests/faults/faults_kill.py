@@ -81,7 +81,7 @@ class Row:
 # -- where a process ends itself ---------------------------------------------------------------------------------------
 Target = tuple[str, str]
 MOMENTS: dict[str, tuple[Target, ...]] = {
-    "start": (("tasktokens.training.run_folder", "save_split"), ("tasktokens.training.run_folder", "version")),
+    "start": (("tasktokens.training.run_folder", "save_visible"), ("tasktokens.training.run_folder", "version")),
     "steps": (
         ("tasktokens.training.step", "combine"),
         ("tasktokens.training.trainer", "set_lr"),
@@ -101,13 +101,13 @@ MOMENTS: dict[str, tuple[Target, ...]] = {
         ("tasktokens.training.trainer", "evaluate_network"),
     ),
     "validation": (
-        ("tasktokens.training.validation.Validation", "_record"),
-        ("tasktokens.training.validation.Validation", "_keep"),
-        ("tasktokens.training.validation", "save_model"),
+        ("tasktokens.training.callbacks.validation.Validation", "_record"),
+        ("tasktokens.training.callbacks.validation.Validation", "_keep"),
+        ("tasktokens.training.callbacks.validation", "save_model"),
     ),
     "stage change": (
         ("tasktokens.training.trainer", "save_model"),
-        ("tasktokens.training.trainer.Trainer", "_networks"),
+        ("tasktokens.training.trainer.Trainer", "_make_networks"),
         ("tasktokens.models.files", "save_file"),
     ),
 }
@@ -252,7 +252,7 @@ def at_a_call(dice: random.Random, targets: tuple[Target, ...], place: Place, wh
 
     def kill(command: list[str]) -> child.Ended:
         target, how = dice.choice(targets), dice.choice(hows)
-        rare = target[1] in ("save_model", "_networks", "save_split", "evaluate_network", "write_results")
+        rare = target[1] in ("save_model", "_networks", "save_visible", "evaluate_network", "write_results")
         number = dice.randint(1, 2 if rare else 9)
 
         def before() -> None:

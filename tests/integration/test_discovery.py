@@ -1,28 +1,25 @@
-"""The student's strong view, mixed images, thresholds that learn, and the token level."""
+"""The student's strong view, thresholds that learn, and the token level."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
-from test_methods import PRESENT, Fixed, build, by_name, detach, eager
+from test_methods import PRESENT, build, by_name
 from torch import Tensor
 
-from properties import random_batch
+from properties import random_batch, terms_of
 from tasktokens.config import HttMethod, StrongView
 from tasktokens.discovery.thresholds import Thresholds
-from tasktokens.methods import Htt, StepOptions, Term
-from tasktokens.methods.strong_view import Mix, blur, draw_mix, strong_view
-from tasktokens.models import TaskOutput
+from tasktokens.methods import Htt, Term
+from tasktokens.methods.strong_view import blur, strong_view
 from tasktokens.tasks import Task
 from tasktokens.training.step import combine
 from tasktokens.training.trainer import train
@@ -76,76 +73,6 @@ def test_a_view_is_drawn_from_the_generator_alone() -> None:
     assert not torch.equal(strong_view(image, settings, seeded()), strong_view(image, settings, seeded(4)))
 
 
-# -- patches of other images -------------------------------------------------------------------------------------------
-def test_a_mix_shows_a_box_of_another_image_and_the_image_elsewhere() -> None:
-    image = pictures(200)
-    mix = draw_mix(image, 0.7, seeded())
-    assert mix is not None
-    assert (mix.partner != torch.arange(200)).all()
-    shares = mix.box.float().mean((1, 2, 3))
-    mixed = shares > 0
-    assert 100 < int(mixed.sum()) < 180
-    assert 0.03 < shares[mixed].min() < shares.max() < 0.55
-    for row in range(20):
-        ys, xs = np.nonzero(mix.box[row, 0].numpy())
-        if len(ys):  # a full rectangle
-            assert len(ys) == (ys.max() - ys.min() + 1) * (xs.max() - xs.min() + 1)
-    shown = mix.image(image)
-    assert torch.equal(shown, torch.where(mix.box, image[mix.partner], image))
-    assert mix.image(torch.rand(200, 5, 12, 16)).shape == (200, 5, 12, 16)
-
-
-def test_nothing_is_mixed_where_nothing_can_be() -> None:
-    assert draw_mix(pictures(1), 1.0, seeded()) is None
-    assert draw_mix(pictures(4), 0.0, seeded()) is None
-
-
-def test_under_a_patch_the_image_s_own_label_does_not_count_and_the_partner_s_gap_is_discovered(
-    tiny_tasks: dict[str, Task], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    batch = random_batch(tiny_tasks, [["semseg"], ["depth"]])
-    box = torch.zeros(2, 1, 64, 64, dtype=torch.bool)
-    box[0, :, :, :32] = True  # the left half of image 0 shows image 1, which has no semseg label
-    mix = Mix(torch.tensor([1, 0]), box)
-    monkeypatch.setattr("tasktokens.methods.htt.draw_mix", lambda *_: mix)
-    taught = {name: detach(output) for name, output in build("htt", tiny_tasks, 1).eval()(batch.image).items()}
-    seen: list[Tensor] = []
-
-    class Student(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.network = build("htt", tiny_tasks).eval()
-
-        def forward(self, image: Tensor, rows: Any = None) -> Mapping[str, TaskOutput]:
-            seen.append(image)
-            outputs: Mapping[str, TaskOutput] = self.network(image, rows)
-            return outputs
-
-    plain = StrongView(photometric=0, grey=0, blur=0)
-    method = Htt(eager(tiny_tasks), HttMethod(strong=plain, teacher_views=1, token_level=1.0))
-    step = StepOptions(seeded())
-    terms = by_name(method.terms(batch, Student(), Fixed(taught), step))
-    assert torch.equal(seen[0], torch.where(box, batch.image[[1, 0]], batch.image))
-    labels = batch.labels["semseg"]
-    assert terms["loss/semseg"].count == labels.valid[..., 32:].sum()
-    # All of image 1, and its patch in image 0.
-    assert terms["discovered/semseg"].count == 16 * 16 + 16 * 8
-    # Depth: image 0 has no label, but its left half shows image 1, which has one.
-    assert terms["discovered/depth"].count == 16 * 8
-    assert terms["loss/depth"].count == batch.labels["depth"].valid.sum()
-    # A mixed image has no token of its own.
-    assert terms["token/semseg"].count == 1
-    assert terms["token/depth"].count == 0
-    assert terms["token/depth"].total == 0
-    # What the teacher says of a pixel with a given label changes nothing, wherever the pixel is shown.
-    spoilt = dict(taught)
-    logits = taught["depth"].logits.clone()
-    logits[1] += 5 * torch.randn_like(logits[1])
-    spoilt["depth"] = replace(taught["depth"], logits=logits)
-    again = by_name(method.terms(batch, Student(), Fixed(spoilt), StepOptions(seeded())))
-    assert torch.equal(again["discovered_loss/depth"].total, terms["discovered_loss/depth"].total)
-
-
 # -- the token level ---------------------------------------------------------------------------------------------------
 def test_tokens_are_taught_where_labels_are_missing_and_agreement_costs_nothing(tiny_tasks: dict[str, Task]) -> None:
     network = build("htt", tiny_tasks).eval()
@@ -153,8 +80,8 @@ def test_tokens_are_taught_where_labels_are_missing_and_agreement_costs_nothing(
     method = Htt(
         tiny_tasks, HttMethod(teacher_views=1, token_level=0.5, strong=StrongView(photometric=0, grey=0, blur=0))
     )
-    same = by_name(method.terms(batch, network, network, StepOptions(seeded())))
-    other = by_name(method.terms(batch, network, build("htt", tiny_tasks, 1).eval(), StepOptions(seeded())))
+    same = by_name(terms_of(method, batch, network, network))
+    other = by_name(terms_of(method, batch, network, build("htt", tiny_tasks, 1).eval()))
     for name, task in tiny_tasks.items():
         assert same[f"token/{name}"].count == len(batch.labels[name].absent)
         assert same[f"token/{name}"].total.item() == pytest.approx(0, abs=1e-5)
@@ -162,9 +89,7 @@ def test_tokens_are_taught_where_labels_are_missing_and_agreement_costs_nothing(
         assert other[f"token/{name}"].weight == 0.5 * task.weight
     assert not any(
         name.startswith("token/")
-        for name in by_name(
-            Htt(tiny_tasks, HttMethod(token_level=0)).terms(batch, network, network, StepOptions(seeded()))
-        )
+        for name in by_name(terms_of(Htt(tiny_tasks, HttMethod(token_level=0)), batch, network, network))
     )
 
 
@@ -208,7 +133,7 @@ def test_fixed_thresholds_stay(tiny_tasks: dict[str, Task]) -> None:
 def test_adaptive_thresholds_are_saved_and_a_resumed_run_ends_with_the_same_bits(
     schedule: str, folder_root: Path, make_config: MakeConfig, tmp_path: Path
 ) -> None:
-    changes = {"method.thresholds": "adaptive", "method.schedule": schedule, "method.strong": {"cutmix": 0.5}}
+    changes = {"method.thresholds": "adaptive", "method.schedule": schedule}
     whole = train(make_config(folder_root, tmp_path / "a", **changes), quiet=True)
     shutil.copytree(whole, tmp_path / "b")
     last = sorted((tmp_path / "b" / "checkpoints").iterdir())

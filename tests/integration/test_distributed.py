@@ -208,7 +208,7 @@ def test_what_another_rank_has_said_is_not_said_again(
     def fail(*arguments: Any, **settings: Any) -> None:
         raise OtherRankError("rank 0 failed: DataError: a file is missing there")
 
-    monkeypatch.setattr("tasktokens.reporting.train.train", fail)
+    monkeypatch.setattr("tasktokens.training.trainer.train", fail)
     assert run_cli(capsys, "train") == (2, "", "")
 
 

@@ -29,7 +29,7 @@ from tasktokens.inference import predict as predicting
 from tasktokens.inference.discover import JOURNAL, discover
 from tasktokens.inference.evaluate import evaluate
 from tasktokens.inference.predict import predict
-from tasktokens.methods import Supervised
+from tasktokens.methods import PreparedBatch, Supervised
 from tasktokens.training.checkpoint import complete_checkpoints
 from tasktokens.training.log import RunLog, is_written, read_rows
 from tasktokens.training.nan_guard import Statistics
@@ -271,11 +271,11 @@ def test_a_bad_image_changes_neither_weights_nor_statistics(
 ) -> None:
     terms, steps = Supervised.terms, iter(range(10**6))
 
-    def spoilt(self: Supervised, batch: Any, *rest: Any) -> Any:
-        image = batch.image.float()
+    def spoilt(self: Supervised, prepared: PreparedBatch, *rest: Any) -> Any:
+        image = prepared.image.float()
         if next(steps) == 1:
             image[0, 0, 5, 5] = bad
-        return terms(self, replace(batch, image=image), *rest)
+        return terms(self, replace(prepared, image=image), *rest)
 
     monkeypatch.setattr(Supervised, "terms", spoilt)
     changes = SHORT | {"method": {"name": "mtl", "steps": 3}, "run.evaluate": None, "run.checkpoint_every": 1}

@@ -17,13 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from properties import assert_batch_independent, assert_sums, random_batch
+from properties import assert_batch_independent, assert_sums, random_batch, terms_of
 from tasktokens.config import Config, HttMethod, ModelSettings
 from tasktokens.datasets.open import open_data
 from tasktokens.errors import LabelError
 from tasktokens.inference.evaluate import evaluate
 from tasktokens.losses import masked_loss
-from tasktokens.methods import Htt, StepOptions
+from tasktokens.methods import Htt
 from tasktokens.metrics import Metric
 from tasktokens.models import build_network
 from tasktokens.models.files import load_model
@@ -113,7 +113,7 @@ def test_the_new_task_goes_through_network_and_method(variant: Any, tasks: dict[
     batch = random_batch(tasks, [["heat"], ["semseg"], []])
     method = Htt(tasks, HttMethod())
     for taught_by in (None, teacher.eval()):
-        terms = method.terms(batch, student.train(), taught_by, StepOptions(torch.Generator().manual_seed(0)))
+        terms = terms_of(method, batch, student.train(), taught_by)
         loss, means = combine(terms, Accelerator(cpu=True))
         student.zero_grad()
         loss.backward()

@@ -3,18 +3,49 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+
+@dataclass(frozen=True)
+class Removed:
+    """A setting that earlier versions had.
+
+    Attributes:
+        what: it turned on.
+        off: the value that did so not; None for a setting that had no effect unless another turned it on.
+    """
+
+    what: str
+    off: Any = None
 
 
 class Settings(BaseModel):
     """Base of all settings: unknown keys are errors, values do not change after checking."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    removed: ClassVar[Mapping[str, Removed]] = {}
+    """Settings of earlier versions, such as a run's ``config.yaml`` holds: left out where they were off."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_removed(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        for key in values.keys() & cls.removed.keys():
+            gone, found = cls.removed[key], values[key]
+            if gone.off is not None and found != gone.off:
+                raise PydanticCustomError(
+                    "removed", "{what} left after version 0.1: it was measured to be worth nothing (docs/lab-log.md)",
+                    {"what": gone.what, "key": key, "found": found},
+                )  # fmt: skip
+        return {key: value for key, value in values.items() if key not in cls.removed}
 
     @model_validator(mode="before")
     @classmethod

@@ -119,6 +119,9 @@ def _sentence(item: Any) -> str:
             continue
         model = TaskOptions if typed[0] == "tasks" else known[part].annotation if part in known else None
     key = ".".join(typed)
+    if item["type"] == "removed":
+        name = ".".join([*typed, item["ctx"]["key"]])
+        return f"'{name}' is {_SHORT.repr(item['ctx']['found'])}, but {item['msg']}; leave the key out"
     if item["type"] == "extra_forbidden":
         return f"unknown key '{key}'{did_you_mean(typed[-1], known)}"
     if item["type"] == "union_tag_invalid":

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from tasktokens.config.base import Seed, Settings
+from tasktokens.config.base import Removed, Seed, Settings
 from tasktokens.config.data import DataUnion, RoomsData
 from tasktokens.errors import ConfigError
 
@@ -49,14 +50,19 @@ class MtlMethod(Settings):
 class StrongView(Settings):
     """How the student's images differ from the teacher's, once there is a teacher."""
 
+    removed: ClassVar[Mapping[str, Removed]] = {"cutmix": Removed("patches of other images", off=0.0)}
+
     photometric: float = Field(0.5, ge=0, le=1, description="in place of data.augmentation.photometric")
     grey: float = Field(0.2, ge=0, le=1, description="share of images that lose their colours")
     blur: float = Field(0.3, ge=0, le=1, description="share of images that are blurred")
-    cutmix: float = Field(0.0, ge=0, le=1, description="share of images with a patch of another one")
 
 
 class HttMethod(Settings):
     """Hierarchical Task Tokens with label discovery (arXiv 2411.18823)."""
+
+    removed: ClassVar[Mapping[str, Removed]] = {
+        "geometry": Removed("the geometric check", off=False), "focal": Removed("the geometric check"),
+    }  # fmt: skip
 
     name: Literal["htt"] = "htt"
     schedule: Literal["two-stage", "online"] = Field(
@@ -90,10 +96,6 @@ class HttMethod(Settings):
     )
     target_accuracy: float = Field(0.8, gt=0, le=1, description="calibrated: share of pixels that are to be right")
     calibrate_every: int = Field(500, ge=1, description="calibrated, online: steps between two calibrations")
-    geometry: bool = Field(False, description="confidence of depth and normals is multiplied by how well the two agree")
-    focal: float = Field(
-        0.9, gt=0, le=100, description="geometry: the camera's focal length as a share of the image's width"
-    )
     strong: StrongView = StrongView()
     ramp: int = Field(100, ge=1, description="online: steps over which the discovery losses grow to their weights")
     ema: float = Field(0.99, ge=0, lt=1, description="online: decay of the moving average that is the teacher")

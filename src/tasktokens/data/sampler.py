@@ -1,18 +1,19 @@
-"""Which images a step of training gets, in which of their many looks."""
+"""Which images a step of training gets, and how each is augmented."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
-from tasktokens.data.order import EpochOrder
 from tasktokens.errors import ConfigError
 
 
 class Draw(NamedTuple):
-    """Which image a sample is of, and which of its many looks it has."""
+    """Which image a sample is of, and which of its augmented variants it is."""
 
     epoch: int
     number: int
@@ -59,10 +60,20 @@ class EpochSampler(Sampler[list[Draw]]):
     def __iter__(self) -> Iterator[list[Draw]]:
         epoch, skip = divmod(self.first_step, self.steps_per_epoch)
         while True:
-            order = EpochOrder(self.length, self.seed, epoch)
+            order = epoch_order(self.length, self.seed, epoch)
             for step in range(skip, self.steps_per_epoch):
-                own = order(step * self.batch_size, (step + 1) * self.batch_size)[self.rank :: self.ranks]
+                own = order[step * self.batch_size : (step + 1) * self.batch_size][self.rank :: self.ranks]
                 late = self.late_step is not None and epoch * self.steps_per_epoch + step >= self.late_step
                 for part in range(self.accumulate):
                     yield [Draw(epoch, int(index), late) for index in own[part :: self.accumulate]]
             epoch, skip = epoch + 1, 0
+
+
+def epoch_order(length: int, seed: int, epoch: int) -> NDArray[np.uint32]:
+    """The images of an epoch in their order: ``np.random.default_rng([seed, epoch]).permutation(length)``.
+
+    As uint32, 4 bytes per image: 0.4 GB for 10^8 images in each rank, while its loader processes hold none of it.
+    """
+    order = np.arange(length, dtype=np.uint32)
+    np.random.default_rng([seed, epoch]).shuffle(order)
+    return order

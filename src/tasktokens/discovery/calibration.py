@@ -1,8 +1,8 @@
 """Thresholds by accuracy: a discovered pixel must be as sure as pixels are that are right often enough.
 
 Where labels are visible but not trained on, the teacher's predictions are compared with them, at the head's size and
-with the same views, confidence and geometric check as in discovery: the confidences are those that the thresholds will
-apply to. A label comes to that size by its task's own rule.
+with the same views and confidence as in discovery: the confidences are those that the thresholds will apply to. A label
+comes to that size by its task's own rule.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from tasktokens.config import HttMethod
 from tasktokens.data.sample import Batch, Labels
-from tasktokens.discovery.pseudo_labels import discover_labels, forward_views, geometric_agreement, inside
+from tasktokens.discovery.pseudo_labels import discover_labels, forward_views, inside
 from tasktokens.discovery.thresholds import Thresholds
 from tasktokens.metrics import Reliability
 from tasktokens.tasks import Task
@@ -35,7 +35,7 @@ class AccuracyCalibrator:
         self.tasks, self.settings, self.thresholds = tasks, settings, thresholds
 
     def due(self, stage: Stage, step: int) -> bool:
-        """Before the first step that has something to discover; online also every so many steps after it."""
+        """Before the first step that has something to discover; online then every ``calibrate_every`` steps."""
         if stage.teacher:
             return step == 0
         since = step - self.settings.stage1_steps
@@ -47,17 +47,15 @@ class AccuracyCalibrator:
     @torch.no_grad()
     def add(self, sums: Mapping[str, Reliability], batch: Batch, teacher: nn.Module) -> None:
         settings = self.settings
-        taught = forward_views(self.tasks, teacher, batch.image, settings.teacher_views, settings.teacher_zoom)
-        agreement = geometric_agreement(self.tasks, taught, settings.focal) if settings.geometry else {}
+        outputs = forward_views(self.tasks, teacher, batch.image, settings.teacher_views, settings.teacher_zoom)
         for name, task in self.tasks.items():
             labels = batch.labels[name]
             if len(labels.rows) == 0:
                 continue
-            logits = taught[name].logits[labels.rows]
+            logits = outputs[name].logits[labels.rows]
             size = (logits.shape[-2], logits.shape[-1])
-            agreed = agreement[name][labels.rows] if name in agreement else None
             pixels = inside(batch.pixels[labels.rows], size)
-            found = discover_labels(task, logits, pixels, settings.confidence, agreement_B1HW=agreed)
+            found = discover_labels(task, logits, pixels, settings.confidence)
             target, valid = _resized(task, labels, size)
             right = task.correct(found.value, target)
             sums[name].update(found.confidence, right, valid & pixels, task.group(found.value))

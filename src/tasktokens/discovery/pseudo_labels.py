@@ -13,7 +13,6 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from tasktokens.models import TaskOutput
 from tasktokens.models.layers import upsample
@@ -89,7 +88,6 @@ def discover_labels(
     pixels_B1HW: Tensor,
     confidence: str = "ours",
     thresholds: ThresholdRule | None = None,
-    agreement_B1HW: Tensor | None = None,
 ) -> Discovered:
     """Turn a teacher's logits into pseudo-labels.
 
@@ -98,41 +96,11 @@ def discover_labels(
         pixels_B1HW: bool, False where nothing may be discovered, such as padding.
         confidence: ``ours`` (`Task.confidence`) or ``paper`` (`Task.paper_confidence`).
         thresholds: which confidence is enough; default: the task's own threshold.
-        agreement_B1HW: in [0, 1], multiplies the confidence; see `geometric_agreement`.
     """
     sure = task.paper_confidence(logits_BKHW) if confidence == "paper" else task.confidence(logits_BKHW)
-    sure = sure if agreement_B1HW is None else sure * agreement_B1HW
     value = task.decode(logits_BKHW)
     enough = task.threshold if thresholds is None else thresholds.of(task, value)
     return Discovered(value, sure, (sure > enough) & pixels_B1HW)
-
-
-@torch.no_grad()
-def geometric_agreement(
-    tasks: Mapping[str, Task], outputs: Mapping[str, TaskOutput], focal: float
-) -> dict[str, Tensor]:
-    """How well the predictions that say something of the surfaces' normals agree: depth and normals.
-
-    For each such task (B, 1, h, w) in [0, 1] at its head's size: the cosine of the angle to what another task says, 0
-    beyond a right angle and where something is not finite, averaged over 3 x 3 positions; the least over the other
-    tasks. Nothing for a task that no other can be compared with.
-
-    Args:
-        focal: the camera's focal length as a share of the image's width (`Task.surface_normals`).
-    """
-    said = {
-        name: normals
-        for name, task in tasks.items()
-        if (normals := task.surface_normals(task.decode(outputs[name].logits), focal)) is not None
-    }
-    agreement: dict[str, Tensor] = {}
-    for name, own in said.items():
-        others = [upsample(normals, own.shape[-2:]) for other, normals in said.items() if other != name]
-        for other in others:
-            cosine = F.cosine_similarity(own, other, dim=1).unsqueeze(1).nan_to_num(0, 0, 0).clamp(0, 1)
-            smooth = F.avg_pool2d(cosine, 3, stride=1, padding=1, count_include_pad=False)
-            agreement[name] = torch.minimum(agreement[name], smooth) if name in agreement else smooth
-    return agreement
 
 
 def inside(pixels_B1HW: Tensor, size: Sequence[int]) -> Tensor:

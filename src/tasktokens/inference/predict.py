@@ -16,7 +16,7 @@ from rich.progress import track
 
 from tasktokens.config import RunSettings
 from tasktokens.datasets.folder import IMAGE_ENDINGS, list_paths
-from tasktokens.datasets.index import check_id, exif_orientation, read_image
+from tasktokens.datasets.index import check_id, picture_facts, read_image
 from tasktokens.errors import DataError, RunExistsError
 from tasktokens.inference.predictor import Predictor
 from tasktokens.tasks.base import Array
@@ -75,7 +75,7 @@ def readable(
     With an accelerator each of its ranks gets a share, and all fail alike. SIGINT and SIGTERM end it between two
     images, by `SystemExit`.
     """
-    unreadable, turned = [], []
+    unreadable, turned, paged = [], [], []
     rank, ranks = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
     own, quiet = list(images.items())[rank::ranks], quiet or rank > 0
     with signals(ranks) as stop:
@@ -88,24 +88,27 @@ def readable(
             except DataError as error:
                 unreadable.append(str(error))
                 continue
-            if exif_orientation(path) > 1:
-                turned.append(str(path))
+            facts = picture_facts(path)
+            turned += [str(path)] if facts.orientation > 1 else []
+            paged += [str(path)] if facts.frames > 1 else []
             yield id, image
         if stop.received:
             stop.leave("all images are done")
     if accelerator is not None:
-        unreadable, turned = (
-            [text for of_rank in all_gather(accelerator, texts) for text in of_rank] for texts in (unreadable, turned)
+        unreadable, turned, paged = (
+            [text for of_rank in all_gather(accelerator, texts) for text in of_rank]
+            for texts in (unreadable, turned, paged)
         )
-    if turned and rank == 0:
-        print(
-            f"warning: {len(turned)} of {len(images)} images have an EXIF orientation, which is not applied: the "
-            f"network saw them unturned, such as {turned[0]}; turn them first (docs/data.md)",
-            file=sys.stderr,
-        )
+    for found, what in ((turned, _TURNED), (paged, _PAGED)):
+        if found and rank == 0:
+            print(f"warning: {len(found)} of {len(images)} images have {what}, such as {found[0]}", file=sys.stderr)
     with raise_on_all_ranks(accelerator) if accelerator is not None else nullcontext():
         if unreadable:
             raise DataError(f"{len(unreadable)} of {len(images)} images were left out: {'; '.join(unreadable[:5])}")
+
+
+_TURNED = "an EXIF orientation, which is not applied: turn them first (docs/data.md), for the network saw them unturned"
+_PAGED = "several pages or frames, of which the first was taken"
 
 
 def find_images(inputs: Sequence[str | Path]) -> dict[str, Path]:

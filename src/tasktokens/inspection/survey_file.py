@@ -72,13 +72,11 @@ def examine_job(job: SurveyJob) -> FileSurvey:
             if look is not None:
                 labels[name] = look
     if job.facts.orientation > 1 and not any(finding.code == "exif-orientation" for finding in findings):
-        text = f"the image has {describe_orientation(job.facts.orientation)}: the network sees it unturned; {_TURN}"
+        advice = "and its labels, which lie on the stored pixels" if job.labels else f"with {UPRIGHT}"
+        text = f"the image has {describe_orientation(job.facts.orientation)}: it is seen unturned; turn it {advice}"
         findings.append(Finding("warning", "exif-orientation", text, id=job.id, path=str(job.image.path)))
     size, digest = image if image else (None, None)
     return FileSurvey(job.id, size, digest, labels, tuple(findings))
-
-
-_TURN = f"turn images, and labels that lie on their stored pixels, or use {UPRIGHT}"
 
 
 def _examine_image(job: SurveyJob, findings: list[Finding]) -> tuple[tuple[int, int], bytes] | None:

@@ -33,19 +33,86 @@ class Stage:
     ema: float | None = None
     """If set, the teacher is the moving average of the student with this decay instead."""
 
+    @property
+    def has_teacher(self) -> bool:
+        """Whether the student has a teacher, of either kind."""
+        return self.teacher or self.ema is not None
+
 
 @dataclass(frozen=True)
 class StepOptions:
-    """What a step draws at random, from a generator that depends on (seed, stage, step) alone.
+    """What a method is told of a step beside its batch.
 
-    Each part of a step's batch gets a fresh generator.
+    Attributes:
+        step: number of the step within its stage, from 0.
+        teacher: whether the student has a teacher.
+        photometric: strength of colour changes, 0 to 1.
+        loss_stride: losses look at every n-th row and column.
+        shard: which images of the step's whole batch these are.
     """
 
-    generator: torch.Generator
     step: int = 0
+    teacher: bool = False
     photometric: float = 0.0
     loss_stride: int = 1
-    part: BatchShard = WHOLE_BATCH
+    shard: BatchShard = WHOLE_BATCH
+
+
+FIRST_STEP = StepOptions()
+"""The first step on a whole batch without a teacher."""
+
+
+@dataclass(frozen=True)
+class PixelSampler:
+    """The pixels of a step's losses: every n-th row and column, from an offset on.
+
+    Neighbouring pixels say nearly the same; a stride of 2 costs a quarter at full-size losses, and since the offset is
+    drawn anew each step all pixels are seen in the end.
+    """
+
+    image_size: tuple[int, int]
+    stride: int = 1
+    top: int = 0
+    left: int = 0
+
+    @classmethod
+    def draw(cls, image_B3HW: Tensor, stride: int, generator: torch.Generator) -> PixelSampler:
+        """A sampler with a random offset for images of this size."""
+        top, left = (int(v) for v in torch.randint(stride, (2,), generator=generator))
+        return cls((image_B3HW.shape[-2], image_B3HW.shape[-1]), stride, top, left)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of what is sampled."""
+        height, width = self.image_size
+        return len(range(self.top, height, self.stride)), len(range(self.left, width, self.stride))
+
+    def subsample(self, x_BCHW: Tensor) -> Tensor:
+        """Those pixels of a map at image size."""
+        return x_BCHW[..., self.top :: self.stride, self.left :: self.stride]
+
+    def logits(self, output: TaskOutput) -> Tensor:
+        """A head's logits at `size`."""
+        return output.logits_at(self.size)
+
+
+@dataclass(frozen=True)
+class PreparedBatch:
+    """A batch with everything that a step draws at random.
+
+    Attributes:
+        batch: as it was loaded; a teacher reads its images.
+        image: (B, 3, H, W) uint8, the images as the student sees them.
+        sampler: of the pixels that the losses look at.
+        options: of the step.
+        seed: of what the networks draw themselves, such as dropout; each shard of a step's batch has its own.
+    """
+
+    batch: Batch
+    image: Tensor
+    sampler: PixelSampler
+    options: StepOptions
+    seed: int
 
 
 class Calibrator(Protocol):
@@ -67,6 +134,7 @@ class Calibrator(Protocol):
 class Method(ABC):
     """A way to learn from partial labels.
 
+    A step is ``prepared = method.prepare(batch, generator)`` and ``method.terms(prepared, student, teacher)``.
     ``network`` names the kind of network (`tasktokens.models.NETWORKS`).
     """
 
@@ -95,11 +163,33 @@ class Method(ABC):
     def observe(self, means: Mapping[str, Tensor]) -> None:  # noqa: B027, most methods learn nothing themselves
         """Take in the means of a step's terms, which are those over all ranks. Must not wait for the device."""
 
-    @abstractmethod
-    def terms(self, batch: Batch, student: nn.Module, teacher: nn.Module | None, options: StepOptions) -> list[Term]:
-        """Loss terms of a batch; ``student`` is in training mode, ``teacher`` in evaluation mode."""
+    def prepare(self, batch: Batch, generator: torch.Generator, options: StepOptions = FIRST_STEP) -> PreparedBatch:
+        """Draw all that is random in a step: the pixels of its losses, then the student's view of the images.
 
-    def counts(self, batch: Batch, teacher: nn.Module | None, options: StepOptions) -> dict[str, Tensor]:
+        Args:
+            generator: on the CPU, seeded for this step. Shards of one batch get generators of the same seed, and each
+                draws the numbers of the whole batch, so that the result does not depend on how it is shared out.
+            options: what else is known of the step.
+        """
+        seed = (generator.initial_seed() + (options.shard.number << 44)) % 2**63
+        sampler = PixelSampler.draw(batch.image, options.loss_stride, generator)
+        return PreparedBatch(batch, self.student_view(batch.image, generator, options), sampler, options, seed)
+
+    def student_view(self, image_B3HW: Tensor, generator: torch.Generator, options: StepOptions) -> Tensor:
+        """The images (B, 3, H, W) uint8 as the student sees them: with colour changes."""
+        return photometric(image_B3HW, options.photometric, generator, part=options.shard)
+
+    @abstractmethod
+    def terms(self, prepared: PreparedBatch, student: nn.Module, teacher: nn.Module | None = None) -> list[Term]:
+        """Loss terms of a batch.
+
+        Args:
+            prepared: by `prepare`.
+            student: in training mode.
+            teacher: in evaluation mode; None where there is none, as ``prepared.options`` says.
+        """
+
+    def counts(self, prepared: PreparedBatch) -> dict[str, Tensor]:
         """The count of each term of `terms` that has a weight, by name, from the batch alone; there may be more.
 
         A step in several parts divides each part's sums by the counts of all, before the others are computed. A method
@@ -108,51 +198,20 @@ class Method(ABC):
         raise ConfigError(f"{type(self).__name__} cannot take a batch in parts; leave optim.accumulate at 1")
 
 
-class PixelSampler:
-    """The pixels of a step's losses: every n-th row and column, at a random offset.
-
-    Neighbouring pixels say nearly the same; a stride of 2 costs a quarter at full-size losses, and since the offset is
-    drawn anew each step all pixels are seen in the end.
-    """
-
-    def __init__(self, image_B3HW: Tensor, options: StepOptions) -> None:
-        stride = options.loss_stride
-        self._stride = stride
-        self._top, self._left = (int(v) for v in torch.randint(stride, (2,), generator=options.generator))
-        height, width = image_B3HW.shape[-2:]
-        self.size = (len(range(self._top, height, stride)), len(range(self._left, width, stride)))
-
-    def take(self, x_BCHW: Tensor) -> Tensor:
-        """Those pixels of a map at image size."""
-        return x_BCHW[..., self._top :: self._stride, self._left :: self._stride]
-
-    def logits(self, output: TaskOutput) -> Tensor:
-        """A head's logits at the grid's size."""
-        return output.logits_at(self.size)
-
-
-def student_view(batch: Batch, options: StepOptions) -> Tensor:
-    """The batch's images with colour changes; a teacher reads them as they are."""
-    return photometric(batch.image, options.photometric, options.generator, part=options.part)
-
-
-def label_counts(batch: Batch, grid: PixelSampler) -> dict[str, Tensor]:
+def label_counts(prepared: PreparedBatch) -> dict[str, Tensor]:
     """The count of `supervised_term` for each task: labelled pixels."""
-    return {name: grid.take(labels.valid).sum().float() for name, labels in batch.labels.items()}
+    labels = prepared.batch.labels
+    return {name: prepared.sampler.subsample(item.valid).sum().float() for name, item in labels.items()}
 
 
-def supervised_term(
-    task: Task, output: TaskOutput, labels: Labels, grid: PixelSampler, valid_n1hw: Tensor | None = None
-) -> Term:
+def supervised_term(task: Task, output: TaskOutput, labels: Labels, sampler: PixelSampler) -> Term:
     """Loss of the given labels.
 
     Args:
         output: of the labelled images of the task, in order; with none of them, of any image.
-        valid_n1hw: which pixels of the grid count; default: those that the labels call valid.
     """
-    logits = grid.logits(output)[: len(labels.rows)]
-    valid = grid.take(labels.valid) if valid_n1hw is None else valid_n1hw
-    total, count = masked_loss(task, logits, grid.take(labels.value), valid)
+    logits = sampler.logits(output)[: len(labels.rows)]
+    total, count = masked_loss(task, logits, sampler.subsample(labels.value), sampler.subsample(labels.valid))
     # What no term learns from stays in the graph: ranks wait for the gradient of every parameter.
     idle = [x.float().sum() for x in (output.confidence, output.token) if x is not None]
     return Term(f"loss/{task.name}", task.weight, total + sum(0.0 * x for x in idle), count)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -11,58 +11,23 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tasktokens.config import HttMethod
-from tasktokens.data.sample import Batch, Labels
 from tasktokens.discovery.calibration import AccuracyCalibrator
-from tasktokens.discovery.pseudo_labels import (
-    discover_labels,
-    feature_weights,
-    forward_views,
-    geometric_agreement,
-    inside,
-)
+from tasktokens.discovery.pseudo_labels import discover_labels, feature_weights, forward_views, inside
 from tasktokens.discovery.thresholds import Thresholds
 from tasktokens.losses import Term, masked_distance, masked_divergence, masked_loss, masked_mse
-from tasktokens.methods.base import Calibrator, Method, PixelSampler, Stage, StepOptions, student_view, supervised_term
-from tasktokens.methods.strong_view import Mix, draw_mix, strong_view
+from tasktokens.methods.base import (
+    Calibrator,
+    Method,
+    PreparedBatch,
+    Stage,
+    StepOptions,
+    label_counts,
+    supervised_term,
+)
+from tasktokens.methods.strong_view import strong_view
 from tasktokens.models import TaskOutput, head_rows
 from tasktokens.models.layers import upsample
 from tasktokens.tasks import Task
-
-
-@dataclass(frozen=True)
-class _View:
-    """What the student saw of a batch, and the pixels that its losses look at."""
-
-    batch: Batch
-    grid: PixelSampler
-    mix: Mix | None
-
-    def own(self, valid_B1hw: Tensor, rows: Tensor) -> Tensor:
-        """``valid`` of these rows on the grid, less what another image's patch covers."""
-        return valid_B1hw if self.mix is None else valid_B1hw & ~self.grid.take(self.mix.box[rows])
-
-    def pixels(self) -> Tensor:
-        """What is no padding, (B, 1, H, W) bool."""
-        return self.batch.pixels if self.mix is None else self.mix.image(self.batch.pixels)
-
-    def missing(self, labels: Labels, pixels_B1hw: Tensor) -> Tensor:
-        """Which of the batch's pixels, at any size, the student sees of images without such a label."""
-        own = torch.zeros_like(pixels_B1hw).index_fill(0, labels.absent, True) & pixels_B1hw
-        return own if self.mix is None else self.mix.image(own)
-
-    def discoverable(self, map_BChw: Tensor, labels: Labels) -> Tensor:
-        """What the teacher says, of images that have something to discover: those without a label; mixed, all."""
-        return map_BChw[labels.absent] if self.mix is None else self.mix.image(map_BChw)
-
-    def whole(self, rows: Tensor) -> Tensor:
-        """1 for those of these images (n,) that show no patch of another, else 0."""
-        if self.mix is None:
-            return torch.ones(len(rows), device=rows.device)
-        return 1 - self.mix.box[rows].flatten(1).any(dim=1).float()
-
-    def covered(self, map_BChw: Tensor) -> float:
-        """How many pixels a position of a coarser map stands for: what is counted is pixels, known from the batch."""
-        return self.batch.pixels.shape[-2:].numel() / map_BChw.shape[-2:].numel()
 
 
 class Htt(Method):
@@ -99,127 +64,116 @@ class Htt(Method):
     def observe(self, means: Mapping[str, Tensor]) -> None:
         self.thresholds.observe(means)
 
-    def terms(self, batch: Batch, student: nn.Module, teacher: nn.Module | None, options: StepOptions) -> list[Term]:
-        strength = self._strength(options.step)
-        view = self._view(batch, self._taught(teacher, options), options)
+    def student_view(self, image_B3HW: Tensor, generator: torch.Generator, options: StepOptions) -> Tensor:
+        """Changed more strongly where there is something to discover."""
+        if self._strength(options) == 0:
+            return super().student_view(image_B3HW, generator, options)
+        return strong_view(image_B3HW, self.settings.strong, generator, options.shard)
+
+    def terms(self, prepared: PreparedBatch, student: nn.Module, teacher: nn.Module | None = None) -> list[Term]:
+        if prepared.options.teacher != (teacher is not None):
+            raise ValueError(f"the batch was prepared with teacher={prepared.options.teacher} in its options")
+        strength, batch, settings = self._strength(prepared.options), prepared.batch, self.settings
         if teacher is None or strength == 0:
             rows = {name: head_rows(labels.rows, labels.absent) for name, labels in batch.labels.items()}
-            outputs = student(student_view(batch, options), rows)
-            return [t for task in self.tasks.values() for t in self._labelled(task, outputs[task.name], view)]
+            outputs = student(prepared.image, rows)
+            return [t for task in self.tasks.values() for t in self._labelled(task, outputs[task.name], prepared)]
 
-        taught = forward_views(
-            self.tasks, teacher, batch.image, self.settings.teacher_views, self.settings.teacher_zoom
-        )
-        agreement = geometric_agreement(self.tasks, taught, self.settings.focal) if self.settings.geometry else {}
-        image = strong_view(batch.image, self.settings.strong, options.generator, options.part)
-        outputs = student(image if view.mix is None else view.mix.image(image))
+        teacher_outputs = forward_views(self.tasks, teacher, batch.image, settings.teacher_views, settings.teacher_zoom)
+        outputs = student(prepared.image)
         terms = []
         for name, task in self.tasks.items():
-            output, teacher_output = outputs[name], taught[name]
-            terms += self._labelled(task, output.take(batch.labels[name].rows), view)
-            found = self._pixels(task, output, teacher_output, view, agreement.get(name))
-            found += self._features(task, output, teacher_output, view)
-            found += self._tokens(task, output, teacher_output, view)
+            output, teacher_output = outputs[name], teacher_outputs[name]
+            terms += self._labelled(task, output.select(batch.labels[name].rows), prepared)
+            found = self._pixels(task, output, teacher_output, prepared)
+            found += self._features(task, output, teacher_output, prepared)
+            found += self._tokens(task, output, teacher_output, prepared)
             terms += [replace(term, weight=term.weight * strength) for term in found]
         return terms
 
-    def counts(self, batch: Batch, teacher: nn.Module | None, options: StepOptions) -> dict[str, Tensor]:
-        view = self._view(batch, self._taught(teacher, options), options)
-        counts = {}
-        for name, labels in batch.labels.items():
-            labelled = view.own(view.grid.take(labels.valid), labels.rows).sum().float()
-            counts[f"loss/{name}"] = counts[f"confidence/{name}"] = labelled
-            counts[f"discovered_loss/{name}"] = view.missing(labels, batch.pixels).sum().float()
-            counts[f"feature/{name}"] = view.pixels().sum().float()
-            counts[f"token/{name}"] = view.whole(labels.absent).sum()
+    def counts(self, prepared: PreparedBatch) -> dict[str, Tensor]:
+        pixels, counts = prepared.batch.pixels, {}
+        labelled = label_counts(prepared)
+        for name, labels in prepared.batch.labels.items():
+            counts[f"loss/{name}"] = counts[f"confidence/{name}"] = labelled[name]
+            counts[f"discovered_loss/{name}"] = pixels[labels.absent].sum().float()
+            counts[f"feature/{name}"] = pixels.sum().float()
+            counts[f"token/{name}"] = torch.ones(len(labels.absent), device=pixels.device).sum()
         return counts
 
-    def _taught(self, teacher: nn.Module | None, options: StepOptions) -> bool:
-        return teacher is not None and self._strength(options.step) > 0
-
-    def _view(self, batch: Batch, taught: bool, options: StepOptions) -> _View:
-        """The first draws of a step's generator, so that counts and terms speak of the same pixels."""
-        grid, cutmix = PixelSampler(batch.image, options), self.settings.strong.cutmix if taught else 0.0
-        return _View(batch, grid, draw_mix(batch.image, cutmix, options.generator))
-
-    def _strength(self, step: int) -> float:
+    def _strength(self, options: StepOptions) -> float:
         """Factor of the discovery losses: online it is 0 for the first stage's steps, then grows to 1."""
+        if not options.teacher:
+            return 0.0
         if self.settings.schedule == "two-stage":
             return 1.0
-        return min(1.0, max(0.0, (step - self.settings.stage1_steps) / self.settings.ramp))
+        return min(1.0, max(0.0, (options.step - self.settings.stage1_steps) / self.settings.ramp))
 
-    def _labelled(self, task: Task, output: TaskOutput, view: _View) -> list[Term]:
-        labels, grid = view.batch.labels[task.name], view.grid
-        valid = view.own(grid.take(labels.valid), labels.rows)
-        supervised = supervised_term(task, output, labels, grid, valid)
+    def _labelled(self, task: Task, output: TaskOutput, prepared: PreparedBatch) -> list[Term]:
+        labels, sampler = prepared.batch.labels[task.name], prepared.sampler
+        supervised = supervised_term(task, output, labels, sampler)
         if self.settings.confidence_loss == 0 or output.confidence is None:
             return [supervised]
-        count = len(labels.rows)
+        count, valid = len(labels.rows), sampler.subsample(labels.valid)
         with torch.no_grad():
-            right = task.correct(task.decode(grid.logits(output)[:count].detach()), grid.take(labels.value)).float()
-        logits = upsample(output.confidence, grid.size)[:count]
+            prediction = task.decode(sampler.logits(output)[:count].detach())
+            right = task.correct(prediction, sampler.subsample(labels.value)).float()
+        logits = upsample(output.confidence, sampler.size)[:count]
         loss = F.binary_cross_entropy_with_logits(logits, right, reduction="none")
         total = torch.where(valid, loss, 0.0).sum() if count else logits.sum()
         return [supervised, Term(f"confidence/{task.name}", self.settings.confidence_loss, total, valid.sum().float())]
 
     def _pixels(
-        self, task: Task, output: TaskOutput, teacher_output: TaskOutput, view: _View, agreement_B1hw: Tensor | None
+        self, task: Task, output: TaskOutput, teacher_output: TaskOutput, prepared: PreparedBatch
     ) -> list[Term]:
         """Prediction level, at the head's own size: the teacher says nothing finer.
 
         The mean is over all pixels whose image has no label, so that few sure pixels weigh little.
         """
-        labels = view.batch.labels[task.name]
-        logits, taught, pixels = _unlabelled(labels, output.logits, teacher_output.logits, view)
-        agreement = None if agreement_B1hw is None else view.discoverable(agreement_B1hw, labels)
-        found = discover_labels(task, taught, pixels, self.settings.confidence, self.thresholds, agreement)
+        absent, image_pixels = prepared.batch.labels[task.name].absent, prepared.batch.pixels
+        logits, teacher_logits = output.logits[absent], teacher_output.logits[absent]
+        pixels = inside(image_pixels[absent], output.logits.shape[-2:])
+        found = discover_labels(task, teacher_logits, pixels, self.settings.confidence, self.thresholds)
         soft = task.has_distribution and self.settings.targets == "distribution"
         weighted = self.settings.confidence_weighting and (soft or task.confidence_weighted)
         weight = found.confidence if weighted else torch.ones_like(found.confidence)
         if soft:
-            total, sure = masked_divergence(logits, taught, found.valid, weight)
+            total, sure = masked_divergence(logits, teacher_logits, found.valid, weight)
         else:
             total, sure = masked_loss(task, logits, found.value, found.valid, weight)
+        total = total * _pixels_per_cell(image_pixels, logits)
         weight_of = task.weight * task.discovered_weight * self.settings.prediction_level
-        possible = view.missing(labels, view.batch.pixels)
         return [
-            Term(f"discovered_loss/{task.name}", weight_of, total * view.covered(logits), possible.sum().float()),
+            Term(f"discovered_loss/{task.name}", weight_of, total, image_pixels[absent].sum().float()),
             Term(f"discovered/{task.name}", 0.0, sure, pixels.sum().float()),
             *self.thresholds.statistics(task, found.value, found.confidence, pixels),
         ]
 
-    def _features(self, task: Task, output: TaskOutput, teacher_output: TaskOutput, view: _View) -> list[Term]:
+    def _features(
+        self, task: Task, output: TaskOutput, teacher_output: TaskOutput, prepared: PreparedBatch
+    ) -> list[Term]:
         """Feature level: nothing random, such as dropout, lies between the student's feature and the teacher's."""
         if self.settings.feature_level == 0:
             return []
-        batch, weighted = view.batch, self.settings.confidence_weighting
-        weights, feature = (
-            feature_weights(teacher_output, batch.labels[task.name].rows, batch.pixels, weighted),
-            teacher_output.feature,
-        )
-        if view.mix is not None:
-            weights, feature = view.mix.image(weights), view.mix.image(feature)
-        total, _ = masked_mse(output.feature, feature, weights)
-        weight, count = task.weight * self.settings.feature_level, view.pixels().sum().float()
-        return [Term(f"feature/{task.name}", weight, total * view.covered(feature), count)]
+        batch, weighted = prepared.batch, self.settings.confidence_weighting
+        weights = feature_weights(teacher_output, batch.labels[task.name].rows, batch.pixels, weighted)
+        total, _ = masked_mse(output.feature, teacher_output.feature, weights)
+        total = total * _pixels_per_cell(batch.pixels, output.feature)
+        weight = task.weight * self.settings.feature_level
+        return [Term(f"feature/{task.name}", weight, total, batch.pixels.sum().float())]
 
-    def _tokens(self, task: Task, output: TaskOutput, teacher_output: TaskOutput, view: _View) -> list[Term]:
-        """Token level: one vector an image and task, of unlabelled images that show no patch of another."""
+    def _tokens(
+        self, task: Task, output: TaskOutput, teacher_output: TaskOutput, prepared: PreparedBatch
+    ) -> list[Term]:
+        """Token level: one vector per image and task, of the images without a label."""
         if self.settings.token_level == 0 or output.token is None or teacher_output.token is None:
             return []
-        rows = view.batch.labels[task.name].absent
-        total, count = masked_distance(output.token[rows], teacher_output.token[rows], view.whole(rows))
+        absent = prepared.batch.labels[task.name].absent
+        ones = torch.ones(len(absent), device=absent.device)
+        total, count = masked_distance(output.token[absent], teacher_output.token[absent], ones)
         return [Term(f"token/{task.name}", task.weight * self.settings.token_level, total, count)]
 
 
-def _unlabelled(labels: Labels, logits_BKhw: Tensor, taught_BKhw: Tensor, view: _View) -> tuple[Tensor, Tensor, Tensor]:
-    """The student's and the teacher's logits of images that have something to discover, and its pixels (n, 1, h, w).
-
-    A pixel may be discovered where the image that it comes from has no label of the task. Without a mix these are the
-    images without a label; with one, any image can have a patch of such an image.
-    """
-    size, absent = (logits_BKhw.shape[-2], logits_BKhw.shape[-1]), labels.absent
-    taught = view.discoverable(taught_BKhw, labels)
-    if view.mix is None:
-        return logits_BKhw[absent], taught, inside(view.batch.pixels[absent], size)
-    return logits_BKhw, taught, view.missing(labels, inside(view.batch.pixels, size))
+def _pixels_per_cell(pixels_B1HW: Tensor, map_BChw: Tensor) -> float:
+    """How many pixels a position of a coarser map stands for: terms count pixels, which the batch alone tells."""
+    return pixels_B1HW.shape[-2:].numel() / map_BChw.shape[-2:].numel()

@@ -9,23 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from tasktokens.config import MtlMethod
-from tasktokens.data.sample import Batch
 from tasktokens.losses import Term
-from tasktokens.methods.base import (
-    Method,
-    PixelSampler,
-    Stage,
-    StepOptions,
-    label_counts,
-    student_view,
-    supervised_term,
-)
+from tasktokens.methods.base import Method, PreparedBatch, Stage, label_counts, supervised_term
 from tasktokens.models import at_least_one, head_rows
 from tasktokens.tasks import Task
 
 
 class Supervised(Method):
-    """Skip the missing losses, and the heads that they belong to."""
+    """Leave out the losses of missing labels, and their heads."""
 
     network: ClassVar[str] = "mtl"
 
@@ -36,9 +27,9 @@ class Supervised(Method):
     def stages(self) -> tuple[Stage, ...]:
         return (Stage("supervised", self.settings.steps),)
 
-    def terms(self, batch: Batch, student: nn.Module, teacher: nn.Module | None, options: StepOptions) -> list[Term]:
-        grid = PixelSampler(batch.image, options)
-        image, labels = student_view(batch, options), batch.labels
+    def terms(self, prepared: PreparedBatch, student: nn.Module, teacher: nn.Module | None = None) -> list[Term]:
+        image, batch = prepared.image, prepared.batch
+        labels = batch.labels
         if batch.labelled is None:
             rows = {name: head_rows(item.rows, item.absent) for name, item in labels.items()}
         else:
@@ -49,8 +40,7 @@ class Supervised(Method):
             place[useful] = torch.arange(len(useful), device=image.device)
             image, rows = image[useful], {name: place[at_least_one(item.rows)] for name, item in labels.items()}
         outputs = student(image, rows)
-        return [supervised_term(task, outputs[name], labels[name], grid) for name, task in self.tasks.items()]
+        return [supervised_term(task, outputs[n], labels[n], prepared.sampler) for n, task in self.tasks.items()]
 
-    def counts(self, batch: Batch, teacher: nn.Module | None, options: StepOptions) -> dict[str, Tensor]:
-        labelled = label_counts(batch, PixelSampler(batch.image, options))
-        return {f"loss/{name}": count for name, count in labelled.items()}
+    def counts(self, prepared: PreparedBatch) -> dict[str, Tensor]:
+        return {f"loss/{name}": count for name, count in label_counts(prepared).items()}

@@ -1,13 +1,10 @@
-"""The student's view of a batch: colours, blur and patches of other images; the teacher reads the images as they are.
+"""The student's view of a batch: colours and blur; the teacher reads the images as they are.
 
 Strong changes for the student and none for the teacher make discovered labels worth learning: FixMatch (Sohn et al.,
-NeurIPS 2020). Patches of another image of the batch: CutMix (Yun et al., ICCV 2019). All of it works on the whole batch
-on its device; what is drawn depends on the step's generator alone.
+NeurIPS 2020). All of it works on the whole batch on its device; what is drawn depends on the step's generator alone.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,27 +13,6 @@ from torch.nn import functional as F
 from tasktokens.config import StrongView
 from tasktokens.data.sharding import WHOLE_BATCH, BatchShard
 from tasktokens.data.transforms import photometric
-
-
-@dataclass(frozen=True)
-class Mix:
-    """Which pixels of each image come from which other image of the batch.
-
-    Attributes:
-        partner: (B,) int64.
-        box: (B, 1, H, W) bool, True where the partner shows.
-    """
-
-    partner: Tensor
-    box: Tensor
-
-    def at(self, size: tuple[int, int]) -> Tensor:
-        """The boxes on a grid of (height, width), by pixel centres."""
-        return F.interpolate(self.box.float(), size, mode="nearest-exact") > 0.5
-
-    def image(self, x_BCHW: Tensor) -> Tensor:
-        """The mixed maps, of any channels and size."""
-        return torch.where(self.at((x_BCHW.shape[-2], x_BCHW.shape[-1])), x_BCHW[self.partner], x_BCHW)
 
 
 def strong_view(
@@ -64,29 +40,3 @@ def blur(image_B3HW: Tensor, share: float, generator: torch.Generator, part: Bat
         flat = F.conv2d(flat, kernel_BN[:, None, None, :], groups=count * 3)
         flat = F.conv2d(flat, kernel_BN[:, None, :, None], groups=count * 3)
     return flat.round_().clamp_(0, 255).to(torch.uint8).view_as(image_B3HW)
-
-
-def draw_mix(image_B3HW: Tensor, share: float, generator: torch.Generator) -> Mix | None:
-    """A box of a sixteenth to a half of the image, on a share of the images; None where no image can be mixed.
-
-    Partners are images at hand, so here it does matter how a step's batch is shared out.
-    """
-    count, _, height, width = image_B3HW.shape
-    if share == 0 or count < 2:
-        return None
-    chosen, area, aspect, top, left = torch.rand(5, count, generator=generator)
-    area = 1 / 16 + area * (1 / 2 - 1 / 16)
-    shape = torch.exp((2 * aspect - 1) * torch.log(torch.tensor(2.0)) / 2)
-    sides = torch.stack([(area.sqrt() * shape).clamp(max=1), (area.sqrt() / shape).clamp(max=1)])
-    sides = sides * (chosen < share)
-    start = torch.stack([top, left]) * (1 - sides)
-    inside = [
-        (place >= first[:, None]) & (place < first[:, None] + side[:, None])
-        for place, first, side in zip(
-            ((torch.arange(height) + 0.5) / height, (torch.arange(width) + 0.5) / width), start, sides, strict=True
-        )
-    ]
-    box = (inside[0][:, None, :, None] & inside[1][:, None, None, :]).to(image_B3HW.device)
-    # A cyclic shift: everybody has a partner that is not itself.
-    shift = int(torch.randint(1, count, (), generator=generator))
-    return Mix(torch.arange(count, device=image_B3HW.device).roll(shift), box)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from tasktokens.models.backbones import Backbone
 from tasktokens.models.layers import Design, Fusion, context_block, conv_block, token_scores
-from tasktokens.models.outputs import Network, Rows, TaskOutput, take
+from tasktokens.models.outputs import Network, Rows, TaskOutput, index_rows
 from tasktokens.models.tokens import CrossTaskGates, FineTokens, OpenGates, TokenAttention, TokenDecoder
 from tasktokens.tasks import Task
 
@@ -50,10 +50,10 @@ class HttNetwork(Network):
         for t, (name, head) in enumerate(self.heads.items()):
             chosen = None if rows is None else rows[name]
             own = [
-                take(x, chosen) * take(gates[:, t : t + 1], chosen)
+                index_rows(x, chosen) * index_rows(gates[:, t : t + 1], chosen)
                 for x, (gates, _, _) in zip(features, mixed, strict=True)
             ]
-            outputs[name] = head(own, [take(tokens[:, t], chosen) for _, tokens, _ in mixed])
+            outputs[name] = head(own, [index_rows(tokens[:, t], chosen) for _, tokens, _ in mixed])
         return outputs
 
     def of_tokens(self, name: str) -> bool:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from tasktokens.models.backbones import Backbone
 from tasktokens.models.layers import Design, Fusion, context_block, conv_block, separable_block
-from tasktokens.models.outputs import Network, Rows, TaskOutput, take
+from tasktokens.models.outputs import Network, Rows, TaskOutput, index_rows
 from tasktokens.tasks import Task
 
 
@@ -27,7 +27,7 @@ class BaselineNetwork(Network):
         outputs = {}
         for name, head in self.heads.items():
             chosen = None if rows is None else rows[name]
-            outputs[name] = head([take(x, chosen) for x in features])
+            outputs[name] = head([index_rows(x, chosen) for x in features])
         return outputs
 
 

@@ -32,7 +32,7 @@ class TaskOutput:
     confidence: Tensor | None = None
     token: Tensor | None = None
 
-    def take(self, rows: Tensor) -> TaskOutput:
+    def select(self, rows: Tensor) -> TaskOutput:
         """The output for some of the images."""
         return TaskOutput(
             self.logits.index_select(0, rows),
@@ -79,7 +79,7 @@ class Network(nn.Module, ABC):
         return False
 
 
-def take(x_B: Tensor, rows: Tensor | None) -> Tensor:
+def index_rows(x_B: Tensor, rows: Tensor | None) -> Tensor:
     """Rows of a batch; all of them for None."""
     return x_B if rows is None else x_B.index_select(0, rows)
 

@@ -19,8 +19,8 @@ from tasktokens.methods import build_method
 from tasktokens.metrics import delta_mtl, higher_is_better
 from tasktokens.models.files import read_info
 from tasktokens.tasks import Task
+from tasktokens.training.callbacks.validation import BEST
 from tasktokens.training.log import is_finished, is_written, minutes_of, read_rows
-from tasktokens.training.validation import BEST
 from tasktokens.utils import strict_json
 from tasktokens.utils.safe_io import read_json
 

@@ -197,14 +197,6 @@ class Task(ABC):
         """The kind (B, 1, H, W) int64 of each predicted pixel, 0 to ``num_groups`` - 1."""
         return torch.zeros_like(prediction_BCHW[:, :1], dtype=torch.int64)
 
-    def surface_normals(self, prediction_BCHW: Tensor, focal: float) -> Tensor | None:
-        """The surfaces' normals (B, 3, H, W), in the axes of `Normals`, that a prediction implies; None where none.
-
-        Args:
-            focal: the camera's focal length as a share of the image's width; its axis meets the image's centre.
-        """
-        return None
-
     # -- evaluation ------------------------------------------------------------------------------------------------
     @abstractmethod
     def metric(self) -> Metric:

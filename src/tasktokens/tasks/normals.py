@@ -183,9 +183,6 @@ class Normals(UnitVectors):
     def summarise(self, sums: Sums) -> Summary:
         return summarise_directions(sums)
 
-    def surface_normals(self, prediction_BCHW: Tensor, focal: float) -> Tensor:
-        return prediction_BCHW
-
     def flip(self, value_CHW: Tensor) -> Tensor:
         mirrored = value_CHW.flip(-1)
         mirrored[0].neg_()

@@ -22,13 +22,13 @@ from tasktokens.models import DESIGNS
 from tasktokens.training.step_memory import DTYPES, is_out_of_memory, peaks
 
 Peak = Callable[[Config, int], int | None]
-"""Bytes that training steps on so many images take; None where they do not fit."""
+"""Bytes that training steps on a number of images take; None where they do not fit."""
 
 GPU_SHARE, CPU_SHARE = 0.9, 0.5
 """Shares of the free memory that ``auto`` fills: batches differ, and a CPU's memory also holds the decoded images."""
 
 CPU_MOST = 32
-"""Images of the largest batch that is tried on a CPU; beyond, the cost of an image says what fits."""
+"""Images of the largest batch that is tried on a CPU; beyond, the cost per image says what fits."""
 
 
 # -- optim.batch_size=auto ---------------------------------------------------------------------------------------------
@@ -75,12 +75,12 @@ def largest_batch(config: Config, data: Data, accelerator: Accelerator, quiet: b
 def largest_fitting(peak: Callable[[int], int | None], budget: int, most: int, tried: int) -> tuple[int, int]:
     """The largest number of images from 1 to ``most`` whose steps fit, and what they take; (0, 0) where none does.
 
-    It doubles as long as the cost of an image so far says that twice as many fit, tries what that cost says, and where
+    It doubles as long as the cost per image so far says that twice as many fit, tries what that cost says, and where
     that is too much after all, halves the gap to within an eighth.
 
     Args:
         budget: bytes.
-        tried: no more images than these are tried; the answer may be larger, going by the cost of an image.
+        tried: no more images than these are tried; the answer may be larger, going by the cost per image.
     """
     costs: dict[int, int] = {}
 
@@ -117,7 +117,7 @@ def largest_fitting(peak: Callable[[int], int | None], budget: int, most: int, t
 
 
 class Line:
-    """What so many images take, by the line through the costs of the two largest batches that were measured."""
+    """What a number of images takes, by the line through the costs of the two largest batches that were measured."""
 
     def __init__(self, costs: Mapping[int, int]) -> None:
         (fewer, less), (self.images, self.bytes) = sorted(costs.items())[-2:]
@@ -162,7 +162,7 @@ def advice(config: Config, data: Data, accelerator: Accelerator) -> str:
             f"{gb(free)} are free, and not even steps on one or two images could be measured in that; lower data.size "
             f"or model.width, or choose a smaller model.backbone"
         )
-    told = f"steps on {images} images take about {gb(now(images))}, {gb(now.image)} an image, and {gb(free)} are free"
+    told = f"steps on {images} images take about {gb(now(images))}, {gb(now.image)} per image, and {gb(free)} are free"
     fitting = max(1, min(images // 2, now.fitting(int(GPU_SHARE * free))))
     fewer = f"optim.batch_size={fitting * parts} (about {gb(now(fitting))})"
     changes = [fewer] if images > 1 else []

@@ -8,8 +8,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
-import psutil
-import torch
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
@@ -31,7 +29,6 @@ class RunLog:
 
     Args:
         keep: of a resumed run: which of the rows that are there to keep; half a line is never kept.
-        follow: called with each new row.
 
     Attributes:
         minutes: what the last row that was kept says; 0 without one.
@@ -47,7 +44,6 @@ class RunLog:
         quiet: bool = False,
         title: str = "",
         keep: Callable[[Row], bool] = lambda row: True,
-        follow: Callable[[Row], None] = lambda row: None,
     ) -> None:
         rows: list[Row] = []
         if path is not None and path.exists():
@@ -60,7 +56,7 @@ class RunLog:
         self._file = _open_locked(path) if path else None
         self._text = path.with_name("log.txt").open("a", encoding="utf-8") if path else None
         quiet = quiet or path is None
-        self._quiet, self._title, self._follow = quiet, title, follow
+        self._quiet, self._title = quiet, title
         self._console = Console(stderr=True)
         self._live = (
             Live(console=self._console, auto_refresh=False) if self._console.is_terminal and not quiet else None
@@ -69,13 +65,13 @@ class RunLog:
             self._live.start()
         self._said = 0.0
 
-    def row(self, values: Mapping[str, Any]) -> None:
-        """Append one JSON object (NaN as null); at once on disk, so that a killed run keeps its history."""
+    def row(self, values: Mapping[str, Any]) -> Row:
+        """Append one JSON object (NaN as null) and return it; at once on disk: a killed run keeps its history."""
+        plain: Row = strict_json.finite(values)
         if self._file:
-            plain: Row = strict_json.finite(values)
             self._file.write(strict_json.dumps(plain) + "\n")
             self._file.flush()
-            self._follow(plain)
+        return plain
 
     def read(self) -> list[Row]:
         """All rows so far, by the one open file: closing it a second time would give up the lock."""
@@ -196,7 +192,11 @@ def _taken(path: Path) -> RunExistsError:
 
 
 def _lock(file: IO[Any], shared: bool = False) -> bool:
-    """Lock a file for this process alone (loader processes do not inherit it); False if another one has it."""
+    """Lock a file for this process alone; False if another one has it.
+
+    By ``lockf``, which a forked loader process does not inherit. What the package filelock takes, ``flock``, it would:
+    after a kill the run would count as being trained until its loaders have ended, too.
+    """
     try:
         import fcntl
     except ImportError:  # Windows
@@ -208,44 +208,3 @@ def _lock(file: IO[Any], shared: bool = False) -> bool:
     except OSError:  # a file system without locks
         return True
     return True
-
-
-class Clock:
-    """Where the time goes: waiting for data, images a second; means since the last `read`."""
-
-    def __init__(self) -> None:
-        self._last = time.monotonic()
-        self._wait = self._busy = 0.0
-        self._images = self._steps = 0
-        self.seconds_per_step = 0.0
-
-    def loaded(self) -> None:
-        """A batch has arrived."""
-        now = time.monotonic()
-        self._wait, self._last = self._wait + now - self._last, now
-
-    def skip(self) -> None:
-        """What was done since the last step, such as saving, is neither waiting nor training."""
-        self._last = time.monotonic()
-
-    def stepped(self, images: int) -> None:
-        """A step on so many images has been taken."""
-        now = time.monotonic()
-        self._busy, self._last = self._busy + now - self._last, now
-        self._images, self._steps = self._images + images, self._steps + 1
-
-    def read(self) -> dict[str, float]:
-        """Images a second and the share of time spent waiting for data."""
-        total = self._wait + self._busy
-        self.seconds_per_step = total / self._steps
-        values = {"images_per_second": self._images / total, "data_wait": self._wait / total}
-        self._wait = self._busy = 0.0
-        self._images = self._steps = 0
-        return values
-
-
-def memory_mb(device: torch.device) -> float:
-    """Peak memory of a GPU, or resident memory of this process, in MB."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    return float(psutil.Process().memory_info().rss) / 2**20

@@ -28,7 +28,7 @@ def networks_of(
     if checkpoint is not None:
         student = info.build()
         load_weights(student, checkpoint / "student.safetensors")
-        teacher = info.build() if stage.teacher or stage.ema is not None else None
+        teacher = info.build() if stage.has_teacher else None
         if teacher is not None:
             load_weights(teacher, checkpoint / "teacher.safetensors")
     else:

@@ -2,22 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol
 
 import torch
-from accelerate import Accelerator
-from accelerate.optimizer import AcceleratedOptimizer
 from torch import Tensor, nn
 
-from tasktokens.data.sample import Batch
-from tasktokens.methods import Method, StepOptions, Term
+from tasktokens.methods import Method, PreparedBatch, Term
 from tasktokens.models import Network
-from tasktokens.training.nan_guard import FiniteGuard
+from tasktokens.training.nan_guard import FiniteGuard, check_all_used
+
+
+class StepEngine(Protocol):
+    """What a step needs of an `accelerate.Accelerator`: precision, and what ranks tell each other."""
+
+    @property
+    def num_processes(self) -> int:
+        """Number of ranks."""
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """The precision of the forward pass."""
+
+    def no_sync(self, model: nn.Module) -> AbstractContextManager[Any]:
+        """Backward passes within keep their gradients to this rank."""
+
+    def reduce(self, tensor: Tensor, reduction: str) -> Any:
+        """The sum or mean of a tensor over ranks."""
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the loss's gradients to the parameters'."""
+
+    def clip_grad_norm_(self, parameters: Iterable[nn.Parameter], max_norm: float) -> Any:
+        """Shorten the gradients to ``max_norm``; returns the norm that they had."""
+
+
+class SteppingOptimizer(Protocol):
+    """A `torch.optim.Optimizer`, or what accelerate makes of it."""
+
+    def step(self) -> Any:
+        """Update the parameters."""
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
 
 
 class Step:
-    """Call it with the parts of this rank's share of a batch; nothing in it waits for the device.
+    """Call it with the prepared parts of this rank's share of a batch; nothing in it waits for the device.
 
     Args:
         model: the student, as `Accelerator.prepare` returned it.
@@ -27,67 +58,66 @@ class Step:
     def __init__(
         self,
         method: Method,
-        accelerator: Accelerator,
+        engine: StepEngine,
         model: nn.Module,
-        optimizer: AcceleratedOptimizer,
+        optimizer: SteppingOptimizer,
         guard: FiniteGuard,
         clip: float,
     ) -> None:
-        self.method, self.accelerator, self.model, self.optimizer = method, accelerator, model, optimizer
+        self.method, self.engine, self.model, self.optimizer = method, engine, model, optimizer
         self.guard, self.clip = guard, clip
 
-    def __call__(
-        self, parts: Sequence[Batch], teacher: Network | None, options: Callable[[int], StepOptions]
-    ) -> dict[str, Tensor]:
-        """One update; returns each term's mean.
-
-        Args:
-            options: of part number i of this rank, fresh at each call.
-        """
-        counts = self._counts(parts, teacher, options) if len(parts) > 1 else None
+    def __call__(self, parts: Sequence[PreparedBatch], teacher: nn.Module | None) -> dict[str, Tensor]:
+        """One update; returns each term's mean."""
+        self.model.train()
+        counts = self._counts(parts) if len(parts) > 1 else None
         sums: list[Tensor] = []
-        for number, batch in enumerate(parts):
+        for number, prepared in enumerate(parts):
             last = number + 1 == len(parts)  # its backward pass sums the gradients over ranks
-            with nullcontext() if last else self.accelerator.no_sync(self.model):
-                terms = self._terms(batch, teacher, options(number))
+            with nullcontext() if last else self.engine.no_sync(self.model):
+                # Dropout and stochastic depth draw from torch's own generator, which no checkpoint holds.
+                torch.manual_seed(prepared.seed)
+                with self.engine.autocast():
+                    terms = self.method.terms(prepared, self.model, teacher)
                 if counts is None:
-                    loss, means = combine(terms, self.accelerator)
+                    loss, means = combine(terms, self.engine)
                 else:
-                    loss = divided(terms, [counts.get(t.name, t.count) for t in terms], self.accelerator)
+                    loss = divided(terms, [counts.get(t.name, t.count) for t in terms], self.engine)
                     sums.append(totals_and_counts(terms))
-                self.accelerator.backward(loss)
+                self.engine.backward(loss)
         if counts is not None:
-            means = means_of(terms, self.accelerator.reduce(torch.stack(sums).sum(0), "sum"))
+            means = means_of(terms, self.engine.reduce(torch.stack(sums).sum(0), "sum"))
         self.method.observe(means)
-        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.clip)
-        self.guard.before_update(norm, tuple(id for batch in parts for id in batch.ids))
+        norm = self.engine.clip_grad_norm_(self.model.parameters(), self.clip)
+        self.guard.before_update(norm, tuple(id for prepared in parts for id in prepared.batch.ids))
         self.optimizer.step()
         self.optimizer.zero_grad()
         return {term.name: means[term.name] for term in terms if term.reported}
 
-    def _terms(self, batch: Batch, teacher: Network | None, options: StepOptions) -> list[Term]:
-        # Dropout and stochastic depth draw from torch's own generator, which no checkpoint holds.
-        torch.manual_seed((options.generator.initial_seed() + (options.part.number << 44)) % 2**63)
-        with self.accelerator.autocast():
-            return self.method.terms(batch, self.model, teacher, options)
-
-    def _counts(
-        self, parts: Sequence[Batch], teacher: Network | None, options: Callable[[int], StepOptions]
-    ) -> dict[str, Tensor]:
+    def _counts(self, parts: Sequence[PreparedBatch]) -> dict[str, Tensor]:
         """The count of each term over all parts of all ranks."""
-        each = [self.method.counts(batch, teacher, options(number)) for number, batch in enumerate(parts)]
+        each = [self.method.counts(prepared) for prepared in parts]
         own = torch.stack([torch.stack(list(counts.values())) for counts in each]).sum(0)
-        return dict(zip(each[0], self.accelerator.reduce(own, "sum"), strict=True))
+        return dict(zip(each[0], self.engine.reduce(own, "sum"), strict=True))
 
 
-def combine(terms: Sequence[Term], accelerator: Accelerator) -> tuple[Tensor, dict[str, Tensor]]:
+def check_first_batch(
+    method: Method, prepared: PreparedBatch, student: Network, teacher: Network | None, engine: StepEngine
+) -> None:
+    """Raise `TrainingError` where several processes cannot train the network, see `check_all_used`."""
+    with engine.autocast():
+        terms = method.terms(prepared, student.eval(), teacher)
+    check_all_used(student, torch.stack([term.total for term in terms]).sum())
+
+
+def combine(terms: Sequence[Term], engine: StepEngine) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss to minimise, and each term's mean for the log.
 
     Counts are summed over all ranks before dividing, and the sum is scaled by the number of ranks since gradients are
     averaged over them: a task labelled on one rank only gets its whole gradient.
     """
-    summed_2T = accelerator.reduce(totals_and_counts(terms), "sum")
-    return divided(terms, list(summed_2T[1]), accelerator), means_of(terms, summed_2T)
+    summed_2T = engine.reduce(totals_and_counts(terms), "sum")
+    return divided(terms, list(summed_2T[1]), engine), means_of(terms, summed_2T)
 
 
 def totals_and_counts(terms: Sequence[Term]) -> Tensor:
@@ -101,9 +131,9 @@ def means_of(terms: Sequence[Term], summed_2T: Tensor) -> dict[str, Tensor]:
     return {term.name: mean for term, mean in zip(terms, means, strict=True)}
 
 
-def divided(terms: Sequence[Term], counts: Sequence[Tensor], accelerator: Accelerator) -> Tensor:
+def divided(terms: Sequence[Term], counts: Sequence[Tensor], engine: StepEngine) -> Tensor:
     """The weighted sum of the terms, each divided by its count over ranks and parts."""
     totals, denominator = torch.stack([t.total for t in terms]), torch.stack(list(counts)).clamp(min=1)
     weights = torch.tensor([t.weight for t in terms], device=totals.device)
-    loss: Tensor = (weights * totals / denominator).sum() * accelerator.num_processes
+    loss: Tensor = (weights * totals / denominator).sum() * engine.num_processes
     return loss

@@ -16,10 +16,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import psutil
 import torch
@@ -33,7 +35,9 @@ from tasktokens.datasets.open import Data, open_data
 from tasktokens.errors import TrainingError
 from tasktokens.methods import Stage, StepOptions, build_method
 from tasktokens.models.files import ModelInfo
+from tasktokens.training.nan_guard import FiniteGuard
 from tasktokens.training.optim import make_optimizer
+from tasktokens.training.step import Step
 from tasktokens.utils import strict_json
 
 DISTINCT = 16
@@ -58,7 +62,7 @@ class MeasuredSteps:
         )
         self.samples = [dataset[0, index] for index in range(len(dataset))]
 
-    def take(self, images: int) -> None:
+    def run(self, images: int) -> None:
         """Two steps of each kind of stage: the first makes the optimiser's moments.
 
         Raises where memory does not suffice.
@@ -71,28 +75,47 @@ class MeasuredSteps:
             self._stage(stage, batch)
 
     def _stage(self, stage: Stage, batch: Batch) -> None:
-        student: nn.Module = self.info.build().to(self.device).train()
-        teacher = copy.deepcopy(student).eval().requires_grad_(False) if stage.teacher or stage.ema else None
+        student = self.info.build().to(self.device)
+        teacher = copy.deepcopy(student).eval().requires_grad_(False) if stage.has_teacher else None
         if (state := self.method.state()) is not None:
             state.to(self.device)
-        optimizer = make_optimizer(student, self.config.optim)  # type: ignore[arg-type]
-        dtype = DTYPES.get(self.config.run.precision)
-        autocast = torch.autocast(self.device.type, dtype, enabled=dtype is not None)
+        optim, photometric = self.config.optim, self.config.data.augmentation.photometric
+        optimizer = make_optimizer(student, optim)
+        engine = OneProcess(self.device, DTYPES.get(self.config.run.precision))
+        guard = FiniteGuard(optimizer, self.device, network=student)
+        step = Step(self.method, engine, student, optimizer, guard, optim.clip)
         for _ in range(2):
             # The last step, since discovery may set in late.
-            strength = self.config.data.augmentation.photometric
-            options = StepOptions(torch.Generator(), stage.steps - 1, strength, self.config.optim.loss_stride)
-            with autocast:
-                terms = self.method.terms(batch, student, teacher, options)
-            losses: list[Tensor] = [term.weight * term.total / term.count.clamp(min=1) for term in terms]
-            torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(student.parameters(), self.config.optim.clip)
-            optimizer.step()
-            optimizer.zero_grad()
+            options = StepOptions(stage.steps - 1, stage.has_teacher, photometric, optim.loss_stride)
+            step([self.method.prepare(batch, torch.Generator(), options)], teacher)
+
+
+@dataclass(frozen=True)
+class OneProcess:
+    """A `StepEngine` that knows of no other rank: each measures by itself."""
+
+    device: torch.device
+    dtype: torch.dtype | None = None
+    num_processes: int = 1
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None)
+
+    def no_sync(self, model: nn.Module) -> AbstractContextManager[Any]:
+        return contextlib.nullcontext()
+
+    def reduce(self, tensor: Tensor, reduction: str) -> Tensor:
+        return tensor
+
+    def backward(self, loss: Tensor) -> None:
+        loss.backward()  # type: ignore[no-untyped-call]
+
+    def clip_grad_norm_(self, parameters: Iterable[nn.Parameter], max_norm: float) -> Tensor:
+        return nn.utils.clip_grad_norm_(parameters, max_norm)
 
 
 class GpuPeak:
-    """Bytes that steps on so many images take at their peak; None where they do not fit."""
+    """Bytes that steps on ``images`` images take at their peak; None where they do not fit."""
 
     def __init__(self, data: Data, device: torch.device) -> None:
         self.data, self.device = data, device
@@ -102,7 +125,7 @@ class GpuPeak:
         before = torch.cuda.memory_reserved(self.device)
         torch.cuda.reset_peak_memory_stats(self.device)
         try:
-            MeasuredSteps(config, self.data, self.device).take(images)
+            MeasuredSteps(config, self.data, self.device).run(images)
             return torch.cuda.max_memory_reserved(self.device) - before
         except RuntimeError as error:
             if not is_out_of_memory(error):
@@ -233,7 +256,7 @@ def _answer(config: Config, data: Data, images: int) -> None:
     steps = MeasuredSteps(config, data, torch.device("cpu"))
     before = psutil.Process().memory_info().rss
     try:
-        steps.take(images)
+        steps.run(images)
         print(max(0, _peak_rss() - before), flush=True)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):

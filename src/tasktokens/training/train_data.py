@@ -19,7 +19,6 @@ from tasktokens.data.sharding import BatchShard
 from tasktokens.datasets.open import Data
 from tasktokens.methods import Stage, StepOptions
 from tasktokens.tasks import Task
-from tasktokens.training.log import RunLog
 
 
 class TrainData:
@@ -42,8 +41,7 @@ class TrainData:
         stages: Sequence[Stage],
     ) -> None:
         self.config, self.data, self.tasks, self.accelerator = config, data, tasks, accelerator
-        self.steps = [stage.steps for stage in stages]
-        self._named: set[str] = set()
+        self.stages, self.steps = stages, [stage.steps for stage in stages]
         self._sampler(0, 0)
 
     def seed(self, stage: int) -> int:
@@ -65,22 +63,17 @@ class TrainData:
         )
         return train_loader(dataset, self._sampler(stage, first), settings.workers)
 
-    def options(self, stage: int, step: int, number: int) -> StepOptions:
+    def generator(self, stage: int, step: int) -> torch.Generator:
+        """A fresh generator for what a step draws, the same for all its parts on all ranks."""
+        return torch.Generator().manual_seed((self.seed(stage) * 10_000_000 + step) % 2**63)
+
+    def options(self, stage: int, step: int, part: int) -> StepOptions:
         """Options of this rank's part of that number; see `EpochSampler` for which images it has."""
         optim, accelerator = self.config.optim, self.accelerator
-        generator = torch.Generator().manual_seed((self.seed(stage) * 10_000_000 + step) % 2**63)
         ranks, images = accelerator.num_processes, min(optim.images, len(self.data.train))
-        part = BatchShard(accelerator.process_index + ranks * number, ranks * optim.accumulate, images)
+        shard = BatchShard(accelerator.process_index + ranks * part, ranks * optim.accumulate, images)
         photometric = self.config.data.augmentation.photometric
-        return StepOptions(generator, step, photometric, optim.loss_stride, part)
-
-    def left_out(self, batch: Batch, log: RunLog) -> int:
-        """How many images and labels of a batch could not be read; each is named once."""
-        for message in dict.fromkeys(batch.left_out):
-            if message not in self._named:
-                log.warn(f"left out: {message}")
-        self._named.update(batch.left_out)
-        return len(batch.left_out)
+        return StepOptions(step, self.stages[stage].has_teacher, photometric, optim.loss_stride, shard)
 
     def _sampler(self, stage: int, first: int) -> EpochSampler:
         optim, accelerator = self.config.optim, self.accelerator

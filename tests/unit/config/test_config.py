@@ -211,3 +211,29 @@ def test_numbers_are_numbers_in_files_and_overrides(text: str, tmp_path: Path) -
 def test_an_override_that_begins_with_a_zero_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"'seed=010'.*write 10, or '010' in quotes"):
         load_config(overrides=["seed=010"])
+
+
+# -- settings of earlier versions --------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "off", ["geometry: false", "focal: 0.9", "focal: 0.81", "strong: {cutmix: 0.0}", "strong: {cutmix: 0}"]
+)
+def test_a_removed_setting_that_was_off_is_left_out(off: str, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(f"method: {{name: htt, stage1_steps: 7, {off}}}")
+    config = load_config(tmp_path / "config.yaml")
+    assert config == load_config(None, ["method.name=htt", "method.stage1_steps=7"])
+    assert not any(word in to_yaml(config) for word in ("cutmix", "geometry", "focal"))
+
+
+@pytest.mark.parametrize(
+    ("on", "says"),
+    [
+        (
+            "method.geometry=true",
+            r"'method\.geometry' is True, but the geometric check left after .*lab-log",
+        ),
+        ("method.strong.cutmix=0.5", r"'method\.strong\.cutmix' is 0\.5, but patches of other images left after"),
+    ],
+)
+def test_a_removed_setting_that_was_on_is_refused_by_a_sentence(on: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        load_config(None, ["method.name=htt", on])

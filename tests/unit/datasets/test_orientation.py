@@ -100,10 +100,10 @@ def test_check_names_the_orientation_and_never_advises_to_resize(
     found = [f for f in report.findings if f.code == "exif-orientation"]
     assert len(found) == 1
     assert f"EXIF orientation {orientation} (shown " in found[0].message
-    assert "--upright" in found[0].message
     # Told to lie on the stored pixels by its size: nothing is wrong with the label.
     sure = orientation > 4 and size[0] != size[1] and drawn_on == "stored"
     assert found[0].severity == ("warning" if sure else "error")
+    assert ("--upright" in found[0].message) == (not sure), "it would refuse such a label"
     assert not any(word in f.message for f in report.findings for word in ("resize", "nearest", "crop"))
 
 
@@ -170,7 +170,9 @@ def test_predicting_turned_photographs_warns_once(tmp_path: Path, capsys: pytest
 
 
 @pytest.mark.parametrize("ending", [".tif", ".png", ".webp"])
-def test_of_several_pages_or_frames_the_first_is_taken_with_a_warning(ending: str, tmp_path: Path) -> None:
+def test_of_several_pages_or_frames_the_first_is_taken_with_a_warning(
+    ending: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     first, second = (Image.fromarray(picture_of(ids)) for ids in (ids_of((24, 36)), ids_of((24, 36))[::-1]))
     (tmp_path / "images").mkdir()
     lossless = {"lossless": True} if ending == ".webp" else {}
@@ -181,3 +183,5 @@ def test_of_several_pages_or_frames_the_first_is_taken_with_a_warning(ending: st
     found = [(f.severity, f.code) for f in check(tmp_path, workers=1).findings]
     assert found == [("warning", "image-many-pages")]
     assert "4 pages or frames" in check(tmp_path, workers=1).findings[0].message
+    list(readable({"a": tmp_path / "images" / f"a{ending}"}, "", quiet=True))
+    assert "warning: 1 of 1 images have several pages" in " ".join(capsys.readouterr().err.split())

@@ -27,7 +27,7 @@ from tasktokens.errors import ConfigError, DataError
 from tasktokens.methods import Htt, Stage, build_method
 from tasktokens.models.files import load_model
 from tasktokens.tasks import Task
-from tasktokens.training.calibration import Calibration
+from tasktokens.training.callbacks import Calibration
 from tasktokens.training.checkpoint import complete_checkpoints
 from tasktokens.training.log import RunLog
 from tasktokens.training.trainer import train
@@ -110,13 +110,12 @@ def test_it_is_due_before_the_first_discovery_and_online_again_and_again(tiny_ta
         assert Htt(tiny_tasks, settings).calibrator() is None
 
 
-@pytest.mark.parametrize("geometry", [False, True])
 def test_the_division_into_batches_and_mirrored_views_change_nothing(
-    geometry: bool, tiny_tasks: Mapping[str, Task]
+    tiny_tasks: Mapping[str, Task],
 ) -> None:
     network = build("htt", tiny_tasks, 1).eval()
     batches = [random_batch(tiny_tasks, [list(tiny_tasks)] * 2, seed=seed) for seed in range(2)]
-    method = Htt(tiny_tasks, HttMethod(thresholds="calibrated", geometry=geometry))
+    method = Htt(tiny_tasks, HttMethod(thresholds="calibrated"))
     calibrator = method.calibrator()
     assert calibrator is not None
     whole, halves = calibrator.start(), [calibrator.start(), calibrator.start()]
@@ -172,7 +171,7 @@ def test_a_run_has_what_its_teacher_gives_and_says_what_it_saw(
     teacher, info = load_model(run / "teacher")
     method = build_method(config.method, info.tasks)
     calibration = Calibration(method, data, info.tasks, config, accelerator)
-    assert calibration.before(Stage("discovery", 4, teacher=True), 0, teacher, RunLog(None, True))
+    assert calibration.measure(Stage("discovery", 4, teacher=True), 0, teacher, RunLog(None, True))
     state = method.state()
     assert state is not None
     last = complete_checkpoints(run / "checkpoints")[-1]
@@ -188,7 +187,7 @@ def test_ranks_share_the_images_and_add_up_what_they_found(
 ) -> None:
     config = make_config(folder_root, runs["two-stage"], **CALIBRATED)
     data, (teacher, info) = open_data(config), load_model(runs["two-stage"] / "teacher")
-    monkeypatch.setattr("tasktokens.training.calibration.raise_on_all_ranks", nullcontext)
+    monkeypatch.setattr("tasktokens.training.callbacks.calibration.raise_on_all_ranks", nullcontext)
 
     def found(rank: int, ranks: int) -> list[Tensor]:
         given: list[Tensor] = []
@@ -202,7 +201,7 @@ def test_ranks_share_the_images_and_add_up_what_they_found(
             process_index=rank, num_processes=ranks, device=torch.device("cpu"), autocast=nullcontext, reduce=reduce
         )
         calibration = Calibration(build_method(config.method, info.tasks), data, info.tasks, config, accelerator)
-        assert calibration.before(Stage("discovery", 4, teacher=True), 0, teacher, RunLog(None, True))
+        assert calibration.measure(Stage("discovery", 4, teacher=True), 0, teacher, RunLog(None, True))
         return given
 
     whole, first, second = found(0, 1), found(0, 2), found(1, 2)

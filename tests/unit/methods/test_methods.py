@@ -11,12 +11,12 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from properties import random_batch
+from properties import random_batch, terms_of
 from tasktokens.config import HttMethod, ModelSettings, MtlMethod, StrongView
 from tasktokens.data.sample import Batch, Labels
 from tasktokens.discovery.pseudo_labels import discover_labels, enlarge, feature_weights, forward_views
 from tasktokens.losses import masked_loss, mean
-from tasktokens.methods import Htt, Method, StepOptions, Supervised, Term, build_method
+from tasktokens.methods import Htt, Method, Supervised, Term, build_method
 from tasktokens.models import Network, TaskOutput, build_network
 from tasktokens.models.layers import upsample
 from tasktokens.tasks import Task
@@ -33,10 +33,6 @@ def build(kind: str, tasks: Tasks, seed: int = 0) -> Network:
         for _ in range(3):
             network(torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8))
     return network
-
-
-def options(stride: int = 1, photometric: float = 0.0) -> StepOptions:
-    return StepOptions(torch.Generator().manual_seed(5), 0, photometric, stride)
 
 
 def by_name(terms: list[Term]) -> dict[str, Term]:
@@ -75,14 +71,14 @@ def test_images_without_any_label_are_left_out_of_supervised_learning(tiny_tasks
     batch = random_batch(tasks, [[], ["semseg"], [], ["depth"], ["depth", "semseg"]])
     seen: list[int] = []
     handle = network.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
-    fewer = by_name(method.terms(batch, network, None, options()))
-    every = by_name(method.terms(replace(batch, labelled=None), network, None, options()))
+    fewer = by_name(terms_of(method, batch, network, None))
+    every = by_name(terms_of(method, replace(batch, labelled=None), network, None))
     handle.remove()
     assert seen == [3, 5]
     for name, term in every.items():
         torch.testing.assert_close(fewer[name].total, term.total)
         assert fewer[name].count == term.count
-    nothing = method.terms(random_batch(tasks, [[], []]), network, None, options())
+    nothing = terms_of(method, random_batch(tasks, [[], []]), network, None)
     assert all(term.total == 0 for term in nothing)
 
 
@@ -97,7 +93,7 @@ def test_stage_1_computes_labelled_rows_only_with_the_gradients_of_all(kind: str
     seen: dict[str, int] = {}
     for name, head in network.heads.items():  # type: ignore[operator,union-attr]
         head.register_forward_hook(lambda _m, _i, out, name=name: seen.__setitem__(name, len(out.logits)))
-    few = value(method.terms(batch, network, None, options()))
+    few = value(terms_of(method, batch, network, None))
     few_gradients = torch.autograd.grad(few, list(network.parameters()))
     assert seen == {"semseg": 2, "depth": 1, "normals": 1, "edge": 1, "saliency": 1}
 
@@ -122,7 +118,7 @@ def test_a_missing_pair_costs_nothing_and_every_parameter_has_a_gradient(
 ) -> None:
     network = build(method.name, tiny_tasks).train()
     batch = random_batch(tiny_tasks, [["depth"], ["depth"]])
-    terms = by_name(build_method(method, tiny_tasks).terms(batch, network, None, options()))
+    terms = by_name(terms_of(build_method(method, tiny_tasks), batch, network, None))
     value(list(terms.values())).backward()
     assert {name for name, term in terms.items() if term.total != 0} <= {"loss/depth", "confidence/depth"}
     assert all((term.count == 0) == (not name.endswith("/depth")) for name, term in terms.items())
@@ -135,8 +131,8 @@ def test_task_weights_scale_their_terms(tiny_tasks: dict[str, Task]) -> None:
     network = build("mtl", tiny_tasks).eval()
     heavy = {name: replace(task, weight=7.0) for name, task in tiny_tasks.items()}
     batch = random_batch(tiny_tasks, PRESENT)
-    plain = value(Supervised(tiny_tasks, MtlMethod()).terms(batch, network, None, options()))
-    scaled = value(Supervised(heavy, MtlMethod()).terms(batch, network, None, options()))
+    plain = value(terms_of(Supervised(tiny_tasks, MtlMethod()), batch, network, None))
+    scaled = value(terms_of(Supervised(heavy, MtlMethod()), batch, network, None))
     assert scaled.item() == pytest.approx(7 * plain.item(), rel=1e-5)
 
 
@@ -151,7 +147,7 @@ def test_a_confidence_map_that_is_right_costs_less(tiny_tasks: dict[str, Task]) 
             logits = output.logits_at((64, 64))
             right = tiny_tasks[name].correct(tiny_tasks[name].decode(logits), batch.labels[name].value).float()
             changed[name] = replace(output, logits=logits, confidence=confidence(right))
-        terms = by_name(method.terms(batch, Fixed(changed), None, options()))
+        terms = by_name(terms_of(method, batch, Fixed(changed), None))
         return sum(float(term.total) for name, term in terms.items() if name.startswith("confidence/"))
 
     assert (
@@ -160,8 +156,11 @@ def test_a_confidence_map_that_is_right_costs_less(tiny_tasks: dict[str, Task]) 
 
 
 def test_without_confidence_loss_there_is_no_such_term(tiny_tasks: dict[str, Task]) -> None:
-    terms = Htt(tiny_tasks, HttMethod(confidence_loss=0)).terms(
-        random_batch(tiny_tasks, PRESENT), build("htt", tiny_tasks).train(), None, options()
+    terms = terms_of(
+        Htt(tiny_tasks, HttMethod(confidence_loss=0)),
+        random_batch(tiny_tasks, PRESENT),
+        build("htt", tiny_tasks).train(),
+        None,
     )
     assert {term.name for term in terms} == {f"loss/{name}" for name in tiny_tasks}
 
@@ -172,7 +171,7 @@ def test_given_labels_neither_change_nor_enter_the_discovered_terms(tiny_tasks: 
     method = Htt(eager(tiny_tasks), HttMethod())
     batch = random_batch(tiny_tasks, PRESENT)
     copies = {name: labels.map(Tensor.clone) for name, labels in batch.labels.items()}
-    terms = by_name(method.terms(batch, student, teacher, options()))
+    terms = by_name(terms_of(method, batch, student, teacher))
     for name, labels in batch.labels.items():
         assert torch.equal(labels.value, copies[name].value)
         assert torch.equal(labels.valid, copies[name].valid)
@@ -180,7 +179,7 @@ def test_given_labels_neither_change_nor_enter_the_discovered_terms(tiny_tasks: 
     other = with_labels(
         batch, lambda labels: replace(labels, value=labels.value.flip(-1).flip(-2), valid=labels.valid.flip(-1))
     )
-    changed = by_name(method.terms(other, student, teacher, options()))
+    changed = by_name(terms_of(method, other, student, teacher))
     assert any(changed[f"loss/{name}"].total != terms[f"loss/{name}"].total for name in tiny_tasks)
     for name, term in terms.items():
         if name.startswith(("discovered", "feature")):
@@ -197,7 +196,7 @@ def test_predictions_of_the_teacher_on_labelled_images_are_not_used(tiny_tasks: 
         for name, output in taught.items()
     }
     method = Htt(eager(tiny_tasks), HttMethod())
-    plain, other = (by_name(method.terms(batch, student, Fixed(outputs), options())) for outputs in (taught, spoilt))
+    plain, other = (by_name(terms_of(method, batch, student, Fixed(outputs))) for outputs in (taught, spoilt))
     for name in plain:
         assert torch.equal(plain[name].total, other[name].total), name
     unlabelled = {name: 64 * 64 * (4 - len(batch.labels[name].rows)) for name in tiny_tasks}
@@ -232,7 +231,7 @@ def test_padding_is_neither_discovered_nor_distilled(tiny_tasks: dict[str, Task]
         for name, o in taught.items()
     }
     method = Htt(eager(tiny_tasks), HttMethod(teacher_views=1, token_level=1.0))
-    plain, other = (by_name(method.terms(batch, student, Fixed(outputs), options())) for outputs in (taught, spoilt))
+    plain, other = (by_name(terms_of(method, batch, student, Fixed(outputs))) for outputs in (taught, spoilt))
     for name in plain:
         assert torch.equal(plain[name].total, other[name].total), name
     assert plain["discovered/semseg"].count == 2 * 16 * 8  # at the heads' size
@@ -245,8 +244,8 @@ def test_padding_is_neither_discovered_nor_distilled(tiny_tasks: dict[str, Task]
 def test_the_teacher_gets_no_gradient_and_the_student_does(confidence: Any, tiny_tasks: dict[str, Task]) -> None:
     student, teacher = build("htt", tiny_tasks).train(), build("htt", tiny_tasks, 1).eval()
     before = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
-    terms = Htt(eager(tiny_tasks), HttMethod(confidence=confidence)).terms(
-        random_batch(tiny_tasks, PRESENT), student, teacher, options()
+    terms = terms_of(
+        Htt(eager(tiny_tasks), HttMethod(confidence=confidence)), random_batch(tiny_tasks, PRESENT), student, teacher
     )
     value(terms).backward()
     assert all(p.grad is None for p in teacher.parameters())
@@ -259,9 +258,7 @@ def test_a_threshold_of_one_discovers_nothing(confidence: Any, tiny_tasks: dict[
     tasks = {name: replace(task, threshold=1.0) for name, task in tiny_tasks.items()}
     student, teacher = build("htt", tiny_tasks).eval(), build("htt", tiny_tasks, 1).eval()
     terms = by_name(
-        Htt(tasks, HttMethod(confidence=confidence)).terms(
-            random_batch(tiny_tasks, PRESENT), student, teacher, options()
-        )
+        terms_of(Htt(tasks, HttMethod(confidence=confidence)), random_batch(tiny_tasks, PRESENT), student, teacher)
     )
     for name in tasks:
         assert terms[f"discovered_loss/{name}"].total == 0
@@ -274,7 +271,7 @@ def test_each_level_has_its_weight_and_zero_turns_it_off(tiny_tasks: dict[str, T
     batch = random_batch(tiny_tasks, PRESENT)
 
     def weights(**levels: float) -> dict[str, float]:
-        terms = Htt(tiny_tasks, HttMethod(**levels)).terms(batch, student, teacher, options())  # type: ignore[arg-type]
+        terms = terms_of(Htt(tiny_tasks, HttMethod(**levels)), batch, student, teacher)  # type: ignore[arg-type]
         return {term.name: term.weight for term in terms}
 
     off = weights(prediction_level=0, feature_level=0)
@@ -292,7 +289,7 @@ def test_discovered_labels_of_a_task_have_a_weight_of_their_own(tiny_tasks: dict
     batch = random_batch(tiny_tasks, PRESENT)
 
     def weights(tasks: dict[str, Task]) -> dict[str, float]:
-        return {term.name: term.weight for term in Htt(tasks, HttMethod()).terms(batch, student, teacher, options())}
+        return {term.name: term.weight for term in terms_of(Htt(tasks, HttMethod()), batch, student, teacher)}
 
     usual = weights(tiny_tasks)
     heavier = weights(tiny_tasks | {"depth": replace(tiny_tasks["depth"], discovered_weight=3.0)})
@@ -324,8 +321,8 @@ def test_duplicating_a_batch_does_not_change_the_loss(
             for name, x in batch.labels.items()
         },
     )  # fmt: skip
-    one = value(method.terms(batch, student, teacher, options(stride)))
-    two = value(method.terms(twice, student, teacher, options(stride)))
+    one = value(terms_of(method, batch, student, teacher, stride))
+    two = value(terms_of(method, twice, student, teacher, stride))
     torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-6)
     assert torch.isfinite(one)
 
@@ -361,7 +358,7 @@ def test_the_student_sees_other_colours_and_the_teacher_does_not(tiny_tasks: dic
     student.backbone.register_forward_hook(lambda _m, inputs, _o: seen["student"].append(inputs[0]))  # type: ignore[operator,union-attr]
     teacher.backbone.register_forward_hook(lambda _m, inputs, _o: seen["teacher"].append(inputs[0]))  # type: ignore[operator,union-attr]
     batch = random_batch(tiny_tasks, PRESENT)
-    Htt(tiny_tasks, HttMethod(teacher_views=2, teacher_zoom=1)).terms(batch, student, teacher, options(photometric=0.5))
+    terms_of(Htt(tiny_tasks, HttMethod(teacher_views=2, teacher_zoom=1)), batch, student, teacher, photometric=0.5)
     straight, mirrored = seen["teacher"]
     assert torch.equal(straight, batch.image)
     assert torch.equal(mirrored, batch.image.flip(-1))

@@ -165,13 +165,13 @@ LIMITED = """
 import resource, sys
 from tasktokens import cli
 from tasktokens.training import trainer as train
-before = train.Trainer.run
+before = train.Trainer.run_stage
 def limited(self, *arguments):
     import psutil
     limit = psutil.Process().memory_info().vms + {room} * 2**20
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     before(self, *arguments)
-train.Trainer.run = limited
+train.Trainer.run_stage = limited
 cli.main()
 """
 

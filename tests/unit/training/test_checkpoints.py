@@ -21,7 +21,7 @@ from tasktokens.config import Config, load_config, to_yaml
 from tasktokens.errors import CheckpointError
 from tasktokens.models import Network
 from tasktokens.training import checkpoint as checkpoints
-from tasktokens.training import trainer as training
+from tasktokens.training.callbacks import checkpoints as saving
 from tasktokens.training.checkpoint import (
     Cursor,
     complete_checkpoints,
@@ -216,17 +216,17 @@ def test_a_run_killed_at_the_change_of_stages_goes_on(
     """After the last step of stage 1 is saved, and while the first checkpoint of stage 2 is; one is kept."""
     method = {"name": "htt", "stage1_steps": 2, "stage2_steps": 2}
     config = make_config(folder_root, tmp_path / "run", method=method, **{"run.keep": 1})
-    save_as_ever, calls = training.save_checkpoint, iter(range(9))
+    save_as_ever, calls = saving.save_checkpoint, iter(range(9))
 
-    def save_then_die(*arguments: Any) -> None:
+    def save_then_die(*arguments: Any) -> Path:
         if next(calls) == saves:
             if saves == 0:
                 save_as_ever(*arguments)
             raise KeyboardInterrupt
-        save_as_ever(*arguments)
+        return save_as_ever(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "save_checkpoint", save_then_die)
+        patch.setattr(saving, "save_checkpoint", save_then_die)
         with pytest.raises(KeyboardInterrupt):
             train(config, quiet=True)
     assert [path.name for path in complete_checkpoints(tmp_path / "run" / "checkpoints")] == ["0-0000002"]

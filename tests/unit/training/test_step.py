@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 import signal
@@ -15,17 +16,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from properties import assert_same_output, random_batch, same_tensors
-from tasktokens.config import Config, HttMethod, ModelSettings, MtlMethod, StrongView
-from tasktokens.data.order import EpochOrder, scattered
-from tasktokens.data.sampler import EpochSampler
+from properties import assert_same_output, prepared, random_batch, same_tensors
+from tasktokens.config import Config, HttMethod, ModelSettings, MtlMethod, OptimSettings, StrongView
+from tasktokens.data.sampler import EpochSampler, epoch_order
 from tasktokens.data.sharding import BatchShard
 from tasktokens.errors import CheckpointError, ConfigError
-from tasktokens.methods import Htt, Method, StepOptions, Supervised, Term
+from tasktokens.methods import Htt, Method, Supervised, Term
 from tasktokens.methods.strong_view import strong_view
 from tasktokens.models import build_network
 from tasktokens.models.files import load_model
@@ -33,6 +34,9 @@ from tasktokens.tasks import Task
 from tasktokens.training.checkpoint import complete_checkpoints, load_scaler
 from tasktokens.training.log import read_rows
 from tasktokens.training.nan_guard import FiniteGuard
+from tasktokens.training.optim import make_optimizer
+from tasktokens.training.step import Step
+from tasktokens.training.step_memory import OneProcess
 from tasktokens.training.trainer import train
 from tasktokens.utils.distributed import sync_batch_norm
 from tasktokens.utils.signals import StopSignal
@@ -42,30 +46,45 @@ SHORT = {"method": {"name": "mtl", "steps": 3}, "data.check": False}
 
 
 # -- parts of a batch --------------------------------------------------------------------------------------------------
-def options(stride: int = 1) -> StepOptions:
-    return StepOptions(torch.Generator().manual_seed(3), 0, 0.3, stride)
-
-
 @pytest.mark.parametrize("stride", [1, 3])
-@pytest.mark.parametrize(("taught", "cutmix"), [(False, 0.0), (True, 0.0), (True, 0.7)])
-def test_counts_are_known_without_a_forward_pass(
-    stride: int, taught: bool, cutmix: float, tiny_tasks: dict[str, Task]
-) -> None:
+@pytest.mark.parametrize("taught", [False, True])
+def test_counts_are_known_without_a_forward_pass(stride: int, taught: bool, tiny_tasks: dict[str, Task]) -> None:
     settings = ModelSettings(backbone="test_resnet", pretrained=False, width=16)
     batch = random_batch(tiny_tasks, [["semseg", "depth"], ["semseg"], []])
     padded = batch.pixels.clone()
     padded[1, :, 20:] = False
     batch = replace(batch, pixels=padded)
     network = build_network("htt", tiny_tasks, settings)
-    htt = HttMethod(token_level=1.0, thresholds="adaptive", strong=StrongView(cutmix=cutmix))
+    htt = HttMethod(token_level=1.0, thresholds="adaptive")
     methods: list[tuple[Method, Any]] = [
         (Htt(tiny_tasks, htt), network.eval() if taught else None), (Supervised(tiny_tasks, MtlMethod()), None),
     ]  # fmt: skip
     for method, teacher in methods:
-        counts = method.counts(batch, teacher, options(stride))
-        terms = [term for term in method.terms(batch, network.eval(), teacher, options(stride)) if term.weight]
+        step = prepared(method, batch, teacher is not None, stride, photometric=0.3)
+        counts = method.counts(step)
+        terms = [term for term in method.terms(step, network.eval(), teacher) if term.weight]
         assert len(terms) >= len(tiny_tasks)
         assert {term.name: term.count for term in terms} == {term.name: counts[term.name] for term in terms}
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_the_step_whose_memory_is_measured_is_the_step_of_training(parts: int, tiny_tasks: dict[str, Task]) -> None:
+    """Without an accelerator, as the measurement takes it, a step leaves the same weights behind."""
+    settings = ModelSettings(backbone="test_resnet", pretrained=False, width=16)
+    batches = [random_batch(tiny_tasks, [["semseg", "depth"], ["normals"]], seed=seed) for seed in range(parts)]
+    weights = []
+    for engine in (Accelerator(cpu=True), OneProcess(torch.device("cpu"))):
+        torch.manual_seed(0)
+        network = build_network("htt", tiny_tasks, settings)
+        teacher = copy.deepcopy(network).eval().requires_grad_(False)
+        optimizer = make_optimizer(network, OptimSettings(lr=0.01))
+        method = Htt(tiny_tasks, HttMethod())
+        guard = FiniteGuard(optimizer, torch.device("cpu"), network=network)
+        step = Step(method, engine, network, optimizer, guard, 10.0)
+        means = step([prepared(method, batch, teacher=True, photometric=0.3) for batch in batches], teacher)
+        assert means["loss/semseg"] > 0
+        weights.append(network.state_dict())
+    assert same_tensors(*weights)
 
 
 def test_a_method_that_cannot_say_its_counts_refuses_parts_before_the_run(
@@ -106,32 +125,16 @@ def test_ranks_and_parts_share_out_each_batch(length: int, size: int, ranks: int
                 assert share[step * parts + part] == batch[number :: ranks * parts] != []
 
 
+@given(length=st.integers(1, 3000), seed=st.integers(0, 99), epoch=st.integers(0, 9))
+def test_an_epoch_s_order_is_numpy_s_permutation(length: int, seed: int, epoch: int) -> None:
+    order = epoch_order(length, seed, epoch)
+    assert np.array_equal(order, np.random.default_rng([seed, epoch]).permutation(length))
+    assert order.itemsize == 4
+
+
 def test_more_parts_than_images_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"2 images \(optim\.batch_size=9, 2 training images\).*3 or more"):
         EpochSampler(2, 9, 0, accumulate=3)
-
-
-# -- the order of large data sets --------------------------------------------------------------------------------------
-@given(length=st.integers(1, 600), seed=st.integers(0, 99))
-def test_a_computed_order_has_every_image_once(length: int, seed: int) -> None:
-    keys = np.random.default_rng(seed).integers(2**63, size=6, dtype=np.uint64)
-    found = scattered(np.arange(length, dtype=np.uint64), length, keys)
-    assert sorted(found.tolist()) == list(range(length))
-    parts = [scattered(np.arange(i, min(i + 7, length), dtype=np.uint64), length, keys) for i in range(0, length, 7)]
-    assert np.array_equal(np.concatenate(parts), found)
-
-
-def test_the_order_of_a_large_data_set_looks_random_and_differs_by_epoch() -> None:
-    length = 10**9
-    orders = [EpochOrder(length, seed, epoch)(5000, 15000) for seed, epoch in ((0, 0), (0, 1), (1, 0))]
-    for order in orders:
-        assert len(set(order.tolist())) == 10000
-        # Ten equal bins of 1000 each, give or take six standard deviations; neighbours do not go together.
-        counts = np.histogram(order, 10, (0, length))[0]
-        assert abs(counts - 1000).max() < 180
-        assert abs(np.corrcoef(order[:-1], order[1:])[0, 1]) < 0.06
-    assert not np.array_equal(orders[0], orders[1])
-    assert not np.array_equal(orders[0], orders[2])
 
 
 # -- randomness --------------------------------------------------------------------------------------------------------

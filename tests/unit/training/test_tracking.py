@@ -12,8 +12,8 @@ import pytest
 
 from tasktokens.config import Config, load_config
 from tasktokens.errors import ConfigError
-from tasktokens.training import tracking as track
-from tasktokens.training import trainer as training
+from tasktokens.training.callbacks import checkpoints as saving
+from tasktokens.training.callbacks import tracking as track
 from tasktokens.training.log import read_rows
 from tasktokens.training.trainer import train
 
@@ -34,14 +34,14 @@ def logged(run: Path, tag: str) -> list[tuple[int, float]]:
 
 def kill_at(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """End the run like a kill would, while it writes that many-th checkpoint: the step is in the log and not saved."""
-    save, calls = training.save_checkpoint, iter(range(1, 99))
+    save, calls = saving.save_checkpoint, iter(range(1, 99))
 
-    def saved(*arguments: Any) -> None:
+    def saved(*arguments: Any) -> Path:
         if next(calls) == number:
             raise KeyboardInterrupt
-        save(*arguments)
+        return save(*arguments)
 
-    monkeypatch.setattr(training, "save_checkpoint", saved)
+    monkeypatch.setattr(saving, "save_checkpoint", saved)
 
 
 def test_tensorboard_has_every_number_once_also_of_a_resumed_run(

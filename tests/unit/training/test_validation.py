@@ -26,7 +26,7 @@ from tasktokens.inference import evaluate as evaluating
 from tasktokens.inference.evaluate import eval_dataset, evaluate, evaluate_network
 from tasktokens.metrics import mean_improvement
 from tasktokens.models.files import load_model, load_weights
-from tasktokens.training import validation as validating
+from tasktokens.training.callbacks import validation as validating
 from tasktokens.training.checkpoint import complete_checkpoints
 from tasktokens.training.log import read_rows
 from tasktokens.training.trainer import train

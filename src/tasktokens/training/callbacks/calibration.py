@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from accelerate import Accelerator
 from torch import nn
@@ -13,12 +14,16 @@ from tasktokens.datasets.open import Data
 from tasktokens.errors import ConfigError, DataError
 from tasktokens.methods import Method, Stage
 from tasktokens.tasks import Task
+from tasktokens.training.callbacks.base import Callback
 from tasktokens.training.log import RunLog
 from tasktokens.utils.distributed import raise_on_all_ranks
 
+if TYPE_CHECKING:
+    from tasktokens.training.trainer import Trainer
 
-class Calibration:
-    """Call `before` each step; it does nothing for a method that has nothing to measure (`Method.calibrator`).
+
+class Calibration(Callback):
+    """Measures where the method's calibrator says so; nothing for a method without one (`Method.calibrator`).
 
     Raises:
         ConfigError: the method has something to measure, and no images are held out.
@@ -45,8 +50,11 @@ class Calibration:
         held = {id: seen for id, seen in data.held.items() if seen}
         self.dataset = PartialDataset(data.collection, held, tasks, config.data.size, cache=config.data.cache)
 
-    def before(self, stage: Stage, step: int, teacher: nn.Module | None, log: RunLog) -> bool:
-        """Measure, where it is due before this step; returns whether it was. Nothing depends on what came before."""
+    def on_step_start(self, trainer: Trainer) -> None:
+        self.measure(trainer.stage, trainer.step, trainer.teacher, trainer.log)
+
+    def measure(self, stage: Stage, step: int, teacher: nn.Module | None, log: RunLog) -> bool:
+        """Measure, where it is due before this step; returns whether it was."""
         if self.calibrator is None or teacher is None or not self.calibrator.due(stage, step):
             return False
         accelerator, sums = self.accelerator, self.calibrator.start()

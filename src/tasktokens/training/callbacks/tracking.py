@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from accelerate.tracking import TensorBoardTracker, WandBTracker, get_available_trackers
 
 from tasktokens.config import Config, RunSettings
 from tasktokens.errors import ConfigError
-from tasktokens.methods import Stage
-from tasktokens.training.checkpoint import Cursor
-from tasktokens.training.log import Row
+from tasktokens.training.callbacks.base import Callback
 from tasktokens.utils.atomic import write_atomically
+from tasktokens.utils.distributed import raise_on_all_ranks
+
+if TYPE_CHECKING:
+    from tasktokens.training.log import Row
+    from tasktokens.training.trainer import Trainer
 
 
 def check_trackers(run: RunSettings) -> None:
@@ -26,25 +29,28 @@ def check_trackers(run: RunSettings) -> None:
             raise ConfigError(f"run.track names {name}, which is not installed: pip install {name}{extra}")
 
 
-class Tracking:
+class Tracking(Callback):
     """Passes the rows of a run's log on to its trackers, at steps counted over all stages.
 
     TensorBoard's files lie in ``tensorboard/`` of the run, those of Weights & Biases in ``wandb/``. The latter stay
     there (``wandb sync`` uploads them) unless the environment says ``WANDB_MODE=online``. A resumed run goes on in
-    both.
-
-    Args:
-        cursor: where the run stands; what was logged of later steps is hidden.
-        main: whether this is the main process; the others track nothing.
+    both; what was logged of steps after its checkpoint is hidden.
     """
 
-    def __init__(self, config: Config, stages: tuple[Stage, ...], cursor: Cursor, main: bool) -> None:
-        starts = [sum(stage.steps for stage in stages[:index]) for index in range(len(stages))]
-        self.starts = {stage.name: start for stage, start in zip(stages, starts, strict=True)}
-        done = starts[cursor.stage] + cursor.step
-        self.trackers = [_start(name, config, done) for name in config.run.track] if main else []
+    def __init__(self) -> None:
+        self.trackers: list[Any] = []
+        self.starts: dict[str, int] = {}
 
-    def row(self, row: Row) -> None:
+    def on_start(self, trainer: Trainer) -> None:
+        total = 0
+        for stage in trainer.stages:
+            self.starts[stage.name], total = total, total + stage.steps
+        done = self.starts[trainer.stage.name] + trainer.step
+        with raise_on_all_ranks(trainer.accelerator):
+            if trainer.accelerator.is_main_process:
+                self.trackers = [_start(name, trainer.config, done) for name in trainer.config.run.track]
+
+    def on_log(self, trainer: Trainer, row: Row) -> None:
         """Log the numbers of a row; those of a validation as ``validation/{task}/{metric}``."""
         if "stage" not in row:
             return
@@ -56,14 +62,13 @@ class Tracking:
         for tracker in self.trackers:
             tracker.log(numbers, step=self.starts[row["stage"]] + row["step"])
 
-    def finish(self) -> None:
-        """Close the trackers."""
+    def on_close(self, trainer: Trainer) -> None:
         for tracker in self.trackers:
             tracker.finish()
 
 
 def _start(name: str, config: Config, done: int) -> Any:
-    """A tracker of a run of which so many steps are done."""
+    """A tracker of a run of which ``done`` steps are done."""
     if name == "tensorboard":
         purge = done + 1 if done else None
         tracker = TensorBoardTracker("tasktokens", config.run.dir / "tensorboard", purge_step=purge)

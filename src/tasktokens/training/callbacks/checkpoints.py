@@ -1,0 +1,42 @@
+"""Saves the run every ``run.checkpoint_every`` steps, before each validation and when the run is told to stop."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tasktokens.training.callbacks.base import Callback
+from tasktokens.training.callbacks.validation import validation_due
+from tasktokens.training.checkpoint import save_checkpoint
+
+if TYPE_CHECKING:
+    from tasktokens.training.trainer import Trainer
+
+
+class Checkpoints(Callback):
+    """Writes ``checkpoints/``; a run that was told to stop ends here, with everything saved."""
+
+    def on_step(self, trainer: Trainer) -> None:
+        run, accelerator = trainer.config.run, trainer.accelerator
+        # Saved before it is validated, which may take long: then the best network is never of a step that is not.
+        due = trainer.is_last_step or trainer.step % run.checkpoint_every == 0
+        due = due or validation_due(run, trainer.step, trainer.is_last_step) or trainer.stopping
+        if due and accelerator.is_main_process:
+            self._save(trainer)
+        if trainer.stopping:
+            accelerator.wait_for_everyone()  # a launcher kills the others when one has left
+            done = f"{trainer.step} of {trainer.stage.steps} steps of stage {trainer.stage.name} are saved"
+            trainer.stop.leave(f"{done}; --resume goes on", say=accelerator.is_main_process)
+
+    def _save(self, trainer: Trainer) -> None:
+        scaler = trainer.accelerator.scaler
+        folder = save_checkpoint(
+            trainer.folder / "checkpoints",
+            trainer.cursor,
+            trainer.student,
+            trainer.teacher,
+            trainer.optimizer,
+            trainer.config.run.keep,
+            trainer.method.state(),
+            None if scaler is None else scaler.state_dict(),
+        )
+        trainer.notify("on_checkpoint", folder)
