@@ -35,7 +35,7 @@ from tasktokens.utils.orientation import swaps_sides
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 ARRAY_ENDINGS = (".npy", ".npz")
-LABEL_ENDINGS = (".png", ".npy", ".npz", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg")
+LABEL_ENDINGS = (".png", ".npy", ".npz", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".jpg", ".jpeg")
 
 
 def open_folder(root: Path) -> DatasetIndex:
@@ -58,10 +58,13 @@ def open_folder(root: Path) -> DatasetIndex:
     for name, spec in specs.items():
         if not isinstance(spec, dict):
             raise ConfigError(f"{description}: task '{name}' must have settings such as kind: depth, found {spec!r}")
-        if not isinstance(spec.get("resize", False), bool):
-            raise ConfigError(f"{description}: resize of '{name}' must be true or false, found {spec['resize']!r}")
 
     settings = {name: {key: spec.get(key) for key in _FILE_KEYS} for name, spec in specs.items()}
+    for name, own in settings.items():
+        if own["resize"] not in (None, True, False):
+            raise ConfigError(
+                f"{description}: 'resize' of task '{name}' must be true or false, found {own['resize']!r}"
+            )
     tasks = {name: build_task(name, {k: v for k, v in spec.items() if k not in _FILE_KEYS})
              for name, spec in specs.items()}  # fmt: skip
     if values.get("manifest"):

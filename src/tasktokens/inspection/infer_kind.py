@@ -20,6 +20,7 @@ from tasktokens.inspection.infer_classes import (
     refuse_things,
 )
 from tasktokens.inspection.scan import FolderScan
+from tasktokens.tasks.directions import FACING_SHARE, frames
 
 _EDGE = re.compile(r"edge|boundar|contour", re.IGNORECASE)
 _SALIENCY = re.compile(r"salien", re.IGNORECASE)
@@ -198,6 +199,9 @@ def _of_vectors(name: str, look: FolderScan) -> Inferred:
         return {"kind": "vectors"}, f"{saw}, z of both signs; set flip if a mirrored picture does not negate x"
     saw += f", mean y {look.mean_y_below:+.2f} in the lower third (ours: z and the y of floors are negative)"
     frame = ["x", "-y" if look.mean_y_below > 0.05 else "y", "-z" if look.mean_z > 0 else "z"]
+    if look.facing is not None and look.facing.max() >= FACING_SHARE:
+        frame = list(frames()[int(look.facing.argmax())])
+        saw += f"; {look.facing.max():.0%} face the camera in this frame"
     return {"kind": "normals"} | ({"frame": frame} if frame != ["x", "y", "z"] else {}), saw
 
 

@@ -15,6 +15,8 @@ from tasktokens.errors import DataError
 from tasktokens.inspection.scan_file import ScannedFile, scan_file
 from tasktokens.inspection.unmeasured import unmeasured_values
 from tasktokens.tasks.base import Array
+from tasktokens.tasks.directions import facing_shares
+from tasktokens.tasks.void import is_void
 
 LOOK_AT = 20
 MOST_VALUES = 4096
@@ -47,6 +49,7 @@ class FolderScan:
         unit: share of the vectors that have length 1, but for those that are near 0 (three channels).
         mean_z, mean_y_below: mean third component, and mean second component in the lower third of the pictures.
         one_sided: share of the vectors whose third component has the more frequent sign.
+        facing: share of the vectors that would face the camera in each of `tasktokens.tasks.directions.frames`.
         other_size: number of files whose size is not their image's; ``other_shape``: nor is their aspect ratio.
         turned: number of files whose image has an EXIF orientation; a label may fit such an image as it is shown.
     """
@@ -75,6 +78,7 @@ class FolderScan:
     mean_z: float = 0.0
     mean_y_below: float = 0.0
     one_sided: float = 0.0
+    facing: Array | None = None
     other_size: int = 0
     other_shape: int = 0
     turned: int = 0
@@ -111,11 +115,11 @@ def scan_files(files: Sequence[tuple[Path, Path]], name: str) -> FolderScan:
     if look.channels:
         look.dtype = str(np.result_type(*arrays))
         look.flat = _flatness(arrays)
-        _measure(look, arrays)
+        _measure(look, read)
     if look.channels == 1 and np.dtype(look.dtype).kind in "bui":
         _count_values(look, read)
     if look.channels == 3:
-        _directions(look, arrays)
+        _directions(look, read)
         if look.dtype == "uint8":
             _count_colours(look, read)
     return look
@@ -130,25 +134,24 @@ def _flatness(arrays: Sequence[Array]) -> float:
     return equal / max(pairs, 1)
 
 
-def _measure(look: FolderScan, arrays: Sequence[Array]) -> None:
+def _measure(look: FolderScan, read: Sequence[ScannedFile]) -> None:
     """Extremes and quantiles of what was measured."""
-    ends, kept = [], []
     look.whole = True
-    for array in arrays:
-        values = array.astype(np.float64).reshape(-1)
-        values = values[np.isfinite(values)]
-        distinct = np.unique(values)
-        look.whole = look.whole and bool((distinct == np.rint(distinct)).all())
-        ends += [distinct[:8], distinct[-8:]]
-        kept.append(values[:: max(1, values.size // 20_000)])  # a few of each file: quantiles need no more
-    extremes = np.unique(np.concatenate(ends))
+    found = []
+    for file in read:
+        values = file.array[file.valid].reshape(-1)
+        values = values[np.isfinite(values)].astype(look.dtype)
+        look.whole = look.whole and bool((values == np.rint(values)).all())
+        found.append(values)
     if look.channels == 1:
-        look.unmeasured = unmeasured_values(extremes, np.dtype(look.dtype), look.nodata)
-    extremes = extremes[~np.isin(extremes, look.unmeasured)]
-    if extremes.size:
-        look.least, look.most = float(extremes[0]), float(extremes[-1])
-    used = np.concatenate(kept)
-    used = used[(used != 0) & ~np.isin(used, look.unmeasured)]
+        look.unmeasured = unmeasured_values(np.concatenate(found), look.nodata)
+    measured = [values[~is_void(values, look.unmeasured)].astype(np.float64) for values in found]
+    known = [values for values in measured if values.size]
+    if known:
+        look.least, look.most = min(float(v.min()) for v in known), max(float(v.max()) for v in known)
+    # A few of each file: quantiles need no more.
+    used = np.concatenate([values[:: max(1, values.size // 20_000)] for values in measured])
+    used = used[used != 0]
     if used.size:
         look.low, look.middle, look.high = (float(v) for v in np.quantile(used, (0.01, 0.5, 0.99)))
 
@@ -156,9 +159,8 @@ def _measure(look: FolderScan, arrays: Sequence[Array]) -> None:
 def _count_values(look: FolderScan, read: Sequence[ScannedFile]) -> None:
     counts, owner = Counter[int](), dict[Colour, tuple[int, str]]()
     for file in read:
-        own = dict(
-            zip(*(part.tolist() for part in np.unique(file.array.astype(np.int64), return_counts=True)), strict=True)
-        )
+        values, pixels = np.unique(file.array[file.valid].astype(np.int64), return_counts=True)
+        own = dict(zip(values.tolist(), pixels.tolist(), strict=True))
         look.values_of[file.path.name] = frozenset(own)
         counts.update(own)
         if file.palette is None:
@@ -176,7 +178,7 @@ def _count_colours(look: FolderScan, read: Sequence[ScannedFile]) -> None:
     """Colours of the clean files. A file with more than three colours of its own is taken for a smoothed one."""
     own = {}
     for file in read:
-        wide = file.array.astype(np.int64)
+        wide = file.array[file.valid].astype(np.int64)
         packed = wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
         values, counts = (part.tolist() for part in np.unique(packed, return_counts=True))
         own[file.path.name] = dict(zip(values, counts, strict=True)) if len(values) <= MOST_VALUES else None
@@ -194,22 +196,27 @@ def _count_colours(look: FolderScan, read: Sequence[ScannedFile]) -> None:
         look.colours = {(v >> 16, v >> 8 & 255, v & 255): count for v, count in total.items()}
 
 
-def _directions(look: FolderScan, arrays: Sequence[Array]) -> None:
+def _directions(look: FolderScan, read: Sequence[ScannedFile]) -> None:
     near = total = up = 0
     z, y_below, below = 0.0, 0.0, 0
-    for array in arrays:
+    facing = []
+    for file in read:
+        array = file.array
         vectors = array.astype(np.float64)
         if array.dtype == np.uint8:
             vectors = vectors * (2 / 255) - 1
         length = np.linalg.norm(np.nan_to_num(vectors), axis=-1)
         # 0 and the grey of 128 are the usual void, and so is black, which decodes to length 1.7.
-        used = (length > 0.1) & ~((array == 0).all(axis=-1) if array.dtype == np.uint8 else False)
+        used = file.valid & (length > 0.1) & ~((array == 0).all(axis=-1) if array.dtype == np.uint8 else False)
         unit = used & (abs(length - 1) < 0.1)
+        facing.append(facing_shares(np.moveaxis(vectors, -1, 0), unit))
         near, total = near + int(unit.sum()), total + int(used.sum())
         z, up = z + float(vectors[unit][:, 2].sum()), up + int((vectors[unit][:, 2] > 0).sum())
         third = slice(2 * array.shape[0] // 3, None)
         y_below += float(vectors[third][unit[third]][:, 1].sum())
         below += int(unit[third].sum())
+    known = [shares for shares in facing if np.isfinite(shares).all()]
+    look.facing = np.mean(known, axis=0) if known else None
     look.unit = near / max(total, 1)
     look.mean_z, look.mean_y_below = z / max(near, 1), y_below / max(below, 1)
     look.one_sided = max(up, near - up) / max(near, 1)

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from tasktokens.errors import ConfigError, did_you_mean
 from tasktokens.metrics.base import Metric
 from tasktokens.tasks.examine import Summary, Sums
+from tasktokens.tasks.stored import StoredLabel, read_stored
 
 Array = npt.NDArray[Any]
 
@@ -95,9 +96,16 @@ class Task(ABC):
         return type(self) is type(other) and self == replace(other, **own)
 
     # -- files -----------------------------------------------------------------------------------------------------
-    @abstractmethod
     def read(self, path: Path) -> tuple[Array, Array]:
         """Read a label file: value (C, H, W) and valid (H, W) bool. Raises `LabelError` on bad values."""
+        return self.interpret(read_stored(path, self.name))
+
+    def interpret(self, stored: StoredLabel) -> tuple[Array, Array]:
+        """What a label file means: value (C, H, W) and valid (H, W) bool. Raises `LabelError` on bad values.
+
+        A task of files that are neither pictures nor arrays implements `read` instead.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must implement 'interpret', or 'read'")
 
     @abstractmethod
     def write(self, path: Path, value_CHW: Array, valid_HW: Array | None = None) -> None:
@@ -116,12 +124,12 @@ class Task(ABC):
         """Sums of one label that say something when added over all labels; `summarise` takes the totals."""
         return {}
 
-    def examine_file(self, path: Path) -> dict[str, Array]:
-        """More such sums, of what a label file stores and `read` changes, under other keys."""
+    def examine_stored(self, stored: StoredLabel) -> dict[str, Array]:
+        """More such sums, of what a label file stores and `interpret` changes, under other keys."""
         return {}
 
     def summarise(self, sums: Sums) -> Summary:
-        """What the totals of `examine` and `examine_file` over a data set show; called where there is a label."""
+        """What the totals of `examine` and `examine_stored` over a data set show; called where there is a label."""
         return Summary()
 
     # -- geometry --------------------------------------------------------------------------------------------------

@@ -19,12 +19,14 @@ from tasktokens.metrics.fmeasure import FMeasure
 from tasktokens.metrics.saliency import SaliencyF
 from tasktokens.tasks.base import Array, Task, known_keys, largest_probability
 from tasktokens.tasks.examine import Summary, Sums, probability_sums, summarise_probabilities
-from tasktokens.tasks.files import read_plane, unit_interval, write_floats, write_png
+from tasktokens.tasks.files import unit_interval, write_floats, write_png
+from tasktokens.tasks.stored import StoredLabel
+from tasktokens.tasks.void import is_void, parse_void
 
 
 @dataclass(frozen=True)
 class _Probability(Task):
-    """A label in [0, 1] a pixel, float32 (1, H, W); an alpha of zero and NaN mark void.
+    """A label in [0, 1] a pixel, float32 (1, H, W); an alpha of zero and NaN mark void. Of a palette the colour counts.
 
     Attributes:
         white: the stored integer that means 1; None: 255 in 8 bits, 65535 in 16 bits. Floats are probabilities.
@@ -38,10 +40,11 @@ class _Probability(Task):
     settings: ClassVar[tuple[str, ...]] = ()
     """Its own settings besides those of the files."""
 
-    def read(self, path: Path) -> tuple[Array, Array]:
-        plane, valid = read_plane(path, self.name)
-        valid = valid & np.isfinite(plane) & ~np.isin(plane, self.void)
-        value = unit_interval(path, np.where(valid, plane, plane.dtype.type(0)), self.white)
+    def interpret(self, stored: StoredLabel) -> tuple[Array, Array]:
+        # A compressed picture is near enough to a probability, but not to numbers that name something.
+        plane = stored.numbers(lossless=bool(self.void) or self.white is not None)
+        valid = stored.valid & np.isfinite(plane) & ~is_void(plane, self.void)
+        value = unit_interval(stored.path, np.where(valid, plane, plane.dtype.type(0)), self.white)
         return value[None], valid
 
     def write(self, path: Path, value_CHW: Array, valid_HW: Array | None = None) -> None:
@@ -83,7 +86,7 @@ class _Probability(Task):
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> dict[str, Any]:
         known_keys(values, "white", "void", *cls.settings)
-        return dict(values) | {"void": tuple(map(float, values.get("void", ())))}
+        return dict(values) | {"void": parse_void(values.get("void", ()))}
 
     def validate(self) -> str | None:
         if self.white is not None and not self.white > 0:

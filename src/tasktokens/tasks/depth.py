@@ -29,7 +29,9 @@ from tasktokens.tasks.base import (
 )
 from tasktokens.tasks.colours import colour_map
 from tasktokens.tasks.examine import Summary, Sums, amount_sums, summarise_depth
-from tasktokens.tasks.files import check_lossless, read_plane, to_float32, write_png
+from tasktokens.tasks.files import to_float32, write_png
+from tasktokens.tasks.stored import StoredLabel
+from tasktokens.tasks.void import is_void, judge_marks, mark_sums, parse_void
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,9 @@ class Depth(Task):
     Attributes:
         minimum, maximum: range that the labels have, in their unit; the bins span it.
         bins: number of log-spaced bins.
-        scale, offset: a stored integer v means ``(v + offset) * scale``; 0 and NaN are void. In a ``dataset.yaml`` the
-            scale of inverse depth is 1/65535 unless given.
+        scale, offset: a stored integer v means ``(v + offset) * scale``. Void are a stored 0, NaN, and what means 0
+            metres; what means less is an error. In a ``dataset.yaml`` the scale of inverse depth is 1/65535 unless
+            given.
         void: further stored values that mean "no label", such as 65535.
         inverse: the labels grow towards the camera (disparity, 1 / metres), in whatever unit the files have. Zooming
             in by s brings everything s times nearer, so it divides depth and multiplies inverse depth; published
@@ -85,7 +88,7 @@ class Depth(Task):
             values = {"scale": 1 / 65535, **values}
         low, high = values.get("range", (None, None))
         others = {name: value for name, value in values.items() if name != "range"}
-        return {"minimum": low, "maximum": high, **others, "void": tuple(map(float, values.get("void", ())))}
+        return {"minimum": low, "maximum": high, **others, "void": parse_void(values.get("void", ()))}
 
     def validate(self) -> str | None:
         try:
@@ -109,22 +112,29 @@ class Depth(Task):
     def token_names(self) -> tuple[str, ...]:
         return tuple(f"{centre:.3g}{'' if self.inverse else ' m'}" for centre in self.centres().tolist())
 
-    def read(self, path: Path) -> tuple[Array, Array]:
-        check_lossless(path, self.name)
-        plane, valid = read_plane(path, self.name)
-        valid = valid & np.isfinite(plane) & (plane != 0)
-        if self.void:
-            valid &= ~np.isin(plane, np.array(self.void).astype(plane.dtype if plane.dtype.kind == "f" else np.float64))
-        if plane.size and plane[valid].size and plane[valid].min() < 0:
-            raise LabelError(f"label file {path} of task '{self.name}' holds negative depth; use 0 for void")
-        stored = np.where(valid, plane, 1)
+    def interpret(self, stored: StoredLabel) -> tuple[Array, Array]:
+        plane = stored.numbers(lossless=True)
+        valid = stored.valid & np.isfinite(plane) & (plane != 0) & ~is_void(plane, self.void)
+        amount = np.where(valid, plane, plane.dtype.type(1))
         if not np.issubdtype(plane.dtype, np.floating):
-            stored = (stored.astype(np.float32) + self.offset) * np.float32(self.scale)
-        value, held = to_float32(stored, neutral=1)
-        return value[None], valid & held
+            amount = (amount.astype(np.float32) + self.offset) * np.float32(self.scale)
+        value, held = to_float32(amount, neutral=1)
+        valid &= held
+        if (value[valid] < 0).any():
+            lowest = plane[valid & (value < 0)].min()
+            raise LabelError(
+                f"label file {stored.where} holds negative depth on {(value[valid] < 0).sum()} pixels (a stored "
+                f"{lowest:g} means {value[valid].min():g}); use 0 for void, or list the stored value under void"
+            )
+        # 0 metres are no distance, and what a float32 rounds to 0 is none either.
+        positive = value > 0
+        return np.where(positive, value, np.float32(1))[None], valid & positive
 
     def write(self, path: Path, value_CHW: Array, valid_HW: Array | None = None) -> None:
-        stored = np.rint(value_CHW[0] / self.scale - self.offset).clip(1, 65535).astype(np.uint16)
+        lowest = max(1, math.floor(-self.offset) + 1)  # nothing that would be read as 0 metres or less
+        stored = np.rint(value_CHW[0] / self.scale - self.offset).clip(lowest, 65535).astype(np.uint16)
+        if self.void:
+            stored = _beside(stored, is_void(stored, self.void), self.void)
         write_png(path, stored if valid_HW is None else np.where(valid_HW, stored, np.uint16(0)))
 
     def storable(self) -> Depth:
@@ -145,8 +155,11 @@ class Depth(Task):
     def examine(self, value_CHW: Array, valid_HW: Array) -> dict[str, Array]:
         return amount_sums(value_CHW[0], valid_HW, self.minimum, self.maximum)
 
+    def examine_stored(self, stored: StoredLabel) -> dict[str, Array]:
+        return mark_sums(stored, self.void, self.minimum, self.maximum, self.scale, self.offset)
+
     def summarise(self, sums: Sums) -> Summary:
-        return summarise_depth(sums, self.minimum, self.maximum, self.inverse)
+        return summarise_depth(sums, self.minimum, self.maximum, self.inverse).joined(judge_marks(sums))
 
     def zoom(self, value_CHW: Tensor, scale: float) -> Tensor:
         return value_CHW * scale if self.inverse else value_CHW / scale
@@ -203,8 +216,32 @@ class Depth(Task):
     def paper_confidence(self, logits_BKHW: Tensor) -> Tensor:
         return largest_probability(logits_BKHW, sharpness=5)
 
+    def surface_normals(self, prediction_BCHW: Tensor, focal: float) -> Tensor | None:
+        """From the slope of the inverse depth w, which is linear in the image on a plane, so that planes are exact.
+
+        The normal of n . P = d at P = (u, v, 1) / w has w = (n . (u, v, 1)) / d: up to its length it is
+        (w_u, w_v, w - u w_u - v w_v), away from the camera. A factor of w, such as an unknown unit, changes nothing.
+        """
+        height, width = prediction_BCHW.shape[-2:]
+        if min(height, width) < 2:
+            return None
+        near = prediction_BCHW.float() if self.inverse else 1 / prediction_BCHW.float()
+        pixels = focal * width
+        v = (torch.arange(height, device=near.device, dtype=near.dtype) + 0.5 - height / 2)[:, None] / pixels
+        u = (torch.arange(width, device=near.device, dtype=near.dtype) + 0.5 - width / 2) / pixels
+        down, right = (pixels * slope for slope in torch.gradient(near, dim=(-2, -1)))
+        return F.normalize(-torch.cat([right, down, near - u * right - v * down], dim=1), dim=1, eps=1e-12)
+
     def metric(self) -> DepthErrors:
         return InverseDepthErrors() if self.inverse else DepthErrors()
+
+
+def _beside(stored: Array, taken: Array, void: tuple[float, ...]) -> Array:
+    """Predictions that would be read as void move to the nearest number below that is not, or above 0."""
+    free = np.setdiff1d(np.arange(1, 65536), void)
+    below = free[np.searchsorted(free, stored[taken], side="right").clip(1) - 1]
+    stored[taken] = below
+    return stored
 
 
 @cache

@@ -263,8 +263,8 @@ def test_values_that_belong_to_the_others_are_measurements() -> None:
         ([-1.0, -0.5, 0.0, 1.0], "float32"), ([-9999.0, -9000.0, 5000.0], "float32"), ([0, 1, 255], "uint8"),
         ([0.0, 60000.0, 65534.0, 65535.0], "uint16"), ([-1.0], "float32"),
     ):  # fmt: skip
-        assert unmeasured_values(np.array(values), np.dtype(dtype)) == ()
-    assert unmeasured_values(np.array([0.0, 1.0, 7.0]), np.dtype("uint8"), [7]) == (7,)
+        assert unmeasured_values(np.array(values, dtype)) == ()
+    assert unmeasured_values(np.array([0, 1, 7], "uint8"), [7]) == (7,)
 
 
 @pytest.mark.parametrize("folder", ["height", "depth", "cover"])

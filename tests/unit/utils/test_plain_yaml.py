@@ -97,7 +97,7 @@ def test_text_is_quoted_for_other_readers_too(text: str) -> None:
         ("1: {kind: binary}", "'1' cannot be a task's name"),
         ("true: {kind: binary}", "'True' cannot be a task's name"),
         ("a: {kind: binary}\n  a: {kind: edge}", "'a' stands twice"),
-        ("a: {kind: binary, resize: yes}", "resize of 'a' must be true or false, found 'yes'"),
+        ("a: {kind: binary, resize: yes}", "'resize' of task 'a' must be true or false, found 'yes'"),
         ("a: {kind: depth, inverse: yes, range: [5e-1, 1e1]}", "inverse must be true or false, found 'yes'"),
         ("a: {kind: classes, classes: [x], ids: {010: x}}", "write 10, or '010' in quotes"),
     ],
