@@ -410,9 +410,7 @@ def test_what_the_system_refuses_is_one_sentence(
 
 
 # -- words and numbers of YAML -----------------------------------------------------------------------------------------
-@pytest.mark.parametrize(
-    "word", ["no", "yes", "on", "off", "No", "YES", "n", "1:30", "007", "1e", "e5", "0o7x", "a1e3"]
-)
+@pytest.mark.parametrize("word", ["no", "yes", "on", "off", "No", "YES", "n", "1e", "e5", "0o7x", "a1e3"])
 def test_words_stay_words(word: str) -> None:
     assert load_yaml(f"classes: [{word}, {{{word}: {word}}}]") == {"classes": [word, {word: word}]}
     assert load_yaml(dump_yaml({word: [word]})) == {word: [word]}
