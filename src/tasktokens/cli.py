@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -18,12 +18,29 @@ from tasktokens.utils import strict_json
 
 app = typer.Typer(
     name="tasktokens",
-    help="One network for many dense prediction tasks from partially labelled images; discovers the missing labels.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"tasktokens {version('tasktokens')}")
+        raise typer.Exit
+
+
+@app.callback()
+def tasktokens(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and nothing else.")
+    ] = False,
+) -> None:
+    """One network for many dense prediction tasks from partially labelled images; discovers the missing labels."""
+
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what lies in the output folder.")]
 Views = Annotated[
@@ -55,7 +72,7 @@ def train(
     overrides: Overrides = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of settings; see configs/.")] = None,
     data: Annotated[
-        str | None, typer.Option(help="Kind of the data: folder, nyud, cityscapes, ... (data.kind).")
+        str | None, typer.Option(help="Kind of the data, as `tasktokens list` names them (data.kind).")
     ] = None,
     root: Annotated[Path | None, typer.Option(help="Folder of the data (data.root).")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
@@ -197,14 +214,16 @@ def rooms(
     quiet: Quiet = False,
 ) -> None:
     """Render the embedded data set as a plain folder with labels of six tasks."""
-    from tasktokens.datasets.rooms import write_rooms
+    from tasktokens.config import parse_config
 
-    print(write_rooms(out, {"train": train, "val": val, "test": test}, height, width, seed, progress=not quiet))
+    values = {"train": train, "val": val, "test": test, "render_seed": seed, "render_size": [height, width]}
+    source: Any = parse_config({"data": {"kind": "rooms", **values}}, "rooms").data
+    print(source.write(out, (height, width), progress=not quiet))
 
 
 @app.command()
 def prepare(
-    data: Annotated[str | None, typer.Option(help="nyud, cityscapes, pascal_context or folder.")] = None,
+    data: Annotated[str | None, typer.Option(help="Kind of the data, as `tasktokens list` names them.")] = None,
     root: Annotated[
         Path | None, typer.Option(help="Where the data set lies; docs/datasets.md says what to get.")
     ] = None,
@@ -263,7 +282,7 @@ def runs(
 
 @app.command("list")
 def list_() -> None:
-    """What there is to choose from: kinds of tasks, networks, methods, data, backbones."""
+    """What there is to choose from: kinds of tasks, networks, methods, data, metrics, backbones."""
     from tasktokens.reporting.tables import print_choices
 
     print_choices()

@@ -22,9 +22,12 @@ from hypothesis.extra import numpy as hnp
 from properties import random_label
 from tasktokens.config import Config, load_config, parse_config, to_yaml
 from tasktokens.data.visibility import draw_visible, load_visible, published_visible, save_visible
+from tasktokens.datasets.cityscapes import PUBLISHED as CITYSCAPES
 from tasktokens.datasets.index import check_id, read_image
 from tasktokens.datasets.manifest import read_manifest
-from tasktokens.datasets.published import FILES, published_labels
+from tasktokens.datasets.nyud.files import PUBLISHED as NYUD
+from tasktokens.datasets.pascal_context.dataset import PUBLISHED as PASCAL_CONTEXT
+from tasktokens.datasets.published import published_labels
 from tasktokens.errors import CheckpointError, ConfigError, DataError, LabelError
 from tasktokens.losses import masked_divergence, masked_loss, masked_mse
 from tasktokens.models.files import read_info
@@ -45,6 +48,9 @@ plain = st.recursive(
 # -- settings ----------------------------------------------------------------------------------------------------------
 names = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True)
 paths = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=12)
+
+
+FILES = {"nyud": NYUD, "cityscapes": CITYSCAPES, "pascal_context": PASCAL_CONTEXT}
 
 
 def positive(most: float) -> st.SearchStrategy[float]:
@@ -266,7 +272,7 @@ def test_a_published_split_keeps_the_rule_of_its_name(name: str, rule: str) -> N
     rows = list(csv.DictReader(text.splitlines()))
     key, *tasks = rows[0]
     names = [row[key] for row in rows]
-    split = published_labels(name, names)[rule]
+    split = published_labels(FILES[name], names)[rule]
     available = {task: dict.fromkeys(names) for task in tasks}
     shown = published_visible(names, available, split, rule)
     assert list(shown) == names

@@ -2,54 +2,66 @@
 
 from __future__ import annotations
 
+import copy
 import reprlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from tasktokens.config.base import Settings, takes_path
-from tasktokens.config.data import (
-    CityscapesData,
-    ConcatData,
-    DatasetEntry,
-    FolderData,
-    NyudData,
-    PascalContextData,
-    RoomsData,
-)
-from tasktokens.config.settings import Config, HttMethod, MtlMethod, TaskOptions
+from tasktokens.config.base import Chosen, Settings, takes_path
+from tasktokens.config.settings import Config, TaskOptions
 from tasktokens.errors import ConfigError, did_you_mean
 from tasktokens.utils.safe_io import MAX_YAML_BYTES, decode_text, dump_yaml, load_yaml
 
 
-def load_config(path: Path | None = None, overrides: Iterable[str] = ()) -> Config:
+def load_config(path: str | Path | None = None, overrides: Iterable[str] = ()) -> Config:
     """Read a YAML file and apply ``a.b=value`` overrides (values are YAML).
 
-    Raises `ConfigError` listing every unknown key (with the nearest known one) and every bad value.
+    Args:
+        path: the file; None: the defaults alone.
+        overrides: such as ``["optim.lr=1e-3", "run.dir=runs/mine"]``, the later before the earlier.
+
+    Raises:
+        ConfigError: listing every unknown key (with the nearest known one) and every bad value.
+
+    Examples:
+        >>> import tasktokens
+        >>> tasktokens.load_config(overrides=["optim.lr=0.002"]).optim.lr
+        0.002
     """
     values: dict[str, Any] = {}
     where = "the settings"
     if path is not None:
-        values, where = read_yaml(path), str(path)
-    for override in overrides:
+        values, where = read_yaml(Path(path)), str(path)
+    for override in _listed(overrides):
         _apply(values, override)
     return parse_config(values, where)
 
 
+def as_config(config: Config | Mapping[str, Any] | str | Path, overrides: Iterable[str] = ()) -> Config:
+    """The settings that are meant by a `Config`, by plain values as in a YAML file, or by the path of such a file.
+
+    Raises `ConfigError`; see `load_config`.
+    """
+    if isinstance(config, str | Path):
+        return load_config(config, overrides)
+    values = config.model_dump(mode="json") if isinstance(config, Config) else copy.deepcopy(dict(config))
+    changes = _listed(overrides)
+    if isinstance(config, Config) and not changes:
+        return config
+    for override in changes:
+        _apply(values, override)
+    return parse_config(values)
+
+
 def parse_config(values: Mapping[str, Any], where: str = "the settings") -> Config:
     """Check plain values; see `load_config`."""
-    values = dict(values)
-    data, method = values.get("data"), values.get("method")
-    if isinstance(data, dict) and "kind" not in data:
-        values["data"] = {"kind": "folder" if "root" in data else "rooms", **data}
-    if isinstance(method, dict) and "name" not in method:
-        values["method"] = {"name": "htt", **method}
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        mistakes = "; ".join(_sentence(item) for item in error.errors())
+        mistakes = "; ".join(_sentence(item, values) for item in error.errors())
         raise ConfigError(f"{where}: {mistakes}") from error
 
 
@@ -74,64 +86,92 @@ def to_yaml(config: Settings) -> str:
     return dump_yaml(config.model_dump(mode="json"))
 
 
+def _listed(overrides: Iterable[str]) -> list[str]:
+    """Text is an iterable of letters; nobody means those."""
+    if isinstance(overrides, str):
+        raise ConfigError(f"overrides must be a list of settings, found the text '{overrides}'; give ['{overrides}']")
+    return list(overrides)
+
+
 def _apply(values: dict[str, Any], override: str) -> None:
     key, sign, text = override.partition("=")
     if not sign or not key:
         raise ConfigError(f"'{override}' is not of the form key=value, such as optim.lr=1e-3")
     *parents, last = key.split(".")
+    inner = values
     for parent in parents:
-        if not isinstance(values.get(parent), dict):
-            values[parent] = {}
-        values = values[parent]
-    path = takes_path(Config, key.split("."))
+        if not isinstance(inner.get(parent), dict):
+            inner[parent] = {}
+        inner = inner[parent]
+    inner[last] = text.strip()
+    path = _is_path(values, parents, last)
     try:
-        values[last] = load_yaml(text)
+        value = load_yaml(text)
     except ValueError as error:
-        if not path:
-            raise ConfigError(f"the value of '{override}' cannot be read as YAML: {error}") from error
-        values[last] = text.strip()
-    if path and isinstance(values[last], bool | int | float):
-        values[last] = text.strip()
+        if path:
+            return
+        raise ConfigError(f"the value of '{override}' cannot be read as YAML: {error}") from error
+    if not (path and isinstance(value, bool | int | float)):
+        inner[last] = value
+
+
+def _is_path(values: Mapping[str, Any], parents: Iterable[str], last: str) -> bool:
+    """Whether a key means a path, in the settings classes that the values choose."""
+    model: Any = Config
+    inner: Any = values
+    for parent in parents:
+        model, inner = _inner(model, parent, inner)
+    field = _fields(model).get(last)
+    return field is not None and takes_path(field.annotation)
 
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 200
 _SHORT.maxlist = _SHORT.maxdict = 20
 
-_TAGS: dict[str, type[Settings]] = {
-    "folder": FolderData, "nyud": NyudData, "cityscapes": CityscapesData, "pascal_context": PascalContextData,
-    "rooms": RoomsData, "several": ConcatData, "htt": HttMethod, "mtl": MtlMethod,
-}  # fmt: skip
 
-
-def _sentence(item: Any) -> str:
+def _sentence(item: Any, values: Any) -> str:
     """One of pydantic's errors for a person: the key as typed, what was expected, what was found."""
     model: Any = Config
-    typed: list[str] = []
-    for part in map(str, item["loc"]):
-        if part in _TAGS and (typed in (["data"], ["method"]) or typed[-1:] == ["source"]):
-            model = _TAGS[part]  # pydantic names the chosen member of a union here
-            continue
-        known = _known(model)
-        typed.append(part)
-        if part.isdigit() and typed[:-1] == ["data", "parts"]:
-            model = DatasetEntry
-            continue
-        model = TaskOptions if typed[0] == "tasks" else known[part].annotation if part in known else None
-    key = ".".join(typed)
+    *parents, last = item["loc"] or ("",)
+    for part in parents:
+        model, values = _inner(model, part, values)
+    key = ".".join(map(str, item["loc"]))
     if item["type"] == "removed":
-        name = ".".join([*typed, item["ctx"]["key"]])
+        name = ".".join([*map(str, item["loc"]), item["ctx"]["key"]])
         return f"'{name}' is {_SHORT.repr(item['ctx']['found'])}, but {item['msg']}; leave the key out"
     if item["type"] == "extra_forbidden":
-        return f"unknown key '{key}'{did_you_mean(typed[-1], known)}"
+        return f"unknown key '{key}'{did_you_mean(str(last), _fields(model))}"
     if item["type"] == "union_tag_invalid":
-        found, tags = item["ctx"]["tag"], item["ctx"]["expected_tags"].replace("'", "").split(", ")
+        found, tags = item["ctx"]["tag"], item["ctx"]["expected_tags"].split(", ")
         return f"'{key}' has no '{found}'{did_you_mean(found, tags)}; expected one of: {', '.join(tags)}"
     if item["type"] == "path_type" and isinstance(item["input"], float):
         return f"'{key}': a path that looks like a number must be in quotes, found {item['input']}"
     return f"'{key}': {item['msg'][0].lower()}{item['msg'][1:]}, found {_SHORT.repr(item['input'])}"
 
 
-def _known(model: Any) -> Mapping[str, Any]:
+def _inner(model: Any, part: Any, values: Any) -> tuple[Any, Any]:
+    """The settings class and the plain values of a part of others; None where the part is no section."""
+    inner = values.get(part) if isinstance(values, Mapping) else None
+    if isinstance(part, int):
+        inner = values[part] if isinstance(values, Sequence) and part < len(values) else None
+        return model, inner
+    field = _fields(model).get(part)
+    if field is None:
+        return (model if model is TaskOptions else None), inner
+    for metadata in field.metadata:
+        if isinstance(metadata, Chosen):
+            return metadata.classes().get(metadata.tag_of(inner if isinstance(inner, Mapping) else {})), inner
+    return _settings_in(field.annotation), inner
+
+
+def _settings_in(annotation: Any) -> Any:
+    """The settings class that a field holds, be it in a list, a mapping or beside None."""
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        return annotation
+    return next((found for each in get_args(annotation) if (found := _settings_in(each)) is not None), None)
+
+
+def _fields(model: Any) -> Mapping[str, Any]:
     fields: Mapping[str, Any] = getattr(model, "model_fields", {})
     return fields

@@ -17,13 +17,15 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import torch
+from pydantic import Field
 
 from tasktokens.config import read_yaml
 from tasktokens.data.ids import read_ids
 from tasktokens.data.visibility import VisibleLabels, load_visible
+from tasktokens.datasets.base import DATASETS, FolderOfFiles
 from tasktokens.datasets.index import DatasetIndex, ImageFile, LabelFile, exif_orientation, image_size
 from tasktokens.datasets.manifest import read_manifest
 from tasktokens.datasets.upright import is_turned, same_shape, turned_label
@@ -218,3 +220,15 @@ def _published(
         str(rule): load_visible(_below(root, file), ids, dict.fromkeys(tasks, dict.fromkeys(ids)), images)
         for rule, file in declared.items()
     }
+
+
+@DATASETS.register("folder")
+class FolderSource(FolderOfFiles):
+    """A folder in the own-folder layout (docs/data.md), or the CSV or Parquet manifest of one."""
+
+    kind: Literal["folder"] = "folder"
+    root: Path | None = Field(None, description="the folder with dataset.yaml; required")
+    how_to_get: ClassVar[str] = "your own: images/ and one folder a task; `tasktokens init` describes it"
+
+    def open_index(self, size: tuple[int, int], progress: bool = False) -> DatasetIndex:
+        return open_folder(self.folder())

@@ -11,21 +11,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from tasktokens.config import (
-    CityscapesSource,
-    ConcatData,
-    DataSettings,
-    FolderSource,
-    NyudSource,
-    PascalContextSource,
-    RoomsSource,
-    parse_config,
-)
+from tasktokens.config import DataSettings, parse_config
 from tasktokens.data.visibility import save_visible
+from tasktokens.datasets.base import DATASETS, FolderOfFiles
 from tasktokens.datasets.convert import ConversionJob, Writer
 from tasktokens.datasets.index import DatasetIndex
-from tasktokens.datasets.obtain import HOW_TO_GET
-from tasktokens.datasets.open import open_index
 from tasktokens.datasets.prepared import (
     FORMAT,
     JOURNAL,
@@ -44,9 +34,6 @@ from tasktokens.utils.processes import process_map
 from tasktokens.utils.progress import bar
 from tasktokens.utils.safe_io import dump_yaml
 
-Preparable = FolderSource | NyudSource | CityscapesSource | PascalContextSource
-
-KINDS = tuple(HOW_TO_GET)
 DESCRIPTION = """\
 # Written by tasktokens prepare. One label file an image and task, {task}/{id}.png; a missing file is a missing label.
 # classes: ids, `void` among them. depth: 16 bit, (v + offset) * scale, 0 void. normals: 8-bit RGB, n = 2 v / 255 - 1, x
@@ -55,8 +42,8 @@ DESCRIPTION = """\
 
 
 def prepare(
-    source: Preparable,
-    out: Path,
+    source: FolderOfFiles | Mapping[str, Any],
+    out: str | Path,
     size: tuple[int, int] | None = None,
     jpeg: int | None = None,
     workers: int | None = None,
@@ -70,7 +57,7 @@ def prepare(
     is whole when ``prepared.json`` is there.
 
     Args:
-        source: the data set; its ``root`` must be set.
+        source: the data set, such as ``{"kind": "nyud", "root": "NYUD"}``; its ``root`` must be set.
         out: a new folder, or one that was begun with the same arguments.
         size: (height, width) to stretch everything to; None keeps the sizes. JPEG and PNG images that need no
             stretching are copied byte for byte, and so are label files that have the layout already.
@@ -85,7 +72,8 @@ def prepare(
             ``out`` was begun with other arguments or by another version, or is damaged.
         RunExistsError: ``out`` holds other files.
     """
-    collection = _storable(open_index(source, size or (1, 1)))
+    source, out = source_settings(source) if isinstance(source, Mapping) else source, Path(out)
+    collection = _storable(source.open_index(size or (1, 1)))
     _check_names(collection)
     settings = _settings(source, collection, size, jpeg, upright)
     if out.exists():
@@ -106,17 +94,19 @@ def prepare(
     return out
 
 
-def source_settings(values: Mapping[str, Any]) -> Preparable:
+def source_settings(values: Mapping[str, Any]) -> FolderOfFiles:
     """Settings such as ``{"kind": "nyud", "root": "NYUD"}`` as a source. Raises `ConfigError` naming what is wrong."""
     kind = str(values.get("kind"))
-    if kind not in KINDS:
-        raise ConfigError(f"--data must be one of {', '.join(KINDS)}, found {kind}{did_you_mean(kind, KINDS)}")
+    kinds = {name: source for name, source in DATASETS.items() if issubclass(source, FolderOfFiles)}
+    if kind not in kinds:
+        raise ConfigError(f"--data must be one of {', '.join(kinds)}, found {kind}{did_you_mean(kind, kinds)}")
     if "root" not in values:
+        how = kinds[kind].how_to_get
         raise ConfigError(
-            f"--root is not set; name the folder in which the data set lies. How to get it: {HOW_TO_GET[kind]}"
+            f"--root is not set; name the folder in which the data set lies{'. How to get it: ' if how else ''}{how}"
         )
     source = parse_config({"data": {**values, "root": str(values["root"])}}, f"--data {kind}").data
-    assert not isinstance(source, RoomsSource | ConcatData)
+    assert isinstance(source, FolderOfFiles)
     return source
 
 
@@ -135,7 +125,7 @@ def verify(out: Path, quiet: bool = False) -> list[str]:
 
 
 def _settings(
-    source: Preparable, collection: DatasetIndex, size: tuple[int, int] | None, jpeg: int | None, upright: bool
+    source: FolderOfFiles, collection: DatasetIndex, size: tuple[int, int] | None, jpeg: int | None, upright: bool
 ) -> Any:
     """All that decides what is written, as plain values."""
     own = source.model_dump(mode="json", exclude=set(DataSettings.model_fields))

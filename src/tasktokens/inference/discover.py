@@ -40,7 +40,12 @@ _Row = list[Any]
 
 
 def discover(
-    run: Path, out: Path, threshold: float | None = None, overwrite: bool = False, quiet: bool = False, views: int = 2
+    run: str | Path,
+    out: str | Path,
+    threshold: float | None = None,
+    overwrite: bool = False,
+    quiet: bool = False,
+    views: int = 2,
 ) -> Path:
     """Write the training images with given and discovered labels.
 
@@ -58,6 +63,7 @@ def discover(
         RunExistsError: ``out`` is not empty, or another discovery was begun there.
         SystemExit: 130 or 143 after SIGINT or SIGTERM; the same call goes on.
     """
+    run, out = Path(run), Path(out)
     config = run_config(run)
     accelerator = start(config.run)
     rank, main = accelerator.process_index, accelerator.is_main_process
@@ -120,7 +126,7 @@ def _discover_image(
     for name in missing:
         prediction = predictions[name]
         sure = prediction.confidence > (tasks[name].threshold if threshold is None else threshold)
-        tasks[name].write(out / name / f"{id}.png", prediction.value, sure)
+        tasks[name].write(out / name / f"{id}.png", prediction.value_CHW, sure)
         write_png(out / "confidence" / name / f"{id}.png", np.rint(prediction.confidence * 255).astype(np.uint8))
         rows.append([id, name, round(float(sure.mean()), 4), round(float(prediction.confidence.mean()), 4)])
     return rows

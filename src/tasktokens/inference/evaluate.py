@@ -89,7 +89,11 @@ def run_config(run: Path) -> Config:
 
 
 def evaluate(
-    run: Path, split: str = "test", write: bool = True, at: Evaluation | None = None, protocol: Protocol = "correct"
+    run: str | Path,
+    split: str = "test",
+    write: bool = True,
+    at: Evaluation | None = None,
+    protocol: Protocol = "correct",
 ) -> Results:
     """Evaluate a finished run on a split of its data.
 
@@ -105,7 +109,14 @@ def evaluate(
         CheckpointError: the run has no trained model.
         DataError: the data has no such split.
         SystemExit: 130 or 143 after SIGINT or SIGTERM; nothing was written.
+
+    Examples:
+        >>> import tasktokens
+        >>> results = tasktokens.evaluate("runs/mine", "test")
+        >>> sorted(results), 0 <= results["semseg"]["mIoU"] <= 100
+        (['depth', 'semseg'], True)
     """
+    run = Path(run)
     config = run_config(run)
     accelerator = start(config.run)
     own = config.data.evaluation

@@ -27,13 +27,18 @@ from tasktokens.utils.pictures import Picture, Strip, save_strips
 
 
 def predict(
-    model: Path, inputs: Sequence[str | Path], out: Path, overwrite: bool = False, quiet: bool = False, views: int = 1
+    model: str | Path,
+    inputs: str | Path | Sequence[str | Path],
+    out: str | Path,
+    overwrite: bool = False,
+    quiet: bool = False,
+    views: int = 1,
 ) -> list[Path]:
     """Predict all tasks of images; several ranks share them.
 
     Args:
         model: a run that `train` wrote, or its model folder.
-        inputs: images, folders (searched below) or glob patterns.
+        inputs: one or more images, folders (searched below) or glob patterns.
         out: new folder: ``{task}/{id}.png`` in the layout that the data folder has, ``confidence/{task}/{id}.png``
             (0..255 for 0..1) and ``pictures/{id}.png``.
         overwrite: whether ``out`` may hold files already; those with the same names are replaced.
@@ -48,6 +53,7 @@ def predict(
         DataError: no image found, two with one name, or, after all others were predicted, unreadable ones.
         SystemExit: 130 or 143 after SIGINT or SIGTERM; the images until then are whole.
     """
+    out = Path(out)
     accelerator = start(RunSettings())
     with raise_on_all_ranks(accelerator):
         predictor = Predictor(model, accelerator.device, views)
@@ -58,9 +64,9 @@ def predict(
     for id, image in readable(images, "predicting", quiet, accelerator):
         predictions = predictor(image)
         for name, prediction in predictions.items():
-            predictor.tasks[name].write(out / name / f"{id}.png", prediction.value)
+            predictor.tasks[name].write(out / name / f"{id}.png", prediction.value_CHW)
             write_png(out / "confidence" / name / f"{id}.png", np.rint(prediction.confidence * 255).astype(np.uint8))
-        drawn = [Picture(name, predictor.tasks[name].colourise(p.value)) for name, p in predictions.items()]
+        drawn = [Picture(name, predictor.tasks[name].colourise(p.value_CHW)) for name, p in predictions.items()]
         pictures.append(out / "pictures" / f"{id}.png")
         pictures[-1].parent.mkdir(parents=True, exist_ok=True)
         save_strips(pictures[-1], [Strip(id, (Picture("image", image), *drawn))])
@@ -111,14 +117,14 @@ _TURNED = "an EXIF orientation, which is not applied: turn them first (docs/data
 _PAGED = "several pages or frames, of which the first was taken"
 
 
-def find_images(inputs: Sequence[str | Path]) -> dict[str, Path]:
+def find_images(inputs: str | Path | Sequence[str | Path]) -> dict[str, Path]:
     """Image files by id: the path below the given folder without its ending.
 
     Folders are listed as data folders are: linked folders are followed, and what begins with a dot is passed over. A
     file that is named itself is taken in any case. Raises `DataError`.
     """
     found: dict[str, Path] = {}
-    for item in map(str, inputs):
+    for item in map(str, [inputs] if isinstance(inputs, str | Path) else inputs):
         path = Path(item)
         if path.is_dir():
             listed = list(list_paths(path, IMAGE_ENDINGS))

@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
-from tasktokens.config import Config, RoomsData
+from tasktokens.config import Config
 from tasktokens.data.visibility import VisibleLabels
+from tasktokens.datasets.base import DatasetSource
 from tasktokens.datasets.open import Data, all_visible
 from tasktokens.errors import DataError
 from tasktokens.inspection.report import Finding, Report
@@ -35,7 +36,7 @@ def check_before_run(data: Data, config: Config, quiet: bool = False) -> None:
     Raises:
         DataError: naming the first mistakes.
     """
-    if not config.data.check or isinstance(config.data, RoomsData):
+    if not config.data.check or (isinstance(config.data, DatasetSource) and config.data.generated):
         return
     started = time.monotonic()
     visible = _visible(data, config)

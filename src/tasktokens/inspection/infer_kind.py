@@ -202,8 +202,9 @@ def _of_vectors(name: str, look: FolderScan) -> Inferred:
     shares = dict(zip(frames(), look.facing if look.facing is not None else (), strict=False))
     # The usual frames first: scenes that are seen from one side alone fit several.
     if shares and max(shares.values()) >= FACING_SHARE > shares[frame[0], frame[1], frame[2]]:
-        frame = list(max(shares, key=lambda each: shares[each]))
-        saw += f"; {shares[frame[0], frame[1], frame[2]]:.0%} face the camera in this frame"
+        best = max(shares, key=lambda each: shares[each])
+        frame = list(best)
+        saw += f"; {shares[best]:.0%} face the camera in this frame"
     return {"kind": "normals"} | ({"frame": frame} if frame != ["x", "y", "z"] else {}), saw
 
 

@@ -18,7 +18,7 @@ from tasktokens.utils.safe_io import dump_yaml
 MANIFEST = "manifest.csv"
 
 
-def init(root: Path, force: bool = False) -> InferredFolder:
+def init(root: str | Path, force: bool = False) -> InferredFolder:
     """Write ``dataset.yaml`` with a guess for every folder of labels, each with a comment that says what was seen.
 
     Where label files do not have the names of their images (``0001_rgb.jpg``, ``0001_mask.png``), a ``manifest.csv``
@@ -32,6 +32,7 @@ def init(root: Path, force: bool = False) -> InferredFolder:
     Raises:
         DataError: there is one already, no images, or no folder that can be taken for labels.
     """
+    root = Path(root)
     if not root.is_dir():
         raise DataError(f"data folder {root} does not exist")
     _require_none(root / "dataset.yaml", force)

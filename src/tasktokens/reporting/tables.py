@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import get_args
 
 from rich.console import Console
 from rich.table import Table
@@ -26,27 +25,32 @@ def print_results(run: Path, results: Mapping[str, Mapping[str, float]]) -> None
 
 
 def print_choices() -> None:
-    """Kinds of tasks, variants, methods and data sources with one line each, and where the backbones come from."""
+    """All components of the registries with one line each, and where the backbones come from."""
     import timm
 
-    from tasktokens.config import Config, HttMethod, MtlMethod
-    from tasktokens.models import DESIGNS
+    from tasktokens.datasets.base import DATASETS
+    from tasktokens.methods import METHODS
+    from tasktokens.metrics import METRICS
+    from tasktokens.models import DESIGNS, NETWORKS
     from tasktokens.tasks import KINDS
 
     def first_line(thing: object) -> str:
-        return (thing.__doc__ or "").strip().splitlines()[0]
+        return ((thing.__doc__ or "").strip().splitlines() or [""])[0]
 
     table = Table("setting", "value", "what it is")
-    for method in (HttMethod, MtlMethod):
-        table.add_row("method.name", method.model_fields["name"].default, first_line(method))
-    for data in get_args(Config.model_fields["data"].annotation):
-        table.add_row("data.kind", data.model_fields["kind"].default, first_line(data))
+    for name, method in METHODS.items():
+        table.add_row("method.name", name, first_line(method.settings_class))
+    for name, data in DATASETS.items():
+        table.add_row("data.kind", name, first_line(data))
     for name, design in DESIGNS.items():
         table.add_row(
             "model.variant", name, f"{design.width} channels, {'light' if design.light else 'full'} convolutions"
         )
     for kind, task in KINDS.items():
         table.add_row("task kind", kind, first_line(task))
+    for sort, components in (("network", NETWORKS), ("metric", METRICS)):
+        for name, component in components.items():
+            table.add_row(sort, name, first_line(component))
     table.add_row(
         "model.backbone", "resnet18, …", f"any of timm's {len(timm.list_models())} models with four feature maps"
     )

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from tasktokens.errors import ConfigError, did_you_mean
-from tasktokens.tasks.base import TRAINING, Task
+from tasktokens.tasks.base import KINDS, TRAINING, Task
 from tasktokens.tasks.binary import Binary, Edge, Saliency
 from tasktokens.tasks.depth import Depth
 from tasktokens.tasks.normals import Normals
@@ -21,9 +21,6 @@ __all__ = [
     "KINDS", "Binary", "Depth", "Edge", "Normals", "Regression", "Saliency", "Segmentation", "Task", "Vectors",
     "build_task",
 ]  # fmt: skip
-
-_ALL = (Segmentation, Depth, Normals, Edge, Saliency, Binary, Regression, Vectors)
-KINDS: dict[str, type[Task]] = {task.kind: task for task in _ALL}
 
 
 def build_task(name: str, spec: Mapping[str, Any]) -> Task:

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from tasktokens.errors import ConfigError, did_you_mean
 from tasktokens.metrics.base import Metric
+from tasktokens.registry import Registry
 from tasktokens.tasks.examine import Summary, Sums
 from tasktokens.tasks.stored import StoredLabel, read_stored
 
@@ -246,3 +247,7 @@ def known_keys(values: Mapping[str, Any], *known: str) -> None:
     for key in values:
         if key not in known:
             raise ConfigError(f"no setting '{key}'{did_you_mean(str(key), known)}; known: {', '.join(known) or 'none'}")
+
+
+KINDS: Registry[type[Task]] = Registry("task kind", "tasktokens.tasks")
+"""The class of each ``kind`` of task."""

@@ -17,7 +17,7 @@ from tasktokens.metrics.boundary import Annotators
 from tasktokens.metrics.edge import EdgeF
 from tasktokens.metrics.fmeasure import FMeasure
 from tasktokens.metrics.saliency import SaliencyF
-from tasktokens.tasks.base import Array, Task, known_keys, largest_probability
+from tasktokens.tasks.base import KINDS, Array, Task, known_keys, largest_probability
 from tasktokens.tasks.examine import Summary, Sums, probability_sums, summarise_probabilities
 from tasktokens.tasks.files import unit_interval, write_floats, write_png
 from tasktokens.tasks.stored import StoredLabel
@@ -95,6 +95,7 @@ class _Probability(Task):
 
 
 @dataclass(frozen=True)
+@KINDS.register("saliency")
 class Saliency(_Probability):
     """Salient or not. Loss: cross-entropy, the two classes balanced within each image. Prediction: P(salient)."""
 
@@ -166,6 +167,7 @@ class _OneLogit(_Probability):
 
 
 @dataclass(frozen=True)
+@KINDS.register("binary")
 class Binary(_OneLogit):
     """Yes or no, or a probability. Loss: binary cross-entropy. Prediction: sigmoid. Metrics: IoU, best F1."""
 
@@ -185,6 +187,7 @@ class Binary(_OneLogit):
 
 
 @dataclass(frozen=True)
+@KINDS.register("edge")
 class Edge(_OneLogit):
     """Boundary probability. Loss: binary cross-entropy, positive weight 0.95. Prediction: sigmoid.
 

@@ -18,6 +18,7 @@ from tasktokens.errors import ConfigError, LabelError
 from tasktokens.metrics.depth import DepthErrors
 from tasktokens.metrics.inverse_depth import InverseDepthErrors
 from tasktokens.tasks.base import (
+    KINDS,
     MAX_TOKENS,
     Array,
     Task,
@@ -35,6 +36,7 @@ from tasktokens.tasks.void import is_void, judge_marks, mark_sums, parse_void
 
 
 @dataclass(frozen=True)
+@KINDS.register("depth")
 class Depth(Task):
     """Distance along the optical axis in metres, or its inverse up to a factor, float32 (1, H, W).
 

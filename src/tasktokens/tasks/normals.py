@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from tasktokens.errors import LabelError
 from tasktokens.metrics.normals import AngularErrors
-from tasktokens.tasks.base import Array, Task, channel_matmul, expectation, known_keys, largest_probability
+from tasktokens.tasks.base import KINDS, Array, Task, channel_matmul, expectation, known_keys, largest_probability
 from tasktokens.tasks.directions import direction_sums, length_sums, summarise_directions
 from tasktokens.tasks.examine import Summary, Sums
 from tasktokens.tasks.files import write_png
@@ -162,6 +162,7 @@ def parse_void_vectors(values: Any) -> tuple[Triple, ...]:
 
 
 @dataclass(frozen=True)
+@KINDS.register("normals")
 class Normals(UnitVectors):
     """Surface normals in camera coordinates: x right, y down, z forward, pointing to the camera.
 

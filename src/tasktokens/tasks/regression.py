@@ -15,7 +15,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tasktokens.metrics.regression import RegressionErrors
-from tasktokens.tasks.base import Array, Task, channel_matmul, deviation, expectation, known_keys, largest_probability
+from tasktokens.tasks.base import (
+    KINDS,
+    Array,
+    Task,
+    channel_matmul,
+    deviation,
+    expectation,
+    known_keys,
+    largest_probability,
+)
 from tasktokens.tasks.colours import colour_map
 from tasktokens.tasks.examine import Summary, Sums, range_sums, summarise_range
 from tasktokens.tasks.files import to_float32, write_floats
@@ -24,6 +33,7 @@ from tasktokens.tasks.void import is_void, judge_marks, mark_sums, parse_void
 
 
 @dataclass(frozen=True)
+@KINDS.register("regression")
 class Regression(Task):
     """A scalar a pixel in a unit of the user's (temperature, height, a score), float32 (1, H, W).
 

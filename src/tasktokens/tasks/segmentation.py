@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from tasktokens.errors import ConfigError, LabelError, did_you_mean
 from tasktokens.metrics.mean_iou import MeanIoU
-from tasktokens.tasks.base import Array, Task, known_keys, largest_probability
+from tasktokens.tasks.base import KINDS, Array, Task, known_keys, largest_probability
 from tasktokens.tasks.colours import class_palette
 from tasktokens.tasks.examine import Summary, Sums, class_sums, summarise_classes
 from tasktokens.tasks.files import write_png
@@ -26,6 +26,7 @@ Colour = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
+@KINDS.register("classes")
 class Segmentation(Task):
     """One class id a pixel, 0 to ``len(classes) - 1``; ids in ``void`` are ignored.
 

@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tasktokens.tasks.base import Array, known_keys
+from tasktokens.tasks.base import KINDS, Array, known_keys
 from tasktokens.tasks.normals import UnitVectors, parse_void_vectors
 
 
 @dataclass(frozen=True)
+@KINDS.register("vectors")
 class Vectors(UnitVectors):
     """Unit vectors in the user's own frame. Files, loss and metrics as for normals, but over the whole sphere.
 

@@ -8,7 +8,7 @@ import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
-from tasktokens.config import Config, HttMethod, load_config, to_yaml
+from tasktokens.config import Config, load_config, to_yaml
 from tasktokens.data.visibility import save_visible
 from tasktokens.datasets.open import Data
 from tasktokens.errors import CheckpointError, ConfigError, RunExistsError
@@ -60,7 +60,7 @@ def prepare_folder(config: Config, data: Data, resume: bool, overwrite: bool) ->
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
     save_visible(folder / "labels.csv", data.train, list(data.tasks))
-    if isinstance(config.method, HttMethod) and config.method.thresholds == "calibrated":
+    if config.method.uses_holdout:
         save_visible(folder / "labels-holdout.csv", data.held, list(data.tasks))
     packages = ("tasktokens", "torch", "timm", "accelerate", "numpy")
     environment = {"python": platform.python_version(), "machine": platform.platform(), "processor": platform.machine()}

@@ -44,7 +44,12 @@ class Strip:
 
 
 def save_strips(path: Path, strips: Sequence[Strip], scale: int = 2) -> Path:
-    """Draw strips as one PNG: a row a strip, titles at the left, captions on top (of each row where they differ).
+    """Write `draw_strips` as one PNG."""
+    return write_atomically(path, png(draw_strips(strips, scale)))
+
+
+def draw_strips(strips: Sequence[Strip], scale: int = 2) -> Image.Image:
+    """Draw strips as one picture: a row a strip, titles at the left, captions on top (of each row where they differ).
 
     Pictures are enlarged ``scale`` times, pixel by pixel, unless one is wider than 400 pixels. Raises `ValueError`
     if there is no picture.
@@ -80,7 +85,7 @@ def save_strips(path: Path, strips: Sequence[Strip], scale: int = 2) -> Path:
             image = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
             canvas.paste(image, (x + (width - image.width) // 2, top + (height - image.height) // 2))
         top += height + gap
-    return write_atomically(path, png(canvas))
+    return canvas
 
 
 def same_captions(strips: Sequence[Strip]) -> bool:

@@ -150,7 +150,7 @@ def test_runs_names_the_best_step(run: Path, capsys: Any) -> None:
 
 def test_the_log_says_what_happened_and_when(run: Path) -> None:
     lines = (run / "log.txt").read_text().splitlines()
-    assert "from step 0 of stage supervised: 2 images a step on cpu" in lines[0]
+    assert "from step 0 of stage supervised: 2 images per step on cpu" in lines[0]
     assert sum("validation after step" in line for line in lines) == 4
     assert any("| loss semseg" in line for line in lines)
     assert all(line[:2] == "20" and line[19] == " " for line in lines)
