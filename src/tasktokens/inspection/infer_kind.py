@@ -199,12 +199,9 @@ def _of_vectors(name: str, look: FolderScan) -> Inferred:
         return {"kind": "vectors"}, f"{saw}, z of both signs; set flip if a mirrored picture does not negate x"
     saw += f", mean y {look.mean_y_below:+.2f} in the lower third (ours: z and the y of floors are negative)"
     frame = ["x", "-y" if look.mean_y_below > 0.05 else "y", "-z" if look.mean_z > 0 else "z"]
-    shares = dict(zip(frames(), look.facing if look.facing is not None else (), strict=False))
-    # The usual frames first: scenes that are seen from one side alone fit several.
-    if shares and max(shares.values()) >= FACING_SHARE > shares[frame[0], frame[1], frame[2]]:
-        best = max(shares, key=lambda each: shares[each])
-        frame = list(best)
-        saw += f"; {shares[best]:.0%} face the camera in this frame"
+    if look.facing is not None and look.facing.max() >= FACING_SHARE:
+        frame = list(frames()[int(look.facing.argmax())])
+        saw += f"; {look.facing.max():.0%} face the camera in this frame"
     return {"kind": "normals"} | ({"frame": frame} if frame != ["x", "y", "z"] else {}), saw
 
 
