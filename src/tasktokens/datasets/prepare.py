@@ -128,7 +128,7 @@ def _settings(
     source: FolderOfFiles, collection: DatasetIndex, size: tuple[int, int] | None, jpeg: int | None, upright: bool
 ) -> Any:
     """All that decides what is written, as plain values."""
-    own = source.model_dump(mode="json", exclude=set(DataSettings.model_fields))
+    own = source.model_dump(mode="json", exclude=set(DataSettings.model_fields) - {"kind"})
     values = {
         "format": FORMAT,
         "tasktokens": version("tasktokens"),

@@ -218,22 +218,6 @@ class Depth(Task):
     def paper_confidence(self, logits_BKHW: Tensor) -> Tensor:
         return largest_probability(logits_BKHW, sharpness=5)
 
-    def surface_normals(self, prediction_BCHW: Tensor, focal: float) -> Tensor | None:
-        """From the slope of the inverse depth w, which is linear in the image on a plane, so that planes are exact.
-
-        The normal of n . P = d at P = (u, v, 1) / w has w = (n . (u, v, 1)) / d: up to its length it is
-        (w_u, w_v, w - u w_u - v w_v), away from the camera. A factor of w, such as an unknown unit, changes nothing.
-        """
-        height, width = prediction_BCHW.shape[-2:]
-        if min(height, width) < 2:
-            return None
-        near = prediction_BCHW.float() if self.inverse else 1 / prediction_BCHW.float()
-        pixels = focal * width
-        v = (torch.arange(height, device=near.device, dtype=near.dtype) + 0.5 - height / 2)[:, None] / pixels
-        u = (torch.arange(width, device=near.device, dtype=near.dtype) + 0.5 - width / 2) / pixels
-        down, right = (pixels * slope for slope in torch.gradient(near, dim=(-2, -1)))
-        return F.normalize(-torch.cat([right, down, near - u * right - v * down], dim=1), dim=1, eps=1e-12)
-
     def metric(self) -> DepthErrors:
         return InverseDepthErrors() if self.inverse else DepthErrors()
 

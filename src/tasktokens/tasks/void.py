@@ -49,8 +49,9 @@ def parse_void(values: Any) -> tuple[float, ...]:
 
 def parse_void_ids(values: Any) -> tuple[int, ...]:
     """The setting ``void`` of class ids: a list of whole numbers. Raises `ValueError` for anything else."""
-    parse_void(values)  # for its errors
-    numbers = [float(value) for value in values]
+    numbers = parse_void(values)
+    if len(numbers) < len(list(values)):
+        raise ValueError(f"void, which must be whole class ids, found {values!r}")
     for number in numbers:
         if not number.is_integer():
             raise ValueError(f"void, which must be whole class ids, found {number:g}")
