@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from tasktokens.datasets.folder import ARRAY_ENDINGS, IMAGE_ENDINGS, LABEL_ENDINGS, list_files
-from tasktokens.datasets.index import read_image
+from tasktokens.datasets.folder import LABEL_ENDINGS, list_files
 from tasktokens.datasets.manifest import label_columns, read_manifest
 from tasktokens.datasets.upright import UPRIGHT
 from tasktokens.errors import DataError, TaskTokensError
 from tasktokens.inspection.class_names import ClassNames, read_class_names
+from tasktokens.inspection.infer_images import IMAGES, images_folder
 from tasktokens.inspection.infer_kind import infer_kind
 from tasktokens.inspection.infer_splits import FOLDERS, infer_splits
 from tasktokens.inspection.pairing import Pairing, pair
@@ -26,7 +26,6 @@ from tasktokens.inspection.scan import FolderScan, scan_files, some
 from tasktokens.tasks import Task, build_task
 from tasktokens.utils.listing import walk_files
 
-_IMAGES = IMAGE_ENDINGS + ARRAY_ENDINGS
 _WRITTEN = ("confidence", "pictures")
 """Folders that predict and discover write beside labels."""
 
@@ -95,11 +94,11 @@ def infer_folder(root: Path) -> InferredFolder:
 
 
 def _of_folders(root: Path, folders: Sequence[str]) -> InferredFolder:
-    images_folder = _images_folder(root, folders)
-    guess = InferredFolder(images_folder, list_files(root / images_folder, _IMAGES))
-    _count_unread(guess, root, images_folder, _IMAGES)
+    where = images_folder(root, folders)
+    guess = InferredFolder(where, list_files(root / where, IMAGES))
+    _count_unread(guess, root, where, IMAGES)
     for folder in folders:
-        if folder not in (images_folder, *_WRITTEN):
+        if folder not in (where, *_WRITTEN):
             _add_tasks(guess, root, folder)
     other_names = {
         name: id for task in guess.tasks if not task.exact for id in task.labels for name in _names(id, task)
@@ -115,34 +114,6 @@ def _names(id: str, task: InferredTask) -> tuple[str, ...]:
     shared = next((stem[:end] for end in range(len(stem), 0, -1) if Path(id).name.startswith(stem[:end])), "")
     folder = id.rpartition("/")[0]
     return tuple(f"{folder}/{name}" if folder else name for name in {stem, shared.rstrip("_-. ")} - {""})
-
-
-# -- the images --------------------------------------------------------------------------------------------------------
-def _images_folder(root: Path, folders: Sequence[str]) -> str:
-    """``images``, else the folder with the most photographs."""
-    if "images" in folders and list_files(root / "images", _IMAGES):
-        return "images"
-    photographs: dict[str, float] = {}
-    for folder in folders:
-        files = list(list_files(root / folder, IMAGE_ENDINGS).values())
-        chosen = some(files) if files else []
-        photographs[folder] = len(files) * sum(map(_is_photograph, chosen)) / max(len(chosen), 1)
-    if not any(photographs.values()):
-        raise DataError(
-            f"no folder of photographs in {root} (folders: {', '.join(folders) or 'none'}); put the images into "
-            f"{root / 'images'}, and the labels of each task into a folder of its own"
-        )
-    return max(photographs, key=lambda folder: photographs[folder])
-
-
-def _is_photograph(path: Path) -> bool:
-    """RGB with many colours that are no unit vectors."""
-    try:
-        read_image(path)
-    except DataError:
-        return False
-    look = scan_files([(path, path)], "")
-    return look.channels == 3 and look.unit < 0.9 and (look.colours is None or len(look.colours) > 64)
 
 
 def _count_unread(guess: InferredFolder, root: Path, folder: str, endings: Collection[str]) -> str:
@@ -263,7 +234,7 @@ def _of_table(root: Path, left_out: dict[str, str]) -> InferredFolder | None:
     for path in sorted(path for path in root.iterdir() if path.suffix.lower() in (".csv", ".parquet")):
         try:
             columns = label_columns(path, LABEL_ENDINGS)
-            manifest = read_manifest(path, columns, _IMAGES, LABEL_ENDINGS)
+            manifest = read_manifest(path, columns, IMAGES, LABEL_ENDINGS)
         except DataError as error:
             left_out[path.name] = str(error)
             continue

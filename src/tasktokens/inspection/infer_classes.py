@@ -33,7 +33,7 @@ def classes_of_ids(look: FolderScan, known: ClassNames) -> Inferred:
         names = _names(known, len(spread), look)
         saw += f"; {len(spread)} ids at equal distances up to {spread[-1]}, so {spread[-1]} is taken for a class"
         saw += f" (the other reading: no label; then leave out its class and write void: [{spread[-1]}]); {_NAMES}"
-        return _named(names, {"ids": {id: i for i, id in enumerate(spread)}, "void": []}), saw
+        return _with_mirror(_named(names, {"ids": {id: i for i, id in enumerate(spread)}, "void": []}), saw, names)
     void = [value for value in values if value < 0 or value in VOID_IDS or value in look.nodata]
     ids = [value for value in values if value not in void] or [0]
     if any(value in VOID_IDS for value in void):
@@ -54,18 +54,23 @@ def classes_of_ids(look: FolderScan, known: ClassNames) -> Inferred:
             saw += f"; {known.file} has {len(known.names)} names for ids up to {ids[-1]}: not used"
     saw += f"; {_NAMES}" if names[0].startswith("class_") else f"; names from {known.file}"
     saw += "; an id that was not seen is an error until it has one" + ("; void: [0] if 0 means no label" * (0 in ids))
-    return _named(names, settings | {"void": void or [255]}), saw
+    return _with_mirror(_named(names, settings | {"void": void or [255]}), saw, names)
 
 
 def _named(names: Sequence[str], settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a class task, with the pairs of left and right."""
-    return {"kind": "classes", "classes": list(names)} | settings | mirror(names)
+    """The settings of a class task."""
+    return {"kind": "classes", "classes": list(names)} | settings
 
 
-def mirror(names: Sequence[str]) -> dict[str, Any]:
-    """The setting ``mirror``, where there are pairs of left and right."""
+def _with_mirror(spec: dict[str, Any], saw: str, names: Sequence[str]) -> Inferred:
+    """Add the setting ``mirror``, where the kind has it and there are pairs of left and right."""
     pairs = mirror_pairs(names)
-    return {"mirror": pairs} if pairs and "mirror" in KINDS["classes"].__dataclass_fields__ else {}
+    if not pairs:
+        return spec, saw
+    known = "mirror" in KINDS["classes"].__dataclass_fields__
+    return spec | (
+        {"mirror": pairs} if known else {}
+    ), f"{saw}; a mirror swaps {', '.join(' and '.join(p) for p in pairs)}"
 
 
 def _names(known: ClassNames, count: int, look: FolderScan) -> list[str]:
@@ -142,7 +147,7 @@ def classes_of_colours(look: FolderScan, known: ClassNames) -> Inferred:
             f"; not taken from {shown}, with colours that no other file has, as smoothing makes them along borders: "
             f"an error until exported anew without smoothing"
         )
-    return {"kind": "classes", "colours": colours} | mirror(list(colours)), saw
+    return _with_mirror({"kind": "classes", "colours": colours}, saw, list(colours))
 
 
 def listed(values: Sequence[int]) -> str:

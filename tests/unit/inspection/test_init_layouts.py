@@ -197,6 +197,7 @@ def test_names_colours_and_lists_of_a_cvat_export_are_used(tmp_path: Path) -> No
     guess = init(tmp_path)
     assert [task.name for task in guess.tasks] == ["SegmentationClass"]
     assert guess.tasks[0].spec["colours"] == {name: list(colour) for name, colour in CVAT.items()}
+    assert "a mirror swaps left-arm and right-arm" in guess.tasks[0].saw
     assert "ids of things" in guess.left_out["SegmentationObject"]
     assert "ImageSets" not in guess.left_out
     index = open_folder(tmp_path)
