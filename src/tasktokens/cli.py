@@ -132,9 +132,8 @@ def evaluate(
     from tasktokens.inference.evaluate import evaluate as evaluate_run
     from tasktokens.reporting.tables import print_results
 
-    results = evaluate_run(run, split, at="full" if full else None, protocol=protocol)
-    if _rank() == 0:
-        print_results(run, results)
+    at: Literal["full"] | None = "full" if full else None
+    evaluate_run(run, split, at=at, protocol=protocol, show=lambda results: print_results(run, results))
 
 
 @app.command()
@@ -143,13 +142,14 @@ def predict(
     inputs: Inputs,
     out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("predictions"),
     views: Views = 1,
+    pictures: Annotated[bool, typer.Option(help="Also draw images and predictions in colours.")] = True,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
     """Write label files, confidences and coloured pictures of all tasks for images of any size."""
     from tasktokens.inference.predict import predict as run
 
-    run(model, inputs, out, overwrite, quiet, views)
+    run(model, inputs, out, overwrite, quiet, views, pictures)
     _print(out)
 
 
@@ -173,16 +173,27 @@ def discover(
     run: Annotated[Path, typer.Argument(help="A finished run.")],
     out: Annotated[Path, typer.Option(help="Folder to write.")],
     threshold: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Confidence below which a pixel is void.")
+        list[str] | None,
+        typer.Option(
+            metavar="[TASK=]NUMBER",
+            help="Confidence, 0 to 1, that a pixel must exceed, else it is void: 0.5 for all tasks, depth=0.5 for one; "
+            "can be repeated. Default: each task's own (docs/data.md).",
+        ),
     ] = None,
     views: Views = 2,
+    pictures: Annotated[bool, typer.Option("--pictures", help="Also draw images and labels in colours.")] = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
     """Fill in the missing labels of a run's training images: a new data folder, with confidences."""
     from tasktokens.inference.discover import discover as discover_run
+    from tasktokens.inference.discover import parse_thresholds
+    from tasktokens.reporting.tables import print_discovery
 
-    _print(discover_run(run, out, threshold, overwrite, quiet, views))
+    discovery = discover_run(run, out, parse_thresholds(threshold or ()), overwrite, quiet, views, pictures)
+    if _rank() == 0:
+        print_discovery(discovery)
+        print(discovery)
 
 
 @app.command()
@@ -215,10 +226,12 @@ def rooms(
 ) -> None:
     """Render the embedded data set as a plain folder with labels of six tasks."""
     from tasktokens.config import parse_config
+    from tasktokens.utils.lock import beside
 
     values = {"train": train, "val": val, "test": test, "render_seed": seed, "render_size": [height, width]}
     source: Any = parse_config({"data": {"kind": "rooms", **values}}, "rooms").data
-    print(source.write(out, (height, width), progress=not quiet))
+    with beside(out):  # the folder itself appears when all is in it
+        print(source.write(out, (height, width), progress=not quiet))
 
 
 @app.command()

@@ -19,6 +19,9 @@ from tasktokens.utils.csv_table import read_csv
 VisibleLabels = dict[str, tuple[str, ...]]
 """For each image id the tasks whose labels may be seen."""
 
+AVAILABLE = "labels-available.csv"
+"""In a run: which label files its training images, those set aside among them, had as it began, seen or hidden."""
+
 
 def draw_visible(
     ids: Sequence[str],
@@ -186,3 +189,13 @@ def load_visible(
             if id not in available[task]:
                 raise DataError(f"{path} line {number}: '{id}' has no label file for task '{task}'")
     return split
+
+
+def load_flags(path: Path) -> VisibleLabels:
+    """Read such a CSV as it was written, whatever has become of the label files since."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        return {row["id"]: tuple(task for task, flag in row.items() if task != "id" and flag == "1") for row in rows}
+    except (OSError, ValueError, KeyError, csv.Error) as error:
+        raise DataError(f"cannot read {path}: {error}") from error

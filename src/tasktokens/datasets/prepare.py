@@ -20,7 +20,6 @@ from tasktokens.datasets.prepared import (
     FORMAT,
     JOURNAL,
     Journal,
-    alone,
     check_settings,
     file_fault,
     finish,
@@ -30,6 +29,7 @@ from tasktokens.datasets.prepared import (
 from tasktokens.errors import ConfigError, DataError, did_you_mean
 from tasktokens.utils import strict_json
 from tasktokens.utils.atomic import atomically
+from tasktokens.utils.lock import only_writer
 from tasktokens.utils.processes import process_map
 from tasktokens.utils.progress import bar
 from tasktokens.utils.safe_io import dump_yaml
@@ -70,7 +70,7 @@ def prepare(
     Raises:
         DataError: the source cannot be opened, a file of it cannot be read or stored (a `LabelError` for a label), or
             ``out`` was begun with other arguments or by another version, or is damaged.
-        RunExistsError: ``out`` holds other files.
+        RunExistsError: ``out`` holds other files, or another process writes into it.
     """
     source, out = source_settings(source) if isinstance(source, Mapping) else source, Path(out)
     collection = _storable(source.open_index(size or (1, 1)))
@@ -79,8 +79,7 @@ def prepare(
     if out.exists():
         check_settings(out, settings)  # before anything is touched
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        with alone(out):
+        with only_writer(out):
             if check_settings(out, settings):
                 _refuse_damaged(out, quiet)
                 (out / JOURNAL).unlink(missing_ok=True)  # from a kill at the very end

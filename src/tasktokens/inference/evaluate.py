@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -94,6 +94,7 @@ def evaluate(
     write: bool = True,
     at: Evaluation | None = None,
     protocol: Protocol = "correct",
+    show: Callable[[Results], None] | None = None,
 ) -> Results:
     """Evaluate a finished run on a split of its data.
 
@@ -104,6 +105,7 @@ def evaluate(
             the run's own. Under the ``paper`` protocol the name ends in ``-paper`` and the file says so too.
         at: ``network`` or ``full`` size; default: as configured.
         protocol: ``paper``: with the quirks of published code (see `Metric.compute_paper`).
+        show: called once with the results before they are written, so that a full disk does not cost them.
 
     Raises:
         CheckpointError: the run has no trained model.
@@ -127,6 +129,8 @@ def evaluate(
     with signals(accelerator.num_processes) as stop:
         workers = config.data.workers
         results = evaluate_network(network, dataset, config.optim.images, accelerator, stop, protocol, workers=workers)
+    if show is not None and accelerator.is_main_process:
+        show(results)
     if write and accelerator.is_main_process:
         suffix = "" if at in (None, own) else f"-{at}"
         suffix += "" if protocol == "correct" else f"-{protocol}"

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from tasktokens.inference.explain_page import Panel, Table, draw
-from tasktokens.inference.predict import find_images, readable, require_empty
+from tasktokens.inference.journal import require_empty
+from tasktokens.inference.predict import find_images, readable
 from tasktokens.inference.predictor import Predictor
 from tasktokens.inference.results import Prediction
 from tasktokens.models.explain import Stages, stages
@@ -19,6 +20,7 @@ from tasktokens.tasks import Task
 from tasktokens.tasks.base import Array
 from tasktokens.utils import strict_json
 from tasktokens.utils.atomic import write_atomically
+from tasktokens.utils.lock import only_writer
 
 STRONGEST = 4
 """Token maps shown a task."""
@@ -54,12 +56,17 @@ def explain(
 
     Raises:
         CheckpointError: no model there.
-        RunExistsError: ``out`` is not empty.
+        RunExistsError: ``out`` is not empty, or another process writes into it.
         DataError: no image found, two with one name, or, after all others were explained, unreadable ones.
     """
     out, predictor = Path(out), Predictor(model)
     images = find_images(inputs)
-    require_empty(out, overwrite)
+    with only_writer(out):
+        require_empty(out, overwrite)
+        return _explain_all(predictor, Path(model), images, out, quiet)
+
+
+def _explain_all(predictor: Predictor, model: Path, images: Mapping[str, Path], out: Path, quiet: bool) -> list[Path]:
     pictures, figures = [], {}
     try:
         for id, image in readable(images, "explaining", quiet):

@@ -24,6 +24,7 @@ from tasktokens.inspection.infer_splits import FOLDERS, infer_splits
 from tasktokens.inspection.pairing import Pairing, pair
 from tasktokens.inspection.scan import FolderScan, scan_files, some
 from tasktokens.tasks import Task, build_task
+from tasktokens.tasks.names import RESERVED
 from tasktokens.utils.listing import walk_files
 
 _WRITTEN = ("confidence", "pictures")
@@ -221,7 +222,7 @@ def _answers(task: Task, files: Sequence[Path], look: FolderScan) -> str:
 def task_name(folder: str, taken: Sequence[str]) -> str:
     """A name that a task can have: ``1-depth`` becomes ``task_1_depth``."""
     name = re.sub(r"\W", "_", folder, flags=re.ASCII)
-    if not re.match(r"[A-Za-z]", name) or hasattr(nn.ModuleDict, name):
+    if not re.match(r"[A-Za-z]", name) or hasattr(nn.ModuleDict, name) or name.lower() in RESERVED:
         name = f"task_{name}"
     while name in taken:
         name += "_2"

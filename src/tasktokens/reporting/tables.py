@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from tasktokens.inference.discovery_summary import Discovery
 from tasktokens.metrics import higher_is_better
 from tasktokens.models.files import model_folder, read_info
 
@@ -20,8 +22,26 @@ def print_results(run: Path, results: Mapping[str, Mapping[str, float]]) -> None
         metric = info.tasks[name].metric()
         for key, value in values.items():
             unit = metric.units.get(key.split("/")[0], "")
-            table.add_row(name, f"{key} {'↑' if higher_is_better(metric, key) else '↓'}", f"{value:.4g} {unit}")
+            table.add_row(
+                name,
+                f"{key} {'↑' if higher_is_better(metric, key) else '↓'}",
+                f"{value:.4g} {unit}" if value == value else "-",
+            )
     Console(markup=False).print(table)
+
+
+def print_discovery(discovery: Discovery) -> None:
+    """What was filled in, by task; what should be known of it, and warnings, on standard error."""
+    table = Table("task", "images", "filled", "mean confidence", "threshold", title=str(discovery.folder))
+    for task in discovery.tasks:
+        filled = "-" if task.filled is None else f"{task.filled:.1%}"
+        confidence = "-" if task.confidence is None else f"{task.confidence:.2f}"
+        table.add_row(task.task, str(task.images), filled, confidence, f"{task.threshold:g}")
+    Console(markup=False).print(table)
+    for note in discovery.notes:
+        print(f"note: {note}", file=sys.stderr)
+    for warning in discovery.warnings:
+        print(f"WARNING: {warning}", file=sys.stderr)
 
 
 def print_choices() -> None:

@@ -23,7 +23,9 @@ from tasktokens.errors import ConfigError, did_you_mean
 from tasktokens.metrics.base import Metric
 from tasktokens.registry import Registry
 from tasktokens.tasks.examine import Summary, Sums
+from tasktokens.tasks.names import check_task_name
 from tasktokens.tasks.stored import StoredLabel, read_stored
+from tasktokens.utils.legends import Colour, Legend
 
 Array = npt.NDArray[Any]
 
@@ -43,6 +45,8 @@ class Task(ABC):
         weight: factor of the task's losses in the total loss.
         threshold: confidence in [0, 1] that a discovered pixel must exceed to supervise the student.
         discovered_weight: factor of the loss on discovered labels, beside ``weight``.
+
+    Raises `ConfigError` for a name that is reserved or could not be a folder's.
     """
 
     name: str
@@ -56,6 +60,9 @@ class Task(ABC):
     """Per label channel, a value that is safe in every formula; it replaces invalid targets before the loss."""
     storage: ClassVar[tuple[str, ...]] = ()
     """Fields that only say how label files are stored."""
+
+    def __post_init__(self) -> None:
+        check_task_name(self.name)
 
     @property
     @abstractmethod
@@ -119,6 +126,14 @@ class Task(ABC):
     @abstractmethod
     def colourise(self, value_CHW: Array, valid_HW: Array | None = None) -> Array:
         """A picture (H, W, 3) uint8 of a label or prediction; void is black."""
+
+    def legend(self, value_CHW: Array | None = None) -> Legend:
+        """What the colours of `colourise` mean; of a label with many classes, those of the classes in it."""
+        return Legend(self.name)
+
+    def stored_classes(self) -> tuple[tuple[str, str, Colour], ...]:
+        """For each class what label files store for it, its name, and its colour in pictures; none without classes."""
+        return ()
 
     # -- checking --------------------------------------------------------------------------------------------------
     def examine(self, value_CHW: Array, valid_HW: Array) -> dict[str, Array]:

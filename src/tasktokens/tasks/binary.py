@@ -22,6 +22,7 @@ from tasktokens.tasks.examine import Summary, Sums, probability_sums, summarise_
 from tasktokens.tasks.files import unit_interval, write_floats, write_png
 from tasktokens.tasks.stored import StoredLabel
 from tasktokens.tasks.void import is_void, parse_void
+from tasktokens.utils.legends import Legend
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,10 @@ class _Probability(Task):
         rgb = np.repeat(grey[..., None], 3, axis=-1)
         # Void is dark blue here, since black means "no".
         return rgb if valid_HW is None else np.where(valid_HW[..., None], rgb, np.array([25, 25, 70], np.uint8))
+
+    def legend(self, value_CHW: Array | None = None) -> Legend:
+        values = np.linspace(0, 1, 64, dtype=np.float32)
+        return Legend(self.name, bar=self.colourise(values[None, None])[0], ends=("no, 0", "yes, 1"))
 
     def examine(self, value_CHW: Array, valid_HW: Array) -> dict[str, Array]:
         return probability_sums(value_CHW[0], valid_HW)

@@ -30,9 +30,10 @@ from tasktokens.tasks.base import (
 )
 from tasktokens.tasks.colours import colour_map
 from tasktokens.tasks.examine import Summary, Sums, amount_sums, summarise_depth
-from tasktokens.tasks.files import to_float32, write_png
+from tasktokens.tasks.files import to_float32, write_floats, write_png
 from tasktokens.tasks.stored import StoredLabel
 from tasktokens.tasks.void import is_void, judge_marks, mark_sums, parse_void
+from tasktokens.utils.legends import Legend
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,11 @@ class Depth(Task):
 
     def write(self, path: Path, value_CHW: Array, valid_HW: Array | None = None) -> None:
         lowest = max(1, math.floor(-self.offset) + 1)  # nothing that would be read as 0 metres or less
-        stored = np.rint(value_CHW[0] / self.scale - self.offset).clip(lowest, 65535).astype(np.uint16)
+        stored = np.rint(value_CHW[0] / self.scale - self.offset)
+        if stored.max(initial=0) > 65535:  # in 16 bits it would be nearer than it is; floats always mean the same
+            write_floats(path, value_CHW[0], valid_HW)
+            return
+        stored = stored.clip(lowest, 65535).astype(np.uint16)
         if self.void:
             stored = _beside(stored, is_void(stored, self.void), self.void)
         write_png(path, stored if valid_HW is None else np.where(valid_HW, stored, np.uint16(0)))
@@ -153,6 +158,12 @@ class Depth(Task):
         )
         colours = colour_map(low_to_high if self.inverse else 1 - low_to_high)
         return colours if valid_HW is None else np.where(valid_HW[..., None], colours, np.uint8(0))
+
+    def legend(self, value_CHW: Array | None = None) -> Legend:
+        values = np.geomspace(self.minimum, self.maximum, 64, dtype=np.float32)
+        unit = "" if self.inverse else " m"
+        ends = (f"{self.minimum:.3g}{unit}", f"{self.maximum:.3g}{unit} (logarithmic)")
+        return Legend(self.name, bar=self.colourise(values[None, None])[0], ends=ends)
 
     def examine(self, value_CHW: Array, valid_HW: Array) -> dict[str, Array]:
         return amount_sums(value_CHW[0], valid_HW, self.minimum, self.maximum)

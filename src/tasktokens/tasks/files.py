@@ -11,6 +11,7 @@ from PIL import Image
 
 from tasktokens.errors import LabelError
 from tasktokens.tasks.stored import read_stored
+from tasktokens.utils.atomic import writing
 
 Array = npt.NDArray[Any]
 
@@ -37,15 +38,19 @@ def read_array(path: Path, key: str | None = None) -> Array:
 
 def write_png(path: Path, array: Array) -> None:
     """Write uint8 (H, W), (H, W, 2: value and alpha), (H, W, 3), (H, W, 4) or uint16 (H, W) as PNG, with its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.ascontiguousarray(array)).save(path.with_suffix(".png"))
+    path = path.with_suffix(".png")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.ascontiguousarray(array)).save(path)
 
 
 def write_floats(path: Path, plane_HW: Array, valid_HW: Array | None = None) -> None:
     """Write a float32 plane as npy, making its folder; NaN where it is not valid."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = path.with_suffix(".npy")
     plane = plane_HW.astype(np.float32)
-    np.save(path.with_suffix(".npy"), plane if valid_HW is None else np.where(valid_HW, plane, np.float32(np.nan)))
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, plane if valid_HW is None else np.where(valid_HW, plane, np.float32(np.nan)))
 
 
 def to_float32(value: Array, neutral: float) -> tuple[Array, Array]:

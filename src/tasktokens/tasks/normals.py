@@ -23,6 +23,7 @@ from tasktokens.tasks.examine import Summary, Sums
 from tasktokens.tasks.files import write_png
 from tasktokens.tasks.stored import StoredLabel
 from tasktokens.tasks.void import is_void, parse_void
+from tasktokens.utils.legends import Legend
 
 Triple = tuple[float, float, float]
 _COS_RIGHT = math.cos(math.radians(22.5))
@@ -98,6 +99,15 @@ class UnitVectors(Task):
     def write(self, path: Path, value_CHW: Array, valid_HW: Array | None = None) -> None:
         stored = np.rint((np.moveaxis(value_CHW, 0, -1).clip(-1, 1) + 1) * 127.5).astype(np.uint8)
         write_png(path, stored if valid_HW is None else np.where(valid_HW[..., None], stored, np.uint8(128)))
+
+    directions: ClassVar[tuple[str, ...]] = ("+x", "-x", "+y", "-y", "+z", "-z")
+    """What vectors along and against each axis are called in a legend; without a name, they are left out."""
+
+    def legend(self, value_CHW: Array | None = None) -> Legend:
+        axes = np.stack([sign * axis for axis in np.eye(3, dtype=np.float32) for sign in (1, -1)], axis=1)
+        colours = self.colourise(axes[:, None])[0]
+        named = zip(colours.tolist(), self.directions, strict=True)
+        return Legend(self.name, tuple(((r, g, b), name) for (r, g, b), name in named if name))
 
     def examine(self, value_CHW: Array, valid_HW: Array) -> dict[str, Array]:
         return direction_sums(value_CHW, valid_HW)
@@ -180,6 +190,7 @@ class Normals(UnitVectors):
 
     kind: ClassVar[str] = "normals"
     storage: ClassVar[tuple[str, ...]] = ("frame", "void")
+    directions: ClassVar[tuple[str, ...]] = ("to the right", "to the left", "down", "up", "", "to the camera")
 
     def spec(self) -> dict[str, Any]:
         frame = {} if self.frame == ("x", "y", "z") else {"frame": list(self.frame)}

@@ -30,6 +30,7 @@ from tasktokens.tasks.examine import Summary, Sums, range_sums, summarise_range
 from tasktokens.tasks.files import to_float32, write_floats
 from tasktokens.tasks.stored import StoredLabel
 from tasktokens.tasks.void import is_void, judge_marks, mark_sums, parse_void
+from tasktokens.utils.legends import Legend
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,11 @@ class Regression(Task):
     def colourise(self, value_CHW: Array, valid_HW: Array | None = None) -> Array:
         colours = colour_map((value_CHW[0] - self.minimum) / self.span)
         return colours if valid_HW is None else np.where(valid_HW[..., None], colours, np.uint8(0))
+
+    def legend(self, value_CHW: Array | None = None) -> Legend:
+        values = np.linspace(self.minimum, self.maximum, 64, dtype=np.float32)
+        ends = (f"{self.minimum:.4g} {self.unit}".strip(), f"{self.maximum:.4g} {self.unit}".strip())
+        return Legend(self.name, bar=self.colourise(values[None, None])[0], ends=ends)
 
     def examine(self, value_CHW: Array, valid_HW: Array) -> dict[str, Array]:
         return range_sums(value_CHW[0], valid_HW, self.minimum, self.maximum)

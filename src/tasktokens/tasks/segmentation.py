@@ -21,8 +21,7 @@ from tasktokens.tasks.examine import Summary, Sums, class_sums, summarise_classe
 from tasktokens.tasks.files import write_png
 from tasktokens.tasks.stored import StoredLabel
 from tasktokens.tasks.void import is_void, parse_void_ids
-
-Colour = tuple[int, int, int]
+from tasktokens.utils.legends import Colour, Legend
 
 
 @dataclass(frozen=True)
@@ -151,9 +150,7 @@ class Segmentation(Task):
         if self.colours:
             stored = np.array(self.colours, np.uint8)[ids]
         else:
-            # Of several ids of a class, the first listed.
-            by_class = {of: id for id, of in reversed(self.ids)}
-            used = np.array([by_class.get(of, of) for of in range(len(self.classes))])
+            used = self._stored_ids()
             deep = used.max() > 255
             stored = used[ids].astype(np.uint16 if deep else np.uint8)
             void = [id for id in self.void if 0 <= id <= (65535 if deep else 255)]
@@ -166,8 +163,29 @@ class Segmentation(Task):
             stored = np.concatenate([stored.reshape(*ids.shape, -1), alpha[..., None]], axis=-1)
         write_png(path, stored)
 
+    def _stored_ids(self) -> Array:
+        """The id (classes,) that `write` stores for each class: of several, the first listed."""
+        by_class = {of: id for id, of in reversed(self.ids)}
+        return np.array([by_class.get(of, of) for of in range(len(self.classes))])
+
+    def stored_classes(self) -> tuple[tuple[str, str, Colour], ...]:
+        palette = [(int(r), int(g), int(b)) for r, g, b in self._palette()]
+        stored = (
+            ["#{:02x}{:02x}{:02x}".format(*c) for c in self.colours] if self.colours else map(str, self._stored_ids())
+        )
+        return tuple(zip(stored, self.classes, palette, strict=True))
+
+    def legend(self, value_CHW: Array | None = None) -> Legend:
+        shown = range(len(self.classes)) if value_CHW is None else np.unique(value_CHW).astype(int).tolist()
+        classes = self.stored_classes()
+        return Legend(self.name, tuple((classes[i][2], classes[i][1]) for i in shown if i < len(classes)))
+
+    def _palette(self) -> Array:
+        """Colours (classes, 3) uint8 of pictures."""
+        return np.array(self.colours, np.uint8) if self.colours else class_palette(len(self.classes))
+
     def colourise(self, value_CHW: Array, valid_HW: Array | None = None) -> Array:
-        palette = np.array(self.colours, np.uint8) if self.colours else class_palette(len(self.classes))
+        palette = self._palette()
         colours = palette[value_CHW[0].astype(np.int64).clip(0, len(self.classes) - 1)]
         return colours if valid_HW is None else np.where(valid_HW[..., None], colours, np.uint8(0))
 

@@ -9,8 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from tasktokens.config import Config, load_config, to_yaml
-from tasktokens.data.visibility import save_visible
-from tasktokens.datasets.open import Data
+from tasktokens.data.visibility import AVAILABLE, save_visible
+from tasktokens.datasets.open import Data, all_visible
 from tasktokens.errors import CheckpointError, ConfigError, RunExistsError
 from tasktokens.training.checkpoint import tidy
 from tasktokens.training.log import check_not_written
@@ -60,6 +60,8 @@ def prepare_folder(config: Config, data: Data, resume: bool, overwrite: bool) ->
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
     save_visible(folder / "labels.csv", data.train, list(data.tasks))
+    ids = (*data.train, *data.holdout)
+    save_visible(folder / AVAILABLE, all_visible(data.collection, ids, data.tasks), list(data.tasks))
     if config.method.uses_holdout:
         save_visible(folder / "labels-holdout.csv", data.held, list(data.tasks))
     packages = ("tasktokens", "torch", "timm", "accelerate", "numpy")

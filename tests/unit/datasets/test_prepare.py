@@ -31,8 +31,8 @@ from tasktokens.datasets.index import DatasetIndex, LabelFile
 from tasktokens.datasets.nyud import NyudSource
 from tasktokens.datasets.pascal_context import PascalContextSource
 from tasktokens.datasets.prepare import prepare, verify
-from tasktokens.datasets.prepared import alone
 from tasktokens.errors import ConfigError, DataError, LabelError, RunExistsError
+from tasktokens.utils.lock import only_writer
 
 HEADER = "id,semseg,depth,normals,edge,saliency\n"
 
@@ -312,7 +312,8 @@ def test_a_full_disk_is_said_and_survived(
     monkeypatch.setattr(shutil, "copyfile", full)
     code, _, error = run(capsys, *words)
     assert code == 2
-    assert "No space left on device" in error
+    assert "no space is left on the disk" in error
+    assert ".png cannot be written" in error
     assert run(capsys, *words)[0] == 0
     assert len(calls) == 9 + 7 * 6, "the first of eight images was kept, with its five labels"
     assert verify(tmp_path / "out", quiet=True) == []
@@ -322,7 +323,7 @@ def test_two_at_a_time_are_refused(folder_root: Path, tmp_path: Path) -> None:
     pytest.importorskip("fcntl")
     out = tmp_path / "out"
     out.mkdir()
-    with alone(out), pytest.raises(DataError, match="another process"):
+    with only_writer(out), pytest.raises(RunExistsError, match="another process"):
         make(folder_root, out)
     assert make(folder_root, out) == out
 
