@@ -347,7 +347,7 @@ def test_what_training_goes_by_is_taken_from_the_spec(task: Task) -> None:
     ("spec", "message"),
     [
         ({"kind": "dept"}, "did you mean 'depth'"),
-        ({"kind": "segmentation"}, "expected one of: classes"),
+        ({"kind": "segmentation"}, "expected one of: binary, classes"),
         ({}, "kind None"),
         ({"kind": "depth", "bin": 3}, "did you mean 'bins'"),
         ({"kind": "depth", "range": 5}, "depth"),
