@@ -42,7 +42,7 @@ class Settings(BaseModel):
             gone, found = cls.removed[key], values[key]
             if gone.off is not None and found != gone.off:
                 raise PydanticCustomError(
-                    "removed", "{what} left after version 0.1: it was measured to be worth nothing (docs/dev/lab-log.md)",
+                    "removed", "{what} left after version 0.1: measured to be worth nothing (docs/dev/lab-log.md)",
                     {"what": gone.what, "key": key, "found": found},
                 )  # fmt: skip
         return {key: value for key, value in values.items() if key not in cls.removed}
