@@ -29,6 +29,7 @@ class Predictor:
         path: a run, or the model folder in it.
         device: such as ``cpu`` or ``cuda:1``; default: the GPU, where there is one.
         views: 2: the mean of an image and its mirror image, enlarged by a quarter. Surer, in 2.6 times the time.
+            Enlarged only where training images were not mirrored (`ModelInfo.mirrored`).
 
     Raises:
         ConfigError: another number of views, or a device that is not there. CheckpointError: no model there.
@@ -58,7 +59,7 @@ class Predictor:
         for size in dict.fromkeys(image.shape for image in seen):
             rows = [row for row, image in enumerate(seen) if image.shape == size]
             together = torch.cat([seen[row] for row in rows])
-            outputs = forward_views(self.tasks, self.network, together, self.views, VIEW_ZOOM)
+            outputs = forward_views(self.tasks, self.network, together, self.views, VIEW_ZOOM, self.info.mirrored)
             for number, row in enumerate(rows):
                 logits = {name: output.logits[number : number + 1] for name, output in outputs.items()}
                 height, width = images_HW3[row].shape[:2]
