@@ -77,7 +77,7 @@ class HttMethod(MethodSettings):
     ema: float = Field(0.99, ge=0, lt=1, description="online: decay of the moving average that is the teacher")
     teacher_views: Literal[1, 2] = Field(
         2,
-        description="2: the teacher averages each image and its mirror image; without data.augmentation.flip, itself enlarged",
+        description="2: the teacher averages each image and its mirror image; itself, enlarged, where flip is false",
     )
     teacher_zoom: float = Field(
         VIEW_ZOOM, gt=0, le=4, description="two views: the mirror image is enlarged by this, to multiples of 32 pixels"
