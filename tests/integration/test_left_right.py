@@ -159,17 +159,18 @@ def test_a_model_notes_its_pairs_and_whether_it_saw_mirror_images(make_config: M
     for flip in (True, False):
         run = run_of(make_config, root, tmp_path / f"run{flip}", flip=flip)
         info = read_info(run / "model")
-        assert info.mirrored is flip
+        assert (info.mirrored, info.largest_zoom) == (flip, 1.0)
+        assert Predictor(run, "cpu", views=2).zoom == (1.25 if flip else 1.0)  # of no size that training never had
         assert info.tasks["parts"].spec()["mirror"] == PAIR
-    out = discover(run, tmp_path / "out", quiet=True)
+    out = Path(discover(run, tmp_path / "out", quiet=True))
     assert yaml.safe_load((out / "dataset.yaml").read_text(encoding="utf-8"))["tasks"]["parts"]["mirror"] == PAIR
 
     path = run / "model" / "model.json"  # a model of before says neither
     values = json.loads(path.read_text(encoding="utf-8"))
-    del values["mirrored"], values["tasks"]["parts"]["mirror"]
+    del values["mirrored"], values["largest_zoom"], values["tasks"]["parts"]["mirror"]
     path.write_text(json.dumps(values), encoding="utf-8")
     info = load_model(run)[1]
-    assert info.mirrored is True
+    assert (info.mirrored, info.largest_zoom) == (True, None)
     assert info.tasks == tasks_of()
 
 
@@ -178,10 +179,10 @@ def test_discovery_of_two_views_keeps_left_and_right_where_training_did(
 ) -> None:
     """Two views fill in the arms as well as one, since the model remembers that it never saw a mirror image."""
     root = arms(tmp_path / "data")
-    run = run_of(make_config, root, tmp_path / "run", steps=120, flip=False)
+    run = run_of(make_config, root, tmp_path / "run", steps=120, flip=False, scale=[1.0, 1.3])
     right = {}
     for views in (1, 2):
-        out = discover(run, tmp_path / f"out{views}", threshold=0.0, quiet=True, views=views)
+        out = Path(discover(run, tmp_path / f"out{views}", threshold=0.0, quiet=True, views=views))
         with (out / "discovered.csv").open(encoding="utf-8") as file:
             ids = [row["id"] for row in csv.DictReader(file)]
         assert ids

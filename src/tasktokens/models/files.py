@@ -27,13 +27,15 @@ FORMAT = 1
 @dataclass(frozen=True)
 class ModelInfo:
     """What `model.json` holds: network kind, its settings, the tasks, the (height, width) it was trained at, and
-    whether it has seen mirrored images: where it has not, left and right mean something to it."""
+    of its training images whether they were mirrored (where not, left and right mean something to it) and the largest
+    zoom; None: not known."""
 
     network: str
     settings: ModelSettings
     tasks: Mapping[str, Task]
     size: tuple[int, int]
     mirrored: bool = True
+    largest_zoom: float | None = None
 
     def build(self, load_weights: bool = False) -> Network:
         """A network of this description; see `build_network`."""
@@ -64,6 +66,7 @@ def to_json(info: ModelInfo) -> dict[str, Any]:
         "tasks": {name: task.spec() | task.training() for name, task in info.tasks.items()},
         "size": list(info.size),
         "mirrored": info.mirrored,
+        "largest_zoom": info.largest_zoom,
     }
 
 
@@ -110,8 +113,9 @@ def read_info(folder: Path) -> ModelInfo:
         mirrored = values.get("mirrored", True)  # a model of before does not say
         if not isinstance(mirrored, bool):
             raise ValueError(f"'mirrored' must be true or false, found {mirrored!r}")
+        zoom = None if values.get("largest_zoom") is None else float(values["largest_zoom"])
         settings = ModelSettings.model_validate(values["model"])
-        return ModelInfo(values["network"], settings, tasks, (height, width), mirrored)
+        return ModelInfo(values["network"], settings, tasks, (height, width), mirrored, zoom)
     except (OSError, KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
         raise CheckpointError(f"{path} is damaged: {type(error).__name__} {error}") from error
 

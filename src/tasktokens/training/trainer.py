@@ -119,7 +119,7 @@ class Trainer:
         check_method(self.method, config, accelerator)
         self.stages = self.method.stages()
         self.info = ModelInfo(
-            self.method.network, config.model, self.tasks, config.data.size, config.data.augmentation.flip
+            self.method.network, config.model, self.tasks, config.data.size, config.data.augmentation.flip, zooms[1]
         )
         self.train_data = TrainData(config, data, self.tasks, accelerator, self.stages)
         calibration = Calibration(self.method, data, self.tasks, config, accelerator)
