@@ -66,7 +66,9 @@ class Registry(Mapping[str, Component]):
     def __getitem__(self, name: str) -> Component:
         """The component of that name. Raises `UnknownComponentError` with the nearest name and all names."""
         if name not in self:
-            raise UnknownComponentError(f"there is no {self.sort} '{name}'{did_you_mean(name, self)}; found: {', '.join(self)}")
+            raise UnknownComponentError(
+                f"there is no {self.sort} '{name}'{did_you_mean(name, self)}; found: {', '.join(self)}"
+            )
         return self._known[name]
 
     def __contains__(self, name: object) -> bool:
