@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -53,22 +53,3 @@ def _lines(path: Path) -> list[str]:
     except (OSError, ValueError):
         return []
     return [line.strip() for line in text.splitlines() if line.strip()]
-
-
-def mirror_pairs(names: Sequence[str]) -> list[list[str]]:
-    """Pairs of names that differ by the words left and right (l and r, if set apart) alone, the left one first.
-
-    >>> mirror_pairs(["none", "right-arm", "left-arm", "leg_l", "leg_r", "upright"])
-    [['left-arm', 'right-arm'], ['leg_l', 'leg_r']]
-    """
-    known = {name.lower(): name for name in names}
-    pairs = []
-    for name in names:
-        other = known.get(_LEFT.sub(lambda match: _RIGHT[match[0]], name.lower()))
-        if other is not None and other != name:
-            pairs.append([name, other])
-    return pairs
-
-
-_RIGHT = {"left": "right", "l": "r"}
-_LEFT = re.compile(r"left|(?<![a-z0-9])l(?![a-z0-9])")

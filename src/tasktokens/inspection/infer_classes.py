@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from tasktokens.errors import DataError
-from tasktokens.inspection.class_names import ClassNames, mirror_pairs
+from tasktokens.inspection.class_names import ClassNames
 from tasktokens.inspection.scan import FolderScan
-from tasktokens.tasks import KINDS
+from tasktokens.tasks.mirror import mirrored_pairs
 
 MOST_COLOURS = 64
 """More are a picture."""
@@ -63,14 +63,11 @@ def _named(names: Sequence[str], settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_mirror(spec: dict[str, Any], saw: str, names: Sequence[str]) -> Inferred:
-    """Add the setting ``mirror``, where the kind has it and there are pairs of left and right."""
-    pairs = mirror_pairs(names)
+    """Add the setting ``mirror`` where there are pairs of left and right."""
+    pairs = [list(pair) for pair in mirrored_pairs(names)]
     if not pairs:
         return spec, saw
-    known = "mirror" in KINDS["classes"].__dataclass_fields__
-    return spec | (
-        {"mirror": pairs} if known else {}
-    ), f"{saw}; a mirror swaps {', '.join(' and '.join(p) for p in pairs)}"
+    return spec | {"mirror": pairs}, f"{saw}; a mirror swaps {', '.join(' and '.join(pair) for pair in pairs)}"
 
 
 def _names(known: ClassNames, count: int, look: FolderScan) -> list[str]:

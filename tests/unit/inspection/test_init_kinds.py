@@ -13,7 +13,6 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from tasktokens.datasets.folder import open_folder
 from tasktokens.errors import DataError
-from tasktokens.inspection.class_names import mirror_pairs
 from tasktokens.inspection.infer_classes import evenly_spread, look_like_ids
 from tasktokens.inspection.init import init
 from tasktokens.inspection.unmeasured import unmeasured_values
@@ -305,23 +304,3 @@ def test_whole_floats_say_that_they_may_be_ids(tmp_path: Path) -> None:
 def test_one_sided_labels_are_said(values: list[int], words: str, tmp_path: Path) -> None:
     labels(tmp_path, "semseg", values, png)
     assert words in init(tmp_path).tasks[0].saw
-
-
-# -- names -------------------------------------------------------------------------------------------------------------
-def test_pairs_of_left_and_right() -> None:
-    names = [
-        "left-arm",
-        "right-arm",
-        "LeftEye",
-        "RightEye",
-        "arm_l",
-        "arm_r",
-        "left",
-        "right",
-        "leftover",
-        "bright",
-        "l",
-    ]
-    assert mirror_pairs(names) == [
-        ["left-arm", "right-arm"], ["LeftEye", "RightEye"], ["arm_l", "arm_r"], ["left", "right"]
-    ]  # fmt: skip
