@@ -18,7 +18,7 @@ from tasktokens.config.data import (
     RoomsSource,
     Source,
 )
-from tasktokens.config.load import load_config, parse_config, read_yaml, to_yaml
+from tasktokens.config.load import load_config, load_run_config, parse_config, read_yaml, to_yaml
 from tasktokens.config.settings import (
     VIEW_ZOOM,
     Config,
@@ -58,6 +58,7 @@ __all__ = [
     "StrongView",
     "TaskOptions",
     "load_config",
+    "load_run_config",
     "parse_config",
     "read_yaml",
     "to_yaml",

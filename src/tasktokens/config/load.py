@@ -21,7 +21,7 @@ from tasktokens.config.data import (
     PascalContextData,
     RoomsData,
 )
-from tasktokens.config.settings import Config, HttMethod, MtlMethod, TaskOptions
+from tasktokens.config.settings import Config, HttMethod, MtlMethod, RunSettings, TaskOptions
 from tasktokens.errors import ConfigError, did_you_mean
 from tasktokens.utils.safe_io import MAX_YAML_BYTES, load_yaml
 
@@ -31,13 +31,50 @@ def load_config(path: Path | None = None, overrides: Iterable[str] = ()) -> Conf
 
     Raises `ConfigError` listing every unknown key (with the nearest known one) and every bad value.
     """
-    values: dict[str, Any] = {}
-    where = "the settings"
-    if path is not None:
-        values, where = read_yaml(path), str(path)
+    values, where = _read(path)
     for override in overrides:
         _apply(values, override)
     return parse_config(values, where)
+
+
+def load_run_config(path: Path | None = None, overrides: Iterable[str] = ()) -> Config:
+    """The settings of a run that is to go on: its own, changed by those that are given.
+
+    Which run is meant, ``run.dir`` says, or a path that is its own ``config.yaml``.
+    """
+    overrides = list(overrides)
+    given, where = _read(path)
+    for override in overrides:
+        _apply(given, override)
+    folder = given["run"].get("dir") if isinstance(given.get("run"), dict) else None
+    own = Path(str(folder if folder is not None else RunSettings().dir)) / "config.yaml"
+    if not own.is_file():
+        return parse_config(given, where)  # the trainer says that there is no run
+    values = read_yaml(own)
+    for name, section in given.items():
+        values[name] = section if name == "tasks" else _changed(values.get(name), section)
+    values["run"] = {**(values.get("run") or {}), "dir": str(own.parent)}
+    return parse_config(values, where)
+
+
+def _changed(before: Any, given: Any) -> Any:
+    """Plain settings, changed by those that are given; those of another kind of data or method stand alone."""
+    if not isinstance(before, dict) or not isinstance(given, dict):
+        return given
+    if any(given.get(key, before.get(key)) != before.get(key) for key in ("kind", "name")):
+        return given
+    return {**before, **{key: _changed(before.get(key), value) for key, value in given.items()}}
+
+
+def _read(path: Path | None) -> tuple[dict[str, Any], str]:
+    """Plain values of a file, and what to call them. A run's own file means the run that it lies in, even if copied."""
+    if path is None:
+        return {}, "the settings"
+    values = read_yaml(path)
+    if path.name == "config.yaml" and (path.parent / "labels.csv").is_file():
+        run = values.get("run")
+        values["run"] = {**(run if isinstance(run, dict) else {}), "dir": str(path.parent)}
+    return values, str(path)
 
 
 def parse_config(values: Mapping[str, Any], where: str = "the settings") -> Config:

@@ -171,8 +171,17 @@ class RunSettings(Settings):
     )
     validate_on: str = Field("holdout", description="what that is measured on: holdout, or a split of the data")
     log_every: int = Field(10, ge=1, description="steps between rows of metrics.jsonl")
-    evaluate: str | None = Field("test", description="split evaluated at the end, or null")
+    evaluate: str | None = Field(
+        "auto",
+        description="what the result is measured on: a split, holdout, or none; auto: test where the data has it, else "
+        "val, else training images set aside",
+    )
     track: list[Literal["tensorboard", "wandb"]] = Field([], description="also log to these, which must be installed")
+
+    @field_validator("evaluate")
+    @classmethod
+    def _none_is_null(cls, value: str | None) -> str | None:
+        return None if value == "none" else value
 
 
 class Config(Settings):

@@ -21,8 +21,9 @@ from rich.progress import track
 
 from tasktokens.data.visibility import load_visible
 from tasktokens.datasets.index import ImageFile, LabelFile, read_image
-from tasktokens.datasets.open import Data, open_data
+from tasktokens.datasets.open import Data
 from tasktokens.datasets.prepared import sha256
+from tasktokens.datasets.run_data import open_run_data
 from tasktokens.errors import RunExistsError
 from tasktokens.inference.evaluate import run_config, run_folder
 from tasktokens.inference.predict import require_empty
@@ -30,6 +31,7 @@ from tasktokens.inference.predictor import Predictor
 from tasktokens.models.files import model_folder
 from tasktokens.tasks import Task
 from tasktokens.tasks.files import write_png
+from tasktokens.tasks.same import require_same_tasks
 from tasktokens.utils import strict_json
 from tasktokens.utils.atomic import atomically
 from tasktokens.utils.distributed import main_process_first, raise_on_all_ranks, signals, start, stopping
@@ -41,7 +43,13 @@ _Row = list[Any]
 
 
 def discover(
-    run: Path, out: Path, threshold: float | None = None, overwrite: bool = False, quiet: bool = False, views: int = 2
+    run: Path,
+    out: Path,
+    threshold: float | None = None,
+    overwrite: bool = False,
+    quiet: bool = False,
+    views: int = 2,
+    root: Path | None = None,
 ) -> Path:
     """Write the training images with given and discovered labels.
 
@@ -53,18 +61,20 @@ def discover(
         threshold: confidence in [0, 1] below which a pixel is void; default: each task's own.
         overwrite: delete what lies in ``out`` first.
         views: how the network looks at an image (`Predictor`): 1 as it is, 2 also mirrored and enlarged.
+        root: where the run's data lies now; default: where it lay.
 
     Raises:
         CheckpointError: the run is not finished. OtherRankError: another rank has failed.
         RunExistsError: ``out`` is not empty, or another discovery was begun there.
         SystemExit: 130 or 143 after SIGINT or SIGTERM; the same call goes on.
     """
-    config = run_config(run)
+    config = run_config(run, root)
     accelerator = start(config.run)
     rank, main = accelerator.process_index, accelerator.is_main_process
-    data = main_process_first(accelerator, lambda: open_data(config))
+    data = main_process_first(accelerator, lambda: open_run_data(run_folder(run), config))
     with raise_on_all_ranks(accelerator):
         predictor = Predictor(run, accelerator.device, views)
+        require_same_tasks(predictor.tasks, data.tasks, run, data.collection.root, config.data.augmentation.widest)
         available = {name: data.collection.labels[name] for name in data.tasks}
         visible = load_visible(run_folder(run) / "labels.csv", list(data.train), available)
         model = sha256(model_folder(run) / "model.safetensors")
