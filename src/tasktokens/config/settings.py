@@ -178,6 +178,11 @@ class RunSettings(Settings):
     )
     track: list[Literal["tensorboard", "wandb"]] = Field([], description="also log to these, which must be installed")
 
+    @property
+    def measured_on(self) -> str | None:
+        """``evaluate``, with ``test`` for an ``auto`` that nothing has settled, as in settings of no run."""
+        return "test" if self.evaluate == "auto" else self.evaluate
+
     @field_validator("evaluate")
     @classmethod
     def _none_is_null(cls, value: str | None) -> str | None:

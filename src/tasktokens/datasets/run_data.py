@@ -94,7 +94,10 @@ def described(config: Config, data: Data) -> list[str]:
         reasons = [f"{hidden} hidden by {_rule(config, data)}"] if hidden else []
         reasons += [f"{aside} set aside by data.holdout={config.data.holdout:g}"] if aside else []
         lines.append(f"labels of {name}: {seen} of {exist} seen" + (f" ({', '.join(reasons)})" if reasons else ""))
-    return lines
+    if data.holdout:
+        lines.append(f"{len(data.holdout)} of {len(ids)} training images are set aside, none of them is trained on")
+    measured = f"on {config.run.evaluate}" if config.run.evaluate else "on nothing (run.evaluate=none)"
+    return [*lines, f"the result is measured {measured}"]
 
 
 def _rule(config: Config, data: Data) -> str:

@@ -125,7 +125,7 @@ def evaluate(
         SystemExit: 130 or 143 after SIGINT or SIGTERM; nothing was written.
     """
     config = run_config(run, root)
-    split = split or config.run.evaluate or "test"
+    split = split or config.run.measured_on or "test"
     accelerator = start(config.run)
     own = config.data.evaluation
     data = main_process_first(accelerator, lambda: _open(run, config, split))

@@ -8,16 +8,13 @@ from typing import Any
 from tasktokens.errors import ConfigError
 from tasktokens.tasks.base import Task
 
-AS_TRAINED = (1.0, 1.0)
-"""The zoom that widens nothing; see `Task.widened`."""
-
 
 def require_same_tasks(
     model: Mapping[str, Task],
     data: Mapping[str, Task],
     model_name: object,
     data_name: object,
-    zooms: tuple[float, float] = AS_TRAINED,
+    zooms: tuple[float, float] | None = None,
     storage: bool = True,
 ) -> list[str]:
     """Raise `ConfigError` naming the first difference between the tasks of a model and those of its data.
@@ -27,7 +24,7 @@ def require_same_tasks(
         data: tasks by name, as the data describes them now; it may have more.
         model_name: what the model's tasks are called in the message, such as a run folder.
         data_name: the same for the data's.
-        zooms: the zoom range by which the model's tasks are widened (`Augmentation.widest`).
+        zooms: the zoom range by which the model's tasks were widened (`Augmentation.widest`); None: they were not.
         storage: whether the label files must be stored in the same way too; false: only predictions must agree.
 
     Returns:
@@ -36,7 +33,7 @@ def require_same_tasks(
     for name, trained in model.items():
         if name not in data:
             raise _differs(model_name, data_name, f"task '{name}' is in the model and no longer in the data")
-        now = data[name].widened(zooms)
+        now = data[name] if zooms is None else data[name].widened(zooms)
         left_out = () if storage else (*trained.storage, "void")
         if (found := _difference(name, trained.spec(), now.spec(), left_out)) is not None:
             raise _differs(model_name, data_name, found)
