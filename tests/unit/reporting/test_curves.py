@@ -134,7 +134,7 @@ def test_ids_of_parts_are_names_of_files(run: Path, tmp_path: Path, monkeypatch:
     images = {f"part/{id}": file for id, file in data.collection.images.items()}
     labels = {n: {f"part/{id}": f for id, f in of.items()} for n, of in data.collection.labels.items()}
     moved = replace(data, collection=replace(data.collection, images=images, labels=labels), holdout=("part/im01",))
-    monkeypatch.setattr(run_pictures, "open_data", lambda config: moved)
+    monkeypatch.setattr(run_pictures, "open_run_data", lambda run, config: moved)
     shutil.rmtree(tmp_path / "run" / "samples")
     assert [path.name for path in write_samples(tmp_path / "run")] == ["part-im01.png"]
 
@@ -150,7 +150,7 @@ def test_runs_names_the_best_step(run: Path, capsys: Any) -> None:
 
 def test_the_log_says_what_happened_and_when(run: Path) -> None:
     lines = (run / "log.txt").read_text().splitlines()
-    assert "from step 0 of stage supervised: 2 images a step on cpu" in lines[0]
+    assert "from step 0 of stage supervised: 2 images per step on cpu" in lines[0]
     assert sum("validation after step" in line for line in lines) == 4
     assert any("| loss semseg" in line for line in lines)
     assert all(line[:2] == "20" and line[19] == " " for line in lines)

@@ -33,6 +33,7 @@ from tasktokens.models.files import load_model
 from tasktokens.tasks import Task
 from tasktokens.training.checkpoint import complete_checkpoints, load_scaler
 from tasktokens.training.log import read_rows
+from tasktokens.training.loss_means import mean
 from tasktokens.training.nan_guard import FiniteGuard
 from tasktokens.training.optim import make_optimizer
 from tasktokens.training.step import Step
