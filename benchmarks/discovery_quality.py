@@ -21,11 +21,10 @@ from pathlib import Path
 
 import torch
 
-from tasktokens.config import VIEW_ZOOM
 from tasktokens.data.dataset import PartialDataset, eval_loader
 from tasktokens.data.visibility import VisibleLabels, load_visible
 from tasktokens.datasets.open import Data, open_data
-from tasktokens.discovery.pseudo_labels import forward_views
+from tasktokens.discovery.pseudo_labels import VIEW_ZOOM, forward_views
 from tasktokens.inference.evaluate import run_config, run_folder
 from tasktokens.metrics import Reliability
 from tasktokens.models.files import load_model

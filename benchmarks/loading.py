@@ -31,7 +31,7 @@ from tasktokens.data.dataset import PartialDataset
 from tasktokens.data.transforms import photometric
 from tasktokens.data.visibility import draw_visible
 from tasktokens.datasets.folder import open_folder
-from tasktokens.datasets.rooms import rooms_folder
+from tasktokens.datasets.rooms.dataset import rooms_folder
 from tasktokens.reporting.provenance import describe
 
 SIZE = (288, 384)

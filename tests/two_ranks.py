@@ -148,12 +148,12 @@ def main(folder: Path) -> None:
         patch(evaluating, "decode_at", signalled(evaluating.decode_at))
         found["evaluation stopped"] = outcome(evaluate, run, "train", write=False)
     with patched() as patch:
-        patch(discovering, "_copy_image", signalled(discovering._copy_image))
+        patch(discovering, "copy_image", signalled(discovering.copy_image))
         found["discovery stopped"] = outcome(discovering.discover, run, folder / "discovered", quiet=True)
     found["written"] = sorted(path.name for path in (folder / "discovered").iterdir() if path.is_file())
     accelerator.wait_for_everyone()
     if main_process:  # as if fewer had been done: the last line of each journal is lost
-        for path in discovering._journals(folder / "discovered"):
+        for path in sorted((folder / "discovered").glob("discovering*.jsonl")):
             path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
     accelerator.wait_for_everyone()
     discovering.discover(run, folder / "discovered", quiet=True)

@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -18,12 +18,29 @@ from tasktokens.utils import console, strict_json
 
 app = typer.Typer(
     name="tasktokens",
-    help="One network for many dense prediction tasks from partially labelled images; discovers the missing labels.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"tasktokens {version('tasktokens')}")
+        raise typer.Exit
+
+
+@app.callback()
+def tasktokens(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and nothing else.")
+    ] = False,
+) -> None:
+    """One network for many dense prediction tasks from partially labelled images; discovers the missing labels."""
+
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what lies in the output folder.")]
 Views = Annotated[
@@ -56,7 +73,7 @@ def train(
     overrides: Overrides = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of settings; see configs/.")] = None,
     data: Annotated[
-        str | None, typer.Option(help="Kind of the data: folder, nyud, cityscapes, ... (data.kind).")
+        str | None, typer.Option(help="Kind of the data, as `tasktokens list` names them (data.kind).")
     ] = None,
     root: Annotated[Path | None, typer.Option(help="Folder of the data (data.root).")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
@@ -119,9 +136,8 @@ def evaluate(
     from tasktokens.inference.evaluate import evaluate as evaluate_run
     from tasktokens.reporting.tables import print_results
 
-    results = evaluate_run(run, split, at="full" if full else None, protocol=protocol, root=root)
-    if _rank() == 0:
-        print_results(run, results)
+    at: Literal["full"] | None = "full" if full else None
+    evaluate_run(run, split, at=at, protocol=protocol, root=root, show=lambda results: print_results(run, results))
 
 
 @app.command()
@@ -130,13 +146,14 @@ def predict(
     inputs: Inputs,
     out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("predictions"),
     views: Views = 1,
+    pictures: Annotated[bool, typer.Option(help="Also draw images and predictions in colours.")] = True,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
     """Write label files, confidences and coloured pictures of all tasks for images of any size."""
     from tasktokens.inference.predict import predict as run
 
-    run(model, inputs, out, overwrite, quiet, views)
+    run(model, inputs, out, overwrite, quiet, views, pictures)
     _print(out)
 
 
@@ -160,17 +177,29 @@ def discover(
     run: Annotated[Path, typer.Argument(help="A finished run.")],
     out: Annotated[Path, typer.Option(help="Folder to write.")],
     threshold: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Confidence below which a pixel is void.")
+        list[str] | None,
+        typer.Option(
+            metavar="[TASK=]NUMBER",
+            help="Confidence, 0 to 1, that a pixel must exceed, else it is void: 0.5 for all tasks, depth=0.5 for one; "
+            "can be repeated. Default: each task's own (docs/data.md).",
+        ),
     ] = None,
     views: Views = 2,
     root: Root = None,
+    pictures: Annotated[bool, typer.Option("--pictures", help="Also draw images and labels in colours.")] = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
     """Fill in the missing labels of a run's training images: a new data folder, with confidences."""
     from tasktokens.inference.discover import discover as discover_run
+    from tasktokens.inference.discover import parse_thresholds
+    from tasktokens.reporting.tables import print_discovery
 
-    _print(discover_run(run, out, threshold, overwrite, quiet, views, root=root))
+    thresholds = parse_thresholds(threshold or ())
+    discovery = discover_run(run, out, thresholds, overwrite, quiet, views, pictures, root)
+    if _rank() == 0:
+        print_discovery(discovery)
+        print(discovery)
 
 
 @app.command()
@@ -197,14 +226,18 @@ def rooms(
     quiet: Quiet = False,
 ) -> None:
     """Render the embedded data set as a plain folder with labels of six tasks."""
-    from tasktokens.datasets.rooms import write_rooms
+    from tasktokens.config import parse_config
+    from tasktokens.utils.lock import beside
 
-    print(write_rooms(out, {"train": train, "val": val, "test": test}, height, width, seed, progress=not quiet))
+    values = {"train": train, "val": val, "test": test, "render_seed": seed, "render_size": [height, width]}
+    source: Any = parse_config({"data": {"kind": "rooms", **values}}, "rooms").data
+    with beside(out):  # the folder itself appears when all is in it
+        print(source.write(out, (height, width), progress=not quiet))
 
 
 @app.command()
 def prepare(
-    data: Annotated[str | None, typer.Option(help="nyud, cityscapes, pascal_context or folder.")] = None,
+    data: Annotated[str | None, typer.Option(help="Kind of the data, as `tasktokens list` names them.")] = None,
     root: Annotated[
         Path | None, typer.Option(help="Where the data set lies; docs/datasets.md says what to get.")
     ] = None,
@@ -217,6 +250,9 @@ def prepare(
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: one a core.")] = None,
     skip_corrupt: Annotated[
         bool, typer.Option("--skip-corrupt", help="Leave unreadable files out and list them.")
+    ] = False,
+    upright: Annotated[
+        bool, typer.Option("--upright", help="Turn images by their EXIF orientation; labels stay as they are.")
     ] = False,
     verify: Annotated[Path | None, typer.Option(help="Only check the files of such a folder.")] = None,
     quiet: Quiet = False,
@@ -235,7 +271,7 @@ def prepare(
     if (height is None) != (width is None):
         raise ConfigError("--height and --width belong together; give both or neither")
     size = (height, width) if height is not None and width is not None else None
-    print(app_prepare.prepare(source, out, size, jpeg, workers, skip_corrupt, quiet))
+    print(app_prepare.prepare(source, out, size, jpeg, workers, skip_corrupt, quiet, upright))
 
 
 @app.command()
@@ -260,7 +296,7 @@ def runs(
 
 @app.command("list")
 def list_() -> None:
-    """What there is to choose from: kinds of tasks, networks, methods, data, backbones."""
+    """What there is to choose from: kinds of tasks, networks, methods, data, metrics, backbones."""
     from tasktokens.reporting.tables import print_choices
 
     print_choices()

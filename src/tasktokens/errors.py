@@ -34,6 +34,10 @@ class RunExistsError(TaskTokensError):
     """A run folder is not empty and neither resuming nor overwriting was asked for."""
 
 
+class WriteError(TaskTokensError, OSError):
+    """A file cannot be written: the disk is full, or refuses."""
+
+
 class WeightsError(TaskTokensError):
     """Pretrained weights cannot be had or do not fit the network."""
 

@@ -7,6 +7,7 @@ fully labelled one (the factor T of the paper, section 3.4, is implied).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -82,3 +83,17 @@ def masked_distance(student_BD: Tensor, teacher_BD: Tensor, weight_B: Tensor) ->
 def mean(total: Tensor, count: Tensor) -> Tensor:
     """``total / count``, exactly zero where nothing counted."""
     return total / count.clamp(min=1)
+
+
+def total_loss(terms: Iterable[Term]) -> Tensor:
+    """What to call ``backward`` on in a loop of one process: the sum of ``weight * total / count`` over the terms.
+
+    Over several processes the counts have to be added first: see `tasktokens.training.step.combine`.
+
+    Examples:
+        >>> from torch import tensor
+        >>> total_loss([Term("a", 2.0, tensor(6.0), tensor(3.0)), Term("b", 1.0, tensor(0.0), tensor(0.0))])
+        tensor(4.)
+    """
+    loss: Tensor = torch.stack([term.weight * mean(term.total, term.count) for term in terms]).sum()
+    return loss

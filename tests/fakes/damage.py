@@ -238,7 +238,7 @@ WHOLE: dict[str, Damage] = {
         change_all("edge", ".png", lambda a: 255 - a[..., 0]), "looks-inverted", "warning", "edge"
     ),
     "nothing salient": Damage(
-        change_all("saliency", ".png", lambda a: np.zeros_like(a[..., 0])), "never-positive", "warning", "saliency"
+        change_all("saliency", ".png", lambda a: np.zeros_like(a[..., 0])), "one-sided", "error", "saliency"
     ),
     "class never seen": Damage(change_all("semseg", ".png", _only(range(3))), "class-never-seen", "warning", "semseg"),
     "mostly void": Damage(

@@ -356,8 +356,8 @@ def leftovers(folder: Path) -> list[str]:
 # -- folders that are written ------------------------------------------------------------------------------------------
 WRITES: tuple[Target, ...] = (
     ("tasktokens.inference.discover", "write_png"),
-    ("tasktokens.inference.discover", "_copy"),
-    ("tasktokens.inference.discover", "_describe"),
+    ("tasktokens.inference.discover", "copy_label"),
+    ("tasktokens.inference.discover", "describe"),
     ("pathlib.Path", "replace"),
 )
 PREPARES: tuple[Target, ...] = (

@@ -260,7 +260,11 @@ class TestMistakes:
         self.fails(capsys, "broken.jpg", "predict", folder, tmp_path / "in", "--out", tmp_path / "o")
         assert (tmp_path / "o" / "semseg" / "good.png").is_file()
         before = snapshot(tmp_path / "o")
-        self.fails(capsys, "is not empty", "predict", folder, tmp_path / "in", "--out", tmp_path / "o")
+        # The same command goes on with what is left; another one is refused.
+        self.fails(capsys, "broken.jpg", "predict", folder, tmp_path / "in", "--out", tmp_path / "o")
+        self.fails(
+            capsys, "another set of images", "predict", folder, tmp_path / "in" / "good.png", "--out", tmp_path / "o"
+        )
         assert snapshot(tmp_path / "o") == before
 
     def test_unknown_split(self, trained: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,9 +16,8 @@ from test_methods import PRESENT, build, by_name
 from torch import Tensor
 
 from properties import random_batch, terms_of
-from tasktokens.config import HttMethod, StrongView
 from tasktokens.discovery.thresholds import Thresholds
-from tasktokens.methods import Htt, Term
+from tasktokens.methods import Htt, HttMethod, StrongView, Term
 from tasktokens.methods.strong_view import blur, strong_view
 from tasktokens.tasks import Task
 from tasktokens.training.step import combine, means_of

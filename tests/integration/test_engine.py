@@ -23,13 +23,13 @@ from safetensors.torch import load_file
 
 from properties import Hostile, assert_metrics_equal, same_tensors
 from resuming import copy_run, stopped_at
-from tasktokens.config import Config, HttMethod, load_config, to_yaml
+from tasktokens.config import Config, load_config, to_yaml
 from tasktokens.data.dataset import PartialDataset
 from tasktokens.datasets.folder import open_folder
 from tasktokens.datasets.open import all_visible, open_data
 from tasktokens.errors import CheckpointError, ConfigError, DataError, RunExistsError, TrainingError
 from tasktokens.inference.evaluate import eval_dataset, evaluate, evaluate_network, write_results
-from tasktokens.methods import Htt
+from tasktokens.methods import Htt, HttMethod
 from tasktokens.models import build_network
 from tasktokens.models.files import load_model, read_tensors, save_model
 from tasktokens.training import checkpoint as checkpoints
@@ -362,7 +362,7 @@ def test_a_save_that_fails_leaves_the_older_checkpoint(
         patch.setattr(checkpoints, "save_file", fail)
         if broken == "cursor":
             patch.setattr(
-                checkpoints.json, "dumps", lambda *_: (_ for _ in ()).throw(OSError("no space left on device"))
+                checkpoints.strict_json, "dumps", lambda *_: (_ for _ in ()).throw(OSError("no space left on device"))
             )
         with pytest.raises(CheckpointError, match=r"0-0000004 \(no space.*older ones are still there"):
             save_checkpoint(tmp_path, Cursor(0, 4), network, None, optimizer, keep=1)

@@ -26,7 +26,7 @@ from tasktokens.datasets.folder import open_folder
 from tasktokens.errors import ConfigError, RunExistsError
 from tasktokens.inference import evaluate as evaluating
 from tasktokens.inference import predict as predicting
-from tasktokens.inference.discover import JOURNAL, discover
+from tasktokens.inference.discover import discover
 from tasktokens.inference.evaluate import evaluate
 from tasktokens.inference.predict import predict
 from tasktokens.methods import PreparedBatch, Supervised
@@ -35,6 +35,7 @@ from tasktokens.training.log import RunLog, is_written, read_rows
 from tasktokens.training.nan_guard import Statistics
 from tasktokens.training.trainer import train
 
+JOURNAL = "discovering.jsonl"
 MakeConfig = Callable[..., Config]
 SHORT = {"method": {"name": "mtl", "steps": 4}, "run.evaluate": "train", "data.check": False}
 
@@ -129,11 +130,11 @@ def test_a_signal_during_the_last_evaluation_ends_the_run_and_resume_evaluates(
 def test_a_signal_ends_discover_and_the_same_command_goes_on(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, out = discover(finished, tmp_path / "whole", quiet=True), tmp_path / "out"
+    whole, out = discover(finished, tmp_path / "whole", quiet=True).folder, tmp_path / "out"
     code, errors = interrupt("inference.discover", "write_png", signal.SIGINT, "discover", finished, "--out", out, "-q")
     assert code == 130, errors
     assert "Traceback" not in errors
-    assert "1 of 6 images are done" in errors
+    assert "1 of 8 images are done" in errors
     assert unfinished(out) == []
     assert not (out / "dataset.yaml").exists()
     with (out / JOURNAL).open("a") as file:
@@ -146,10 +147,10 @@ def test_a_signal_ends_discover_and_the_same_command_goes_on(
     seen: list[str] = []
     from tasktokens.inference import discover as app
 
-    copy = app._copy_image
-    monkeypatch.setattr(app, "_copy_image", lambda image, folder, id: (seen.append(id), copy(image, folder, id)))
+    copy = app.copy_image
+    monkeypatch.setattr(app, "copy_image", lambda image, folder, id: (seen.append(id), copy(image, folder, id)))
     discover(finished, out, quiet=True)
-    assert sorted([*images, *seen]) == [f"im0{i}" for i in range(6)]
+    assert sorted([*images, *seen]) == [f"im0{i}" for i in range(8)]
     assert files(out) == files(whole) | {
         "dataset.yaml": (out / "dataset.yaml").read_bytes(),
     }
@@ -204,7 +205,8 @@ def test_a_signal_ends_predict_between_two_images(
 ) -> None:
     for name in ("a", "b", "c"):
         Image.new("RGB", (48, 32), "red").save(tmp_path / f"{name}.png")
-    monkeypatch.setattr(predicting, "save_strips", signal_at(2, predicting.save_strips, signal.SIGINT))
+    draw = predicting.save_label_picture
+    monkeypatch.setattr(predicting, "save_label_picture", signal_at(2, draw, signal.SIGINT))
     with pytest.raises(SystemExit) as stop:
         predict(finished, [tmp_path / "*.png"], tmp_path / "out", quiet=True)
     assert stop.value.code == 130

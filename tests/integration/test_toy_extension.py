@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from properties import assert_batch_independent, assert_sums, random_batch, terms_of
-from tasktokens.config import Config, HttMethod, ModelSettings
+from tasktokens.config import Config, ModelSettings
 from tasktokens.datasets.open import open_data
 from tasktokens.errors import LabelError
 from tasktokens.inference.evaluate import evaluate
 from tasktokens.losses import masked_loss
-from tasktokens.methods import Htt
+from tasktokens.methods import Htt, HttMethod
 from tasktokens.metrics import Metric
 from tasktokens.models import build_network
 from tasktokens.models.files import load_model
@@ -156,7 +156,7 @@ def test_a_run_learns_saves_and_evaluates_the_new_task(
     own_folder: Path, make_config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All that outsiders add is the kind's name."""
-    monkeypatch.setitem(KINDS, "heat", Heat)
+    monkeypatch.setitem(KINDS._known, "heat", Heat)
     rng = np.random.default_rng(0)
     (own_folder / "heat").mkdir()
     for path in (own_folder / "images").iterdir():

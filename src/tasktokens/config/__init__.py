@@ -1,65 +1,12 @@
 """Settings: pydantic models, YAML in and out, ``key=value`` overrides, errors that name every mistake at once."""
 
-from tasktokens.config.base import Settings
-from tasktokens.config.data import (
-    Augmentation,
-    CityscapesData,
-    CityscapesSource,
-    ConcatData,
-    DatasetEntry,
-    DataSettings,
-    FolderData,
-    FolderSource,
-    NyudData,
-    NyudSource,
-    PascalContextData,
-    PascalContextSource,
-    RoomsData,
-    RoomsSource,
-    Source,
-)
-from tasktokens.config.load import load_config, load_run_config, parse_config, read_yaml, to_yaml
-from tasktokens.config.settings import (
-    VIEW_ZOOM,
-    Config,
-    HttMethod,
-    ModelSettings,
-    MtlMethod,
-    OptimSettings,
-    RunSettings,
-    StrongView,
-    TaskOptions,
-)
+from tasktokens.config.base import Chosen, MethodSettings, Seed, Settings, Side
+from tasktokens.config.data import Augmentation, DataSettings
+from tasktokens.config.load import as_config, load_config, load_run_config, parse_config, read_yaml, to_yaml
+from tasktokens.config.settings import Config, ModelSettings, OptimSettings, RunSettings, TaskOptions
 
 __all__ = [
-    "VIEW_ZOOM",
-    "Augmentation",
-    "CityscapesData",
-    "CityscapesSource",
-    "ConcatData",
-    "Config",
-    "DataSettings",
-    "DatasetEntry",
-    "FolderData",
-    "FolderSource",
-    "HttMethod",
-    "ModelSettings",
-    "MtlMethod",
-    "NyudData",
-    "NyudSource",
-    "OptimSettings",
-    "PascalContextData",
-    "PascalContextSource",
-    "RoomsData",
-    "RoomsSource",
-    "RunSettings",
-    "Settings",
-    "Source",
-    "StrongView",
-    "TaskOptions",
-    "load_config",
-    "load_run_config",
-    "parse_config",
-    "read_yaml",
-    "to_yaml",
-]
+    "Augmentation", "Chosen", "Config", "DataSettings", "MethodSettings", "ModelSettings", "OptimSettings",
+    "RunSettings", "Seed", "Settings", "Side", "TaskOptions", "as_config",
+    "load_config", "load_run_config", "parse_config", "read_yaml", "to_yaml",
+]  # fmt: skip

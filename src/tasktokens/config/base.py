@@ -1,15 +1,15 @@
-"""What all settings share."""
+"""What all settings share, and fields whose settings class a registered component brings along."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, field_validator, model_validator
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,65 @@ class Settings(BaseModel):
         return value
 
 
+class MethodSettings(Settings):
+    """Settings of a method: each has a ``name``, a ``Literal`` whose default is that of its registration."""
+
+    name: str
+
+    @property
+    def uses_holdout(self) -> bool:
+        """Whether the method measures something on visible labels of the held-out images."""
+        return False
+
+
 # Bounds are far above what is useful: they turn a slip of the finger into an error, not into a machine without memory.
 Side = Annotated[int, Field(ge=1, le=2**15)]
 Seed = Annotated[int, Field(ge=0, lt=2**29)]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Metadata of a field whose value says by a tag which settings class it has: ``Annotated[Base, Chosen(...)]``.
+
+    Classes are looked up when a value is checked, so components that are registered later are known too.
+
+    Args:
+        tag: the key that chooses, such as ``kind``.
+        classes: settings class by tag.
+        default: the tag of values that have none.
+        aliases: former tags by which configurations of before call a class.
+    """
+
+    tag: str
+    classes: Callable[[], Mapping[str, type[Settings]]]
+    default: Callable[[Mapping[str, Any]], str] = lambda values: ""
+    aliases: tuple[tuple[str, str], ...] = ()
+
+    def tag_of(self, value: Mapping[str, Any]) -> str:
+        """The tag of plain values."""
+        tag = str(value[self.tag]) if self.tag in value else self.default(value)
+        return dict(self.aliases).get(tag, tag)
+
+    def validate(self, value: Any) -> Any:
+        """Check plain values by the class that they choose; settings stay as they are."""
+        if isinstance(value, Settings):
+            return value
+        if not isinstance(value, Mapping):
+            raise PydanticCustomError("dict_type", "Input should be keys and values")
+        tag, classes = self.tag_of(value), self.classes()
+        if tag not in classes:
+            context = {"tag": tag, "expected_tags": ", ".join(classes), "key": self.tag}
+            raise PydanticCustomError("union_tag_invalid", "unknown tag '{tag}'", context)
+        return classes[tag].model_validate({**value, self.tag: tag})
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        def dump(value: Settings, info: core_schema.SerializationInfo) -> dict[str, Any]:
+            return value.model_dump(
+                mode=info.mode,
+                exclude_unset=info.exclude_unset,
+                exclude_defaults=info.exclude_defaults,
+                exclude_none=info.exclude_none,
+            )
+
+        serializer = core_schema.plain_serializer_function_ser_schema(dump, info_arg=True)
+        return core_schema.no_info_plain_validator_function(self.validate, serialization=serializer)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, field_validator
 
@@ -43,7 +41,9 @@ class Augmentation(Settings):
 
 
 class DataSettings(Settings):
-    """Images and partial labels, whatever their source."""
+    """Images and partial labels, whatever the data set; `tasktokens.datasets.base.data_settings` adds its own."""
+
+    kind: str
 
     size: tuple[Side, Side] = Field((96, 128), description="height and width that the network sees")
     labels: str = Field(
@@ -74,97 +74,3 @@ class DataSettings(Settings):
         False, description="training: leave out images and labels that cannot be read, named and counted, and go on"
     )
     cache: bool = Field(True, description="keep decoded images and labels in memory when they fit")
-
-
-class FolderSource(Settings):
-    """A folder in the own-folder layout (docs/data.md), or the CSV or Parquet manifest of one."""
-
-    kind: Literal["folder"] = "folder"
-    root: Path | None = Field(None, description="the folder with dataset.yaml; required")
-
-
-class NyudSource(Settings):
-    """NYU Depth v2 in any of its usual layouts, recognised by its files."""
-
-    kind: Literal["nyud"] = "nyud"
-    root: Path | None = Field(None, description="the folder that holds it; required")
-    classes: Literal[13, 40] = 13
-
-
-class CityscapesSource(Settings):
-    """Cityscapes in any of its usual layouts, recognised by its files."""
-
-    kind: Literal["cityscapes"] = "cityscapes"
-    root: Path | None = Field(None, description="the folder that holds it; required")
-    classes: Literal[7, 19] = 7
-    depth: Literal["inverse", "metres"] = Field("inverse", description="inverse: disparity / 65535, as published")
-
-
-class PascalContextSource(Settings):
-    """PASCAL-Context with five tasks in the layout of ATRC."""
-
-    kind: Literal["pascal_context"] = "pascal_context"
-    root: Path | None = Field(None, description="the folder that holds it; required")
-
-
-class RoomsSource(Settings):
-    """The embedded synthetic rooms, rendered on first use."""
-
-    kind: Literal["rooms"] = "rooms"
-    train: int = Field(400, ge=1, le=1_000_000)
-    val: int = Field(40, ge=1, le=1_000_000)
-    test: int = Field(120, ge=1, le=1_000_000)
-    render_seed: Seed = 0
-    render_size: tuple[Side, Side] | None = Field(None, description="height and width; default: data.size")
-
-
-Source = FolderSource | NyudSource | CityscapesSource | PascalContextSource | RoomsSource
-
-
-class DatasetEntry(Settings):
-    """One of several data sets that are learned from together."""
-
-    name: str = Field(pattern=r"^\w[\w.-]*$", description="first part of its images' ids")
-    source: Annotated[Source, Field(discriminator="kind")]
-    tasks: dict[str, str] | list[str] | None = Field(
-        None, description="its tasks to use, or new names for them ({semseg: street}); null: all"
-    )
-    splits: dict[str, str] = Field({}, description="for a split, the part's own name of it, such as {test: val}")
-
-
-class FolderData(DataSettings, FolderSource):
-    """Images and labels of a folder."""
-
-
-class NyudData(DataSettings, NyudSource):
-    """Images and labels of NYU Depth v2."""
-
-
-class CityscapesData(DataSettings, CityscapesSource):
-    """Images and labels of Cityscapes."""
-
-
-class PascalContextData(DataSettings, PascalContextSource):
-    """Images and labels of PASCAL-Context."""
-
-
-class RoomsData(DataSettings, RoomsSource):
-    """Images and labels of the embedded rooms."""
-
-
-class ConcatData(DataSettings):
-    """Several data sets, each perhaps labelled for other tasks, learned from together."""
-
-    kind: Literal["several"] = "several"
-    parts: list[DatasetEntry] = Field(min_length=1)
-
-    @field_validator("parts")
-    @classmethod
-    def _own_names(cls, parts: list[DatasetEntry]) -> list[DatasetEntry]:
-        for name, count in Counter(part.name for part in parts).items():
-            if count > 1:
-                raise ValueError(f"two parts are named '{name}'")
-        return parts
-
-
-DataUnion = FolderData | NyudData | CityscapesData | PascalContextData | RoomsData | ConcatData

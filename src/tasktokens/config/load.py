@@ -2,49 +2,64 @@
 
 from __future__ import annotations
 
+import copy
 import reprlib
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-import yaml
 from pydantic import ValidationError
 
-from tasktokens.config.base import Settings
-from tasktokens.config.data import (
-    CityscapesData,
-    ConcatData,
-    DatasetEntry,
-    FolderData,
-    NyudData,
-    PascalContextData,
-    RoomsData,
-)
-from tasktokens.config.settings import Config, HttMethod, MtlMethod, RunSettings, TaskOptions
+from tasktokens.config.base import Chosen, Settings
+from tasktokens.config.settings import Config, RunSettings, TaskOptions
 from tasktokens.errors import ConfigError, did_you_mean
-from tasktokens.utils.safe_io import MAX_YAML_BYTES, load_yaml
+from tasktokens.utils.safe_io import MAX_YAML_BYTES, decode_text, dump_yaml, load_yaml
 
 
-def load_config(path: Path | None = None, overrides: Iterable[str] = ()) -> Config:
+def load_config(path: str | Path | None = None, overrides: Iterable[str] = ()) -> Config:
     """Read a YAML file and apply ``a.b=value`` overrides (values are YAML).
 
-    Raises `ConfigError` listing every unknown key (with the nearest known one) and every bad value.
+    Args:
+        path: the file; None: the defaults alone.
+        overrides: such as ``["optim.lr=1e-3", "run.dir=runs/mine"]``, the later before the earlier.
+
+    Raises:
+        ConfigError: listing every unknown key (with the nearest known one) and every bad value.
+
+    Examples:
+        >>> import tasktokens
+        >>> tasktokens.load_config(overrides=["optim.lr=0.002"]).optim.lr
+        0.002
     """
     values, where = _read(path)
-    for override in overrides:
+    for override in _listed(overrides):
         _apply(values, override)
     return parse_config(values, where)
 
 
-def load_run_config(path: Path | None = None, overrides: Iterable[str] = ()) -> Config:
+def as_config(config: Config | Mapping[str, Any] | str | Path, overrides: Iterable[str] = ()) -> Config:
+    """The settings that are meant by a `Config`, by plain values as in a YAML file, or by the path of such a file.
+
+    Raises `ConfigError`; see `load_config`.
+    """
+    if isinstance(config, str | Path):
+        return load_config(config, overrides)
+    values = config.model_dump(mode="json") if isinstance(config, Config) else copy.deepcopy(dict(config))
+    changes = _listed(overrides)
+    if isinstance(config, Config) and not changes:
+        return config
+    for override in changes:
+        _apply(values, override)
+    return parse_config(values)
+
+
+def load_run_config(path: str | Path | None = None, overrides: Iterable[str] = ()) -> Config:
     """The settings of a run that is to go on: its own, changed by those that are given.
 
     Which run is meant, ``run.dir`` says, or a path that is its own ``config.yaml``.
     """
-    overrides = list(overrides)
     given, where = _read(path)
-    for override in overrides:
+    for override in _listed(overrides):
         _apply(given, override)
     folder = given["run"].get("dir") if isinstance(given.get("run"), dict) else None
     own = Path(str(folder if folder is not None else RunSettings().dir)) / "config.yaml"
@@ -66,10 +81,11 @@ def _changed(before: Any, given: Any) -> Any:
     return {**before, **{key: _changed(before.get(key), value) for key, value in given.items()}}
 
 
-def _read(path: Path | None) -> tuple[dict[str, Any], str]:
+def _read(path: str | Path | None) -> tuple[dict[str, Any], str]:
     """Plain values of a file, and what to call them. A run's own file means the run that it lies in, even if copied."""
     if path is None:
         return {}, "the settings"
+    path = Path(path)
     values = read_yaml(path)
     if path.name == "config.yaml" and (path.parent / "labels.csv").is_file():
         run = values.get("run")
@@ -79,16 +95,10 @@ def _read(path: Path | None) -> tuple[dict[str, Any], str]:
 
 def parse_config(values: Mapping[str, Any], where: str = "the settings") -> Config:
     """Check plain values; see `load_config`."""
-    values = dict(values)
-    data, method = values.get("data"), values.get("method")
-    if isinstance(data, dict) and "kind" not in data:
-        values["data"] = {"kind": "folder" if "root" in data else "rooms", **data}
-    if isinstance(method, dict) and "name" not in method:
-        values["method"] = {"name": "htt", **method}
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        mistakes = "; ".join(_sentence(item) for item in error.errors())
+        mistakes = "; ".join(_sentence(item, values) for item in error.errors())
         raise ConfigError(f"{where}: {mistakes}") from error
 
 
@@ -96,7 +106,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML mapping. Raises `ConfigError` when the file is missing, not YAML, or no mapping."""
     try:
         with path.open("rb") as file:
-            values = load_yaml(file.read(MAX_YAML_BYTES + 1).decode("utf-8"))
+            values = load_yaml(decode_text(file.read(MAX_YAML_BYTES + 1)))
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror or error}") from error
     except ValueError as error:
@@ -110,7 +120,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def to_yaml(config: Settings) -> str:
     """The settings as YAML that `load_config` reads back to the same value."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    return dump_yaml(config.model_dump(mode="json"))
+
+
+def _listed(overrides: Iterable[str]) -> list[str]:
+    """Text is an iterable of letters; nobody means those."""
+    if isinstance(overrides, str):
+        raise ConfigError(f"overrides must be a list of settings, found the text '{overrides}'; give ['{overrides}']")
+    return list(overrides)
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
@@ -126,48 +143,53 @@ def _apply(values: dict[str, Any], override: str) -> None:
         values[last] = load_yaml(text)
     except ValueError as error:
         raise ConfigError(f"the value of '{override}' is not YAML") from error
-    # YAML 1.1 reads 1e-3 as text.
-    if isinstance(values[last], str):
-        with suppress(ValueError):
-            values[last] = float(text)
 
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 200
 _SHORT.maxlist = _SHORT.maxdict = 20
 
-_TAGS: dict[str, type[Settings]] = {
-    "folder": FolderData, "nyud": NyudData, "cityscapes": CityscapesData, "pascal_context": PascalContextData,
-    "rooms": RoomsData, "several": ConcatData, "htt": HttMethod, "mtl": MtlMethod,
-}  # fmt: skip
 
-
-def _sentence(item: Any) -> str:
+def _sentence(item: Any, values: Any) -> str:
     """One of pydantic's errors for a person: the key as typed, what was expected, what was found."""
     model: Any = Config
-    typed: list[str] = []
-    for part in map(str, item["loc"]):
-        if part in _TAGS and (typed in (["data"], ["method"]) or typed[-1:] == ["source"]):
-            model = _TAGS[part]  # pydantic names the chosen member of a union here
-            continue
-        known = _known(model)
-        typed.append(part)
-        if part.isdigit() and typed[:-1] == ["data", "parts"]:
-            model = DatasetEntry
-            continue
-        model = TaskOptions if typed[0] == "tasks" else known[part].annotation if part in known else None
-    key = ".".join(typed)
+    *parents, last = item["loc"] or ("",)
+    for part in parents:
+        model, values = _inner(model, part, values)
+    key = ".".join(map(str, item["loc"]))
     if item["type"] == "removed":
-        name = ".".join([*typed, item["ctx"]["key"]])
+        name = ".".join([*map(str, item["loc"]), item["ctx"]["key"]])
         return f"'{name}' is {_SHORT.repr(item['ctx']['found'])}, but {item['msg']}; leave the key out"
     if item["type"] == "extra_forbidden":
-        return f"unknown key '{key}'{did_you_mean(typed[-1], known)}"
+        return f"unknown key '{key}'{did_you_mean(str(last), _fields(model))}"
     if item["type"] == "union_tag_invalid":
-        found, tags = item["ctx"]["tag"], item["ctx"]["expected_tags"].replace("'", "").split(", ")
+        found, tags = item["ctx"]["tag"], item["ctx"]["expected_tags"].split(", ")
         return f"'{key}' has no '{found}'{did_you_mean(found, tags)}; expected one of: {', '.join(tags)}"
     return f"'{key}': {item['msg'][0].lower()}{item['msg'][1:]}, found {_SHORT.repr(item['input'])}"
 
 
-def _known(model: Any) -> Mapping[str, Any]:
+def _inner(model: Any, part: Any, values: Any) -> tuple[Any, Any]:
+    """The settings class and the plain values of a part of others; None where the part is no section."""
+    inner = values.get(part) if isinstance(values, Mapping) else None
+    if isinstance(part, int):
+        inner = values[part] if isinstance(values, Sequence) and part < len(values) else None
+        return model, inner
+    field = _fields(model).get(part)
+    if field is None:
+        return (model if model is TaskOptions else None), inner
+    for metadata in field.metadata:
+        if isinstance(metadata, Chosen):
+            return metadata.classes().get(metadata.tag_of(inner if isinstance(inner, Mapping) else {})), inner
+    return _settings_in(field.annotation), inner
+
+
+def _settings_in(annotation: Any) -> Any:
+    """The settings class that a field holds, be it in a list, a mapping or beside None."""
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        return annotation
+    return next((found for each in get_args(annotation) if (found := _settings_in(each)) is not None), None)
+
+
+def _fields(model: Any) -> Mapping[str, Any]:
     fields: Mapping[str, Any] = getattr(model, "model_fields", {})
     return fields

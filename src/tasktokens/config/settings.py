@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, field_validator
 
-from tasktokens.config.base import Removed, Seed, Settings
-from tasktokens.config.data import DataUnion, RoomsData
+from tasktokens.config.base import Chosen, MethodSettings, Seed, Settings
+from tasktokens.config.data import DataSettings
 from tasktokens.errors import ConfigError
-
-VIEW_ZOOM = 1.25
-"""How much larger than the image the second view of it is, in training and where a trained network predicts."""
 
 
 class TaskOptions(Settings):
@@ -38,81 +35,6 @@ class ModelSettings(Settings):
     image_affinity: bool | None = Field(
         None, description="HTT: how much a task takes of another depends on the image; default: the variant's own"
     )
-
-
-class MtlMethod(Settings):
-    """Shared backbone and a head a task, losses of the given labels only; with one task, the single-task network."""
-
-    name: Literal["mtl"] = "mtl"
-    steps: int = Field(1000, ge=1)
-
-
-class StrongView(Settings):
-    """How the student's images differ from the teacher's, once there is a teacher."""
-
-    removed: ClassVar[Mapping[str, Removed]] = {"cutmix": Removed("patches of other images", off=0.0)}
-
-    photometric: float = Field(0.5, ge=0, le=1, description="in place of data.augmentation.photometric")
-    grey: float = Field(0.2, ge=0, le=1, description="share of images that lose their colours")
-    blur: float = Field(0.3, ge=0, le=1, description="share of images that are blurred")
-
-
-class HttMethod(Settings):
-    """Hierarchical Task Tokens with label discovery (arXiv 2411.18823)."""
-
-    removed: ClassVar[Mapping[str, Removed]] = {
-        "geometry": Removed("the geometric check", off=False), "focal": Removed("the geometric check"),
-    }  # fmt: skip
-
-    name: Literal["htt"] = "htt"
-    schedule: Literal["two-stage", "online"] = Field(
-        "two-stage",
-        description="two-stage: a frozen teacher, as released; "
-        "online: one run, whose teacher, and result, is the student's moving average",
-    )
-    stage1_steps: int = Field(
-        500, ge=0, description="steps of the supervised stage, whose network becomes the teacher; 0: see --init-from"
-    )
-    stage2_steps: int = Field(500, ge=0, description="steps of the student on given and discovered labels")
-    rounds: int = Field(
-        1,
-        ge=1,
-        le=100,
-        description="two-stage: how many students, of stage2_steps each; the teacher of each is the one before",
-    )
-    student: Literal["fresh", "teacher"] = Field("fresh", description="what the student starts from; the paper: fresh")
-    prediction_level: float = Field(1.0, ge=0, description="weight of the loss on discovered labels; 0 turns it off")
-    feature_level: float = Field(1.0, ge=0, description="weight of feature distillation; 0 turns it off")
-    token_level: float = Field(0.0, ge=0, description="weight of token distillation; 0 turns it off")
-    targets: Literal["distribution", "value"] = Field(
-        "distribution",
-        description="the student learns the teacher's distribution over classes, bins or centres, or, as published, "
-        "its value",
-    )
-    thresholds: Literal["fixed", "adaptive", "calibrated"] = Field(
-        "fixed",
-        description="fixed: each task's own, as published; adaptive: the teacher's mean confidence so far, for each "
-        "task and class; calibrated: what makes it right often enough on visible labels of the held-out images",
-    )
-    target_accuracy: float = Field(0.8, gt=0, le=1, description="calibrated: share of pixels that are to be right")
-    calibrate_every: int = Field(500, ge=1, description="calibrated, online: steps between two calibrations")
-    strong: StrongView = StrongView()
-    ramp: int = Field(100, ge=1, description="online: steps over which the discovery losses grow to their weights")
-    ema: float = Field(0.99, ge=0, lt=1, description="online: decay of the moving average that is the teacher")
-    teacher_views: Literal[1, 2] = Field(2, description="2: the teacher averages each image and its mirror image")
-    teacher_zoom: float = Field(
-        VIEW_ZOOM, gt=0, le=4, description="two views: the mirror image is enlarged by this, to multiples of 32 pixels"
-    )
-    confidence: Literal["ours", "paper"] = Field("ours", description="what the thresholds apply to")
-    confidence_weighting: bool = Field(True, description="false: every discovered pixel weighs the same")
-    confidence_loss: float = Field(0.1, ge=0, description="weight of the loss that trains the confidence map")
-
-    @field_validator("stage2_steps")
-    @classmethod
-    def _some_steps(cls, value: int, info: ValidationInfo) -> int:
-        if value == 0 and info.data.get("stage1_steps") == 0:
-            raise ValueError("it is 0 and so is stage1_steps: there would be nothing to train")
-        return value
 
 
 class OptimSettings(Settings):
@@ -189,13 +111,31 @@ class RunSettings(Settings):
         return None if value == "none" else value
 
 
+def _data_classes() -> Mapping[str, type[Settings]]:
+    from tasktokens.datasets.base import DATA_SETTINGS
+
+    return DATA_SETTINGS
+
+
+def _method_classes() -> Mapping[str, type[Settings]]:
+    from tasktokens.methods.base import METHOD_SETTINGS
+
+    return METHOD_SETTINGS
+
+
+DATA = Chosen(
+    "kind", _data_classes, lambda values: "folder" if "root" in values else "rooms", aliases=(("several", "concat"),)
+)
+METHOD = Chosen("name", _method_classes, lambda values: "htt")
+
+
 class Config(Settings):
     """Everything that decides a run."""
 
     seed: Seed = 0
-    data: Annotated[DataUnion, Field(discriminator="kind")] = RoomsData()
+    data: Annotated[DataSettings, DATA] = Field(default_factory=lambda: DATA.validate({}))
     tasks: dict[str, TaskOptions] | None = Field(None, description="tasks to learn; null: all of the data set")
     model: ModelSettings = ModelSettings()
-    method: Annotated[HttMethod | MtlMethod, Field(discriminator="name")] = HttMethod()
+    method: Annotated[MethodSettings, METHOD] = Field(default_factory=lambda: METHOD.validate({}))
     optim: OptimSettings = OptimSettings()
     run: RunSettings = RunSettings()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, SupportsIndex, TypeVar
 
 import numpy as np
 import psutil
@@ -36,6 +37,10 @@ AHEAD = 2
 
 class PartialDataset(Dataset[Sample]):
     """Images of a collection with the labels that a split lets be seen; other label files are never opened.
+
+    A map-style data set: ``dataset[0]``, ``len(dataset)``, ``for sample in dataset``, and a
+    ``DataLoader(dataset, batch_size=4, shuffle=True, collate_fn=dataset.collate)``. An int is drawn for the epoch that
+    `set_epoch` was given last, 0 at first; training names the epoch of each draw itself, by a `Draw`.
 
     Args:
         collection: the data.
@@ -67,17 +72,40 @@ class PartialDataset(Dataset[Sample]):
         self.skip_corrupt = skip_corrupt
         self._cache: dict[int, Sample] | None = {} if cache else None
         self._room: float | None = None
+        self._epoch = 0
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def __getitem__(self, key: tuple[int, int] | Draw) -> Sample:
-        epoch, index, late = Draw(*key)
+    def set_epoch(self, epoch: int) -> None:
+        """Let ints mean the looks of another epoch, as `DistributedSampler.set_epoch` does for the order.
+
+        Call it before each epoch of an augmented data set, or its images look the same in all of them. Loader
+        processes that outlive an epoch (``persistent_workers=True``) do not hear of it.
+        """
+        self._epoch = epoch
+
+    def collate(self, samples: Sequence[Sample]) -> Batch:
+        """Stack samples of one size: the ``collate_fn`` of a `DataLoader`. See `Batch`."""
+        return collate(samples, _channels(self))
+
+    def __getitem__(self, key: int | tuple[int, int] | Draw) -> Sample:
+        """A sample by its number, from -len to len - 1, or by a draw of (epoch, number).
+
+        Raises `IndexError` for another number, `DataError` for an image or label that cannot be read.
+        """
+        epoch, index, late = Draw(*key) if isinstance(key, tuple) else Draw(self._epoch, self._number(key))
         sample = self._base(index)
         if self.augmentation is None:
             return sample
         rng = np.random.default_rng([self.seed, epoch, index])
         return augment(sample, self.tasks, self.size, self.augmentation, rng, late)
+
+    def _number(self, index: SupportsIndex) -> int:
+        number = operator.index(index)
+        if not -len(self) <= number < len(self):
+            raise IndexError(f"the data set has {len(self)} images, found index {number}")
+        return number % len(self)
 
     def _base(self, index: int) -> Sample:
         """The decoded sample, no larger than the augmentation can use; for evaluation, as the network sees it."""

@@ -7,15 +7,20 @@ one and all but one. Only labels whose files exist can be drawn.
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from tasktokens.data.ids import match_id, nearest_id
 from tasktokens.errors import DataError
+from tasktokens.utils.csv_table import read_csv
 
 VisibleLabels = dict[str, tuple[str, ...]]
 """For each image id the tasks whose labels may be seen."""
+
+AVAILABLE = "labels-available.csv"
+"""In a run: which label files its training images, those set aside among them, had as it began, seen or hidden."""
 
 
 def check_rule(labels: str) -> None:
@@ -28,7 +33,12 @@ def check_rule(labels: str) -> None:
 
 
 def draw_visible(
-    ids: Sequence[str], available: Mapping[str, Mapping[str, object]], labels: str, seed: int, complete: bool = True
+    ids: Sequence[str],
+    available: Mapping[str, Mapping[str, object]],
+    labels: str,
+    seed: int,
+    complete: bool = True,
+    known: Collection[str] | None = None,
 ) -> VisibleLabels:
     """Choose the visible labels.
 
@@ -38,6 +48,7 @@ def draw_visible(
         labels: ``one``, ``random``, ``full``, a fraction in (0, 1], or the path of a CSV that `save_visible` wrote.
         seed: decides the draw; the same seed and ids give the same split everywhere.
         complete: whether every task must get a label.
+        known: all images of the data set, for a CSV; see `load_visible`.
 
     Raises:
         DataError: the rule is unknown, the CSV does not fit, or a task ends up without any label.
@@ -54,8 +65,8 @@ def draw_visible(
             most = max(1, min(len(has[id]), len(available) - 1))
             chosen = rng.permutation(len(has[id]))[: rng.randint(1, most + 1)]
             split[id] = tuple(has[id][i] for i in sorted(chosen))
-    elif labels.endswith(".csv"):
-        split = load_visible(Path(labels), ids, available)
+    elif labels.lower().endswith(".csv"):
+        split = load_visible(Path(labels), ids, available, known)
     else:
         split = _fraction(ids, has, list(available), labels, rng)
     if complete:
@@ -148,29 +159,57 @@ def save_visible(path: Path, split: VisibleLabels, tasks: Sequence[str]) -> None
         writer.writerows([id, *(int(task in seen) for task in tasks)] for id, seen in split.items())
 
 
-def load_visible(path: Path, ids: Sequence[str], available: Mapping[str, Mapping[str, object]]) -> VisibleLabels:
-    """Read such a CSV. Images that it does not list have no visible label; raises `DataError` where it does not fit."""
+def load_visible(
+    path: Path,
+    ids: Sequence[str],
+    available: Mapping[str, Mapping[str, object]],
+    known: Collection[str] | None = None,
+) -> VisibleLabels:
+    """Read such a CSV, also as spreadsheets save it (`tasktokens.utils.csv_table.read_csv`).
+
+    Args:
+        path: the file.
+        ids: the images of a split; those that the file does not list have no visible label.
+        available: for each task, the ids that have a label file (as keys).
+        known: all images of the data set: the file may list others than ``ids``, but none that does not exist. None:
+            it may list anything.
+
+    Raises:
+        DataError: the file cannot be read or does not fit.
+    """
+    rows = read_csv(path, "the split", ["id", *available])
+    if not rows:
+        raise DataError(f"the split {path} must have rows")
+    split: VisibleLabels = dict.fromkeys(ids, ())
+    row_of: dict[str, int] = {}
+    known = split if known is None else known
+    for number, row in rows.items():
+        id = match_id(row["id"], known)
+        if id is None and known is not split:
+            raise DataError(
+                f"{path} line {number}: no image has the id '{row['id']}'{nearest_id(row['id'], known)}; correct it, "
+                f"or remove the row"
+            )
+        if id is None or id not in split:
+            continue  # a held-out image, or another split of the data
+        if row_of.setdefault(id, number) != number:
+            raise DataError(f"{path} lines {row_of[id]} and {number} both have the id '{id}'; keep one of them")
+        cells = {task: row.get(task, "").strip() for task in available}
+        for task, cell in cells.items():
+            if cell not in ("0", "1"):
+                raise DataError(f"{path} line {number}: column '{task}' must hold 0 or 1, found {cell!r}")
+        split[id] = tuple(task for task, cell in cells.items() if cell == "1")
+        for task in split[id]:
+            if id not in available[task]:
+                raise DataError(f"{path} line {number}: '{id}' has no label file for task '{task}'")
+    return split
+
+
+def load_flags(path: Path) -> VisibleLabels:
+    """Read such a CSV as it was written, whatever has become of the label files since."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
-    except (OSError, ValueError, csv.Error) as error:
-        raise DataError(f"cannot read the split {path}: {error}") from error
-    missing = [column for column in ("id", *available) if rows and column not in rows[0]]
-    if not rows or missing:
-        raise DataError(
-            f"the split {path} must have rows and the columns id, {', '.join(available)}; missing: {missing}"
-        )
-    split: VisibleLabels = dict.fromkeys(ids, ())
-    for number, row in enumerate(rows, start=2):
-        if row["id"] not in split:
-            continue  # a held-out image, or another split of the data
-        if None in row:
-            raise DataError(f"{path} line {number} has more cells than there are columns")
-        for task in available:
-            if row[task] not in ("0", "1"):
-                raise DataError(f"{path} line {number}: column '{task}' must hold 0 or 1, found {row[task]!r}")
-        split[row["id"]] = tuple(task for task in available if row[task] == "1")
-        for task in split[row["id"]]:
-            if row["id"] not in available[task]:
-                raise DataError(f"{path} line {number}: '{row['id']}' has no label file for task '{task}'")
-    return split
+        return {row["id"]: tuple(task for task, flag in row.items() if task != "id" and flag == "1") for row in rows}
+    except (OSError, ValueError, KeyError, csv.Error) as error:
+        raise DataError(f"cannot read {path}: {error}") from error

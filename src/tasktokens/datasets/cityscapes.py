@@ -31,9 +31,12 @@ from __future__ import annotations
 import math
 from functools import partial
 from pathlib import Path
+from typing import ClassVar, Literal
 
 import numpy as np
+from pydantic import Field
 
+from tasktokens.datasets.base import DATASETS, FolderOfFiles
 from tasktokens.datasets.index import DatasetIndex, ImageFile, LabelFile
 from tasktokens.datasets.layouts import unknown_layout
 from tasktokens.datasets.mtan import numbered, read_unit_image
@@ -53,6 +56,8 @@ LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 3
 """The stored id of each of the 19 classes."""
 CATEGORY = (0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 4, 5, 5, 6, 6, 6, 6, 6, 6)
 """The category of each of the 19 classes."""
+
+PUBLISHED = {"one": "cityscapes_one_label.csv"}
 
 _KNOWN = (
     "MTAN: train/image/0.npy with label_7, label_19, depth beside image",
@@ -137,7 +142,7 @@ def _open_mtan(root: Path, tasks: dict[str, Task], classes: int) -> DatasetIndex
         raise DataError(f"{root} looks like the MTAN layout of Cityscapes but has no image/0.npy in train or val")
     # The published rows count from 0.npy on: a copy with gaps has other positions.
     whole = splits["train"] == tuple(f"train/{i}" for i in range(len(splits["train"])))
-    published = published_labels("cityscapes", splits["train"]) if whole else {}
+    published = published_labels(PUBLISHED, splits["train"]) if whole else {}
     return DatasetIndex(root, images, tasks, labels, _with_test(splits), published)
 
 
@@ -180,7 +185,7 @@ def _open_official(root: Path, tasks: dict[str, Task], classes: int, depth: str)
         splits[split] = tuple(found)
     if not images:
         raise DataError(f"{root}/leftImg8bit has no <city>/*_leftImg8bit.png in train or val")
-    published = published_labels("cityscapes", splits["train"])
+    published = published_labels(PUBLISHED, splits["train"])
     return DatasetIndex(root, images, tasks, labels, _with_test(splits), published)
 
 
@@ -232,3 +237,21 @@ def _baseline_times_focal(path: Path) -> float:
     if not 0 < factor < math.inf:
         raise LabelError(f"camera file {path} gives baseline x fx = {factor}; expected a number above 0")
     return factor
+
+
+@DATASETS.register("cityscapes")
+class CityscapesSource(FolderOfFiles):
+    """Cityscapes in any of its usual layouts, recognised by its files."""
+
+    kind: Literal["cityscapes"] = "cityscapes"
+    classes: Literal[7, 19] = 7
+    depth: Literal["inverse", "metres"] = Field("inverse", description="inverse: disparity / 65535, as published")
+    how_to_get: ClassVar[str] = (
+        "register at https://www.cityscapes-dataset.com and unpack into one folder "
+        "leftImg8bit_trainvaltest.zip (11 GB), gtFine_trainvaltest.zip (241 MB), disparity_trainvaltest.zip (3.5 GB) "
+        "and, for depth in metres, camera_trainvaltest.zip (2 MB); or MTAN's cityscapes2.zip (651 MB, linked in "
+        "https://github.com/lorenmt/mtan), unpacked"
+    )
+
+    def open_index(self, size: tuple[int, int], progress: bool = False) -> DatasetIndex:
+        return open_cityscapes(self.folder(), self.classes, self.depth)

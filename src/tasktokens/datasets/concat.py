@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Annotated, Literal
 
+from pydantic import Field, field_validator
+
+from tasktokens.config.base import Chosen, Settings
+from tasktokens.datasets.base import DATASETS, DatasetSource
 from tasktokens.datasets.index import DatasetIndex, LabelFile
-from tasktokens.errors import ConfigError
+from tasktokens.errors import ConfigError, did_you_mean
 from tasktokens.tasks import Task
 
 
-def combine(parts: Mapping[str, DatasetIndex]) -> DatasetIndex:
+def concat(parts: Mapping[str, DatasetIndex]) -> DatasetIndex:
     """Join collections; an id of a part becomes ``part/id``. A task of the same name in two parts is one task.
 
     A part that lacks a task has no labels for it; splits of the same name are joined.
@@ -40,3 +47,49 @@ def combine(parts: Mapping[str, DatasetIndex]) -> DatasetIndex:
         for name in names
     }
     return DatasetIndex(Path("+".join(parts)), images, tasks, labels, splits)
+
+
+class DatasetEntry(Settings):
+    """One of several data sets that are learned from together."""
+
+    name: str = Field(pattern=r"^\w[\w.-]*$", description="first part of its images' ids")
+    source: Annotated[DatasetSource, Chosen("kind", lambda: DATASETS, lambda values: "folder")]
+    tasks: dict[str, str] | list[str] | None = Field(
+        None, description="its tasks to use, or new names for them ({semseg: street}); null: all"
+    )
+    splits: dict[str, str] = Field({}, description="for a split, the data set's own name of it, such as {test: val}")
+
+    def open_index(self, size: tuple[int, int], progress: bool = False) -> DatasetIndex:
+        """The data set with its tasks and splits under the names that the run uses."""
+        opened = self.source.open_index(size, progress)
+        names = self.tasks if isinstance(self.tasks, dict) else {name: name for name in self.tasks or opened.tasks}
+        for name in names:
+            if name not in opened.tasks:
+                near = did_you_mean(name, opened.tasks)
+                raise ConfigError(f"part '{self.name}' has no task '{name}'{near}; found: {', '.join(opened.tasks)}")
+        return replace(
+            opened,
+            tasks={new: replace(opened.tasks[name], name=new) for name, new in names.items()},
+            labels={new: opened.labels[name] for name, new in names.items()},
+            splits=dict(opened.splits) | {name: opened.split(own) for name, own in self.splits.items()},
+            published={},
+        )
+
+
+@DATASETS.register("concat")
+class ConcatSource(DatasetSource):
+    """Several data sets, each perhaps labelled for other tasks, learned from together."""
+
+    kind: Literal["concat"] = "concat"
+    parts: list[DatasetEntry] = Field(min_length=1)
+
+    @field_validator("parts")
+    @classmethod
+    def _own_names(cls, parts: list[DatasetEntry]) -> list[DatasetEntry]:
+        for name, count in Counter(part.name for part in parts).items():
+            if count > 1:
+                raise ValueError(f"two parts are named '{name}'")
+        return parts
+
+    def open_index(self, size: tuple[int, int], progress: bool = False) -> DatasetIndex:
+        return concat({part.name: part.open_index(size, progress) for part in self.parts})

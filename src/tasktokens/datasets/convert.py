@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from PIL import Image
 
 from tasktokens.data.sample import Label, Sample
 from tasktokens.data.transforms import resize
-from tasktokens.datasets.index import ImageFile, LabelFile, read_image
+from tasktokens.datasets.folder import read_resized
+from tasktokens.datasets.index import ImageFile, LabelFile, exif_orientation, read_image, read_upright
 from tasktokens.datasets.prepared import Record, sha256, unfinished_folder
 from tasktokens.errors import DataError, LabelError
 from tasktokens.tasks import Task
@@ -22,6 +24,7 @@ from tasktokens.utils.atomic import atomically
 
 JPEG = (".jpg", ".jpeg")
 LABELS = (".png", ".npy")
+Reader = Callable[[Path], tuple[Array, Array]]
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Writer:
         size: (height, width) to stretch to, or None.
         jpeg: quality of images that are not copied; None writes PNG.
         skip_corrupt: list what cannot be read instead of raising `DataError`.
+        upright: turn images as their EXIF orientation says; labels are those of the turned picture.
     """
 
     out: Path
@@ -50,8 +54,11 @@ class Writer:
     size: tuple[int, int] | None
     jpeg: int | None
     skip_corrupt: bool
+    upright: bool = False
 
     def __call__(self, job: ConversionJob) -> Record:
+        if self.upright:
+            job = _upright(job)
         self._remove_old(job)
         left_out: list[Mapping[str, str | None]] = []
 
@@ -131,6 +138,24 @@ class Writer:
         pixels = torch.from_numpy(image.transpose(2, 0, 1).copy())
         sample = Sample(id, pixels, torch.ones(1, *pixels.shape[1:], dtype=torch.bool), labels)
         return resize(sample, self.tasks, self.size)
+
+
+def _upright(job: ConversionJob) -> ConversionJob:
+    """The same job on the image as it is shown; one whose image needs no turning is given back as it is."""
+    if job.image.reader is not read_image or exif_orientation(job.image.path) == 1:
+        return job
+    return replace(
+        job,
+        image=job.image._replace(reader=read_upright),
+        labels={name: file._replace(reader=_upright_reader(file.reader)) for name, file in job.labels.items()},
+    )
+
+
+def _upright_reader(reader: Reader) -> Reader:
+    """A label of another size is brought to that of the turned image."""
+    if isinstance(reader, partial) and reader.func is read_resized:
+        return partial(read_resized, **(reader.keywords | {"upright": True}))
+    return reader
 
 
 def _difference(task: Task, written: Path, source: Path, value: Array, valid: Array) -> float:

@@ -14,24 +14,30 @@ Parquet, `tasktokens.datasets.manifest`) can name the files.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import torch
+from pydantic import Field
 
 from tasktokens.config import read_yaml
+from tasktokens.data.ids import read_ids
 from tasktokens.data.visibility import VisibleLabels, load_visible
-from tasktokens.datasets.index import DatasetIndex, ImageFile, LabelFile, image_size
+from tasktokens.datasets.base import DATASETS, FolderOfFiles
+from tasktokens.datasets.index import DatasetIndex, ImageFile, LabelFile, exif_orientation, image_size
 from tasktokens.datasets.manifest import read_manifest
+from tasktokens.datasets.upright import is_turned, same_shape, turned_label
 from tasktokens.errors import ConfigError, DataError, LabelError, did_you_mean
 from tasktokens.tasks import Task, build_task
 from tasktokens.tasks.base import Array
+from tasktokens.utils.listing import composed, existing_form, walk_files
+from tasktokens.utils.orientation import swaps_sides
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 ARRAY_ENDINGS = (".npy", ".npz")
-LABEL_ENDINGS = (".png", ".npy", ".npz", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg")
+LABEL_ENDINGS = (".png", ".npy", ".npz", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".jpg", ".jpeg")
 
 
 def open_folder(root: Path) -> DatasetIndex:
@@ -56,6 +62,11 @@ def open_folder(root: Path) -> DatasetIndex:
             raise ConfigError(f"{description}: task '{name}' must have settings such as kind: depth, found {spec!r}")
 
     settings = {name: {key: spec.get(key) for key in _FILE_KEYS} for name, spec in specs.items()}
+    for name, own in settings.items():
+        if own["resize"] not in (None, True, False):
+            raise ConfigError(
+                f"{description}: 'resize' of task '{name}' must be true or false, found {own['resize']!r}"
+            )
     tasks = {name: build_task(name, {k: v for k, v in spec.items() if k not in _FILE_KEYS})
              for name, spec in specs.items()}  # fmt: skip
     if values.get("manifest"):
@@ -67,7 +78,7 @@ def open_folder(root: Path) -> DatasetIndex:
         name: {id: _label(path, task, images[id], settings[name]["resize"]) for id, path in files[name].items()}
         for name, task in tasks.items()
     }
-    published = _published(root, values.get("labels"), splits.get("train", ()), tasks)
+    published = _published(root, values.get("labels"), splits.get("train", ()), images, tasks)
     return DatasetIndex(root, {id: ImageFile(path) for id, path in images.items()}, tasks, labels, splits, published)
 
 
@@ -111,29 +122,37 @@ def _below(root: Path, value: Any) -> Path:
     """A path that ``dataset.yaml`` gives."""
     if "\0" in str(value):
         raise ConfigError(f"dataset.yaml of {root}: a path cannot hold the character NUL, found {str(value)[:50]!r}")
-    return root / str(value)
+    return Path(existing_form(str(root / str(value))))
 
 
 def list_files(folder: Path, endings: Iterable[str]) -> dict[str, Path]:
-    """Files below a folder by id, which is the relative path without its ending; hidden files and folders left out.
+    """Files below a folder by id, which is the relative path without its ending, in Unicode's composed form.
 
-    Raises `DataError` where two files have one id.
+    Linked folders are followed, hidden files and folders left out (`tasktokens.utils.listing.walk_files`). Raises
+    `DataError` where two files have one id.
     """
-    # Strings until the end: for a hundred thousand files, paths would take most of the time.
-    known, base, paths = frozenset(endings), str(folder), []
-    for above, below, names in os.walk(base):
-        below[:] = [name for name in below if not name.startswith(".")]
-        relative = os.path.relpath(above, base).split(os.sep) if above != base else []
-        paths += [(*relative, name) for name in names
-                  if os.path.splitext(name)[1].lower() in known and not name.startswith(".")]  # fmt: skip
     found: dict[str, Path] = {}
-    for parts in sorted(paths):
-        id = "/".join((*parts[:-1], os.path.splitext(parts[-1])[0]))
-        path = Path(os.path.join(base, *parts))
+    for id, path in list_paths(folder, endings):
         if id in found:
-            raise DataError(f"{found[id]} and {path.name} have the same id '{id}'; keep one of them")
+            raise DataError(
+                f"{found[id]} and {path} have the same id '{id}'{_why_same(found[id], path)}; keep one of them, or "
+                f"rename one and the files that belong to it"
+            )
         found[id] = path
     return found
+
+
+def list_paths(folder: Path, endings: Iterable[str]) -> Iterator[tuple[str, Path]]:
+    """Ids and files below a folder, sorted by path; an id may come twice."""
+    known, base = frozenset(endings), str(folder)
+    for parts in walk_files(folder):
+        stem, ending = os.path.splitext(parts[-1])
+        if ending.lower() in known:
+            yield composed("/".join((*parts[:-1], stem))), Path(os.path.join(base, *parts))
+
+
+def _why_same(a: Path, b: Path) -> str:
+    return " (their names differ in their Unicode form only)" if a.suffix == b.suffix else ""
 
 
 def _label(path: Path, task: Task, image: Path, resize: Any) -> LabelFile:
@@ -143,17 +162,23 @@ def _label(path: Path, task: Task, image: Path, resize: Any) -> LabelFile:
     return LabelFile(path, partial(read_resized, task=task, image=image))
 
 
-def read_resized(path: Path, task: Task, image: Path) -> tuple[Array, Array]:
+def read_resized(path: Path, task: Task, image: Path, upright: bool = False) -> tuple[Array, Array]:
     """Read a label and bring it to its image's size by the task's own rule (``resize: true``).
+
+    With ``upright`` that is the size of the picture as it is shown (`exif_orientation`).
 
     Raises `LabelError` where the two have another shape: then one is cropped, and no rule can know where.
     """
     value, valid = task.read(path)
     (height, width), (new_height, new_width) = valid.shape, image_size(image)
+    orientation = exif_orientation(image)
+    if upright and swaps_sides(orientation):
+        new_height, new_width = new_width, new_height
     if (height, width) == (new_height, new_width):
         return value, valid
-    # Sizes are rounded: up to a pixel of either grid.
-    if abs(height * new_width - width * new_height) > max(height + width, new_height + new_width):
+    if not upright and is_turned(orientation, (height, width), (new_height, new_width)):
+        raise LabelError(f"label file {path}: {turned_label(orientation, (height, width), (new_height, new_width))}")
+    if not same_shape((height, width), (new_height, new_width)):
         raise LabelError(
             f"label file {path} is {width}x{height} pixels, its image {image.name} is {new_width}x{new_height}: "
             f"another shape, which resizing would distort; crop one of them"
@@ -170,33 +195,40 @@ def _splits(root: Path, declared: Any, images: Mapping[str, Path]) -> dict[str, 
         raise ConfigError(f"dataset.yaml of {root}: 'splits' must name a file a split, such as train: train.txt")
     splits = {}
     for name, file in declared.items():
-        if str(file).endswith("/"):
-            splits[str(name)] = tuple(id for id in images if id.startswith(str(file)))
+        if str(file).endswith(("/", "\\")):
+            prefix = composed(str(file).replace("\\", "/"))
+            splits[str(name)] = tuple(id for id in images if id.startswith(prefix))
             if not splits[str(name)]:
                 raise DataError(f"dataset.yaml of {root}: no image's id begins with '{file}', the split '{name}'")
             continue
         path = _below(root, file)
         if not path.is_file():
             raise DataError(f"dataset.yaml of {root} names the split file {file}, which does not exist")
-        try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"cannot read the split file {path} ({error}); it must have one id a line") from error
-        ids = tuple(line.strip() for line in lines if line.strip())
-        missing = [id for id in ids if id not in images]
-        if missing:
-            raise DataError(f"{path} lists '{missing[0]}' ({len(missing)} such), for which there is no image in {root}")
-        splits[str(name)] = ids
+        splits[str(name)] = read_ids(path, images)
     return splits
 
 
-def _published(root: Path, declared: Any, ids: tuple[str, ...], tasks: Mapping[str, Any]) -> dict[str, VisibleLabels]:
+def _published(
+    root: Path, declared: Any, ids: tuple[str, ...], images: Mapping[str, Path], tasks: Mapping[str, Any]
+) -> dict[str, VisibleLabels]:
     """The label splits that the folder brings along. That each label has its file is checked when one is chosen."""
     if not declared:
         return {}
     if not isinstance(declared, dict):
         raise ConfigError(f"dataset.yaml of {root}: 'labels' must name a CSV file a rule, such as one: labels_one.csv")
     return {
-        str(rule): load_visible(_below(root, file), ids, dict.fromkeys(tasks, dict.fromkeys(ids)))
+        str(rule): load_visible(_below(root, file), ids, dict.fromkeys(tasks, dict.fromkeys(ids)), images)
         for rule, file in declared.items()
     }
+
+
+@DATASETS.register("folder")
+class FolderSource(FolderOfFiles):
+    """A folder in the own-folder layout (docs/data.md), or the CSV or Parquet manifest of one."""
+
+    kind: Literal["folder"] = "folder"
+    root: Path | None = Field(None, description="the folder with dataset.yaml; required")
+    how_to_get: ClassVar[str] = "your own: images/ and one folder a task; `tasktokens init` describes it"
+
+    def open_index(self, size: tuple[int, int], progress: bool = False) -> DatasetIndex:
+        return open_folder(self.folder())

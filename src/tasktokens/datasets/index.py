@@ -11,10 +11,12 @@ from typing import NamedTuple
 import numpy as np
 
 from tasktokens.data.visibility import VisibleLabels
+from tasktokens.datasets.upright import REMOVE_TAG, turned_label
 from tasktokens.errors import DataError, LabelError, TaskTokensError, did_you_mean
 from tasktokens.tasks import Task
 from tasktokens.tasks.base import Array
 from tasktokens.tasks.files import read_array
+from tasktokens.utils.orientation import picture_array, picture_orientation, stored_size, turn_upright
 from tasktokens.utils.safe_io import open_picture
 
 
@@ -22,7 +24,7 @@ def read_image(path: Path) -> Array:
     """Read an image as (H, W, 3) uint8 RGB: a picture file, or npy or npz of (H, W) or (H, W, 3 or 4).
 
     16 bits are scaled to 8, grey becomes RGB, alpha is left out, CMYK is converted. The pixels stay as they are stored:
-    an EXIF orientation is not applied, for labels lie on the stored pixels.
+    an EXIF orientation is not applied, see `exif_orientation`. Of several pages or frames the first is taken.
 
     Raises:
         DataError: naming the file, which cannot be read or has values of no known range (32 bits, floats).
@@ -32,7 +34,7 @@ def read_image(path: Path) -> Array:
             array = read_array(path)
         else:
             with open_picture(path) as image:
-                array = np.asarray(image if image.mode[0] in "IF" else image.convert("RGB"))
+                array = picture_array(image, None if image.mode[0] in "IF" else "RGB")
     except FileNotFoundError as error:
         raise DataError(f"image {path} does not exist") from error
     except LabelError as error:
@@ -41,13 +43,26 @@ def read_image(path: Path) -> Array:
         raise
     except Exception as error:  # whatever a file does to a decoder, it is the file that is named
         raise DataError(f"image {path} cannot be read ({error}); replace it or remove it") from error
+    return as_rgb(array, f"image {path}")
+
+
+def as_rgb(array: Array, name: str) -> Array:
+    """Pixels (H, W) or (H, W, 1, 3 or 4), uint8 or uint16, as (H, W, 3) uint8 RGB.
+
+    16 bits are scaled to 8, grey is repeated, alpha is left out. Raises `DataError`, calling the pixels ``name``.
+    """
     if array.dtype.newbyteorder("=") == np.uint16:
         array = ((array.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
-        raise DataError(f"image {path} must be grey or RGB of 8 or 16 bits, found {array.dtype} of shape {array.shape}")
+        raise DataError(f"{name} must be grey or RGB of 8 or 16 bits, found {array.dtype} of shape {array.shape}")
     if array.ndim == 2 or array.shape[2] == 1:
         array = np.repeat(array.reshape(*array.shape[:2], 1), 3, axis=2)
     return array[..., :3]
+
+
+def read_upright(path: Path) -> Array:
+    """`read_image`, turned as its EXIF orientation says: the picture that viewers show."""
+    return turn_upright(read_image(path), exif_orientation(path))
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -57,11 +72,39 @@ def image_size(path: Path) -> tuple[int, int]:
         return height, width
     try:
         with open_picture(path) as image:
-            return image.height, image.width
+            return stored_size(image)
     except TaskTokensError:
         raise
     except Exception as error:
         raise DataError(f"image {path} cannot be read ({error}); replace it or remove it") from error
+
+
+class PictureFacts(NamedTuple):
+    """The EXIF orientation (1..8) and the number of pages or frames of a picture file."""
+
+    orientation: int = 1
+    frames: int = 1
+
+
+def exif_orientation(path: Path) -> int:
+    """How viewers turn the stored pixels of an image file: 1 not at all, 2..8 see `tasktokens.utils.orientation`.
+
+    1 for arrays and for files that cannot be opened, which reading them names.
+    """
+    return picture_facts(path).orientation
+
+
+def picture_facts(path: Path) -> PictureFacts:
+    """What a picture file says beside its pixels; nothing is decoded."""
+    if path.suffix.lower() in (".npy", ".npz"):
+        return PictureFacts()
+    try:
+        with open_picture(path) as image:
+            # MPO files of phones: the first picture is the photograph, the others are previews and depth of it.
+            frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+            return PictureFacts(picture_orientation(image), frames)
+    except Exception:  # whatever is wrong with it, reading the pixels says so
+        return PictureFacts()
 
 
 def check_id(id: str, root: Path) -> None:
@@ -113,6 +156,14 @@ class LabelFile(NamedTuple):
         """`read`, for an image of (height, width) ``size``; another size is a `LabelError` too."""
         value, valid = self.read()
         if valid.shape != size:
+            if image.reader is read_upright and valid.shape == image_size(image.path):
+                raise LabelError(
+                    f"label file {self.path} has the size of its image's stored pixels, which --upright turns, while "
+                    f"labels stay as they are: turn the label too, or remove the tag of the image ({REMOVE_TAG})"
+                )
+            orientation = exif_orientation(image.path) if image.reader is read_image else 1
+            if why := turned_label(orientation, (valid.shape[0], valid.shape[1]), size):
+                raise LabelError(f"label file {self.path}: {why}")
             raise LabelError(
                 f"label file {self.path} is {valid.shape[1]}x{valid.shape[0]} pixels, its image {image.path.name} is "
                 f"{size[1]}x{size[0]}; labels must have the size of their image, or its shape and 'resize: true' in "

@@ -12,15 +12,15 @@ alone.
 
 from __future__ import annotations
 
-import csv
-import itertools
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tasktokens.errors import DataError, TaskTokensError, did_you_mean
+from tasktokens.errors import DataError, TaskTokensError
+from tasktokens.utils.csv_table import read_csv, require_columns
+from tasktokens.utils.listing import composed, existing_form
 from tasktokens.utils.safe_io import MAX_ROWS, limit
 
 
@@ -42,19 +42,18 @@ def read_manifest(
         DataError: the table cannot be read, lacks a column, or a cell names no usable file; rows are counted as a
             spreadsheet shows them, the first below the column names being 2.
     """
-    rows = _parquet_rows(path) if path.suffix.lower() == ".parquet" else _csv_rows(path)
+    columns = ("image", *tasks)
+    rows: Mapping[int, Mapping[str, Any]]
+    if path.suffix.lower() == ".parquet":
+        rows = dict(enumerate(_parquet_rows(path, columns), start=2))
+    else:
+        rows = read_csv(path, "the manifest", columns, skip_blanks=True)
     if not rows:
-        raise DataError(f"{path} has no rows")
-    columns = [str(name) for name in rows[0]]
-    for name in ("image", *tasks):
-        if name not in columns:
-            raise DataError(f"{path} has no column '{name}'{did_you_mean(name, columns)}; found: {', '.join(columns)}")
+        raise DataError(f"the manifest {path} has no rows")
     manifest = Manifest(labels={name: {} for name in tasks})
     files, row_of, splits = _Files(path.parent), dict[str, int](), dict[str, list[str]]()
-    for number, row in enumerate(rows, start=2):
+    for number, row in rows.items():
         where = f"{path} row {number}"
-        if None in row:
-            raise DataError(f"{where} has more cells than there are columns; quote cells that hold a comma")
         image = files.find(row["image"], image_endings, f"{where}, column 'image'")
         if image is None:
             raise DataError(f"{where}, column 'image' is empty; every row needs its image")
@@ -63,27 +62,17 @@ def read_manifest(
             raise DataError(f"{where} and row {row_of[id]} both have the image id '{id}'; keep one of them")
         row_of[id], manifest.images[id] = number, image
         for name in tasks:
-            label = files.find(row[name], label_endings, f"{where}, column '{name}'")
+            label = files.find(row.get(name), label_endings, f"{where}, column '{name}'")
             if label is not None:
                 manifest.labels[name][id] = label
-        if _text(row.get("split"), where):
-            splits.setdefault(_text(row["split"], where), []).append(id)
+        split = _text(row.get("split"), where).strip()
+        if split:
+            splits.setdefault(split, []).append(id)
     manifest.splits = {name: tuple(ids) for name, ids in splits.items()}
     return manifest
 
 
-def _csv_rows(path: Path) -> list[dict[str, Any]]:
-    try:
-        # Spreadsheets write a mark at the beginning of UTF-8 files.
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(itertools.islice(csv.DictReader(file, skipinitialspace=True), limit(MAX_ROWS) + 1))
-    except (OSError, ValueError, csv.Error) as error:
-        raise DataError(f"cannot read the manifest {path}: {error}") from error
-    _refuse_rows(path, len(rows))
-    return rows
-
-
-def _parquet_rows(path: Path) -> list[dict[str, Any]]:
+def _parquet_rows(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
     try:
         import pyarrow.parquet as parquet
     except ImportError as error:
@@ -91,9 +80,11 @@ def _parquet_rows(path: Path) -> list[dict[str, Any]]:
     try:
         with parquet.ParquetFile(path) as file:
             _refuse_rows(path, file.metadata.num_rows)
+            names = file.schema_arrow.names
             groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
         if (found := sum(group.total_byte_size for group in groups)) > _BYTES_A_ROW * limit(MAX_ROWS):
             raise ValueError(f"it unpacks to {found} bytes; if that is meant, set {MAX_ROWS} higher")
+        require_columns(path, "the manifest", [str(name) for name in names], columns)
         rows: list[dict[str, Any]] = parquet.read_table(path, partitioning=None).to_pylist()
     except TaskTokensError:
         raise
@@ -117,7 +108,7 @@ def _text(cell: Any, where: str) -> str:
         return ""
     if not isinstance(cell, str):
         raise DataError(f"{where} must hold text, found {cell!r}")
-    return cell.strip()
+    return cell
 
 
 class _Files:
@@ -130,24 +121,38 @@ class _Files:
     def find(self, cell: Any, endings: Iterable[str], where: str) -> Path | None:
         """The file of a cell, None where it is empty. Raises `DataError` beginning with ``where``."""
         text = _text(cell, where)
-        if not text:
+        if not text.strip():
             return None
+        # As it is written, else without blanks around it, else as Windows writes paths.
+        forms = dict.fromkeys((text, text.strip(), text.strip().replace("\\", "/")))
+        found = next((path for form in forms if (path := self._existing(self._path(form, where)))), None)
+        text = list(forms)[1 if len(forms) > 1 else 0]
+        if os.path.splitext(text)[1].lower() not in endings:
+            raise DataError(f"{where}: {text} is none of {', '.join(endings)}")
+        if found is None:
+            path = self._path(text, where)
+            raise DataError(f"{where}: {path} does not exist; correct the path, or leave the cell empty")
+        return Path(found)
+
+    def _path(self, text: str, where: str) -> str:
         path = os.path.normpath(os.path.join(self.root, text))
         if not os.path.isabs(text) and not path.startswith(os.path.join(self.root, "")):
             raise DataError(f"{where}: {text} lies outside {self.root}; write its absolute path")
-        if os.path.splitext(path)[1].lower() not in endings:
-            raise DataError(f"{where}: {text} is none of {', '.join(endings)}")
+        return path
+
+    def _existing(self, path: str) -> str | None:
+        """The path as the file system writes it; None where there is no such file."""
         folder, name = os.path.split(path)
         if folder not in self.names:
             self.names[folder] = frozenset(os.listdir(folder)) if os.path.isdir(folder) else frozenset()
-        # Some file systems take names in any case.
-        if name not in self.names[folder] and not os.path.isfile(path):
-            raise DataError(f"{where}: {path} does not exist; correct the path, or leave the cell empty")
-        return Path(path)
+        if name in self.names[folder]:
+            return path
+        form = existing_form(path)  # of another Unicode form, or in any case where a file system takes that
+        return form if os.path.isfile(form) else None
 
     def id(self, path: Path) -> str:
         """The path below the folder, or below the file system's root, without its ending."""
         text = os.path.splitext(str(path))[0]
         inside = os.path.join(self.root, "")
         text = text.removeprefix(inside) if text.startswith(inside) else text[len(path.anchor) :]
-        return text.replace(os.sep, "/")
+        return composed(text.replace(os.sep, "/"))

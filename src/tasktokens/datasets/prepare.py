@@ -11,28 +11,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from tasktokens.config import (
-    CityscapesSource,
-    ConcatData,
-    DataSettings,
-    FolderSource,
-    NyudSource,
-    PascalContextSource,
-    RoomsSource,
-    parse_config,
-)
+from tasktokens.config import DataSettings, parse_config
 from tasktokens.data.visibility import save_visible
+from tasktokens.datasets.base import DATASETS, FolderOfFiles
 from tasktokens.datasets.convert import ConversionJob, Writer
 from tasktokens.datasets.index import DatasetIndex
-from tasktokens.datasets.obtain import HOW_TO_GET
-from tasktokens.datasets.open import open_index
 from tasktokens.datasets.prepared import (
     FORMAT,
     JOURNAL,
     Journal,
-    alone,
     check_settings,
     file_fault,
     finish,
@@ -42,12 +29,11 @@ from tasktokens.datasets.prepared import (
 from tasktokens.errors import ConfigError, DataError, did_you_mean
 from tasktokens.utils import strict_json
 from tasktokens.utils.atomic import atomically
+from tasktokens.utils.lock import only_writer
 from tasktokens.utils.processes import process_map
 from tasktokens.utils.progress import bar
+from tasktokens.utils.safe_io import dump_yaml
 
-Preparable = FolderSource | NyudSource | CityscapesSource | PascalContextSource
-
-KINDS = tuple(HOW_TO_GET)
 DESCRIPTION = """\
 # Written by tasktokens prepare. One label file an image and task, {task}/{id}.png; a missing file is a missing label.
 # classes: ids, `void` among them. depth: 16 bit, (v + offset) * scale, 0 void. normals: 8-bit RGB, n = 2 v / 255 - 1, x
@@ -56,13 +42,14 @@ DESCRIPTION = """\
 
 
 def prepare(
-    source: Preparable,
-    out: Path,
+    source: FolderOfFiles | Mapping[str, Any],
+    out: str | Path,
     size: tuple[int, int] | None = None,
     jpeg: int | None = None,
     workers: int | None = None,
     skip_corrupt: bool = False,
     quiet: bool = False,
+    upright: bool = False,
 ) -> Path:
     """Write a data set as a compact folder and return it.
 
@@ -70,50 +57,55 @@ def prepare(
     is whole when ``prepared.json`` is there.
 
     Args:
-        source: the data set; its ``root`` must be set.
+        source: the data set, such as ``{"kind": "nyud", "root": "NYUD"}``; its ``root`` must be set.
         out: a new folder, or one that was begun with the same arguments.
         size: (height, width) to stretch everything to; None keeps the sizes. JPEG and PNG images that need no
             stretching are copied byte for byte, and so are label files that have the layout already.
         jpeg: write images that are not copied, and PNG images, as JPEG of this quality (1..100); None: as PNG.
         workers: processes; by default one a core.
         skip_corrupt: leave out labels and images that cannot be read, and list them in ``prepared.json``.
+        upright: turn images that have an EXIF orientation as viewers show them. Their labels stay as they are, for they
+            were drawn on that picture; one that has the size of the stored pixels instead is a `LabelError`.
 
     Raises:
         DataError: the source cannot be opened, a file of it cannot be read or stored (a `LabelError` for a label), or
             ``out`` was begun with other arguments or by another version, or is damaged.
-        RunExistsError: ``out`` holds other files.
+        RunExistsError: ``out`` holds other files, or another process writes into it.
     """
-    collection = _storable(open_index(source, size or (1, 1)))
+    source, out = source_settings(source) if isinstance(source, Mapping) else source, Path(out)
+    collection = _storable(source.open_index(size or (1, 1)))
     _check_names(collection)
-    settings = _settings(source, collection, size, jpeg)
+    settings = _settings(source, collection, size, jpeg, upright)
     if out.exists():
         check_settings(out, settings)  # before anything is touched
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        with alone(out):
+        with only_writer(out):
             if check_settings(out, settings):
                 _refuse_damaged(out, quiet)
                 (out / JOURNAL).unlink(missing_ok=True)  # from a kill at the very end
                 return out
             journal = Journal(out, settings)
-            _convert_all(collection, journal, Writer(out, collection.tasks, size, jpeg, skip_corrupt), workers, quiet)
+            writer = Writer(out, collection.tasks, size, jpeg, skip_corrupt, upright)
+            _convert_all(collection, journal, writer, workers, quiet)
             _finish(collection, journal, out, settings)
     except OSError as error:
         raise DataError(f"preparing {out} failed ({error}); mended, the same command goes on from here") from error
     return out
 
 
-def source_settings(values: Mapping[str, Any]) -> Preparable:
+def source_settings(values: Mapping[str, Any]) -> FolderOfFiles:
     """Settings such as ``{"kind": "nyud", "root": "NYUD"}`` as a source. Raises `ConfigError` naming what is wrong."""
     kind = str(values.get("kind"))
-    if kind not in KINDS:
-        raise ConfigError(f"--data must be one of {', '.join(KINDS)}, found {kind}{did_you_mean(kind, KINDS)}")
+    kinds = {name: source for name, source in DATASETS.items() if issubclass(source, FolderOfFiles)}
+    if kind not in kinds:
+        raise ConfigError(f"--data must be one of {', '.join(kinds)}, found {kind}{did_you_mean(kind, kinds)}")
     if "root" not in values:
+        how = kinds[kind].how_to_get
         raise ConfigError(
-            f"--root is not set; name the folder in which the data set lies. How to get it: {HOW_TO_GET[kind]}"
+            f"--root is not set; name the folder in which the data set lies{'. How to get it: ' if how else ''}{how}"
         )
     source = parse_config({"data": {**values, "root": str(values["root"])}}, f"--data {kind}").data
-    assert not isinstance(source, RoomsSource | ConcatData)
+    assert isinstance(source, FolderOfFiles)
     return source
 
 
@@ -131,15 +123,18 @@ def verify(out: Path, quiet: bool = False) -> list[str]:
     return [fault for fault in faults if fault is not None] + unlisted_files(out, listed)
 
 
-def _settings(source: Preparable, collection: DatasetIndex, size: tuple[int, int] | None, jpeg: int | None) -> Any:
+def _settings(
+    source: FolderOfFiles, collection: DatasetIndex, size: tuple[int, int] | None, jpeg: int | None, upright: bool
+) -> Any:
     """All that decides what is written, as plain values."""
-    own = source.model_dump(mode="json", exclude=set(DataSettings.model_fields))
+    own = source.model_dump(mode="json", exclude=set(DataSettings.model_fields) - {"kind"})
     values = {
         "format": FORMAT,
         "tasktokens": version("tasktokens"),
         "source": {**own, "root": str(Path(str(source.root)).resolve())},
         "size": size,
         "jpeg": jpeg,
+        **({"upright": True} if upright else {}),  # folders that were prepared before it was a choice go on
         "tasks": {name: task.spec() for name, task in collection.tasks.items()},
     }
     return json.loads(strict_json.dumps(values))
@@ -231,7 +226,7 @@ def _finish(collection: DatasetIndex, journal: Journal, out: Path, settings: Map
         "tasks": {name: task.spec() for name, task in collection.tasks.items()},
     }
     with atomically(out / "dataset.yaml") as new:
-        text = yaml.safe_dump({key: value for key, value in description.items() if value}, sort_keys=False)
+        text = dump_yaml({key: value for key, value in description.items() if value})
         new.write_text(DESCRIPTION + text, encoding="utf-8")
     facts = {
         "images": len(images),

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -19,7 +18,9 @@ from typing import Any
 
 from tasktokens.errors import DataError, RunExistsError
 from tasktokens.utils import strict_json
-from tasktokens.utils.atomic import atomically
+from tasktokens.utils.atomic import atomically, writing
+from tasktokens.utils.listing import composed, walk_files
+from tasktokens.utils.lock import LOCK
 from tasktokens.utils.safe_io import load_json, read_json
 
 FORMAT = 1
@@ -69,7 +70,7 @@ class Journal:
     def add(self, record: Record) -> None:
         """Remember an image as done."""
         self.records[record.id] = record
-        with self.path.open("a", encoding="utf-8") as file:
+        with writing(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(strict_json.dumps(asdict(record)) + "\n")
 
 
@@ -82,7 +83,9 @@ def check_settings(out: Path, settings: Mapping[str, Any]) -> bool:
     """
     marker = next((out / name for name in (MANIFEST, JOURNAL) if (out / name).is_file()), None)
     if marker is None:
-        if out.is_dir() and not any(path for path in out.iterdir() if not path.match(_UNFINISHED)):
+        if out.is_dir() and not any(
+            path for path in out.iterdir() if not path.match(_UNFINISHED) and path.name != LOCK
+        ):
             return False
         raise RunExistsError(f"{out} is no empty folder and no preparation was begun there; choose another --out")
     text = marker.read_text(encoding="utf-8")
@@ -95,24 +98,6 @@ def check_settings(out: Path, settings: Mapping[str, Any]) -> bool:
         was = "; ".join(f"{key} was {found.get(key)}, now {settings.get(key)}" for key in different)
         raise DataError(f"{out} was begun with other settings ({was}); choose another --out, or delete that folder")
     return marker.name == MANIFEST
-
-
-@contextlib.contextmanager
-def alone(out: Path) -> Iterator[None]:
-    """Keep other preparations out of a folder, where the system can; the lock ends with the process."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield
-        return
-    handle = os.open(out, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError as error:
-        raise DataError(f"another process is preparing {out}; wait for it to end") from error
-    finally:
-        os.close(handle)
 
 
 @contextlib.contextmanager
@@ -189,10 +174,9 @@ def file_fault(out: Path, name: str, sum: str) -> str | None:
 def unlisted_files(out: Path, listed: Mapping[str, str]) -> list[str]:
     """Files that a reader of the folder would take for data and that no preparation wrote."""
     folders = {name.split("/")[0] for name in listed if "/" in name}
-    found = (
-        path.relative_to(out).as_posix() for folder in folders for path in (out / folder).rglob("*") if path.is_file()
-    )
-    return [f"{name}: not among the prepared files" for name in sorted(found) if name not in listed]
+    found = ("/".join((folder, *parts)) for folder in folders for parts in walk_files(out / folder))
+    known = set(map(composed, listed))
+    return [f"{name}: not among the prepared files" for name in sorted(found) if composed(name) not in known]
 
 
 def _read_records(path: Path) -> Iterator[Record]:

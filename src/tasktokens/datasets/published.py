@@ -6,30 +6,24 @@ They come from the MTPSL release (Li et al., CVPR 2022; MIT licence) and are use
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 
 from tasktokens.data.visibility import VisibleLabels
 
-FILES = {
-    "nyud": {"one": "nyud_one_label.csv", "random": "nyud_random_labels.csv"},
-    "cityscapes": {"one": "cityscapes_one_label.csv"},
-    "pascal_context": {"one": "pascal_context_one_label.csv", "random": "pascal_context_random_labels.csv"},
-}
 
-
-def published_labels(name: str, ids: Sequence[str]) -> dict[str, VisibleLabels]:
+def published_labels(by_rule: Mapping[str, str], ids: Sequence[str]) -> dict[str, VisibleLabels]:
     """The published splits of a data set by rule (``one``, ``random``): the tasks whose labels each image shows.
 
     Args:
-        name: ``nyud``, ``cityscapes`` or ``pascal_context``.
+        by_rule: the file in the package's ``assets/splits`` for each rule.
         ids: its training images, in the order of the release where the files count by position (NYUD, Cityscapes), in
             any order where they name images (PASCAL-Context).
 
     Returns:
         Nothing for a rule whose file does not fit these images: a part of the data has no published split.
     """
-    return {rule: split for rule, file in FILES[name].items() if (split := _read(file, ids)) is not None}
+    return {rule: split for rule, file in by_rule.items() if (split := _read(file, ids)) is not None}
 
 
 def _read(file: str, ids: Sequence[str]) -> VisibleLabels | None:

@@ -9,7 +9,7 @@ from tasktokens.config import Config
 from tasktokens.data.visibility import VisibleLabels
 from tasktokens.datasets.automatic import settled
 from tasktokens.datasets.index import DatasetIndex
-from tasktokens.datasets.open import Data, choose_data, choose_tasks, open_data_index
+from tasktokens.datasets.open import Data, choose_data, choose_tasks, open_index
 from tasktokens.errors import DataError
 
 LABELS, HELD_LABELS = "labels.csv", "labels-holdout.csv"
@@ -29,7 +29,7 @@ def open_run_data(run: Path, config: Config) -> Data:
         DataError: an image or label that the run has seen is gone, or an image has left the training split; the first
             is named. ConfigError: the data has no task of the run's.
     """
-    index = open_data_index(config)
+    index = open_index(config)
     path, held_path = run / LABELS, run / HELD_LABELS
     seen, names = read_visible(path)
     chosen = choose_tasks(index, config.tasks)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from tasktokens.config import HttMethod
 from tasktokens.data.sample import Batch, Labels
 from tasktokens.discovery.pseudo_labels import discover_labels, forward_views, inside
 from tasktokens.discovery.thresholds import Thresholds
@@ -22,6 +21,7 @@ from tasktokens.tasks import Task
 
 if TYPE_CHECKING:
     from tasktokens.methods.base import Stage
+    from tasktokens.methods.htt import HttMethod
 
 
 class AccuracyCalibrator:

@@ -18,6 +18,9 @@ from tasktokens.models import TaskOutput
 from tasktokens.models.layers import upsample
 from tasktokens.tasks import Task
 
+VIEW_ZOOM = 1.25
+"""How much larger than the image the second view of it is, in training and where a trained network predicts."""
+
 
 @dataclass(frozen=True)
 class Discovered:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +12,7 @@ from accelerate import Accelerator
 
 from tasktokens.config import Config, load_config
 from tasktokens.data.dataset import PartialDataset, eval_loader
-from tasktokens.datasets.open import Data, all_visible, choose_tasks, open_data_index
+from tasktokens.datasets.open import Data, all_visible, choose_tasks, open_index
 from tasktokens.datasets.run_data import open_run_data
 from tasktokens.errors import CheckpointError, ConfigError, DataError
 from tasktokens.metrics import Protocol
@@ -99,12 +99,13 @@ def run_config(run: Path, root: Path | None = None) -> Config:
 
 
 def evaluate(
-    run: Path,
+    run: str | Path,
     split: str | None = None,
     write: bool = True,
     at: Evaluation | None = None,
     protocol: Protocol = "correct",
-    root: Path | None = None,
+    show: Callable[[Results], None] | None = None,
+    root: str | Path | None = None,
 ) -> Results:
     """Evaluate a finished run on a split of its data.
 
@@ -116,6 +117,7 @@ def evaluate(
             the run's own. Under the ``paper`` protocol the name ends in ``-paper`` and the file says so too.
         at: ``network`` or ``full`` size; default: as configured.
         protocol: ``paper``: with the quirks of published code (see `Metric.compute_paper`).
+        show: called once with the results before they are written, so that a full disk does not cost them.
         root: where the data lies now; default: where it lay (``data.root``).
 
     Raises:
@@ -123,8 +125,15 @@ def evaluate(
         DataError: the data has no such split.
         ConfigError: the data's tasks are no longer those of the model.
         SystemExit: 130 or 143 after SIGINT or SIGTERM; nothing was written.
+
+    Examples:
+        >>> import tasktokens
+        >>> results = tasktokens.evaluate("runs/mine", "test")
+        >>> sorted(results), 0 <= results["semseg"]["mIoU"] <= 100
+        (['depth', 'semseg'], True)
     """
-    config = run_config(run, root)
+    run = Path(run)
+    config = run_config(run, None if root is None else Path(root))
     split = split or config.run.measured_on or "test"
     accelerator = start(config.run)
     own = config.data.evaluation
@@ -136,6 +145,8 @@ def evaluate(
     with signals(accelerator.num_processes) as stop:
         workers = config.data.workers
         results = evaluate_network(network, dataset, config.optim.images, accelerator, stop, protocol, workers=workers)
+    if show is not None and accelerator.is_main_process:
+        show(results)
     if write and accelerator.is_main_process:
         suffix = "" if at in (None, own) else f"-{at}"
         suffix += "" if protocol == "correct" else f"-{protocol}"
@@ -148,7 +159,7 @@ def _open(run: Path, config: Config, split: str) -> Data:
     """The data of a run as far as a split needs it: which images were held out, the run itself says."""
     if split == "holdout":
         return open_run_data(run_folder(run), config)
-    index = open_data_index(config)
+    index = open_index(config)
     return Data(index, choose_tasks(index, config.tasks), {}, ())
 
 

@@ -11,13 +11,16 @@ import numpy as np
 import torch
 
 from tasktokens.inference.explain_page import Panel, Table, draw
-from tasktokens.inference.predict import find_images, readable, require_empty
-from tasktokens.inference.predictor import Prediction, Predictor
+from tasktokens.inference.journal import require_empty
+from tasktokens.inference.predict import find_images, readable
+from tasktokens.inference.predictor import Predictor
+from tasktokens.inference.results import Prediction
 from tasktokens.models.explain import Stages, stages
 from tasktokens.tasks import Task
 from tasktokens.tasks.base import Array
 from tasktokens.utils import strict_json
 from tasktokens.utils.atomic import write_atomically
+from tasktokens.utils.lock import only_writer
 
 STRONGEST = 4
 """Token maps shown a task."""
@@ -33,14 +36,18 @@ class Explanation:
 
 
 def explain(
-    model: Path, inputs: Sequence[str | Path], out: Path, overwrite: bool = False, quiet: bool = False
+    model: str | Path,
+    inputs: str | Path | Sequence[str | Path],
+    out: str | Path,
+    overwrite: bool = False,
+    quiet: bool = False,
 ) -> list[Path]:
     """Draw gates, affinities, token maps and confidences of images.
 
     Args:
         model: a run that `train` wrote, or its model folder. Of the MTL baseline, which has no tokens, the strength of
             the features and the confidences are shown.
-        inputs: images, folders (searched below) or glob patterns.
+        inputs: one or more images, folders (searched below) or glob patterns.
         out: new folder: ``{id}.png`` and ``explain.json`` with the figures of all images.
         overwrite: whether ``out`` may hold files already; those with the same names are replaced.
 
@@ -49,12 +56,17 @@ def explain(
 
     Raises:
         CheckpointError: no model there.
-        RunExistsError: ``out`` is not empty.
+        RunExistsError: ``out`` is not empty, or another process writes into it.
         DataError: no image found, two with one name, or, after all others were explained, unreadable ones.
     """
-    predictor = Predictor(model)
+    out, predictor = Path(out), Predictor(model)
     images = find_images(inputs)
-    require_empty(out, overwrite)
+    with only_writer(out):
+        require_empty(out, overwrite)
+        return _explain_all(predictor, Path(model), images, out, quiet)
+
+
+def _explain_all(predictor: Predictor, model: Path, images: Mapping[str, Path], out: Path, quiet: bool) -> list[Path]:
     pictures, figures = [], {}
     try:
         for id, image in readable(images, "explaining", quiet):
@@ -92,7 +104,7 @@ def measure(tasks: Mapping[str, Task], explanation: Explanation) -> dict[str, An
         prediction = explanation.predictions[name]
         own: dict[str, Any] = {
             "confidence": _rounded(prediction.confidence.mean()),
-            "sure": _rounded(prediction.sure(task).mean()),
+            "sure": _rounded(prediction.valid(task.threshold).mean()),
         }
         if scales:
             for gates in ("own_gates", "gates"):
@@ -117,7 +129,7 @@ def picture(title: str, tasks: Mapping[str, Task], explanation: Explanation) -> 
 def _row(t: int, task: Task, explanation: Explanation) -> list[Panel | None]:
     """What is shown of the task at position t."""
     seen, prediction = explanation.stages, explanation.predictions[task.name]
-    row: list[Panel | None] = [Panel("prediction", task.colourise(prediction.value))]
+    row: list[Panel | None] = [Panel("prediction", task.colourise(prediction.value_CHW))]
     row += [Panel(f"gate, scale {i}", seen[f"scale{i}.gates"][0, t].numpy(), note=True) for i in _scales(seen)]
     if f"{task.name}.token_maps" in seen:
         row += _strongest(task, seen[f"{task.name}.token_maps"][0], seen[f"{task.name}.logits"][0])

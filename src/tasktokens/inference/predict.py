@@ -3,131 +3,209 @@
 from __future__ import annotations
 
 import glob
-import shutil
+import hashlib
+import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 import numpy as np
 from accelerate import Accelerator
-from rich.progress import track
 
 from tasktokens.config import RunSettings
-from tasktokens.datasets.folder import IMAGE_ENDINGS
-from tasktokens.datasets.index import check_id, read_image
-from tasktokens.errors import DataError, RunExistsError
+from tasktokens.datasets.folder import IMAGE_ENDINGS, list_paths
+from tasktokens.datasets.index import check_id, picture_facts, read_image
+from tasktokens.datasets.prepared import sha256
+from tasktokens.errors import DataError
+from tasktokens.inference.filled_folder import write_description
+from tasktokens.inference.journal import Journal, goes_on
+from tasktokens.inference.label_pictures import Shown, is_reduced, save_label_picture
 from tasktokens.inference.predictor import Predictor
+from tasktokens.inference.results import Prediction
+from tasktokens.models.files import model_folder
+from tasktokens.tasks import Task
 from tasktokens.tasks.base import Array
 from tasktokens.tasks.files import write_png
+from tasktokens.utils import strict_json
 from tasktokens.utils.distributed import all_gather, raise_on_all_ranks, signals, start
-from tasktokens.utils.pictures import Picture, Strip, save_strips
+from tasktokens.utils.listing import composed, matches, walk_files
+from tasktokens.utils.lock import only_writer
+from tasktokens.utils.pictures import LARGEST
+from tasktokens.utils.progress import track
 
 
 def predict(
-    model: Path, inputs: Sequence[str | Path], out: Path, overwrite: bool = False, quiet: bool = False, views: int = 1
+    model: str | Path,
+    inputs: str | Path | Sequence[str | Path],
+    out: str | Path,
+    overwrite: bool = False,
+    quiet: bool = False,
+    views: int = 1,
+    pictures: bool = True,
 ) -> list[Path]:
-    """Predict all tasks of images; several ranks share them.
+    """Predict all tasks of images; several ranks share them. Interrupted, the same call goes on.
 
     Args:
         model: a run that `train` wrote, or its model folder.
-        inputs: images, folders (searched below) or glob patterns.
+        inputs: one or more images, folders (searched below) or glob patterns.
         out: new folder: ``{task}/{id}.png`` in the layout that the data folder has, ``confidence/{task}/{id}.png``
-            (0..255 for 0..1) and ``pictures/{id}.png``.
+            (0..255 for 0..1), ``pictures/{id}.png``, and ``dataset.yaml`` and ``classes.csv``, which say what the
+            files hold.
         overwrite: whether ``out`` may hold files already; those with the same names are replaced.
+        quiet: no progress.
         views: how the network looks at an image (`Predictor`): 1 as it is, 2 also mirrored and enlarged.
+        pictures: also draw each image with its predictions in colours, at most 1024 pixels a side.
 
     Returns:
-        The pictures, of this rank's images.
+        The pictures, of this rank's images; none without ``pictures``.
 
     Raises:
         CheckpointError: no model there.
-        RunExistsError: ``out`` is not empty.
+        RunExistsError: ``out`` is not empty, or another process writes into it.
         DataError: no image found, two with one name, or, after all others were predicted, unreadable ones.
+        WriteError: the disk is full.
         SystemExit: 130 or 143 after SIGINT or SIGTERM; the images until then are whole.
     """
+    model, out = Path(model), Path(out)
     accelerator = start(RunSettings())
-    with raise_on_all_ranks(accelerator):
-        predictor = Predictor(model, accelerator.device, views)
-        images = find_images(inputs)
-        if accelerator.is_main_process:
-            require_empty(out, overwrite)
-    pictures = []
-    for id, image in readable(images, "predicting", quiet, accelerator):
-        predictions = predictor(image)
-        for name, prediction in predictions.items():
-            predictor.tasks[name].write(out / name / f"{id}.png", prediction.value)
-            write_png(out / "confidence" / name / f"{id}.png", np.rint(prediction.confidence * 255).astype(np.uint8))
-        drawn = [Picture(name, predictor.tasks[name].colourise(p.value)) for name, p in predictions.items()]
-        pictures.append(out / "pictures" / f"{id}.png")
-        pictures[-1].parent.mkdir(parents=True, exist_ok=True)
-        save_strips(pictures[-1], [Strip(id, (Picture("image", image), *drawn))])
-    return pictures
+    journal = Journal(out, "predicting", "prediction")
+    main = accelerator.is_main_process
+    with ExitStack() as held, goes_on():
+        with raise_on_all_ranks(accelerator):
+            predictor = Predictor(model, accelerator.device, views)
+            images = find_images(inputs)
+            if main:
+                held.enter_context(only_writer(out))
+                settings = {
+                    "model": sha256(model_folder(model) / "model.safetensors"),
+                    "number of views": views,
+                    "choice of pictures": pictures,
+                    "set of images": _digest(images),
+                }
+                journal.begin(settings, overwrite, clear=False)
+                specs = {name: task.spec() for name, task in predictor.tasks.items()}
+                write_description(out, {"name": "predictions", "tasks": specs}, predictor.tasks)
+        done = journal.done()
+        left = {id: path for id, path in images.items() if id not in done}
+        accelerator.wait_for_everyone()  # all have read the journal before anyone writes to it
+        written = [out / "pictures" / f"{id}.png" for id in done if pictures and main]
+        reduced = 0
+        with journal.appending(accelerator.process_index) as appender:
+            for id, image in readable(left, "predicting", quiet, accelerator, "the same command goes on"):
+                found = predictor(image)
+                for name, prediction in found.items():
+                    _write(out, predictor.tasks[name], id, prediction)
+                if pictures:
+                    shown = [Shown(predictor.tasks[name], prediction.value_CHW) for name, prediction in found.items()]
+                    written.append(save_label_picture(out / "pictures" / f"{id}.png", id, image, shown))
+                    reduced += is_reduced(image)
+                appender.note(id, None)
+        accelerator.wait_for_everyone()
+        if main:
+            journal.end()
+    if reduced and not quiet:
+        print(f"pictures of {reduced} images are reduced to {LARGEST} pixels; label files are not", file=sys.stderr)
+    return written
+
+
+def _write(out: Path, task: Task, id: str, prediction: Prediction) -> None:
+    """The label file and the confidence."""
+    task.write(out / task.name / f"{id}.png", prediction.value_CHW)
+    confidence = np.rint(prediction.confidence * 255).astype(np.uint8)
+    write_png(out / "confidence" / task.name / f"{id}.png", confidence)
+
+
+def _digest(images: Mapping[str, Path]) -> str:
+    """Of the ids and where their files lie."""
+    text = strict_json.dumps([[id, str(path.absolute())] for id, path in images.items()])
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def readable(
-    images: Mapping[str, Path], doing: str, quiet: bool, accelerator: Accelerator | None = None
+    images: Mapping[str, Path],
+    doing: str,
+    quiet: bool,
+    accelerator: Accelerator | None = None,
+    afterwards: str = "--overwrite starts again",
 ) -> Iterator[tuple[str, Array]]:
     """Images (H, W, 3) uint8 by id, with progress; `DataError` at the end names those that cannot be read.
 
     With an accelerator each of its ranks gets a share, and all fail alike. SIGINT and SIGTERM end it between two
-    images, by `SystemExit`.
+    images, by `SystemExit`, and say what can be done ``afterwards``.
     """
-    unreadable = []
+    unreadable, turned, paged = [], [], []
     rank, ranks = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
     own, quiet = list(images.items())[rank::ranks], quiet or rank > 0
     with signals(ranks) as stop:
-        for number, (id, path) in enumerate(track(own, description=doing, disable=quiet)):
+        for number, (id, path) in enumerate(track(own, doing, shown=not quiet)):
             if stop.received:
                 done = f"{number} of {len(own)} images" + (f" of rank {rank}" if ranks > 1 else "")
-                stop.leave(f"{done} are done; --overwrite starts again")
+                stop.leave(f"{done} are done; {afterwards}")
             try:
                 image = read_image(path)
             except DataError as error:
                 unreadable.append(str(error))
                 continue
+            facts = picture_facts(path)
+            turned += [str(path)] if facts.orientation > 1 else []
+            paged += [str(path)] if facts.frames > 1 else []
             yield id, image
         if stop.received:
             stop.leave("all images are done")
     if accelerator is not None:
-        unreadable = [message for of_rank in all_gather(accelerator, unreadable) for message in of_rank]
+        unreadable, turned, paged = (
+            [text for of_rank in all_gather(accelerator, texts) for text in of_rank]
+            for texts in (unreadable, turned, paged)
+        )
+    for found, what in ((turned, _TURNED), (paged, _PAGED)):
+        if found and rank == 0:
+            print(f"warning: {len(found)} of {len(images)} images have {what}, such as {found[0]}", file=sys.stderr)
     with raise_on_all_ranks(accelerator) if accelerator is not None else nullcontext():
         if unreadable:
             raise DataError(f"{len(unreadable)} of {len(images)} images were left out: {'; '.join(unreadable[:5])}")
 
 
-def find_images(inputs: Sequence[str | Path]) -> dict[str, Path]:
-    """Image files by id: the path below the given folder without its ending. Raises `DataError`."""
+_TURNED = "an EXIF orientation, which is not applied: turn them first (docs/data.md), for the network saw them unturned"
+_PAGED = "several pages or frames, of which the first was taken"
+
+
+def find_images(inputs: str | Path | Sequence[str | Path]) -> dict[str, Path]:
+    """Image files by id: the path below the given folder without its ending.
+
+    Folders are listed as data folders are: linked folders are followed, and what begins with a dot is passed over. A
+    file that is named itself is taken in any case. Raises `DataError`.
+    """
     found: dict[str, Path] = {}
-    for item in map(str, inputs):
+    for item in map(str, [inputs] if isinstance(inputs, str | Path) else inputs):
         path = Path(item)
         if path.is_dir():
-            root, files = path, [f for f in sorted(path.rglob("*")) if f.suffix.lower() in IMAGE_ENDINGS]
+            listed = list(list_paths(path, IMAGE_ENDINGS))
         elif path.is_file():
-            root, files = path.parent, [path]
+            listed = [(composed(path.stem), path)]
         else:
-            files = [Path(f) for f in sorted(glob.glob(item, recursive=True)) if Path(f).is_file()]
-            if not files:
-                raise DataError(f"no image at '{item}': it is no file, no folder and no pattern that matches a file")
-            root = Path(*path.parts[: next(i for i, part in enumerate(path.parts) if glob.has_magic(part))])
-        if not files:
+            listed = _matching(item)
+        if not listed:
             raise DataError(f"no images in folder {path} ({', '.join(IMAGE_ENDINGS)})")
-        for file in files:
-            id = file.relative_to(root).with_suffix("").as_posix()
-            check_id(id, root)
+        for id, file in listed:
+            check_id(id, path)
             if found.setdefault(id, file) != file:
                 raise DataError(
-                    f"{found[id]} and {file} would both be written as '{id}'; predict them into two folders"
+                    f"{found[id]} and {file} would both be written as '{id}'; name them apart, or give them to two "
+                    f"commands with an --out each ('{found[id].parent}/*{found[id].suffix}' takes one kind of files)"
                 )
     return found
 
 
-def require_empty(out: Path, overwrite: bool, clear: bool = False) -> None:
-    """Raise `RunExistsError` if ``out`` holds anything; with ``overwrite`` allow it, emptied first if ``clear``."""
-    if out.exists() and not out.is_dir():
-        raise RunExistsError(f"{out} is a file; give a folder to write to")
-    if out.is_dir() and any(out.iterdir()):
-        if not overwrite:
-            raise RunExistsError(f"{out} is not empty; choose another folder, or give --overwrite")
-        if clear:
-            shutil.rmtree(out)
-    out.mkdir(parents=True, exist_ok=True)
+def _matching(pattern: str) -> list[tuple[str, Path]]:
+    """Ids and files that a pattern matches: the path below its part without wildcards."""
+    parts = Path(pattern).parts
+    start = next((i for i, part in enumerate(parts) if glob.has_magic(part)), len(parts))
+    root = Path(*parts[:start])
+    if "**" in parts:  # not by glob, which goes through a loop of links forty times
+        files = [root.joinpath(*file) for file in walk_files(root) if matches(file, parts[start:])]
+    else:
+        files = [Path(file) for file in sorted(glob.glob(pattern)) if os.path.isfile(file)]
+    if not files:
+        raise DataError(f"no image at '{pattern}': it is no file, no folder and no pattern that matches a file")
+    return [(composed(file.relative_to(root).with_suffix("").as_posix()), file) for file in files]

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from tasktokens.config import VIEW_ZOOM
 from tasktokens.data.transforms import resize_image, working_size
-from tasktokens.discovery.pseudo_labels import forward_views
+from tasktokens.discovery.pseudo_labels import VIEW_ZOOM, forward_views
 from tasktokens.errors import ConfigError
+from tasktokens.inference.results import Prediction
 from tasktokens.models.decoding import full_logits
 from tasktokens.models.files import load_model
 from tasktokens.models.layers import upsample
@@ -20,39 +19,26 @@ from tasktokens.tasks import Task
 from tasktokens.tasks.base import Array
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """One task of one image: value (C, H, W) in the task's units, confidence (H, W) in [0, 1]."""
-
-    value: Array
-    confidence: Array
-
-    def sure(self, task: Task) -> Array:
-        """Pixels (H, W) bool whose confidence exceeds the task's threshold."""
-        above: Array = self.confidence > task.threshold
-        return above
-
-
 class Predictor:
-    """Loads a model once and predicts image by image.
+    """The network of a model, applied to arrays; `tasktokens.inference.model.Model` takes whatever users have.
 
     The image is resized, keeping its shape, to about as many pixels as the training images had; predictions come back
     at the image's own size.
 
     Args:
         path: a run, or the model folder in it.
-        device: default: the GPU, where there is one.
+        device: such as ``cpu`` or ``cuda:1``; default: the GPU, where there is one.
         views: 2: the mean of an image and its mirror image, enlarged by a quarter. Surer, in 2.6 times the time.
 
     Raises:
-        ConfigError: another number of views. CheckpointError: no model there.
+        ConfigError: another number of views, or a device that is not there. CheckpointError: no model there.
     """
 
-    def __init__(self, path: Path, device: torch.device | None = None, views: int = 1) -> None:
+    def __init__(self, path: str | Path, device: torch.device | str | None = None, views: int = 1) -> None:
         if views not in (1, 2):
             raise ConfigError(f"an image can be looked at with 1 or 2 views, found views={views!r}")
         self.views = views
-        self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = _device(device)
         self.network, self.info = load_model(path, self.device)
 
     @property
@@ -60,12 +46,24 @@ class Predictor:
         """The tasks that the model predicts, by name."""
         return self.info.tasks
 
-    @torch.no_grad()  # not inference_mode: bin centres are cached, and training after it would get such tensors
     def __call__(self, image_HW3: Array) -> dict[str, Prediction]:
         """Predict all tasks of one uint8 RGB image."""
-        outputs = forward_views(self.tasks, self.network, self.prepare(image_HW3), self.views, VIEW_ZOOM)
-        size = (image_HW3.shape[0], image_HW3.shape[1])
-        return self.decode({name: output.logits for name, output in outputs.items()}, size)
+        return self.batch([image_HW3])[0]
+
+    @torch.no_grad()  # not inference_mode: bin centres are cached, and training after it would get such tensors
+    def batch(self, images_HW3: Sequence[Array]) -> list[dict[str, Prediction]]:
+        """Predict all tasks of uint8 RGB images; those that the network sees at one size go through it together."""
+        seen = [self.prepare(image) for image in images_HW3]
+        predictions: dict[int, dict[str, Prediction]] = {}
+        for size in dict.fromkeys(image.shape for image in seen):
+            rows = [row for row, image in enumerate(seen) if image.shape == size]
+            together = torch.cat([seen[row] for row in rows])
+            outputs = forward_views(self.tasks, self.network, together, self.views, VIEW_ZOOM)
+            for number, row in enumerate(rows):
+                logits = {name: output.logits[number : number + 1] for name, output in outputs.items()}
+                height, width = images_HW3[row].shape[:2]
+                predictions[row] = self.decode(logits, (height, width))
+        return [predictions[row] for row in range(len(seen))]
 
     def prepare(self, image_HW3: Array) -> Tensor:
         """What the network gets to see of an image: (1, 3, h, w) uint8 at the working size, on its device."""
@@ -82,5 +80,18 @@ class Predictor:
             value, confidence = task.decode(logits)[0].cpu(), task.confidence(logits)[0].cpu()
             value = task.resize(value, torch.ones_like(value[:1], dtype=torch.bool), size)[0]
             confidence = upsample(confidence[None], size)[0]
-            predictions[name] = Prediction(value.numpy(), confidence[0].numpy())
+            predictions[name] = Prediction(task, value.numpy(), confidence[0].numpy())
         return predictions
+
+
+def _device(device: torch.device | str | None) -> torch.device:
+    """The device that is meant. Raises `ConfigError` where it is not there."""
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0][:200]
+        raise ConfigError(f"device '{device}' cannot be used ({reason}); give cpu, or leave it out") from error
+    return found

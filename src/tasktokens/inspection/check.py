@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tasktokens.config import Config, load_config, parse_config
+from tasktokens.config import Config, as_config, load_config, parse_config
 from tasktokens.datasets.open import choose_tasks, open_index
 from tasktokens.errors import ConfigError, DataError
 from tasktokens.inspection.check_page import number_text, share_text, sizes_text, verdict, write_page
@@ -19,16 +21,16 @@ from tasktokens.utils import strict_json
 
 
 def check(
-    data: Path | Config,
+    data: str | Path | Config | Mapping[str, Any],
     workers: int | None = None,
     limit: int | None = None,
-    page: Path | None = None,
+    page: str | Path | None = None,
     quiet: bool = True,
 ) -> Report:
     """Look at every image and label of a data set.
 
     Args:
-        data: an own folder, or the configuration whose ``data`` and ``tasks`` are meant.
+        data: an own folder, or the configuration, or its plain values, whose ``data`` and ``tasks`` are meant.
         workers: processes; None: as many as pay; 1 works in this one.
         limit: examine at most so many images, evenly spread over the list.
         page: also write this HTML page, with panels of images and labels.
@@ -39,15 +41,23 @@ def check(
 
     Raises:
         DataError, ConfigError: there is no such folder, or the settings are wrong.
+
+    Examples:
+        >>> import tasktokens
+        >>> report = tasktokens.check("mydata", workers=1)
+        >>> report.ok, report.images
+        (True, 8)
     """
-    config = data if isinstance(data, Config) else parse_config({"data": {"kind": "folder", "root": str(data)}})
+    folder = isinstance(data, str | Path)
+    config = as_config({"data": {"kind": "folder", "root": str(data)}} if folder else data)
+    page = None if page is None else Path(page)
     root = getattr(config.data, "root", None)
     if root is not None and not Path(root).exists():
         raise DataError(f"data folder {root} does not exist")
     if root is None and hasattr(config.data, "root"):
         raise ConfigError("nothing to check; give the data folder, or --config FILE")
     try:
-        collection = open_index(config.data, config.data.size, progress=not quiet)
+        collection = open_index(config, progress=not quiet)
     except (DataError, ConfigError) as error:
         finding = Finding("error", "cannot-open", str(error), path=str(root) if root else None)
         report = Report(str(root), findings=(finding,), counts={"cannot-open": 1}, totals={"error": 1, "warning": 0})

@@ -11,11 +11,14 @@ from typing import Any
 
 from torch import nn
 
+from tasktokens.data.ids import read_ids
 from tasktokens.datasets.folder import ARRAY_ENDINGS, IMAGE_ENDINGS, LABEL_ENDINGS, list_files
 from tasktokens.datasets.index import read_image
+from tasktokens.datasets.upright import UPRIGHT
 from tasktokens.errors import DataError, TaskTokensError
 from tasktokens.inspection.scan import FolderScan, scan_files, some
 from tasktokens.tasks import build_task
+from tasktokens.tasks.directions import FACING_SHARE, frames
 
 
 @dataclass(frozen=True)
@@ -114,10 +117,16 @@ def _add_tasks(guess: InferredFolder, root: Path, folder: str, images: Mapping[s
     except TaskTokensError as error:
         guess.left_out[folder] = str(error)
         return
+    if look.transparent:
+        saw += f"; {look.transparent:.0%} of the pixels are transparent, hence void"
     if look.unreadable:
         saw += f"; {len(look.unreadable)} could not be read: {look.unreadable[0]}"
     if look.other_shape:
         saw += f"; {look.other_shape} of them do not have the shape of their image: crop them"
+    if look.turned:
+        saw += (
+            f"; {look.turned} of their images have an EXIF orientation, which is not applied: turn them with {UPRIGHT}"
+        )
     spec |= {} if name == folder else {"folder": folder}
     guess.tasks.append(InferredTask(name, spec, len(matching), f"{look.files} of {len(matching)} files: {saw}"))
 
@@ -154,6 +163,8 @@ def infer_kind(name: str, look: FolderScan) -> tuple[dict[str, Any], str]:
         return _depth(name, look)
     if values is not None and not look.palette and (look.dtype == "bool" or values in ({0, 255}, {0, 65535}, {255})):
         return {"kind": probability}, f"two values, {_range(look)}"
+    if look.greys and not look.palette and look.dtype == "uint8":
+        return {"kind": probability}, f"palettes of two greys, {_range(look)}"
     if named and values is not None and values <= {0, 1, 255}:
         return {"kind": probability, "white": 1} | ({"void": [255]} if 255 in values else {}), "values of 0 and 1"
     if named and (look.dtype in ("uint8", "uint16") or 0 <= look.least <= look.most <= 1):
@@ -164,7 +175,8 @@ def infer_kind(name: str, look: FolderScan) -> tuple[dict[str, Any], str]:
         if look.jpeg:
             raise DataError("JPEG files of what seem to be class ids, which compression has changed; export PNG files")
         return _classes(look, sorted(values))
-    spec = {"kind": "regression", "range": _round_range(look.least, look.most)}
+    void = {"void": list(look.marks)} if look.marks else {}
+    spec = {"kind": "regression", "range": _round_range(look.least, look.most)} | void
     advice = "set its unit, and scale where a stored 1 is not 1 of the unit"
     if _DEPTH.search(name):
         advice = "8 bits tell no unit; for metres write kind: depth with the scale and the range in metres"
@@ -178,6 +190,9 @@ def _of_three_channels(name: str, look: FolderScan) -> tuple[dict[str, Any], str
             return {"kind": "vectors"}, f"{saw}, z of both signs; set flip if a mirrored picture does not negate x"
         saw += f", mean y {look.mean_y_below:+.2f} in the lower third (ours: z and the y of floors are negative)"
         frame = ["x", "-y" if look.mean_y_below > 0.05 else "y", "-z" if look.mean_z > 0 else "z"]
+        if look.facing is not None and look.facing.max() >= FACING_SHARE:
+            frame = list(frames()[int(look.facing.argmax())])
+            saw += f"; {look.facing.max():.0%} face the camera in this frame"
         return {"kind": "normals"} | ({"frame": frame} if frame != ["x", "y", "z"] else {}), saw
     if look.colours is None or len(look.colours) > 64:
         raise DataError("three channels that are no unit vectors, and more than 64 colours: pictures, no labels")
@@ -188,6 +203,14 @@ def _of_three_channels(name: str, look: FolderScan) -> tuple[dict[str, Any], str
 
 
 def _depth(name: str, look: FolderScan) -> tuple[dict[str, Any], str]:
+    spec, saw = _depth_range(name, look)
+    if look.marks:
+        spec["void"] = list(look.marks)
+        saw += f"; {', '.join(f'{mark:.10g}' for mark in look.marks)} taken as no measurement"
+    return spec, saw
+
+
+def _depth_range(name: str, look: FolderScan) -> tuple[dict[str, Any], str]:
     saw = f"{look.dtype}, {_range(look)}, half of the pixels below {look.middle:g}"
     whole = look.dtype.startswith(("uint", "int"))
     if _DISPARITY.search(name):
@@ -258,12 +281,11 @@ def _add_splits(guess: InferredFolder, root: Path, images: Mapping[str, Path]) -
             file = next((f for f in (f"{word}.txt", f"splits/{word}.txt") if (root / f).is_file()), None)
             if file is None or split in guess.splits:
                 continue
-            lines = [line.strip() for line in (root / file).read_text(encoding="utf-8", errors="replace").splitlines()]
-            wrong = [line for line in lines if line and line not in images]
-            if wrong:
-                guess.left_out[file] = f"it lists '{wrong[0]}' ({len(wrong)} such), which is not the id of an image"
-            elif any(lines):
-                guess.splits[split] = file
+            try:
+                if read_ids(root / file, images):
+                    guess.splits[split] = file
+            except DataError as error:
+                guess.left_out[file] = str(error)
     if not guess.splits:
         above = {id.split("/")[0] for id in images if "/" in id}
         found = {split: f"{word}/" for split, words in _SPLITS.items() for word in words if word in above}

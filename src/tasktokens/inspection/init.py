@@ -5,16 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 from rich.table import Table
 
 from tasktokens.datasets.folder import open_folder
 from tasktokens.errors import DataError
 from tasktokens.inspection.infer import InferredFolder, infer_folder
+from tasktokens.utils.safe_io import dump_yaml
 
 
-def init(root: Path, force: bool = False) -> InferredFolder:
+def init(root: str | Path, force: bool = False) -> InferredFolder:
     """Write ``dataset.yaml`` with a guess for every folder of labels, each with a comment that says what was seen.
 
     Args:
@@ -25,6 +25,7 @@ def init(root: Path, force: bool = False) -> InferredFolder:
     Raises:
         DataError: there is one already, no images, or no folder that can be taken for labels.
     """
+    root = Path(root)
     if not root.is_dir():
         raise DataError(f"data folder {root} does not exist")
     path = root / "dataset.yaml"
@@ -67,7 +68,7 @@ def describe(name: str, guess: InferredFolder) -> str:
 
 
 def _flow(value: Any) -> str:
-    text: str = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10**9)
+    text = dump_yaml(value, default_flow_style=True, allow_unicode=True, width=10**9)
     return text.removesuffix("\n").removesuffix("\n...")
 
 

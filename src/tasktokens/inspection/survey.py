@@ -21,6 +21,8 @@ from tasktokens.inspection.report import Finding, Findings, Report, TaskReport, 
 from tasktokens.inspection.survey_file import FileSurvey, LabelSurvey, SurveyJob, examine_job
 from tasktokens.tasks import Task
 from tasktokens.tasks.base import Array
+from tasktokens.tasks.examine import Severity
+from tasktokens.utils.listing import composed
 from tasktokens.utils.processes import process_map
 from tasktokens.utils.progress import bar
 
@@ -50,10 +52,11 @@ def check(
     """
     tasks = collection.tasks if tasks is None else tasks
     ids = list(collection.images if visible is None else visible)
-    if limit is not None and limit < len(ids):
+    sampled = limit is not None and limit < len(ids)
+    if limit is not None and sampled:
         ids = [ids[i * len(ids) // limit] for i in range(limit)]
     jobs = [_job(collection, tasks, id, visible) for id in ids]
-    tally = _Tally(collection, tasks)
+    tally = _Tally(collection, tasks, sampled)
     if visible is None:
         tally.findings.add(*_listing(collection, tasks))
     with bar(len(jobs), progress, "checking") as step:
@@ -105,8 +108,8 @@ _CHUNK = 8
 class _Tally:
     """Sums over the files seen so far."""
 
-    def __init__(self, collection: DatasetIndex, tasks: Mapping[str, Task]) -> None:
-        self.collection, self.tasks = collection, tasks
+    def __init__(self, collection: DatasetIndex, tasks: Mapping[str, Task], sampled: bool) -> None:
+        self.collection, self.tasks, self.sampled = collection, tasks, sampled
         self.findings = Findings()
         self.sizes: Counter[tuple[int, int]] = Counter()
         self.label_sizes: dict[str, Counter[tuple[int, int]]] = {name: Counter() for name in tasks}
@@ -170,9 +173,15 @@ class _Tally:
         if not pixels:
             return report
         summary = task.summarise(self.sums[name])
-        self.findings.add(*(Finding(each.severity, each.code, each.message, name) for each in summary.suspicions))
+        for each in summary.suspicions:
+            # Of a sample it cannot be said: the other labels may differ.
+            severity: Severity = "warning" if each.code == "one-sided" and self.sampled else each.severity
+            self.findings.add(Finding(severity, each.code, each.message, name))
         void = 1 - self.valid[name] / pixels
-        if void > 0.95:
+        if not self.valid[name]:
+            text = "every pixel of every label is void: nothing can be learned or measured; check the void values"
+            self.findings.add(Finding("error", "one-sided", text, name))
+        elif void > 0.95:
             text = f"{void:.1%} of all pixels are void; check the void values and the labels"
             self.findings.add(Finding("warning", "mostly-void", text, name))
         return TaskReport(
@@ -256,8 +265,9 @@ def _orphans(collection: DatasetIndex, name: str) -> list[Path]:
     """Label files of a task that belong to no image, in an own folder whose labels lie under their images' names."""
     folder = collection.root / name
     for id, file in collection.labels[name].items():
-        stem = str(file.path.with_suffix(""))
-        folder = Path(stem[: -len(id)]) if stem.endswith(id) else collection.root
+        above = file.path.parents[id.count("/")]
+        same = composed(file.path.relative_to(above).with_suffix("").as_posix()) == id
+        folder = above if same else collection.root
         break
     if not (collection.root / "dataset.yaml").is_file() or folder == collection.root or not folder.is_dir():
         return []

@@ -5,14 +5,24 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
-from tasktokens.datasets.index import ImageFile, LabelFile
+from tasktokens.datasets.index import (
+    ImageFile,
+    LabelFile,
+    PictureFacts,
+    exif_orientation,
+    picture_facts,
+    read_image,
+)
+from tasktokens.datasets.upright import UPRIGHT, describe_orientation, turned_label
 from tasktokens.errors import TaskTokensError
 from tasktokens.inspection.report import Finding
 from tasktokens.tasks import Task
 from tasktokens.tasks.base import Array
+from tasktokens.tasks.stored import recorded_reads
 
 SMALLEST, LARGEST = 16, 100_000_000
 """Side in pixels below which, and pixels above which, an image is taken for a mistake."""
@@ -25,6 +35,11 @@ class SurveyJob:
     id: str
     image: ImageFile
     labels: Mapping[str, tuple[Task, LabelFile]]
+
+    @cached_property
+    def facts(self) -> PictureFacts:
+        """What the image's file says beside its pixels, where the image is all that it holds."""
+        return picture_facts(self.image.path) if self.image.reader is read_image else PictureFacts()
 
 
 @dataclass(frozen=True)
@@ -57,6 +72,10 @@ def examine_job(job: SurveyJob) -> FileSurvey:
             look = _examine_label(job, task, name, file, image[0] if image else None, findings)
             if look is not None:
                 labels[name] = look
+    if job.facts.orientation > 1 and not any(finding.code == "exif-orientation" for finding in findings):
+        advice = "and its labels, which lie on the stored pixels" if job.labels else f"with {UPRIGHT}"
+        text = f"the image has {describe_orientation(job.facts.orientation)}: it is seen unturned; turn it {advice}"
+        findings.append(Finding("warning", "exif-orientation", text, id=job.id, path=str(job.image.path)))
     size, digest = image if image else (None, None)
     return FileSurvey(job.id, size, digest, labels, tuple(findings))
 
@@ -64,6 +83,10 @@ def examine_job(job: SurveyJob) -> FileSurvey:
 def _examine_image(job: SurveyJob, findings: list[Finding]) -> tuple[tuple[int, int], bytes] | None:
     """Its (width, height) and the digest of its pixels."""
     where = {"id": job.id, "path": str(job.image.path)}
+    facts = job.facts
+    if facts.frames > 1:
+        text = f"the image file holds {facts.frames} pages or frames, of which the first is taken; store it alone"
+        findings.append(Finding("warning", "image-many-pages", text, **where))
     try:
         pixels = job.image.read()
     except Exception as error:  # whatever a file does to a decoder, it is the file that is named
@@ -88,17 +111,32 @@ def _examine_label(
 ) -> LabelSurvey | None:
     """Its statistics; None where it cannot be used."""
     where = {"task": name, "id": job.id, "path": str(file.path)}
+    if file.plain and (own := exif_orientation(file.path)) > 1:
+        text = f"the label file itself has {describe_orientation(own)}; turn its pixels and remove the tag"
+        findings.append(Finding("error", "exif-orientation", text, **where))
+        return None
     try:
-        value, valid = file.read()
+        with recorded_reads() as reads:
+            value, valid = file.read()
+        # A file in the task's own format says more than its values; it is not decoded again for that.
+        stored = next((each for each in reads if each.path == file.path and each.task == name), None)
         if value.shape[1:] != valid.shape or len(value) != task.label_channels:
             raise ValueError(f"its reader gave shapes {value.shape} and {valid.shape}")
         height, width = valid.shape
         finite = bool(np.isfinite(value[:, valid]).all())
         sums = dict(task.examine(value, valid)) if finite else {}
-        if file.plain and finite:
-            sums |= task.examine_file(file.path)
+        if stored is not None and finite:
+            sums |= task.examine_stored(stored)
     except Exception as error:
         findings.append(_failure(error, f"label of task '{name}'", where))
+        return None
+    if size is not None and (why := turned_label(job.facts.orientation, (height, width), size[::-1])):
+        findings.append(Finding("error", "exif-orientation", why, **where))
+        return None
+    if size is not None and (width, height) == size[::-1] != size:
+        text = (f"the label is {width}x{height} pixels, its image {job.image.path.name} is {size[0]}x{size[1]}: one of "
+                f"them is turned by 90 degrees; turn it back")  # fmt: skip
+        findings.append(Finding("error", "size-mismatch", text, **where))
         return None
     if size is not None and (width, height) != size:
         text = (f"the label is {width}x{height} pixels, its image {job.image.path.name} is {size[0]}x{size[1]}; "

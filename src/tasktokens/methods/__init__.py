@@ -4,28 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tasktokens.config import HttMethod, MtlMethod
+from tasktokens.config import MethodSettings
 from tasktokens.losses import Term
-from tasktokens.methods.base import Method, PixelSampler, PreparedBatch, Stage, StepOptions
-from tasktokens.methods.htt import Htt
-from tasktokens.methods.mtl import Supervised
+from tasktokens.methods.base import METHODS, Method, PixelSampler, PreparedBatch, Stage, StepOptions
+from tasktokens.methods.htt import Htt, HttMethod
+from tasktokens.methods.mtl import MtlMethod, Supervised
+from tasktokens.methods.strong_view import StrongView
 from tasktokens.tasks import Task
 
 __all__ = [
-    "Htt",
-    "Method",
-    "PixelSampler",
-    "PreparedBatch",
-    "Stage",
-    "StepOptions",
-    "Supervised",
-    "Term",
-    "build_method",
-]
+    "METHODS", "Htt", "HttMethod", "Method", "MtlMethod", "PixelSampler", "PreparedBatch", "Stage", "StepOptions",
+    "StrongView", "Supervised", "Term", "build_method",
+]  # fmt: skip
 
 
-def build_method(settings: HttMethod | MtlMethod, tasks: Mapping[str, Task]) -> Method:
+def build_method(settings: MethodSettings, tasks: Mapping[str, Task]) -> Method:
     """The method that the settings describe."""
-    if isinstance(settings, MtlMethod):
-        return Supervised(tasks, settings)
-    return Htt(tasks, settings)
+    return METHODS[settings.name](tasks, settings)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from tasktokens.config import MethodSettings
 from tasktokens.data.sample import Batch, Labels
 from tasktokens.data.sharding import WHOLE_BATCH, BatchShard
 from tasktokens.data.transforms import photometric
@@ -17,6 +18,7 @@ from tasktokens.errors import ConfigError
 from tasktokens.losses import Term, masked_loss
 from tasktokens.metrics import Reliability
 from tasktokens.models import TaskOutput
+from tasktokens.registry import Registry, View
 from tasktokens.tasks import Task
 
 
@@ -135,12 +137,14 @@ class Method(ABC):
     """A way to learn from partial labels.
 
     A step is ``prepared = method.prepare(batch, generator)`` and ``method.terms(prepared, student, teacher)``.
-    ``network`` names the kind of network (`tasktokens.models.NETWORKS`).
+    A subclass is registered in `METHODS` and built with (tasks, settings). ``settings_class`` is the class of its
+    settings; ``network`` names the network that it needs (`tasktokens.models.NETWORKS`).
     """
 
+    settings_class: ClassVar[type[MethodSettings]]
     network: ClassVar[str]
 
-    def __init__(self, tasks: Mapping[str, Task]) -> None:
+    def __init__(self, tasks: Mapping[str, Task], settings: Any = None) -> None:
         self.tasks = dict(tasks)
 
     @abstractmethod
@@ -196,6 +200,11 @@ class Method(ABC):
         without this raises `ConfigError` where ``optim.accumulate`` is above 1.
         """
         raise ConfigError(f"{type(self).__name__} cannot take a batch in parts; leave optim.accumulate at 1")
+
+
+METHODS: Registry[type[Method]] = Registry("method", "tasktokens.methods")
+METHOD_SETTINGS = View(METHODS, lambda method: method.settings_class)
+"""The class of the ``method`` section by name."""
 
 
 def label_counts(prepared: PreparedBatch) -> dict[str, Tensor]:

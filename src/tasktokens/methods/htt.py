@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
+from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tasktokens.config import HttMethod
+from tasktokens.config import MethodSettings
+from tasktokens.config.base import Removed
 from tasktokens.discovery.calibration import AccuracyCalibrator
-from tasktokens.discovery.pseudo_labels import discover_labels, feature_weights, forward_views, inside
+from tasktokens.discovery.pseudo_labels import VIEW_ZOOM, discover_labels, feature_weights, forward_views, inside
 from tasktokens.discovery.thresholds import Thresholds
 from tasktokens.losses import Term, masked_distance, masked_divergence, masked_loss, masked_mse
 from tasktokens.methods.base import (
+    METHODS,
     Calibrator,
     Method,
     PreparedBatch,
@@ -24,18 +27,82 @@ from tasktokens.methods.base import (
     label_counts,
     supervised_term,
 )
-from tasktokens.methods.strong_view import strong_view
+from tasktokens.methods.strong_view import StrongView, strong_view
 from tasktokens.models import TaskOutput, head_rows
 from tasktokens.models.layers import upsample
 from tasktokens.tasks import Task
 
 
+class HttMethod(MethodSettings):
+    """Hierarchical Task Tokens with label discovery (arXiv 2411.18823)."""
+
+    removed: ClassVar[Mapping[str, Removed]] = {
+        "geometry": Removed("the geometric check", off=False), "focal": Removed("the geometric check"),
+    }  # fmt: skip
+
+    name: Literal["htt"] = "htt"
+    schedule: Literal["two-stage", "online"] = Field(
+        "two-stage",
+        description="two-stage: a frozen teacher, as released; "
+        "online: one run, whose teacher, and result, is the student's moving average",
+    )
+    stage1_steps: int = Field(
+        500, ge=0, description="steps of the supervised stage, whose network becomes the teacher; 0: see --init-from"
+    )
+    stage2_steps: int = Field(500, ge=0, description="steps of the student on given and discovered labels")
+    rounds: int = Field(
+        1,
+        ge=1,
+        le=100,
+        description="two-stage: how many students, of stage2_steps each; the teacher of each is the one before",
+    )
+    student: Literal["fresh", "teacher"] = Field("fresh", description="what the student starts from; the paper: fresh")
+    prediction_level: float = Field(1.0, ge=0, description="weight of the loss on discovered labels; 0 turns it off")
+    feature_level: float = Field(1.0, ge=0, description="weight of feature distillation; 0 turns it off")
+    token_level: float = Field(0.0, ge=0, description="weight of token distillation; 0 turns it off")
+    targets: Literal["distribution", "value"] = Field(
+        "distribution",
+        description="the student learns the teacher's distribution over classes, bins or centres, or, as published, "
+        "its value",
+    )
+    thresholds: Literal["fixed", "adaptive", "calibrated"] = Field(
+        "fixed",
+        description="fixed: each task's own, as published; adaptive: the teacher's mean confidence so far, for each "
+        "task and class; calibrated: what makes it right often enough on visible labels of the held-out images",
+    )
+    target_accuracy: float = Field(0.8, gt=0, le=1, description="calibrated: share of pixels that are to be right")
+    calibrate_every: int = Field(500, ge=1, description="calibrated, online: steps between two calibrations")
+    strong: StrongView = StrongView()
+    ramp: int = Field(100, ge=1, description="online: steps over which the discovery losses grow to their weights")
+    ema: float = Field(0.99, ge=0, lt=1, description="online: decay of the moving average that is the teacher")
+    teacher_views: Literal[1, 2] = Field(2, description="2: the teacher averages each image and its mirror image")
+    teacher_zoom: float = Field(
+        VIEW_ZOOM, gt=0, le=4, description="two views: the mirror image is enlarged by this, to multiples of 32 pixels"
+    )
+    confidence: Literal["ours", "paper"] = Field("ours", description="what the thresholds apply to")
+    confidence_weighting: bool = Field(True, description="false: every discovered pixel weighs the same")
+    confidence_loss: float = Field(0.1, ge=0, description="weight of the loss that trains the confidence map")
+
+    @field_validator("stage2_steps")
+    @classmethod
+    def _some_steps(cls, value: int, info: ValidationInfo) -> int:
+        if value == 0 and info.data.get("stage1_steps") == 0:
+            raise ValueError("it is 0 and so is stage1_steps: there would be nothing to train")
+        return value
+
+    @property
+    def uses_holdout(self) -> bool:
+        return self.thresholds == "calibrated"
+
+
+@METHODS.register("htt")
 class Htt(Method):
     """Two stages: a network learns from the given labels; frozen, it is the teacher of a student that learns from the
     given labels, and from the teacher's predictions, features and tokens where labels are missing. In further rounds
     the student is the teacher of the next. Online: one stage, whose teacher is the moving average of the student.
     """
 
+    settings_class: ClassVar[type[MethodSettings]] = HttMethod
     network: ClassVar[str] = "htt"
 
     def __init__(self, tasks: Mapping[str, Task], settings: HttMethod) -> None:

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
-from tasktokens.config import MtlMethod
+from tasktokens.config import MethodSettings
 from tasktokens.losses import Term
-from tasktokens.methods.base import Method, PreparedBatch, Stage, label_counts, supervised_term
+from tasktokens.methods.base import METHODS, Method, PreparedBatch, Stage, label_counts, supervised_term
 from tasktokens.models import at_least_one, head_rows
 from tasktokens.tasks import Task
 
 
+class MtlMethod(MethodSettings):
+    """Shared backbone and a head a task, losses of the given labels only; with one task, the single-task network."""
+
+    name: Literal["mtl"] = "mtl"
+    steps: int = Field(1000, ge=1)
+
+
+@METHODS.register("mtl")
 class Supervised(Method):
     """Leave out the losses of missing labels, and their heads."""
 
+    settings_class: ClassVar[type[MethodSettings]] = MtlMethod
     network: ClassVar[str] = "mtl"
 
     def __init__(self, tasks: Mapping[str, Task], settings: MtlMethod) -> None:

@@ -6,13 +6,27 @@ NeurIPS 2020). All of it works on the whole batch on its device; what is drawn d
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from tasktokens.config import StrongView
+from tasktokens.config.base import Removed, Settings
 from tasktokens.data.sharding import WHOLE_BATCH, BatchShard
 from tasktokens.data.transforms import photometric
+
+
+class StrongView(Settings):
+    """How the student's images differ from the teacher's, once there is a teacher."""
+
+    removed: ClassVar[Mapping[str, Removed]] = {"cutmix": Removed("patches of other images", off=0.0)}
+
+    photometric: float = Field(0.5, ge=0, le=1, description="in place of data.augmentation.photometric")
+    grey: float = Field(0.2, ge=0, le=1, description="share of images that lose their colours")
+    blur: float = Field(0.3, ge=0, le=1, description="share of images that are blurred")
 
 
 def strong_view(

@@ -13,6 +13,8 @@ import torch
 import torchmetrics
 from torch import Tensor
 
+from tasktokens.registry import Registry
+
 Protocol = Literal["correct", "paper"]
 """``correct`` is `Metric.compute`, ``paper`` is `Metric.compute_paper`."""
 
@@ -118,3 +120,7 @@ def _checked(prediction: Tensor, target: Tensor, valid: Tensor | None) -> Tensor
 def higher_is_better(metric: Metric, name: str) -> bool:
     """Direction of one of the metric's names (per-class values go by their prefix)."""
     return metric.higher_is_better.get(name.split("/")[0], True)
+
+
+METRICS: Registry[type[Metric]] = Registry("metric", "tasktokens.metrics")
+"""Metrics by name, for task kinds that choose one by a setting and for ``tasktokens list``."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from tasktokens.metrics.base import METRICS
 from tasktokens.metrics.fmeasure import FMeasure
 
 
+@METRICS.register("binary")
 class BinaryOverlap(FMeasure):
     """IoU, precision and recall of "yes" at probability 0.5, and the best F1 over 19 thresholds, in percent.
 

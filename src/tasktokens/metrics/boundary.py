@@ -16,7 +16,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_flow
 from torch import Tensor
 
-from tasktokens.metrics.base import Metric
+from tasktokens.metrics.base import METRICS, Metric
 from tasktokens.metrics.fmeasure import LEVELS
 from tasktokens.metrics.thinning import ridge, thin
 
@@ -29,6 +29,7 @@ Annotators = Literal["one", "mean"]
 """Whether a label is one person's lines, or the mean over several people's (as BSDS500 is often stored)."""
 
 
+@METRICS.register("boundary")
 class BoundaryF(Metric):
     """Best F of matched boundaries, in percent: odsF at one threshold for all images, oisF at each image's own; AP.
 

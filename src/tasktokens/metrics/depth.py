@@ -7,9 +7,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from tasktokens.metrics.base import Metric
+from tasktokens.metrics.base import METRICS, Metric
 
 
+@METRICS.register("depth")
 class DepthErrors(Metric):
     """absErr and RMSE in metres, relErr, and δ1..δ3: percent of pixels within a factor of 1.25, 1.25², 1.25³.
 

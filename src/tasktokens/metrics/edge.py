@@ -7,11 +7,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from tasktokens.metrics.base import Metric
+from tasktokens.metrics.base import METRICS, Metric
 from tasktokens.metrics.boundary import Annotators, BoundaryF, boundary_values
 from tasktokens.metrics.fmeasure import LEVELS, f_counts, f_scores
 
 
+@METRICS.register("edge")
 class EdgeF(Metric):
     """Best F of boundaries matched within a distance, in percent: odsF, oisF; AP. pixelF: pixel against pixel.
 

@@ -8,12 +8,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from tasktokens.metrics.base import Metric
+from tasktokens.metrics.base import METRICS, Metric
 
 LEVELS = tuple(i / 20 for i in range(1, 20))
 """0.05, 0.10, ..., 0.95."""
 
 
+@METRICS.register("f_measure")
 class FMeasure(Metric):
     """The best F over fixed thresholds, in percent: (1 + β²) P R / (β² P + R).
 

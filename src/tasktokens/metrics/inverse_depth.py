@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from tasktokens.metrics.base import METRICS
 from tasktokens.metrics.depth import DepthErrors
 
 
+@METRICS.register("inverse_depth")
 class InverseDepthErrors(DepthErrors):
     """absErr and RMSE in the unit of the labels, relErr, and δ1..δ3: percent within a factor of 1.25, 1.25², 1.25³."""
 

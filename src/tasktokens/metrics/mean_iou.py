@@ -8,9 +8,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from tasktokens.metrics.base import Metric
+from tasktokens.metrics.base import METRICS, Metric
 
 
+@METRICS.register("mean_iou")
 class MeanIoU(Metric):
     """mIoU, pixel accuracy and IoU per class, in percent.
 

@@ -8,11 +8,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from tasktokens.metrics.base import Metric
+from tasktokens.metrics.base import METRICS, Metric
 
 _BINS_PER_DEGREE = 20
 
 
+@METRICS.register("normals")
 class AngularErrors(Metric):
     """mErr (mean) and median in degrees, and percent of pixels strictly below 11.25°, 22.5° and 30°.
 

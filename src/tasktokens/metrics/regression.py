@@ -8,9 +8,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from tasktokens.metrics.base import Metric
+from tasktokens.metrics.base import METRICS, Metric
 
 
+@METRICS.register("regression")
 class RegressionErrors(Metric):
     """MAE and RMSE in the task's unit, and the percent of pixels with an error below 5 % of its range.
 

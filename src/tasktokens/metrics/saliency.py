@@ -6,12 +6,14 @@ import math
 from collections.abc import Sequence
 from typing import ClassVar
 
+from tasktokens.metrics.base import METRICS
 from tasktokens.metrics.fmeasure import LEVELS, FMeasure
 
 PAPER_LEVELS = tuple(math.log(t / (1 - t)) for t in (0.5, 0.55, 0.6, 0.65, 0.7))
 """What is left of `LEVELS` where a sigmoid is applied to probabilities: 0, 0.2007, 0.4055, 0.6190, 0.8473."""
 
 
+@METRICS.register("saliency")
 class SaliencyF(FMeasure):
     """Best (maxF) and mean (meanF) F over 19 thresholds, β² = 0.3, in percent (Achanta et al., CVPR 2009).
 

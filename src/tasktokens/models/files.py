@@ -64,12 +64,15 @@ def to_json(info: ModelInfo) -> dict[str, Any]:
     }
 
 
-def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[Network, ModelInfo]:
-    """Load a model from its folder or from a run that holds it; the network is in evaluation mode.
+def load_model(path: str | Path, device: torch.device | str = "cpu") -> tuple[Network, ModelInfo]:
+    """Load the network of a model folder, or of a run that holds one, in evaluation mode; see also `tasktokens.load`.
+
+    Returns:
+        The network, a plain `torch.nn.Module` that takes uint8 images (B, 3, H, W), and what it was built from.
 
     Raises `CheckpointError` when it is missing, damaged or of another format.
     """
-    folder = model_folder(path)
+    folder = model_folder(Path(path))
     info = read_info(folder)
     network = info.build()
     load_weights(network, folder / "model.safetensors")
@@ -90,8 +93,13 @@ def read_info(folder: Path) -> ModelInfo:
         )
     try:
         values = read_json(path)
-        if values["format"] != FORMAT or values["network"] not in NETWORKS:
+        if values["format"] != FORMAT:
             raise CheckpointError(f"{path} has format {values['format']}; this version reads format {FORMAT}")
+        if values["network"] not in NETWORKS:
+            raise CheckpointError(
+                f"{path} is of the network '{values['network']}', which is not installed here; found: "
+                f"{', '.join(NETWORKS)}; install the package that it came from"
+            )
         tasks = {name: build_task(name, spec) for name, spec in values["tasks"].items()}
         height, width = (operator.index(side) for side in values["size"])
         if not (tasks and 0 < min(height, width) <= max(height, width) <= 2**15):

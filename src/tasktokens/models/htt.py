@@ -9,11 +9,12 @@ from torch import Tensor, nn
 
 from tasktokens.models.backbones import Backbone
 from tasktokens.models.layers import Design, Fusion, context_block, conv_block, token_scores
-from tasktokens.models.outputs import Network, Rows, TaskOutput, index_rows
+from tasktokens.models.outputs import NETWORKS, Network, Rows, TaskOutput, index_rows
 from tasktokens.models.tokens import CrossTaskGates, FineTokens, OpenGates, TokenAttention, TokenDecoder
 from tasktokens.tasks import Task
 
 
+@NETWORKS.register("htt")
 class HttNetwork(Network):
     """Global task tokens exchange features across tasks; fine-grained tokens turn them into predictions.
 

@@ -8,10 +8,11 @@ from torch import Tensor, nn
 
 from tasktokens.models.backbones import Backbone
 from tasktokens.models.layers import Design, Fusion, context_block, conv_block, separable_block
-from tasktokens.models.outputs import Network, Rows, TaskOutput, index_rows
+from tasktokens.models.outputs import NETWORKS, Network, Rows, TaskOutput, index_rows
 from tasktokens.tasks import Task
 
 
+@NETWORKS.register("mtl")
 class BaselineNetwork(Network):
     """Shared backbone, a head a task; with one task it is the single-task network."""
 

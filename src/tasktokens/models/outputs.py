@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from tasktokens.models.layers import upsample
+from tasktokens.registry import Registry
 from tasktokens.tasks import Task
 
 Rows = Mapping[str, Tensor]
@@ -77,6 +78,10 @@ class Network(nn.Module, ABC):
     def is_token(self, name: str) -> bool:
         """Whether this parameter is a token itself: an embedding, not weights that are to be kept small."""
         return False
+
+
+NETWORKS: Registry[Callable[..., Network]] = Registry("network", "tasktokens.models")
+"""Networks by name, which are built with (tasks, backbone, design)."""
 
 
 def index_rows(x_B: Tensor, rows: Tensor | None) -> Tensor:

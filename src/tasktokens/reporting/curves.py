@@ -69,7 +69,7 @@ def write_samples(run: Path, count: int = 4) -> list[Path]:
             task, given = data.tasks[name], hidden(image.shape)
             if (label := sample.labels.get(name)) is not None:
                 given = task.colourise(label.value.numpy(), label.valid[0].numpy())
-            predicted = Picture("prediction", task.colourise(prediction.value))
+            predicted = Picture("prediction", task.colourise(prediction.value_CHW))
             sure = Picture("confidence", colour_map(prediction.confidence))
             strips.append(Strip(name, (Picture("image", image), Picture("label", given), predicted, sure)))
         path = run / "samples" / f"{id.replace('/', '-')}.png"

@@ -8,13 +8,15 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tasktokens.config import Config, HttMethod, MtlMethod, load_config
+from tasktokens.config import Config, load_config, parse_config
 from tasktokens.data.dataset import load_sample
-from tasktokens.datasets.index import read_image
 from tasktokens.datasets.open import all_visible, open_data
 from tasktokens.inference.discover import discover
-from tasktokens.inference.predict import predict, require_empty
+from tasktokens.inference.journal import require_empty
+from tasktokens.inference.model import load
+from tasktokens.inference.predict import predict
 from tasktokens.inference.predictor import Predictor
+from tasktokens.methods import build_method
 from tasktokens.reporting.report import RunColumn, write_report
 from tasktokens.tasks.colours import colour_map
 from tasktokens.training.trainer import train
@@ -23,7 +25,7 @@ from tasktokens.utils.pictures import Picture, Strip, hidden, save_strips
 _ASSETS = files("tasktokens") / "assets"
 
 
-def demo(out: Path = Path("runs/demo"), seed: int = 0, overwrite: bool = False, quiet: bool = False) -> Path:
+def demo(out: str | Path = Path("runs/demo"), seed: int = 0, overwrite: bool = False, quiet: bool = False) -> Path:
     """Train the MTL baseline and HTT on one-label rooms, discover the missing labels, predict photographs, report.
 
     Nothing is downloaded. Returns the path of ``report.html``.
@@ -31,7 +33,7 @@ def demo(out: Path = Path("runs/demo"), seed: int = 0, overwrite: bool = False, 
     Raises:
         RunExistsError: ``out`` is not empty.
     """
-    console = Console(stderr=True, quiet=quiet)
+    out, console = Path(out), Console(stderr=True, quiet=quiet)
     started = time.monotonic()
     require_empty(out, overwrite, clear=True)
 
@@ -74,8 +76,8 @@ def demo_config(method: str, out: Path, seed: int) -> Config:
     if method == "htt":
         return config
     # As many optimiser steps as HTT's first stage, as in the published comparisons.
-    assert isinstance(config.method, HttMethod)
-    return config.model_copy(update={"method": MtlMethod(steps=config.method.stage1_steps)})
+    first, *_ = build_method(config.method, {}).stages()
+    return config.model_copy(update={"method": parse_config({"method": {"name": method, "steps": first.steps}}).method})
 
 
 def _discovery_strips(config: Config, out: Path, count: int) -> list[Strip]:
@@ -104,7 +106,7 @@ def _discovery_strips(config: Config, out: Path, count: int) -> list[Strip]:
                     (
                         Picture("image", image),
                         Picture("given", true if given else hidden(image.shape)),
-                        Picture("discovered", task.colourise(found.value, found.sure(task))),
+                        Picture("discovered", task.colourise(found.value_CHW, found.valid(task.threshold))),
                         Picture("confidence", colour_map(found.confidence)),
                         Picture("truth", true),
                     ),
@@ -114,24 +116,19 @@ def _discovery_strips(config: Config, out: Path, count: int) -> list[Strip]:
 
 
 def _photo_strips(run: Path, folder: Path) -> list[Strip]:
-    predictor = Predictor(run)
-    strips = []
-    for path in sorted(folder.glob("*.jpg")):
-        image = read_image(path)
-        drawn = [Picture(name, predictor.tasks[name].colourise(p.value)) for name, p in predictor(image).items()]
-        strips.append(Strip(path.stem, (Picture("image", image), *drawn)))
-    return strips
+    results = load(run).predict(path for path in sorted(folder.glob("*.jpg")))
+    return [result.strip(result.path.stem if result.path else "") for result in results]
 
 
 def _notes(configs: dict[str, Config], images: int, minutes: float) -> list[str]:
-    htt, (height, width) = configs["htt"].method, configs["htt"].data.size
-    assert isinstance(htt, HttMethod)
+    height, width = configs["htt"].data.size
+    first, second = build_method(configs["htt"].method, {}).stages()
     return [
         f"{images} synthetic rooms at {height}x{width}; each image shows the label of one task only, the others are "
         f"hidden. Both networks have the same backbone ({configs['htt'].model.backbone}, from scratch), the same "
         "labels, images and augmentation.",
-        f"The baseline and HTT's first stage take {htt.stage1_steps} steps on the given labels; the second stage goes "
-        f"on for {htt.stage2_steps} steps on given and discovered labels. So the labels cost the same, the computing "
+        f"The baseline and HTT's first stage take {first.steps} steps on the given labels; the second stage goes "
+        f"on for {second.steps} steps on given and discovered labels. So the labels cost the same, the computing "
         "does not: benchmarks/results/demo_rooms.json has a baseline that trains as long as both stages together, "
         "which in runs as short as these is still ahead on classes and normals, and level on depth.",
         f"The whole demo took {minutes:.1f} minutes. A few minutes from scratch give a first impression, not a "

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import get_args
 
 from rich.console import Console
 from rich.table import Table
 
+from tasktokens.inference.discovery_summary import Discovery
 from tasktokens.metrics import higher_is_better
 from tasktokens.models.files import model_folder, read_info
 
@@ -21,32 +22,55 @@ def print_results(run: Path, results: Mapping[str, Mapping[str, float]]) -> None
         metric = info.tasks[name].metric()
         for key, value in values.items():
             unit = metric.units.get(key.split("/")[0], "")
-            table.add_row(name, f"{key} {'↑' if higher_is_better(metric, key) else '↓'}", f"{value:.4g} {unit}")
+            table.add_row(
+                name,
+                f"{key} {'↑' if higher_is_better(metric, key) else '↓'}",
+                f"{value:.4g} {unit}" if value == value else "-",
+            )
     Console(markup=False).print(table)
 
 
+def print_discovery(discovery: Discovery) -> None:
+    """What was filled in, by task; what should be known of it, and warnings, on standard error."""
+    table = Table("task", "images", "filled", "mean confidence", "threshold", title=str(discovery.folder))
+    for task in discovery.tasks:
+        filled = "-" if task.filled is None else f"{task.filled:.1%}"
+        confidence = "-" if task.confidence is None else f"{task.confidence:.2f}"
+        table.add_row(task.task, str(task.images), filled, confidence, f"{task.threshold:g}")
+    Console(markup=False).print(table)
+    for note in discovery.notes:
+        print(f"note: {note}", file=sys.stderr)
+    for warning in discovery.warnings:
+        print(f"WARNING: {warning}", file=sys.stderr)
+
+
 def print_choices() -> None:
-    """Kinds of tasks, variants, methods and data sources with one line each, and where the backbones come from."""
+    """All components of the registries with one line each, and where the backbones come from."""
     import timm
 
-    from tasktokens.config import Config, HttMethod, MtlMethod
-    from tasktokens.models import DESIGNS
+    from tasktokens.datasets.base import DATASETS
+    from tasktokens.methods import METHODS
+    from tasktokens.metrics import METRICS
+    from tasktokens.models import DESIGNS, NETWORKS
     from tasktokens.tasks import KINDS
 
     def first_line(thing: object) -> str:
-        return (thing.__doc__ or "").strip().splitlines()[0]
+        return ((thing.__doc__ or "").strip().splitlines() or [""])[0]
 
     table = Table("setting", "value", "what it is")
-    for method in (HttMethod, MtlMethod):
-        table.add_row("method.name", method.model_fields["name"].default, first_line(method))
-    for data in get_args(Config.model_fields["data"].annotation):
-        table.add_row("data.kind", data.model_fields["kind"].default, first_line(data))
+    for name, method in METHODS.items():
+        table.add_row("method.name", name, first_line(method.settings_class))
+    for name, data in DATASETS.items():
+        table.add_row("data.kind", name, first_line(data))
     for name, design in DESIGNS.items():
         table.add_row(
             "model.variant", name, f"{design.width} channels, {'light' if design.light else 'full'} convolutions"
         )
     for kind, task in KINDS.items():
         table.add_row("task kind", kind, first_line(task))
+    for sort, components in (("network", NETWORKS), ("metric", METRICS)):
+        for name, component in components.items():
+            table.add_row(sort, name, first_line(component))
     table.add_row(
         "model.backbone", "resnet18, …", f"any of timm's {len(timm.list_models())} models with four feature maps"
     )

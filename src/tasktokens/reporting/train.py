@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from tasktokens.config import Config
+from tasktokens.config import Config, as_config
 from tasktokens.reporting.curves import draw_curves, write_samples
 from tasktokens.training.callbacks import Callback
 from tasktokens.training.log import Row
@@ -27,18 +28,36 @@ class RunPictures(Callback):
 
 
 def train(
-    config: Config,
+    config: Config | Mapping[str, Any] | str | Path,
+    overrides: Iterable[str] = (),
+    *,
     resume: bool = False,
     overwrite: bool = False,
-    init_from: Path | None = None,
+    init_from: str | Path | None = None,
     quiet: bool = False,
     callbacks: Sequence[Callback] = (),
 ) -> Path:
     """Train as configured and return the run folder, with ``curves.png`` and ``samples/``.
 
-    See `tasktokens.training.trainer.train` for arguments and errors.
+    Args:
+        config: what `load_config` returns, the path of a YAML file, or plain values as such a file holds them.
+        overrides: settings that come before those, such as ``["optim.lr=1e-3"]``.
+        resume, overwrite, init_from, quiet: see `tasktokens.training.trainer.train`, also for the errors.
+        callbacks: objects whose methods are called at the moments of a run: see `Callback`.
+
+    Examples:
+        >>> import tasktokens
+        >>> class CountSteps(tasktokens.Callback):
+        ...     steps = 0
+        ...     def on_step(self, trainer):
+        ...         self.steps += 1
+        >>> counted = CountSteps()
+        >>> run = tasktokens.train("my.yaml", ["method.stage1_steps=3"], quiet=True, callbacks=[counted])
+        >>> run.as_posix(), counted.steps
+        ('runs/my', 5)
     """
-    return train_network(config, resume, overwrite, init_from, quiet, [*callbacks, RunPictures()])
+    settings, start_from = as_config(config, overrides), None if init_from is None else Path(init_from)
+    return train_network(settings, resume, overwrite, start_from, quiet, [*callbacks, RunPictures()])
 
 
 def _attempt(draw: Callable[[], object], run: Path) -> None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
-
 from tasktokens.errors import ConfigError, did_you_mean
-from tasktokens.tasks.base import TRAINING, Task
+from tasktokens.tasks.base import KINDS, TRAINING, Task
 from tasktokens.tasks.binary import Binary, Edge, Saliency
 from tasktokens.tasks.depth import Depth
+from tasktokens.tasks.names import check_task_name
 from tasktokens.tasks.normals import Normals
 from tasktokens.tasks.regression import Regression
 from tasktokens.tasks.segmentation import Segmentation
@@ -22,17 +20,13 @@ __all__ = [
     "build_task",
 ]  # fmt: skip
 
-_ALL = (Segmentation, Depth, Normals, Edge, Saliency, Binary, Regression, Vectors)
-KINDS: dict[str, type[Task]] = {task.kind: task for task in _ALL}
-
 
 def build_task(name: str, spec: Mapping[str, Any]) -> Task:
     """Build a task from its name and plain values such as ``{"kind": "depth", "range": [0.5, 10]}``.
 
-    Raises `ConfigError` for an unknown kind or setting, or a value of the wrong form.
+    Raises `ConfigError` for a reserved name, an unknown kind or setting, or a value of the wrong form.
     """
-    if not re.fullmatch(r"[A-Za-z]\w*", str(name)) or hasattr(nn.ModuleDict, str(name)):
-        raise ConfigError(f"'{name}' cannot be a task's name; use letters, digits and _, beginning with a letter")
+    check_task_name(name)
     values = dict(spec)
     kind = values.pop("kind", None)
     if not isinstance(kind, str) or kind not in KINDS:

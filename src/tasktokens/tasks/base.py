@@ -21,7 +21,11 @@ from torch.nn import functional as F
 
 from tasktokens.errors import ConfigError, did_you_mean
 from tasktokens.metrics.base import Metric
+from tasktokens.registry import Registry
 from tasktokens.tasks.examine import Summary, Sums
+from tasktokens.tasks.names import check_task_name
+from tasktokens.tasks.stored import StoredLabel, read_stored
+from tasktokens.utils.legends import Colour, Legend
 
 Array = npt.NDArray[Any]
 
@@ -41,6 +45,8 @@ class Task(ABC):
         weight: factor of the task's losses in the total loss.
         threshold: confidence in [0, 1] that a discovered pixel must exceed to supervise the student.
         discovered_weight: factor of the loss on discovered labels, beside ``weight``.
+
+    Raises `ConfigError` for a name that is reserved or could not be a folder's.
     """
 
     name: str
@@ -54,6 +60,9 @@ class Task(ABC):
     """Per label channel, a value that is safe in every formula; it replaces invalid targets before the loss."""
     storage: ClassVar[tuple[str, ...]] = ()
     """Fields that only say how label files are stored."""
+
+    def __post_init__(self) -> None:
+        check_task_name(self.name)
 
     @property
     @abstractmethod
@@ -95,9 +104,16 @@ class Task(ABC):
         return type(self) is type(other) and self == replace(other, **own)
 
     # -- files -----------------------------------------------------------------------------------------------------
-    @abstractmethod
     def read(self, path: Path) -> tuple[Array, Array]:
         """Read a label file: value (C, H, W) and valid (H, W) bool. Raises `LabelError` on bad values."""
+        return self.interpret(read_stored(path, self.name))
+
+    def interpret(self, stored: StoredLabel) -> tuple[Array, Array]:
+        """What a label file means: value (C, H, W) and valid (H, W) bool. Raises `LabelError` on bad values.
+
+        A task of files that are neither pictures nor arrays implements `read` instead.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must implement 'interpret', or 'read'")
 
     @abstractmethod
     def write(self, path: Path, value_CHW: Array, valid_HW: Array | None = None) -> None:
@@ -111,17 +127,25 @@ class Task(ABC):
     def colourise(self, value_CHW: Array, valid_HW: Array | None = None) -> Array:
         """A picture (H, W, 3) uint8 of a label or prediction; void is black."""
 
+    def legend(self, value_CHW: Array | None = None) -> Legend:
+        """What the colours of `colourise` mean; of a label with many classes, those of the classes in it."""
+        return Legend(self.name)
+
+    def stored_classes(self) -> tuple[tuple[str, str, Colour], ...]:
+        """For each class what label files store for it, its name, and its colour in pictures; none without classes."""
+        return ()
+
     # -- checking --------------------------------------------------------------------------------------------------
     def examine(self, value_CHW: Array, valid_HW: Array) -> dict[str, Array]:
         """Sums of one label that say something when added over all labels; `summarise` takes the totals."""
         return {}
 
-    def examine_file(self, path: Path) -> dict[str, Array]:
-        """More such sums, of what a label file stores and `read` changes, under other keys."""
+    def examine_stored(self, stored: StoredLabel) -> dict[str, Array]:
+        """More such sums, of what a label file stores and `interpret` changes, under other keys."""
         return {}
 
     def summarise(self, sums: Sums) -> Summary:
-        """What the totals of `examine` and `examine_file` over a data set show; called where there is a label."""
+        """What the totals of `examine` and `examine_stored` over a data set show; called where there is a label."""
         return Summary()
 
     # -- geometry --------------------------------------------------------------------------------------------------
@@ -238,3 +262,7 @@ def known_keys(values: Mapping[str, Any], *known: str) -> None:
     for key in values:
         if key not in known:
             raise ConfigError(f"no setting '{key}'{did_you_mean(str(key), known)}; known: {', '.join(known) or 'none'}")
+
+
+KINDS: Registry[type[Task]] = Registry("task kind", "tasktokens.tasks")
+"""The class of each ``kind`` of task."""

@@ -17,14 +17,17 @@ from tasktokens.metrics.boundary import Annotators
 from tasktokens.metrics.edge import EdgeF
 from tasktokens.metrics.fmeasure import FMeasure
 from tasktokens.metrics.saliency import SaliencyF
-from tasktokens.tasks.base import Array, Task, known_keys, largest_probability
+from tasktokens.tasks.base import KINDS, Array, Task, known_keys, largest_probability
 from tasktokens.tasks.examine import Summary, Sums, probability_sums, summarise_probabilities
-from tasktokens.tasks.files import read_plane, unit_interval, write_floats, write_png
+from tasktokens.tasks.files import unit_interval, write_floats, write_png
+from tasktokens.tasks.stored import StoredLabel
+from tasktokens.tasks.void import is_void, parse_void
+from tasktokens.utils.legends import Legend
 
 
 @dataclass(frozen=True)
 class _Probability(Task):
-    """A label in [0, 1] a pixel, float32 (1, H, W); an alpha of zero and NaN mark void.
+    """A label in [0, 1] a pixel, float32 (1, H, W); an alpha of zero and NaN mark void. Of a palette the colour counts.
 
     Attributes:
         white: the stored integer that means 1; None: 255 in 8 bits, 65535 in 16 bits. Floats are probabilities.
@@ -38,10 +41,11 @@ class _Probability(Task):
     settings: ClassVar[tuple[str, ...]] = ()
     """Its own settings besides those of the files."""
 
-    def read(self, path: Path) -> tuple[Array, Array]:
-        plane, valid = read_plane(path, self.name)
-        valid = valid & np.isfinite(plane) & ~np.isin(plane, self.void)
-        value = unit_interval(path, np.where(valid, plane, plane.dtype.type(0)), self.white)
+    def interpret(self, stored: StoredLabel) -> tuple[Array, Array]:
+        # A compressed picture is near enough to a probability, but not to numbers that name something.
+        plane = stored.numbers(lossless=bool(self.void) or self.white is not None)
+        valid = stored.valid & np.isfinite(plane) & ~is_void(plane, self.void)
+        value = unit_interval(stored.path, np.where(valid, plane, plane.dtype.type(0)), self.white)
         return value[None], valid
 
     def write(self, path: Path, value_CHW: Array, valid_HW: Array | None = None) -> None:
@@ -58,6 +62,10 @@ class _Probability(Task):
         rgb = np.repeat(grey[..., None], 3, axis=-1)
         # Void is dark blue here, since black means "no".
         return rgb if valid_HW is None else np.where(valid_HW[..., None], rgb, np.array([25, 25, 70], np.uint8))
+
+    def legend(self, value_CHW: Array | None = None) -> Legend:
+        values = np.linspace(0, 1, 64, dtype=np.float32)
+        return Legend(self.name, bar=self.colourise(values[None, None])[0], ends=("no, 0", "yes, 1"))
 
     def examine(self, value_CHW: Array, valid_HW: Array) -> dict[str, Array]:
         return probability_sums(value_CHW[0], valid_HW)
@@ -83,7 +91,7 @@ class _Probability(Task):
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> dict[str, Any]:
         known_keys(values, "white", "void", *cls.settings)
-        return dict(values) | {"void": tuple(map(float, values.get("void", ())))}
+        return dict(values) | {"void": parse_void(values.get("void", ()))}
 
     def validate(self) -> str | None:
         if self.white is not None and not self.white > 0:
@@ -92,6 +100,7 @@ class _Probability(Task):
 
 
 @dataclass(frozen=True)
+@KINDS.register("saliency")
 class Saliency(_Probability):
     """Salient or not. Loss: cross-entropy, the two classes balanced within each image. Prediction: P(salient)."""
 
@@ -163,6 +172,7 @@ class _OneLogit(_Probability):
 
 
 @dataclass(frozen=True)
+@KINDS.register("binary")
 class Binary(_OneLogit):
     """Yes or no, or a probability. Loss: binary cross-entropy. Prediction: sigmoid. Metrics: IoU, best F1."""
 
@@ -182,6 +192,7 @@ class Binary(_OneLogit):
 
 
 @dataclass(frozen=True)
+@KINDS.register("edge")
 class Edge(_OneLogit):
     """Boundary probability. Loss: binary cross-entropy, positive weight 0.95. Prediction: sigmoid.
 

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tasktokens.utils.legends import Legend
+
 Array = npt.NDArray[Any]
 
 
@@ -28,3 +30,8 @@ def colour_map(unit_HW: Array) -> Array:
 
     rgb: Array = colormaps["magma"](np.nan_to_num(unit_HW.clip(0, 1)), bytes=True)[..., :3]
     return rgb
+
+
+def confidence_legend() -> Legend:
+    """What the colours of a confidence mean."""
+    return Legend("confidence", bar=colour_map(np.linspace(0, 1, 64)[None])[0], ends=("0", "1"))

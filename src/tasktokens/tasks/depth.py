@@ -18,6 +18,7 @@ from tasktokens.errors import ConfigError, LabelError
 from tasktokens.metrics.depth import DepthErrors
 from tasktokens.metrics.inverse_depth import InverseDepthErrors
 from tasktokens.tasks.base import (
+    KINDS,
     MAX_TOKENS,
     Array,
     Task,
@@ -29,18 +30,24 @@ from tasktokens.tasks.base import (
 )
 from tasktokens.tasks.colours import colour_map
 from tasktokens.tasks.examine import Summary, Sums, amount_sums, summarise_depth
-from tasktokens.tasks.files import check_lossless, read_plane, to_float32, write_png
+from tasktokens.tasks.files import to_float32, write_floats, write_png
+from tasktokens.tasks.stored import StoredLabel
+from tasktokens.tasks.void import is_void, judge_marks, mark_sums, parse_void
+from tasktokens.utils.legends import Legend
 
 
 @dataclass(frozen=True)
+@KINDS.register("depth")
 class Depth(Task):
     """Distance along the optical axis in metres, or its inverse up to a factor, float32 (1, H, W).
 
     Attributes:
         minimum, maximum: range that the labels have, in their unit; the bins span it.
         bins: number of log-spaced bins.
-        scale, offset: a stored integer v means ``(v + offset) * scale``; 0 and NaN are void. In a ``dataset.yaml`` the
-            scale of inverse depth is 1/65535 unless given.
+        scale, offset: a stored integer v means ``(v + offset) * scale``. Void are a stored 0, NaN, and what means 0
+            metres; what means less is an error. In a ``dataset.yaml`` the scale of inverse depth is 1/65535 unless
+            given.
+        void: further stored values that mean "no label", such as 65535.
         inverse: the labels grow towards the camera (disparity, 1 / metres), in whatever unit the files have. Zooming
             in by s brings everything s times nearer, so it divides depth and multiplies inverse depth; published
             code for Cityscapes divides both.
@@ -56,9 +63,10 @@ class Depth(Task):
     scale: float = 0.001
     offset: float = 0.0
     inverse: bool = False
+    void: tuple[float, ...] = ()
 
     kind: ClassVar[str] = "depth"
-    storage: ClassVar[tuple[str, ...]] = ("scale", "offset")
+    storage: ClassVar[tuple[str, ...]] = ("scale", "offset", "void")
     neutral: ClassVar[tuple[float, ...]] = (1.0,)
     confidence_weighted: ClassVar[bool] = True
 
@@ -71,18 +79,19 @@ class Depth(Task):
             "kind": self.kind, "range": [self.minimum, self.maximum], "bins": self.bins,
             "scale": self.scale, "offset": self.offset,
         }  # fmt: skip
-        return spec | {"inverse": True} if self.inverse else spec
+        void = {"void": list(self.void)} if self.void else {}
+        return spec | ({"inverse": True} if self.inverse else {}) | void
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        known_keys(values, "range", "bins", "scale", "offset", "inverse")
+        known_keys(values, "range", "bins", "scale", "offset", "inverse", "void")
         if values.get("inverse") is True:
             if "range" not in values:
                 raise ConfigError("inverse depth needs its range, such as [0.004, 0.5]: its unit is that of the files")
             values = {"scale": 1 / 65535, **values}
         low, high = values.get("range", (None, None))
         others = {name: value for name, value in values.items() if name != "range"}
-        return {"minimum": low, "maximum": high, **others}
+        return {"minimum": low, "maximum": high, **others, "void": parse_void(values.get("void", ()))}
 
     def validate(self) -> str | None:
         try:
@@ -106,20 +115,33 @@ class Depth(Task):
     def token_names(self) -> tuple[str, ...]:
         return tuple(f"{centre:.3g}{'' if self.inverse else ' m'}" for centre in self.centres().tolist())
 
-    def read(self, path: Path) -> tuple[Array, Array]:
-        check_lossless(path, self.name)
-        plane, valid = read_plane(path, self.name)
-        valid = valid & np.isfinite(plane) & (plane != 0)
-        if plane.size and plane[valid].size and plane[valid].min() < 0:
-            raise LabelError(f"label file {path} of task '{self.name}' holds negative depth; use 0 for void")
-        stored = np.where(valid, plane, 1)
+    def interpret(self, stored: StoredLabel) -> tuple[Array, Array]:
+        plane = stored.numbers(lossless=True)
+        valid = stored.valid & np.isfinite(plane) & (plane != 0) & ~is_void(plane, self.void)
+        amount = np.where(valid, plane, plane.dtype.type(1))
         if not np.issubdtype(plane.dtype, np.floating):
-            stored = (stored.astype(np.float32) + self.offset) * np.float32(self.scale)
-        value, held = to_float32(stored, neutral=1)
-        return value[None], valid & held
+            amount = (amount.astype(np.float32) + self.offset) * np.float32(self.scale)
+        value, held = to_float32(amount, neutral=1)
+        valid &= held
+        if (value[valid] < 0).any():
+            lowest = plane[valid & (value < 0)].min()
+            raise LabelError(
+                f"label file {stored.where} holds negative depth on {(value[valid] < 0).sum()} pixels (a stored "
+                f"{lowest:g} means {value[valid].min():g}); use 0 for void, or list the stored value under void"
+            )
+        # 0 metres are no distance, and what a float32 rounds to 0 is none either.
+        positive = value > 0
+        return np.where(positive, value, np.float32(1))[None], valid & positive
 
     def write(self, path: Path, value_CHW: Array, valid_HW: Array | None = None) -> None:
-        stored = np.rint(value_CHW[0] / self.scale - self.offset).clip(1, 65535).astype(np.uint16)
+        lowest = max(1, math.floor(-self.offset) + 1)  # nothing that would be read as 0 metres or less
+        stored = np.rint(value_CHW[0] / self.scale - self.offset)
+        if stored.max(initial=0) > 65535:  # in 16 bits it would be nearer than it is; floats always mean the same
+            write_floats(path, value_CHW[0], valid_HW)
+            return
+        stored = stored.clip(lowest, 65535).astype(np.uint16)
+        if self.void:
+            stored = _beside(stored, is_void(stored, self.void), self.void)
         write_png(path, stored if valid_HW is None else np.where(valid_HW, stored, np.uint16(0)))
 
     def storable(self) -> Depth:
@@ -137,11 +159,20 @@ class Depth(Task):
         colours = colour_map(low_to_high if self.inverse else 1 - low_to_high)
         return colours if valid_HW is None else np.where(valid_HW[..., None], colours, np.uint8(0))
 
+    def legend(self, value_CHW: Array | None = None) -> Legend:
+        values = np.geomspace(self.minimum, self.maximum, 64, dtype=np.float32)
+        unit = "" if self.inverse else " m"
+        ends = (f"{self.minimum:.3g}{unit}", f"{self.maximum:.3g}{unit} (logarithmic)")
+        return Legend(self.name, bar=self.colourise(values[None, None])[0], ends=ends)
+
     def examine(self, value_CHW: Array, valid_HW: Array) -> dict[str, Array]:
         return amount_sums(value_CHW[0], valid_HW, self.minimum, self.maximum)
 
+    def examine_stored(self, stored: StoredLabel) -> dict[str, Array]:
+        return mark_sums(stored, self.void, self.minimum, self.maximum, self.scale, self.offset)
+
     def summarise(self, sums: Sums) -> Summary:
-        return summarise_depth(sums, self.minimum, self.maximum, self.inverse)
+        return summarise_depth(sums, self.minimum, self.maximum, self.inverse).joined(judge_marks(sums))
 
     def zoom(self, value_CHW: Tensor, scale: float) -> Tensor:
         return value_CHW * scale if self.inverse else value_CHW / scale
@@ -200,6 +231,14 @@ class Depth(Task):
 
     def metric(self) -> DepthErrors:
         return InverseDepthErrors() if self.inverse else DepthErrors()
+
+
+def _beside(stored: Array, taken: Array, void: tuple[float, ...]) -> Array:
+    """Predictions that would be read as void move to the nearest number below that is not, or above 0."""
+    free = np.setdiff1d(np.arange(1, 65536), void)
+    below = free[np.searchsorted(free, stored[taken], side="right").clip(1) - 1]
+    stored[taken] = below
+    return stored
 
 
 @cache

@@ -6,8 +6,8 @@ bins, so that quantiles of a data set of any size take constant memory, and the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
@@ -48,6 +48,19 @@ class Summary:
     histogram: tuple[Bar, ...] = ()
     suspicions: tuple[Suspicion, ...] = ()
 
+    def joined(self, more: Iterable[Suspicion]) -> Summary:
+        """The same with further suspicions."""
+        return replace(self, suspicions=(*self.suspicions, *more))
+
+
+def one_sided(answer: str) -> Suspicion:
+    """The error that all usable pixels of a task say the same."""
+    text = (
+        f"every usable pixel of every label is {answer}: nothing can be learned or measured; check what is void "
+        f"(alpha, void values, 255 of classes) and which numbers the files hold, or leave the task out"
+    )
+    return Suspicion("error", "one-sided", text)
+
 
 # -- class ids ---------------------------------------------------------------------------------------------------------
 def class_sums(ids: Array, valid_HW: Array, count: int) -> dict[str, Array]:
@@ -66,7 +79,10 @@ def summarise_classes(names: Sequence[str], sums: Sums) -> Summary:
         f"{len(missing)} of {len(names)} classes are in no label: {_some(missing)}; it cannot be learned nor measured: "
         f"check the order of the class names, or remove it"
     )
-    return Summary(numbers, bars, (Suspicion("warning", "class-never-seen", text),) if missing else ())
+    found = [Suspicion("warning", "class-never-seen", text)] if missing else []
+    if len(names) - len(missing) == 1:
+        found.append(one_sided(f"of the class '{next(name for name in names if name not in missing)}'"))
+    return Summary(numbers, bars, tuple(found))
 
 
 def _some(names: Sequence[str], most: int = 8) -> str:
@@ -102,9 +118,8 @@ def summarise_probabilities(sums: Sums, rare: bool) -> Summary:
             "multiply them by 255, or set the task's white: 1"
         )
         found.append(Suspicion("error", "values-0-and-1", text))
-    elif positive == 0 and steps.any():
-        text = "no pixel is above 0.5: nothing positive can be learned; check the files"
-        found.append(Suspicion("warning", "never-positive", text))
+    elif steps.any() and positive in (0, 1):
+        found.append(one_sided(f"{'above' if positive else 'below'} 0.5"))
     elif positive > 0.5 and rare:
         text = f"{positive:.0%} of the pixels are above 0.5, where few are expected; the labels may be inverted"
         found.append(Suspicion("warning", "looks-inverted", text))
@@ -128,7 +143,14 @@ def amount_sums(value_HW: Array, valid_HW: Array, low: float, high: float) -> di
         # A thousandth is rounding, no mistake.
         "outside": np.array([(values < low * 0.999).sum(), (values > high * 1.001).sum()]),
         "slopes": np.array([ratio > 1.1, ratio < 1 / 1.1], dtype=np.int64),
+        "not positive": np.array([(values <= 0).sum()]),
+        "varied": varied(values),
     }
+
+
+def varied(values: Array) -> Array:
+    """1 where a label's values differ from each other, else 0."""
+    return np.array([int(values.size > 0 and values.min() < values.max())])
 
 
 def amount_quantile(sums: Sums, share: float) -> float:
@@ -180,6 +202,12 @@ def summarise_depth(sums: Sums, low: float, high: float, inverse: bool) -> Summa
         found.append(Suspicion("error", "looks-like-millimetres", text))
     else:
         found += _outside_range(below, above, low, high, middle)
+    wrong = int(sums["not positive"][0])
+    if wrong:
+        text = f"{wrong / total:.2%} of the pixels are 0 or negative after scale and offset; mark them as void"
+        found.append(Suspicion("error", "not-positive", text))
+    if not sums["varied"][0] and (sums["bins"] > 0).sum() == 1:
+        found.append(one_sided(f"{middle:.3g}"))
     return Summary(numbers, _amount_bars(sums), tuple(found))
 
 
@@ -221,6 +249,7 @@ def range_sums(value_HW: Array, valid_HW: Array, low: float, high: float) -> dic
     return {
         "bins": np.bincount(position.clip(0, 3 * _STEPS - 1).astype(np.int64), minlength=3 * _STEPS),
         "outside": np.array([(values < low - margin).sum(), (values > high + margin).sum()]),
+        "varied": varied(values),
     }
 
 
@@ -243,77 +272,7 @@ def summarise_range(sums: Sums, low: float, high: float, unit: str) -> Summary:
     parts[-1] += bins[2 * _STEPS :].sum()
     limits = np.linspace(low, high, 11)
     bars = (Bar(f"{a:.3g}–{b:.3g}", float(n / total)) for (a, b), n in zip(pairwise(limits), parts, strict=True))
-    return Summary(numbers, tuple(bars), tuple(_outside_range(below, above, low, high, middle)))
-
-
-# -- unit vectors ------------------------------------------------------------------------------------------------------
-def direction_sums(value_3HW: Array, valid_HW: Array) -> dict[str, Array]:
-    """Sum of the vectors, the axis that each is nearest to, and their y in the upper and lower third of the picture."""
-    value_3HW, valid_HW = value_3HW[:, ::2, ::2], valid_HW[::2, ::2]  # a quarter of the pixels says as much
-    vectors = value_3HW[:, valid_HW].astype(np.float64)
-    axis = np.abs(vectors).argmax(axis=0)
-    negative = vectors[axis, np.arange(vectors.shape[1])] < 0
-    third = valid_HW.shape[0] // 3
-    upper, lower = valid_HW[:third], valid_HW[valid_HW.shape[0] - third :]
-    y = value_3HW[1].astype(np.float64)
-    return {
-        "sum": vectors.sum(axis=1),
-        "axes": np.bincount(axis * 2 + negative, minlength=6),
-        "thirds": np.array([y[:third][upper].sum(), upper.sum(), y[len(y) - third :][lower].sum(), lower.sum()]),
-    }
-
-
-def length_sums(array_HW3: Array) -> dict[str, Array]:
-    """How many stored vectors have length 1 (within a tenth), and another length; what stands for void counts not."""
-    if array_HW3.ndim != 3 or array_HW3.shape[-1] != 3:
-        return {}
-    array_HW3 = array_HW3[::2, ::2]
-    if array_HW3.dtype == np.uint8:
-        length = np.sqrt(((array_HW3.astype(np.float32) / 127.5 - 1) ** 2).sum(-1))
-        # Grey, black and white are customary for void.
-        void = (length < 0.1) | (array_HW3 == 0).all(-1) | (array_HW3 == 255).all(-1)
-    elif np.issubdtype(array_HW3.dtype, np.floating):
-        length = np.sqrt((array_HW3.astype(np.float64) ** 2).sum(-1))
-        void = ~np.isfinite(length) | (length < 1e-3)
-    else:
-        return {}
-    near = np.abs(length - 1) <= 0.1
-    return {"lengths": np.array([(near & ~void).sum(), (~near & ~void).sum()])}
-
-
-def summarise_directions(sums: Sums, camera_frame: bool = True) -> Summary:
-    """Mean direction, share of each axis, length; with ``camera_frame`` also whether the frame is ours."""
-    total = int(sums["axes"].sum())
-    if not total:
-        return Summary()
-    mean = sums["sum"] / total
-    numbers = {f"mean {name}": float(v) for name, v in zip("xyz", mean, strict=True)}
-    names = ("+x", "−x", "+y", "−y", "+z", "−z")
-    ours = ("right", "left", "down", "up", "away", "to the camera")
-    labels = [f"{a} {b}" for a, b in zip(names, ours, strict=True)] if camera_frame else list(names)
-    bars = tuple(Bar(label, float(n / total)) for label, n in zip(labels, sums["axes"], strict=True))
-    found = []
-    if "lengths" in sums and sums["lengths"].sum():
-        odd = float(sums["lengths"][1] / sums["lengths"].sum())
-        numbers["not of unit length"] = odd
-        if odd > 0.01:
-            text = (
-                f"{odd:.1%} of the stored vectors are not of length 1 (within a tenth); expected unit vectors, in 8 "
-                f"bits n = 2 v / 255 - 1: check the encoding, and normalise them"
-            )
-            found.append(Suspicion("error" if odd > 0.2 else "warning", "not-unit-length", text))
-    if camera_frame and mean[2] > 0.1:
-        text = (
-            f"the mean z is {mean[2]:+.2f}: the normals point away from the camera; expected x right, y down, "
-            f"z forward, pointing to the camera (mean z near -0.7): set the task's frame, or negate z"
-        )
-        found.append(Suspicion("error", "normals-frame", text))
-    upper, lower = sums["thirds"][0] / max(sums["thirds"][1], 1), sums["thirds"][2] / max(sums["thirds"][3], 1)
-    numbers |= {"mean y, upper third": float(upper), "mean y, lower third": float(lower)}
-    if camera_frame and lower > 0.2 and lower > upper + 0.2:
-        text = (
-            f"the mean y is {lower:+.2f} in the lower third of the pictures and {upper:+.2f} in the upper: y seems "
-            f"to point up; expected y down, so that floors have y near -1: set the task's frame, or negate y"
-        )
-        found.append(Suspicion("warning", "normals-frame", text))
-    return Summary(numbers, bars, tuple(found))
+    found = _outside_range(below, above, low, high, middle)
+    if not sums["varied"][0] and (sums["bins"] > 0).sum() == 1:
+        found.append(one_sided(f"{middle:.3g}"))
+    return Summary(numbers, tuple(bars), tuple(found))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,10 +17,15 @@ from torch.nn import functional as F
 
 from tasktokens.errors import LabelError
 from tasktokens.metrics.normals import AngularErrors
-from tasktokens.tasks.base import Array, Task, channel_matmul, expectation, known_keys, largest_probability
-from tasktokens.tasks.examine import Summary, Sums, direction_sums, length_sums, summarise_directions
-from tasktokens.tasks.files import read_array, write_png
+from tasktokens.tasks.base import KINDS, Array, Task, channel_matmul, expectation, known_keys, largest_probability
+from tasktokens.tasks.directions import direction_sums, length_sums, summarise_directions
+from tasktokens.tasks.examine import Summary, Sums
+from tasktokens.tasks.files import write_png
+from tasktokens.tasks.stored import StoredLabel
+from tasktokens.tasks.void import is_void, parse_void
+from tasktokens.utils.legends import Legend
 
+Triple = tuple[float, float, float]
 _COS_RIGHT = math.cos(math.radians(22.5))
 
 
@@ -29,13 +34,20 @@ class UnitVectors(Task):
     """A unit vector a pixel, float32 (3, H, W).
 
     Files are 8-bit RGB, ``n = 2 v / 255 - 1``, or npy of floats; a vector whose length is not near 1 is void, as is an
-    alpha of zero. Loss: L1 of the three channels, summed, after normalisation, plus 0.1 x cross-entropy to the nearest
+    alpha of zero.
+
+    Attributes:
+        void: further stored vectors that mean "no label"; a number stands for three of it.
+
+    Loss: L1 of the three channels, summed, after normalisation, plus 0.1 x cross-entropy to the nearest
     centre.
     """
 
     threshold: float = 0.4
     centres_count: int = 40
+    void: tuple[Triple, ...] = ()
 
+    storage: ClassVar[tuple[str, ...]] = ("void",)
     label_channels: ClassVar[int] = 3
     neutral: ClassVar[tuple[float, ...]] = (0.0, 0.0, -1.0)
     confidence_weighted: ClassVar[bool] = True
@@ -50,18 +62,21 @@ class UnitVectors(Task):
     def centres(self) -> Tensor:
         """Unit vectors (K, 3)."""
 
+    def void_spec(self) -> dict[str, Any]:
+        """The setting ``void``, where there is one."""
+        return {"void": [list(triple) for triple in self.void]} if self.void else {}
+
     def token_names(self) -> tuple[str, ...]:
         return tuple("({:+.2f} {:+.2f} {:+.2f})".format(*centre) for centre in self.centres().tolist())
 
-    def read(self, path: Path) -> tuple[Array, Array]:
-        array = read_array(path, self.name)
-        alpha = np.ones(array.shape[:2], dtype=bool)
-        if array.ndim == 3 and array.shape[-1] == 4 and array.dtype == np.uint8:
-            array, alpha = array[..., :3], array[..., 3] > 0
+    def interpret(self, stored: StoredLabel) -> tuple[Array, Array]:
+        stored.check_lossless()
+        array, alpha = _vectors(stored), stored.valid
         if array.ndim != 3 or array.shape[-1] != 3:
-            raise LabelError(f"label file {path} of task '{self.name}' must have 3 channels, found shape {array.shape}")
+            raise LabelError(f"label file {stored.where} must have 3 channels, found shape {array.shape}")
         if array.dtype != np.uint8 and not np.issubdtype(array.dtype, np.floating):
-            raise LabelError(f"label file {path} of task '{self.name}' must be 8-bit or float, found {array.dtype}")
+            raise LabelError(f"label file {stored.where} must be 8-bit or float, found {array.dtype}")
+        alpha &= ~self.is_declared_void(array)
         # Channels first, for numpy is slow along a last axis of three, and in place, for fresh memory is slow too.
         vectors = np.ascontiguousarray(np.moveaxis(array, -1, 0)).astype(np.float32)
         if array.dtype == np.uint8:
@@ -74,18 +89,35 @@ class UnitVectors(Task):
         np.copyto(vectors, np.array([0, 0, -1], np.float32)[:, None, None], where=~valid)
         return vectors, valid
 
+    def is_declared_void(self, array_HW3: Array) -> Array:
+        """Where a stored vector is one of ``void``, (H, W) bool."""
+        found = np.zeros(array_HW3.shape[:2], dtype=bool)
+        for triple in self.void:
+            found |= np.logical_and.reduce([is_void(array_HW3[..., c], (triple[c],)) for c in range(3)])
+        return found
+
     def write(self, path: Path, value_CHW: Array, valid_HW: Array | None = None) -> None:
         stored = np.rint((np.moveaxis(value_CHW, 0, -1).clip(-1, 1) + 1) * 127.5).astype(np.uint8)
         write_png(path, stored if valid_HW is None else np.where(valid_HW[..., None], stored, np.uint8(128)))
 
+    directions: ClassVar[tuple[str, ...]] = ("+x", "-x", "+y", "-y", "+z", "-z")
+    """What vectors along and against each axis are called in a legend; without a name, they are left out."""
+
+    def legend(self, value_CHW: Array | None = None) -> Legend:
+        axes = np.stack([sign * axis for axis in np.eye(3, dtype=np.float32) for sign in (1, -1)], axis=1)
+        colours = self.colourise(axes[:, None])[0]
+        named = zip(colours.tolist(), self.directions, strict=True)
+        return Legend(self.name, tuple(((r, g, b), name) for (r, g, b), name in named if name))
+
     def examine(self, value_CHW: Array, valid_HW: Array) -> dict[str, Array]:
         return direction_sums(value_CHW, valid_HW)
 
-    def examine_file(self, path: Path) -> dict[str, Array]:
-        return length_sums(read_array(path, self.name))
+    def examine_stored(self, stored: StoredLabel) -> dict[str, Array]:
+        array = _vectors(stored)
+        return length_sums(array, ~stored.valid | self.is_declared_void(array))
 
     def summarise(self, sums: Sums) -> Summary:
-        return summarise_directions(sums, camera_frame=False)
+        return summarise_directions(sums)
 
     def pixel_loss(self, logits_BKHW: Tensor, target_BCHW: Tensor) -> Tensor:
         target = target_BCHW.float()
@@ -121,7 +153,26 @@ class UnitVectors(Task):
         return AngularErrors()
 
 
+def _vectors(stored: StoredLabel) -> Array:
+    """The stored array; of a palette its colours."""
+    return stored.array if stored.palette is None else stored.palette[stored.array]
+
+
+def parse_void_vectors(values: Any) -> tuple[Triple, ...]:
+    """The setting ``void`` of unit vectors: numbers, or lists of three. Raises `ValueError` for anything else."""
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise ValueError(f"void, which must be a list such as [0] or [[127, 127, 255]], found {values!r}")
+    triples = []
+    for value in values:
+        triple = parse_void(value if isinstance(value, list | tuple) else [value] * 3)
+        if len(triple) != 3:
+            raise ValueError(f"void, whose vectors must have three components, found {value!r}")
+        triples.append((triple[0], triple[1], triple[2]))
+    return tuple(triples)
+
+
 @dataclass(frozen=True)
+@KINDS.register("normals")
 class Normals(UnitVectors):
     """Surface normals in camera coordinates: x right, y down, z forward, pointing to the camera.
 
@@ -138,17 +189,21 @@ class Normals(UnitVectors):
     frame: tuple[str, str, str] = ("x", "y", "z")
 
     kind: ClassVar[str] = "normals"
-    storage: ClassVar[tuple[str, ...]] = ("frame",)
+    storage: ClassVar[tuple[str, ...]] = ("frame", "void")
+    directions: ClassVar[tuple[str, ...]] = ("to the right", "to the left", "down", "up", "", "to the camera")
 
     def spec(self) -> dict[str, Any]:
         frame = {} if self.frame == ("x", "y", "z") else {"frame": list(self.frame)}
-        return {"kind": self.kind, "centres": self.centres_count} | frame
+        return {"kind": self.kind, "centres": self.centres_count} | frame | self.void_spec()
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        known_keys(values, "centres", "frame")
+        known_keys(values, "centres", "frame", "void")
         frame = values.get("frame")
-        return {"centres_count": values.get("centres"), "frame": None if frame is None else tuple(map(str, frame))}
+        return {
+            "centres_count": values.get("centres"), "frame": None if frame is None else tuple(map(str, frame)),
+            "void": parse_void_vectors(values.get("void", ())),
+        }  # fmt: skip
 
     def validate(self) -> str | None:
         if not isinstance(self.centres_count, int) or self.centres_count < 2 or self.centres_count % 2:
@@ -161,8 +216,8 @@ class Normals(UnitVectors):
         """Unit vectors (K, 3) that face the camera."""
         return _half_sphere(self.centres_count)
 
-    def read(self, path: Path) -> tuple[Array, Array]:
-        value, valid = super().read(path)
+    def interpret(self, stored: StoredLabel) -> tuple[Array, Array]:
+        value, valid = super().interpret(stored)
         if self.frame == ("x", "y", "z"):
             return value, valid
         ours = np.empty_like(value)
@@ -181,7 +236,7 @@ class Normals(UnitVectors):
         return colours if valid_HW is None else np.where(valid_HW[..., None], colours, np.uint8(0))
 
     def summarise(self, sums: Sums) -> Summary:
-        return summarise_directions(sums)
+        return summarise_directions(sums, self.frame)
 
     def flip(self, value_CHW: Tensor) -> Tensor:
         mirrored = value_CHW.flip(-1)

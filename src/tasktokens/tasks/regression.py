@@ -15,13 +15,26 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tasktokens.metrics.regression import RegressionErrors
-from tasktokens.tasks.base import Array, Task, channel_matmul, deviation, expectation, known_keys, largest_probability
+from tasktokens.tasks.base import (
+    KINDS,
+    Array,
+    Task,
+    channel_matmul,
+    deviation,
+    expectation,
+    known_keys,
+    largest_probability,
+)
 from tasktokens.tasks.colours import colour_map
 from tasktokens.tasks.examine import Summary, Sums, range_sums, summarise_range
-from tasktokens.tasks.files import check_lossless, read_plane, to_float32, write_floats
+from tasktokens.tasks.files import to_float32, write_floats
+from tasktokens.tasks.stored import StoredLabel
+from tasktokens.tasks.void import is_void, judge_marks, mark_sums, parse_void
+from tasktokens.utils.legends import Legend
 
 
 @dataclass(frozen=True)
+@KINDS.register("regression")
 class Regression(Task):
     """A scalar a pixel in a unit of the user's (temperature, height, a score), float32 (1, H, W).
 
@@ -70,7 +83,7 @@ class Regression(Task):
         known_keys(values, "range", "unit", "bins", "scale", "offset", "void")
         low, high = values["range"]
         others = {name: value for name, value in values.items() if name != "range"}
-        return {"minimum": low, "maximum": high} | others | {"void": tuple(map(float, values.get("void", ())))}
+        return {"minimum": low, "maximum": high} | others | {"void": parse_void(values.get("void", ()))}
 
     def validate(self) -> str | None:
         try:
@@ -93,11 +106,9 @@ class Regression(Task):
     def token_names(self) -> tuple[str, ...]:
         return tuple(f"{centre:.3g} {self.unit}".strip() for centre in self.centres().tolist())
 
-    def read(self, path: Path) -> tuple[Array, Array]:
-        if self.void:
-            check_lossless(path, self.name)
-        plane, valid = read_plane(path, self.name)
-        valid = valid & np.isfinite(plane) & ~np.isin(plane, self.void)
+    def interpret(self, stored: StoredLabel) -> tuple[Array, Array]:
+        plane = stored.numbers(lossless=bool(self.void))
+        valid = stored.valid & np.isfinite(plane) & ~is_void(plane, self.void)
         whole = not np.issubdtype(plane.dtype, np.floating)
         # In double precision: a 32-bit integer does not fit a float.
         value = (plane.astype(np.float64) + self.offset) * self.scale if whole else plane
@@ -111,11 +122,19 @@ class Regression(Task):
         colours = colour_map((value_CHW[0] - self.minimum) / self.span)
         return colours if valid_HW is None else np.where(valid_HW[..., None], colours, np.uint8(0))
 
+    def legend(self, value_CHW: Array | None = None) -> Legend:
+        values = np.linspace(self.minimum, self.maximum, 64, dtype=np.float32)
+        ends = (f"{self.minimum:.4g} {self.unit}".strip(), f"{self.maximum:.4g} {self.unit}".strip())
+        return Legend(self.name, bar=self.colourise(values[None, None])[0], ends=ends)
+
     def examine(self, value_CHW: Array, valid_HW: Array) -> dict[str, Array]:
         return range_sums(value_CHW[0], valid_HW, self.minimum, self.maximum)
 
+    def examine_stored(self, stored: StoredLabel) -> dict[str, Array]:
+        return mark_sums(stored, self.void, self.minimum, self.maximum, self.scale, self.offset)
+
     def summarise(self, sums: Sums) -> Summary:
-        return summarise_range(sums, self.minimum, self.maximum, self.unit)
+        return summarise_range(sums, self.minimum, self.maximum, self.unit).joined(judge_marks(sums))
 
     def pixel_loss(self, logits_BKHW: Tensor, target_BCHW: Tensor) -> Tensor:
         target = target_BCHW.float().clamp(self.minimum, self.maximum)

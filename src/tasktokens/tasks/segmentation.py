@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,15 +15,17 @@ from torch.nn import functional as F
 
 from tasktokens.errors import ConfigError, LabelError, did_you_mean
 from tasktokens.metrics.mean_iou import MeanIoU
-from tasktokens.tasks.base import Array, Task, known_keys, largest_probability
+from tasktokens.tasks.base import KINDS, Array, Task, known_keys, largest_probability
 from tasktokens.tasks.colours import class_palette
 from tasktokens.tasks.examine import Summary, Sums, class_sums, summarise_classes
-from tasktokens.tasks.files import check_lossless, read_colours, read_plane, write_png
-
-Colour = tuple[int, int, int]
+from tasktokens.tasks.files import write_png
+from tasktokens.tasks.stored import StoredLabel
+from tasktokens.tasks.void import is_void, parse_void_ids
+from tasktokens.utils.legends import Colour, Legend
 
 
 @dataclass(frozen=True)
+@KINDS.register("classes")
 class Segmentation(Task):
     """One class id a pixel, 0 to ``len(classes) - 1``; ids in ``void`` are ignored.
 
@@ -65,17 +68,17 @@ class Segmentation(Task):
             raise KeyError("classes")
         if isinstance(classes, str):
             raise ValueError("classes, which must be a list of names")
-        names = tuple(map(str, classes))
+        names = tuple(map(_class_name, classes))
         if named:
-            by_name = {str(name): colour for name, colour in colours.items()}
+            by_name = {_class_name(name): colour for name, colour in colours.items()}
             for name in [*names, *by_name]:
                 if name not in by_name or name not in names:
                     raise ConfigError(f"'classes' and 'colours' must name the same classes; '{name}' is in one only")
             colours = [by_name[name] for name in names]
         return {
             "classes": names,
-            "void": tuple(map(int, values.get("void", [255]))),
-            "ids": tuple((int(id), _class_index(of, names)) for id, of in dict(values.get("ids", {})).items()),
+            "void": parse_void_ids(values.get("void", [255])),
+            "ids": tuple((_whole_id(id), _class_index(of, names)) for id, of in dict(values.get("ids", {})).items()),
             "colours": _parse_colours(colours),
             "void_colours": _parse_colours(values.get("void_colours", [])),
         }
@@ -83,6 +86,9 @@ class Segmentation(Task):
     def validate(self) -> str | None:
         if not self.classes:
             return "needs at least one class"
+        twice = [name for name, count in Counter(self.classes).items() if count > 1]
+        if twice:
+            return f"'classes' names '{twice[0]}' twice; each class needs a name of its own"
         if len(self.classes) > 256:
             return f"at most 256 classes, found {len(self.classes)}"
         if self.colours and self.ids:
@@ -101,14 +107,13 @@ class Segmentation(Task):
     def class_names(self) -> tuple[str, ...]:
         return self.classes
 
-    def read(self, path: Path) -> tuple[Array, Array]:
-        check_lossless(path, self.name)
+    def interpret(self, stored: StoredLabel) -> tuple[Array, Array]:
         if self.colours:
-            return self._read_colours(path)
-        ids, valid = read_plane(path, self.name)
+            return self._from_colours(stored)
+        ids = stored.ids()
         if np.issubdtype(ids.dtype, np.floating):
-            raise LabelError(f"label file {path} of task '{self.name}' must hold whole class ids, found {ids.dtype}")
-        valid = valid & ~np.isin(ids, self.void)
+            raise LabelError(f"label file {stored.where} must hold whole class ids, found {ids.dtype}")
+        valid = stored.valid & ~is_void(ids, self.void)
         known = [id for id, _ in self.ids] or range(len(self.classes))
         if self.ids:
             right = np.isin(ids, known)
@@ -118,16 +123,15 @@ class Segmentation(Task):
             wrong = np.unique(ids[valid & ~right])[:5].tolist()
             expected = f"one of {sorted(known)[:20]}" if self.ids else f"0 to {len(self.classes) - 1}"
             raise LabelError(
-                f"label file {path} of task '{self.name}' holds class id {wrong}; expected {expected} "
+                f"label file {stored.where} holds class id {wrong}; expected {expected} "
                 f"or void {list(self.void)}: add the class or the void id to dataset.yaml"
             )
         if self.ids:
             ids = _look_up(ids.astype(np.int64), dict(self.ids))
         return np.where(valid, ids, 0).astype(np.uint8)[None], valid
 
-    def _read_colours(self, path: Path) -> tuple[Array, Array]:
-        colours, valid = read_colours(path, self.name)
-        packed = _pack(colours)
+    def _from_colours(self, stored: StoredLabel) -> tuple[Array, Array]:
+        packed, valid = _pack(stored.colours()), stored.valid
         classes = dict(zip(_pack(np.array(self.colours)).tolist(), range(len(self.colours)), strict=True))
         void = dict.fromkeys(_pack(np.array(self.void_colours).reshape(-1, 3)).tolist(), -1)
         found = _look_up(packed, classes | void)
@@ -135,7 +139,7 @@ class Segmentation(Task):
         if wrong.size:
             most = int(wrong[counts.argmax()])
             raise LabelError(
-                f"label file {path} of task '{self.name}' has the colour {[most >> 16, most >> 8 & 255, most & 255]} "
+                f"label file {stored.where} has the colour {[most >> 16, most >> 8 & 255, most & 255]} "
                 f"on {counts.max()} pixels ({wrong.size} unknown colours in all); add it to 'colours' or 'void_colours'"
             )
         valid = valid & (found >= 0)
@@ -146,9 +150,7 @@ class Segmentation(Task):
         if self.colours:
             stored = np.array(self.colours, np.uint8)[ids]
         else:
-            # Of several ids of a class, the first listed.
-            by_class = {of: id for id, of in reversed(self.ids)}
-            used = np.array([by_class.get(of, of) for of in range(len(self.classes))])
+            used = self._stored_ids()
             deep = used.max() > 255
             stored = used[ids].astype(np.uint16 if deep else np.uint8)
             void = [id for id in self.void if 0 <= id <= (65535 if deep else 255)]
@@ -161,8 +163,29 @@ class Segmentation(Task):
             stored = np.concatenate([stored.reshape(*ids.shape, -1), alpha[..., None]], axis=-1)
         write_png(path, stored)
 
+    def _stored_ids(self) -> Array:
+        """The id (classes,) that `write` stores for each class: of several, the first listed."""
+        by_class = {of: id for id, of in reversed(self.ids)}
+        return np.array([by_class.get(of, of) for of in range(len(self.classes))])
+
+    def stored_classes(self) -> tuple[tuple[str, str, Colour], ...]:
+        palette = [(int(r), int(g), int(b)) for r, g, b in self._palette()]
+        stored = (
+            ["#{:02x}{:02x}{:02x}".format(*c) for c in self.colours] if self.colours else map(str, self._stored_ids())
+        )
+        return tuple(zip(stored, self.classes, palette, strict=True))
+
+    def legend(self, value_CHW: Array | None = None) -> Legend:
+        shown = range(len(self.classes)) if value_CHW is None else np.unique(value_CHW).astype(int).tolist()
+        classes = self.stored_classes()
+        return Legend(self.name, tuple((classes[i][2], classes[i][1]) for i in shown if i < len(classes)))
+
+    def _palette(self) -> Array:
+        """Colours (classes, 3) uint8 of pictures."""
+        return np.array(self.colours, np.uint8) if self.colours else class_palette(len(self.classes))
+
     def colourise(self, value_CHW: Array, valid_HW: Array | None = None) -> Array:
-        palette = np.array(self.colours, np.uint8) if self.colours else class_palette(len(self.classes))
+        palette = self._palette()
         colours = palette[value_CHW[0].astype(np.int64).clip(0, len(self.classes) - 1)]
         return colours if valid_HW is None else np.where(valid_HW[..., None], colours, np.uint8(0))
 
@@ -203,13 +226,29 @@ class Segmentation(Task):
         return MeanIoU(len(self.classes), self.classes)
 
 
+def _class_name(value: Any) -> str:
+    """A class's name: text, or a number that stands for itself. What YAML takes for a truth value stays a word."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if not isinstance(value, str | int | float):
+        raise ConfigError(f"the name of a class must be text, found {value!r}; put it into quotes")
+    return str(value)
+
+
+def _whole_id(value: Any) -> int:
+    if isinstance(value, bool) or float(value) != int(value):
+        raise ConfigError(f"'ids' must name whole stored ids, found {value!r}")
+    return int(value)
+
+
 def _class_index(value: Any, names: tuple[str, ...]) -> int:
     """A class given by its number or its name."""
-    if isinstance(value, int):
+    if isinstance(value, int) and not isinstance(value, bool):
         return value
-    if str(value) not in names:
-        raise ConfigError(f"'ids' names the class '{value}'{did_you_mean(str(value), names)}, which is not in classes")
-    return names.index(str(value))
+    name = _class_name(value)
+    if name not in names:
+        raise ConfigError(f"'ids' names the class '{name}'{did_you_mean(name, names)}, which is not in classes")
+    return names.index(name)
 
 
 def _parse_colours(values: Iterable[Any]) -> tuple[Colour, ...]:

@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tasktokens.tasks.base import Array, known_keys
-from tasktokens.tasks.normals import UnitVectors
+from tasktokens.tasks.base import KINDS, Array, known_keys
+from tasktokens.tasks.normals import UnitVectors, parse_void_vectors
 
 
 @dataclass(frozen=True)
+@KINDS.register("vectors")
 class Vectors(UnitVectors):
     """Unit vectors in the user's own frame. Files, loss and metrics as for normals, but over the whole sphere.
 
@@ -35,13 +36,16 @@ class Vectors(UnitVectors):
     shortest: ClassVar[float] = 0.1
 
     def spec(self) -> dict[str, Any]:
-        return {"kind": self.kind, "centres": self.centres_count, "flip": list(self.flip_signs)}
+        return {"kind": self.kind, "centres": self.centres_count, "flip": list(self.flip_signs)} | self.void_spec()
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        known_keys(values, "centres", "flip")
+        known_keys(values, "centres", "flip", "void")
         flip = values.get("flip")
-        return {"centres_count": values.get("centres"), "flip_signs": None if flip is None else tuple(flip)}
+        return {
+            "centres_count": values.get("centres"), "flip_signs": None if flip is None else tuple(flip),
+            "void": parse_void_vectors(values.get("void", ())),
+        }  # fmt: skip
 
     def validate(self) -> str | None:
         if not isinstance(self.centres_count, int) or self.centres_count < 8 or self.centres_count % 8:

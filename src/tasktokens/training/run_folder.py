@@ -9,8 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from tasktokens.config import Config, load_config, to_yaml
-from tasktokens.data.visibility import save_visible
-from tasktokens.datasets.open import Data
+from tasktokens.data.visibility import AVAILABLE, save_visible
+from tasktokens.datasets.open import Data, all_visible
 from tasktokens.datasets.run_data import HELD_LABELS, LABELS
 from tasktokens.errors import CheckpointError, RunExistsError
 from tasktokens.training.checkpoint import tidy
@@ -63,6 +63,8 @@ def prepare_folder(config: Config, data: Data, resume: bool, overwrite: bool) ->
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
     save_visible(folder / LABELS, data.train, list(data.tasks))
+    ids = (*data.train, *data.holdout)
+    save_visible(folder / AVAILABLE, all_visible(data.collection, ids, data.tasks), list(data.tasks))
     if data.holdout:
         save_visible(folder / HELD_LABELS, data.held, list(data.tasks))
     described = {name: task.spec() | task.training() for name, task in data.tasks.items()}

@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from tasktokens.config import Config
 from tasktokens.data.visibility import check_rule
 from tasktokens.datasets.automatic import settled
-from tasktokens.datasets.open import Data, choose_data, open_data_index
+from tasktokens.datasets.open import Data, choose_data, open_index
 from tasktokens.datasets.run_data import open_run_data
 from tasktokens.errors import ConfigError, TrainingError
 from tasktokens.inference.evaluate import eval_dataset
@@ -67,7 +67,7 @@ def open_run(
 def _open(config: Config, resume: bool, quiet: bool) -> tuple[Config, Data]:
     if resume:
         return config, open_run_data(config.run.dir, config)
-    index = open_data_index(config, progress=not quiet)
+    index = open_index(config, progress=not quiet)
     config = settled(config, index)
     return config, choose_data(config, index)
 

@@ -1,23 +1,50 @@
-"""Files that are there whole or not at all, and the user's cache folder."""
+"""Files that are there whole or not at all, disks that refuse to write, and the user's cache folder."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import hashlib
 import os
+import shutil
+import stat
+import sys
+import tempfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+
+from tasktokens.errors import ConfigError, WriteError
+
+_REASONS = {
+    errno.ENOSPC: "no space is left on the disk",
+    errno.EDQUOT: "your quota is used up on the disk",
+    errno.EROFS: "nothing can be written to the disk",
+    errno.EFBIG: "the file would be too large for the disk",
+    errno.EIO: "there is a fault in the disk",
+}
 
 
 @contextlib.contextmanager
 def atomically(path: Path) -> Iterator[Path]:
-    """A path to write to, with the same ending; it becomes ``path`` when all went well, and is gone otherwise."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
-    try:
-        yield unfinished
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    """A path to write to, with the same ending; it becomes ``path`` when all went well, and is gone otherwise.
+
+    Raises `WriteError` naming ``path`` where the disk is full or refuses.
+    """
+    unfinished = path.with_name(f".{_short(path.stem)}.{os.getpid()}.partial{path.suffix}")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield unfinished
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+
+def _short(stem: str) -> str:
+    """A name that leaves room for what is added to it: file systems take 255 bytes."""
+    written = os.fsencode(stem)
+    return stem if len(written) <= 200 else hashlib.blake2b(written, digest_size=16).hexdigest()
 
 
 def write_atomically(path: Path, content: bytes) -> Path:
@@ -27,7 +54,56 @@ def write_atomically(path: Path, content: bytes) -> Path:
     return path
 
 
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """In the block ``path`` is written: a full disk is then a `WriteError` that names this file and the disk.
+
+    The system names no file, or the file that was read while copying.
+    """
+    try:
+        yield
+    except WriteError:
+        raise
+    except OSError as error:
+        # NumPy says how much it wrote, and gives no number.
+        reason = _REASONS.get(error.errno or 0) or (_REASONS[errno.ENOSPC] if " written" in str(error) else None)
+        if reason is None:
+            raise
+        disk = disk_of(path)
+        with contextlib.suppress(OSError):
+            reason += f" at {disk} ({shutil.disk_usage(disk).free / 2**20:.1f} MB are free)"
+        raise WriteError(f"{path} cannot be written: {reason}; make room") from error
+
+
+def disk_of(path: Path) -> Path:
+    """Where the disk is mounted that a path lies on."""
+    place = path.absolute()
+    while not os.path.ismount(place) and place != place.parent:
+        place = place.parent
+    return place
+
+
 def cache_folder(name: str) -> Path:
-    """``tasktokens/{name}`` under ``$TASKTOKENS_CACHE``, ``$XDG_CACHE_HOME`` or ``~/.cache``; it may not exist yet."""
+    """``tasktokens/{name}`` under ``$TASKTOKENS_CACHE``, ``$XDG_CACHE_HOME`` or ``~/.cache``; it may not exist yet.
+
+    A user without a home, as in many containers, gets a folder of their own among the temporary files, and is told so
+    once. Raises `ConfigError` where somebody else's lies there.
+    """
     base = os.environ.get("TASKTOKENS_CACHE") or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "tasktokens" / name
+    try:
+        return Path(base).expanduser() / "tasktokens" / name
+    except RuntimeError:  # neither HOME nor an entry in the list of users
+        return _homeless() / name
+
+
+@cache
+def _homeless() -> Path:
+    user = os.getuid() if hasattr(os, "getuid") else "user"
+    folder = Path(tempfile.gettempdir()) / f"tasktokens-{user}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or (user != "user" and found.st_uid != user):
+        raise ConfigError(f"{folder} belongs to another user; set TASKTOKENS_CACHE to a folder of your own")
+    print(f"this user has no home folder: what is cached lies in {folder} (TASKTOKENS_CACHE changes that)",
+          file=sys.stderr)  # fmt: skip
+    return folder

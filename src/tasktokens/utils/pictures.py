@@ -16,6 +16,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from tasktokens.utils.atomic import write_atomically
+from tasktokens.utils.legends import Legend, draw_legends
 
 COLOURS = ("#7f8da3", "#e0672f", "#2f9e8f", "#8b6fd6", "#c2507f")
 """Colours of runs, legible on white and on black."""
@@ -26,6 +27,7 @@ Curve = tuple[str, int, list[int], list[float]]
 _INK = "#010203"  # stands for the colour of the page's text
 _WIDE = 400
 _TITLE_LETTERS = 16
+_LEGEND_WIDTH = 480
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,28 @@ class Strip:
     pictures: tuple[Picture, ...]
 
 
-def save_strips(path: Path, strips: Sequence[Strip], scale: int = 2) -> Path:
-    """Draw strips as one PNG: a row a strip, titles at the left, captions on top (of each row where they differ).
+LARGEST = 1024
+"""Pixels of the longer side of a picture made for looking at; `reduced` shrinks larger ones."""
+
+
+def reduced(pixels_HW3: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """A picture of at most `LARGEST` pixels a side; of a larger one, the nearest pixels, so that colours keep."""
+    height, width = pixels_HW3.shape[:2]
+    share = LARGEST / max(height, width)
+    if share >= 1:
+        return pixels_HW3
+    size = (max(1, round(width * share)), max(1, round(height * share)))
+    return np.asarray(Image.fromarray(pixels_HW3).resize(size, Image.Resampling.NEAREST))
+
+
+def save_strips(path: Path, strips: Sequence[Strip], scale: int = 2, legends: Sequence[Legend] = ()) -> Path:
+    """Write `draw_strips` as one PNG."""
+    return write_atomically(path, png(draw_strips(strips, scale, legends)))
+
+
+def draw_strips(strips: Sequence[Strip], scale: int = 2, legends: Sequence[Legend] = ()) -> Image.Image:
+    """Draw strips as one picture: a row per strip, titles at the left, captions on top (of each row where they differ).
+    What the colours mean stands below.
 
     Pictures are enlarged ``scale`` times, pixel by pixel, unless one is wider than 400 pixels. Raises `ValueError`
     if there is no picture.
@@ -81,7 +103,13 @@ def save_strips(path: Path, strips: Sequence[Strip], scale: int = 2) -> Path:
             image = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
             canvas.paste(image, (x + (width - image.width) // 2, top + (height - image.height) // 2))
         top += height + gap
-    return write_atomically(path, png(canvas))
+    if legends:
+        below = draw_legends(legends, max(canvas.width, _LEGEND_WIDTH), _font(13))
+        whole = Image.new("RGB", (max(canvas.width, below.width), canvas.height + below.height), "white")
+        whole.paste(canvas, (0, 0))
+        whole.paste(below, (0, canvas.height))
+        canvas = whole
+    return canvas
 
 
 def same_captions(strips: Sequence[Strip]) -> bool:

@@ -1,10 +1,14 @@
-"""A progress bar on standard error that costs nothing where none is wanted."""
+"""Progress on standard error that costs nothing where none is wanted."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
+Item = TypeVar("Item")
 Step = Callable[[], None]
 
 
@@ -32,3 +36,26 @@ def bar(total: int, shown: bool, title: str = "rendering rooms") -> Iterator[Ste
             progress.update(task, advance=1, rate=f"{speed:.1f} images/s" if speed else "")
 
         yield step
+
+
+def track(items: Sequence[Item], doing: str, shown: bool, every: float = 15.0) -> Iterator[Item]:
+    """The items, with progress on standard error: a bar on a terminal, elsewhere a line every 15 seconds."""
+    if not shown or not items:
+        yield from items
+        return
+    from rich.console import Console
+    from rich.progress import track as bar_of
+
+    console = Console(stderr=True)
+    if console.is_terminal:
+        yield from bar_of(items, description=doing, console=console)
+        return
+    started = said = time.monotonic()
+    for number, item in enumerate(items, start=1):
+        yield item
+        now = time.monotonic()
+        if now - said >= every or number == len(items):
+            said, speed = now, number / max(now - started, 1e-9)
+            left = int((len(items) - number) / speed)
+            text = f"{doing} {number}/{len(items)} | {speed:.1f} images/s | ETA {left // 60}:{left % 60:02d}"
+            print(text, file=sys.stderr, flush=True)

@@ -6,9 +6,11 @@ Nothing here unpickles or starts another program, and what a file claims to hold
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 import os
+import re
 import stat
 import zipfile
 import zlib
@@ -136,6 +138,39 @@ _COMPRESSED = 15
 
 
 # -- text --------------------------------------------------------------------------------------------------------------
+def decode_text(data: bytes) -> str:
+    """Text as editors, spreadsheets and shells save it: UTF-8, or UTF-16 and UTF-32 with a byte-order mark.
+
+    Line ends stay as they are. Raises `ValueError` for any other encoding: guessing would change names in silence.
+
+    >>> decode_text("Küche".encode("utf-16"))
+    'Küche'
+    """
+    encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"it is not text in {encoding.upper()} ({error.reason} at byte {error.start}); {_SAVE}"
+        ) from error
+    if "\0" in text:
+        raise ValueError(f"it holds the character NUL, as UTF-16 without a byte-order mark does; {_SAVE}")
+    return text.replace("\ufeff", "")  # also inside, where files were joined
+
+
+_SAVE = "save it as UTF-8"
+_MARKS = (  # the mark of UTF-32 begins with that of UTF-16
+    (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"), (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
+)  # fmt: skip
+
+
+def read_text(path: Path) -> str:
+    """Read a text file; see `decode_text`. Raises `OSError` and `ValueError`, which do not name the file."""
+    require_regular_file(path)
+    return decode_text(path.read_bytes())
+
+
 def load_json(text: str) -> Any:
     """Parse JSON; what nests too deeply is a `ValueError` too."""
     try:
@@ -150,12 +185,31 @@ def read_json(path: Path) -> Any:
     return load_json(path.read_text(encoding="utf-8"))
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 but for two surprises: ``no``, ``yes``, ``on`` and ``off`` are words, and 1e-3 is a number."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in known if not tag.endswith(":bool")]
+    for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), [*"tTfF"])
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:[0-9][0-9_]*(?:\.[0-9_]*)?|\.[0-9][0-9_]*)[eE][-+]?[0-9]+$"),
+    [*"-+.0123456789"],
+)
+
+
 def load_yaml(text: str) -> Any:
-    """Parse YAML of plain values. Raises `ValueError`, also where aliases would multiply into more than is useful."""
+    """Parse YAML of plain values, words such as ``no`` as words.
+
+    Raises `ValueError`, also where aliases would multiply into more than is useful.
+    """
     if len(text) > MAX_YAML_BYTES:
         raise ValueError(f"it is longer than {MAX_YAML_BYTES} characters")
     try:
-        loader = yaml.SafeLoader(text)
+        loader = _Loader(text)
         node = loader.get_single_node()
         if node is None:
             return None
@@ -165,6 +219,25 @@ def load_yaml(text: str) -> Any:
         raise ValueError("it nests too deeply") from error
     except Exception as error:  # odd dates, numbers and tags raise whatever their constructors do
         raise ValueError(" ".join(str(error).split())[:300] or type(error).__name__) from error
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes text that `_Loader` would not read as text."""
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    patterns = _Loader.yaml_implicit_resolvers.get(text[:1], [])
+    quoted = any(pattern.match(text) for _, pattern in patterns)
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="'" if quoted else None)
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
+def dump_yaml(value: Any, **style: Any) -> str:
+    """Plain values as YAML that `load_yaml` reads back to the same, keys in their order."""
+    text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, **style)
+    return text
 
 
 def _check_aliases(root: yaml.Node) -> None:

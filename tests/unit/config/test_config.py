@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from tasktokens.config import Config, FolderData, HttMethod, MtlMethod, RoomsData, load_config, parse_config, to_yaml
+from tasktokens.config import Config, load_config, parse_config, to_yaml
+from tasktokens.datasets.folder import FolderSource
+from tasktokens.datasets.rooms import RoomsSource
 from tasktokens.errors import ConfigError
+from tasktokens.methods import HttMethod, MtlMethod
 
 SHIPPED = sorted((Path(__file__).parents[3] / "configs").glob("*.yaml"))
 
@@ -62,10 +65,10 @@ def test_a_fraction_of_labels_needs_no_quotes(override: str) -> None:
 
 
 def test_the_kind_of_data_and_method_may_be_left_out() -> None:
-    assert isinstance(parse_config({}).data, RoomsData)
-    assert isinstance(parse_config({"data": {"train": 5}}).data, RoomsData)
-    assert isinstance(parse_config({"data": {"root": "x"}}).data, FolderData)
-    assert isinstance(load_config(overrides=["data.root=x"]).data, FolderData)
+    assert isinstance(parse_config({}).data, RoomsSource)
+    assert isinstance(parse_config({"data": {"train": 5}}).data, RoomsSource)
+    assert isinstance(parse_config({"data": {"root": "x"}}).data, FolderSource)
+    assert isinstance(load_config(overrides=["data.root=x"]).data, FolderSource)
     assert isinstance(parse_config({"method": {"stage2_steps": 0}}).method, HttMethod)
     assert isinstance(parse_config({"method": {"name": "mtl"}}).method, MtlMethod)
 
@@ -169,7 +172,7 @@ def test_settings_do_not_change_after_checking() -> None:
 def test_mistakes_inside_one_of_several_parts_are_named_as_typed() -> None:
     part = {"name": "a", "source": {"kind": "nyud", "rot": "x"}, "split": {}}
     with pytest.raises(ConfigError, match=r"'data\.parts\.0\.source\.rot' \(did you mean 'root'") as error:
-        parse_config({"data": {"kind": "several", "parts": [part]}})
+        parse_config({"data": {"kind": "concat", "parts": [part]}})
     assert "'data.parts.0.split' (did you mean 'splits'" in str(error.value)
 
 

@@ -182,7 +182,7 @@ def test_full_size_measures_what_predict_writes(run: Path, folder_root: Path) ->
         metric = task.metric()
         for id in folder.split("test"):
             value, valid = folder.labels[name][id].read()
-            predicted = predictor(folder.images[id].read())[name].value
+            predicted = predictor(folder.images[id].read())[name].value_CHW
             metric.update(*(torch.from_numpy(x)[None] for x in (predicted, value, valid[None])))
         assert_metrics_equal(metric.compute(), measured[name], tolerance=1e-4)
 

@@ -164,10 +164,10 @@ def test_images_that_the_csv_does_not_list_have_no_label_and_unknown_ones_are_le
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("id,semseg,depth\ni0,1,1\n", "missing: .*normals"),
-        ("semseg,depth,normals\n1,1,1\n", "missing: .*id"),
+        ("id,semseg,depth\ni0,1,1\n", "no column 'normals'"),
+        ("semseg,depth,normals\n1,1,1\n", "no column 'id'"),
         ("id,semseg,depth,normals\n", "must have rows"),
-        ("", "must have rows"),
+        ("", "has no rows"),
         ("id,semseg,depth,normals\ni0,1,1,1\ni9,0,0,1\n", "line 3.*i9.*normals"),
         ("id,semseg,depth,normals\ni0,1\n", "line 2"),
         ("id,semseg,depth,normals\ni0,yes,no,no\n", "line 2.*yes"),
@@ -198,3 +198,15 @@ def test_a_task_without_any_label_is_an_error_that_names_it(rule: str) -> None:
     available["depth"] = {"foreign": None}
     with pytest.raises(DataError, match="task 'depth'"):
         draw_visible(ids, available, rule, 0)
+
+
+def test_a_csv_may_list_other_splits_but_no_image_that_does_not_exist(tmp_path: Path) -> None:
+    """A spreadsheet makes 7 of 007: passed over in silence, its labels would be lost."""
+    ids = ["006", "007", "008"]
+    available: Available = {"semseg": dict.fromkeys(ids)}
+    path = tmp_path / "S.CSV"
+    path.write_text("id,semseg\n006,1\n008,1\n")
+    assert draw_visible(ids[:2], available, str(path), 0, known=ids) == {"006": ("semseg",), "007": ()}
+    path.write_text("id,semseg\n006,1\n7,1\n")
+    with pytest.raises(DataError, match=r"line 3: no image has the id '7' .did you mean '007'"):
+        draw_visible(ids[:2], available, str(path), 0, known=ids)

@@ -33,7 +33,7 @@ def two_folders(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def several(*parts: dict[str, Any], **data: Any) -> Config:
-    return parse_config({"data": {"kind": "several", "size": [32, 32], "labels": "full", "parts": list(parts)} | data})
+    return parse_config({"data": {"kind": "concat", "size": [32, 32], "labels": "full", "parts": list(parts)} | data})
 
 
 def part(root: Path, **more: Any) -> dict[str, Any]:
@@ -116,7 +116,7 @@ def test_parts_of_the_same_name_are_refused(two_folders: tuple[Path, Path]) -> N
 def test_a_run_on_disjoint_labels_learns_and_reports_every_task(two_folders: tuple[Path, Path], tmp_path: Path) -> None:
     config = parse_config(
         {
-            "data": {"kind": "several", "size": [32, 32], "labels": "full", "parts": [part(f) for f in two_folders]},
+            "data": {"kind": "concat", "size": [32, 32], "labels": "full", "parts": [part(f) for f in two_folders]},
             "model": {"backbone": "resnet10t", "pretrained": False, "width": 16},
             "method": {"name": "htt", "stage1_steps": 2, "stage2_steps": 2},
             "optim": {"batch_size": 4},

@@ -154,9 +154,10 @@ def test_a_bad_cell_is_named_by_row_and_column(number: int, change: dict[str, st
         ("", "has no rows"),
         ("image,semseg,depth\n", "has no rows"),
         ("images,semseg,depth\nphotos/0.jpg,,\n", "no column 'image' .did you mean 'images'.*found: images, semseg"),
-        ("image;semseg;depth\nphotos/0.jpg;;\n", "no column 'image'.*found: image;semseg;depth"),
+        ("image|semseg|depth\nphotos/0.jpg||\n", "no column 'image'.*found: image|semseg|depth"),
+        ("image,semseg,depth,semseg\nphotos/0.jpg,,,\n", "the column 'semseg' 2 times"),
         ("image,semseg\nphotos/0.jpg,\n", "no column 'depth'"),
-        ("image,semseg,depth\nphotos/0.jpg,,,,\n", "row 2 has more cells"),
+        ("image,semseg,depth\nphotos/0.jpg,,,x,\n", "row 2 has more cells"),
     ],
     ids=repr,
 )

@@ -24,22 +24,15 @@ from PIL import Image
 from conftest import Array
 from conftest import run_cli as run
 from fakes import cityscapes, nyud, pascal_context
-from tasktokens.config import (
-    CityscapesSource,
-    Config,
-    FolderSource,
-    NyudData,
-    NyudSource,
-    PascalContextSource,
-    load_config,
-)
-from tasktokens.datasets.cityscapes import open_cityscapes
-from tasktokens.datasets.folder import open_folder
+from tasktokens.config import Config, load_config
+from tasktokens.datasets.cityscapes import CityscapesSource, open_cityscapes
+from tasktokens.datasets.folder import FolderSource, open_folder
 from tasktokens.datasets.index import DatasetIndex, LabelFile
-from tasktokens.datasets.open import open_index
+from tasktokens.datasets.nyud import NyudSource
+from tasktokens.datasets.pascal_context import PascalContextSource
 from tasktokens.datasets.prepare import prepare, verify
-from tasktokens.datasets.prepared import alone
 from tasktokens.errors import ConfigError, DataError, LabelError, RunExistsError
+from tasktokens.utils.lock import only_writer
 
 HEADER = "id,semseg,depth,normals,edge,saliency\n"
 
@@ -141,7 +134,7 @@ def test_a_benchmark_prepared_is_what_is_read_directly(layout: str, tmp_path: Pa
     out = prepare(source, tmp_path / "out", workers=1, quiet=True)
     depth = DEPTH[layout] if layout in DEPTH else DEPTH[layout.split("-")[0]]
     # 8 bits for -1..1, whose vector is made one of unit length again.
-    check_same(open_index(source, (1, 1)), open_folder(out), depth, normals=0.012)
+    check_same(source.open_index((1, 1)), open_folder(out), depth, normals=0.012)
     rounding = json.loads((out / "prepared.json").read_text())["rounding"]
     assert all(rounding[task] == 0 for task in rounding if task not in ("depth", "normals"))
 
@@ -319,7 +312,8 @@ def test_a_full_disk_is_said_and_survived(
     monkeypatch.setattr(shutil, "copyfile", full)
     code, _, error = run(capsys, *words)
     assert code == 2
-    assert "No space left on device" in error
+    assert "no space is left on the disk" in error
+    assert ".png cannot be written" in error
     assert run(capsys, *words)[0] == 0
     assert len(calls) == 9 + 7 * 6, "the first of eight images was kept, with its five labels"
     assert verify(tmp_path / "out", quiet=True) == []
@@ -329,7 +323,7 @@ def test_two_at_a_time_are_refused(folder_root: Path, tmp_path: Path) -> None:
     pytest.importorskip("fcntl")
     out = tmp_path / "out"
     out.mkdir()
-    with alone(out), pytest.raises(DataError, match="another process"):
+    with only_writer(out), pytest.raises(RunExistsError, match="another process"):
         make(folder_root, out)
     assert make(folder_root, out) == out
 
@@ -444,7 +438,7 @@ def test_a_label_that_would_read_back_as_another_is_refused(
 
     opened = open_folder(own_folder)
     labels = {**opened.labels, "normals": {"im03": LabelFile(own_folder / "normals" / "im03.png", zeros)}}
-    monkeypatch.setattr("tasktokens.datasets.prepare.open_index", lambda *_: replace(opened, labels=labels))
+    monkeypatch.setattr("tasktokens.datasets.folder.FolderSource.open_index", lambda *_: replace(opened, labels=labels))
     with pytest.raises(LabelError, match=r"im03\.png cannot be stored"):
         make(own_folder, tmp_path / "out")
 
@@ -490,7 +484,7 @@ def test_train_takes_data_and_root(
     monkeypatch.setattr(verb, "train", lambda settings, *_: seen.append(settings) or tmp_path)
     assert run(capsys, "train", "--data", "nyud", "--root", "2024")[0] == 0
     assert seen[-1] == load_config(None, ["data.kind=nyud", "data.root='2024'"])
-    assert isinstance(seen[-1].data, NyudData)
+    assert isinstance(seen[-1].data, NyudSource)
     assert seen[-1].data.root == Path("2024")
     config = tmp_path / "c.yaml"
     config.write_text("data: {kind: folder, root: a, size: [32, 48]}\n")

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from tasktokens.datasets.published import FILES, published_labels
+from tasktokens.datasets.cityscapes import PUBLISHED as CITYSCAPES
+from tasktokens.datasets.nyud.files import PUBLISHED as NYUD
+from tasktokens.datasets.pascal_context.dataset import PUBLISHED as PASCAL_CONTEXT
+from tasktokens.datasets.published import published_labels
+
+FILES = {"nyud": NYUD, "cityscapes": CITYSCAPES, "pascal_context": PASCAL_CONTEXT}
 
 
 @pytest.mark.parametrize(
@@ -17,7 +22,7 @@ from tasktokens.datasets.published import FILES, published_labels
 )
 def test_counts_are_the_published_ones(name: str, rule: str, images: int, counts: dict[str, int]) -> None:
     ids = [f"image{i}" for i in range(images)]
-    split = published_labels(name, ids)[rule]
+    split = published_labels(FILES[name], ids)[rule]
     assert list(split) == ids
     assert {task: sum(task in seen for seen in split.values()) for task in counts} == counts
     if rule == "one":
@@ -26,4 +31,4 @@ def test_counts_are_the_published_ones(name: str, rule: str, images: int, counts
 
 def test_an_incomplete_data_set_has_no_published_split() -> None:
     for name in FILES:
-        assert published_labels(name, ["a", "b"]) == {}
+        assert published_labels(FILES[name], ["a", "b"]) == {}

@@ -16,8 +16,9 @@ import pytest
 from PIL import Image
 
 import tasktokens.datasets.rooms
-from tasktokens.datasets.rooms import HUMAN_PARTS, ROOMS_CLASSES, ROOMS_FOCAL, render_room, rooms_folder, write_rooms
-from tasktokens.datasets.rooms.render import stage
+from tasktokens.datasets.rooms import HUMAN_PARTS, ROOMS_CLASSES, ROOMS_FOCAL
+from tasktokens.datasets.rooms.dataset import rooms_folder, write_rooms
+from tasktokens.datasets.rooms.render import render_room, stage
 from tasktokens.datasets.rooms.trace import trace
 from tasktokens.errors import DataError, RunExistsError
 
@@ -268,7 +269,7 @@ def test_parallel_is_the_same_as_serial_even_from_standard_input(tmp_path):
     code = (
         # A job in the background of a script is started with SIGINT ignored, and its children inherit that.
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "from pathlib import Path; from tasktokens.datasets.rooms import write_rooms; import sys\n"
+        "from pathlib import Path; from tasktokens.datasets.rooms.dataset import write_rooms; import sys\n"
         "write_rooms(Path(sys.argv[1]), {'train': 16}, 16, 24, workers=2, progress=True)\n"
     )
     done = subprocess.run(
@@ -289,7 +290,10 @@ def test_parallel_is_the_same_as_serial_even_from_standard_input(tmp_path):
 
 
 def test_cache_is_rendered_once_and_shared_by_two_at_once(tmp_path, monkeypatch):
-    code = "from tasktokens.datasets.rooms import rooms_folder; print(rooms_folder({'val': 2}, 16, 24, progress=False))"
+    code = (
+        "from tasktokens.datasets.rooms.dataset import rooms_folder\n"
+        "print(rooms_folder({'val': 2}, 16, 24, progress=False))"
+    )
     both = [
         subprocess.Popen(
             [sys.executable, "-c", code],
@@ -333,7 +337,7 @@ def test_another_that_finishes_just_before_the_renaming_is_used(tmp_path, monkey
 @pytest.mark.parametrize("images", [0, 16])
 def test_interrupting_leaves_nothing(tmp_path, images):
     code = (
-        "from pathlib import Path; from tasktokens.datasets.rooms import write_rooms; import signal, sys\n"
+        "from pathlib import Path; from tasktokens.datasets.rooms.dataset import write_rooms; import signal, sys\n"
         # What a shell starts in the background ignores interrupts, and so would this.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "write_rooms(Path(sys.argv[1]), {'train': 5000}, 64, 64, workers=2)"

@@ -19,12 +19,12 @@ from torch import Tensor
 
 from conftest import run_cli
 from properties import random_batch, same_tensors
-from tasktokens.config import Config, HttMethod, to_yaml
+from tasktokens.config import Config, to_yaml
 from tasktokens.datasets.open import open_data
 from tasktokens.discovery.calibration import AccuracyCalibrator
 from tasktokens.discovery.pseudo_labels import forward_views
 from tasktokens.errors import ConfigError, DataError
-from tasktokens.methods import Htt, Stage, build_method
+from tasktokens.methods import Htt, HttMethod, Stage, build_method
 from tasktokens.models.files import load_model
 from tasktokens.tasks import Task
 from tasktokens.training.callbacks import Calibration

@@ -12,11 +12,11 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from properties import random_batch, terms_of
-from tasktokens.config import HttMethod, ModelSettings, MtlMethod, StrongView
+from tasktokens.config import ModelSettings
 from tasktokens.data.sample import Batch, Labels
 from tasktokens.discovery.pseudo_labels import discover_labels, enlarge, feature_weights, forward_views
 from tasktokens.losses import masked_loss, mean
-from tasktokens.methods import Htt, Method, Supervised, Term, build_method
+from tasktokens.methods import Htt, HttMethod, Method, MtlMethod, StrongView, Supervised, Term, build_method
 from tasktokens.models import Network, TaskOutput, build_network
 from tasktokens.models.layers import upsample
 from tasktokens.tasks import Task

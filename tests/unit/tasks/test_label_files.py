@@ -19,6 +19,7 @@ from tasktokens.datasets.index import image_size, read_image
 from tasktokens.errors import ConfigError, DataError, LabelError
 from tasktokens.inspection.scan import scan_files
 from tasktokens.tasks import Binary, Edge, Normals, Regression, Saliency, Segmentation, build_task
+from tasktokens.tasks.stored import read_stored
 
 IDS = np.array([[0, 1, 2], [2, 255, 0]], np.uint8)
 SEMSEG = Segmentation("semseg", classes=("sky", "road", "car"))
@@ -340,7 +341,7 @@ def test_normals_in_an_npz_of_several_arrays_can_be_examined(tmp_path: Path) -> 
     vectors = np.zeros((4, 6, 3), np.float32)
     vectors[..., 2] = -1
     np.savez(tmp_path / "n.npz", normals=vectors, other=vectors[..., 0])
-    sums = build_task("normals", {"kind": "normals"}).examine_file(tmp_path / "n.npz")
+    sums = build_task("normals", {"kind": "normals"}).examine_stored(read_stored(tmp_path / "n.npz", "normals"))
     assert sums["lengths"].tolist() == [6, 0]  # a quarter of the pixels
 
 

@@ -97,7 +97,7 @@ def test_depth_is_the_stored_number_plus_offset_times_scale(tmp_path: Path) -> N
     Image.fromarray(stored).save(tmp_path / "depth.png")
     task = Depth("depth", scale=0.01, offset=-1.0)
     value, valid = task.read(tmp_path / "depth.png")
-    assert np.array_equal(valid, stored != 0)
+    assert np.array_equal(valid, stored > 1)  # 0 is void, and so is what means 0 metres
     np.testing.assert_allclose(value[0][valid], (stored[valid] - 1.0) * 0.01, rtol=1e-6)
 
 
@@ -347,7 +347,7 @@ def test_what_training_goes_by_is_taken_from_the_spec(task: Task) -> None:
     ("spec", "message"),
     [
         ({"kind": "dept"}, "did you mean 'depth'"),
-        ({"kind": "segmentation"}, "expected one of: classes"),
+        ({"kind": "segmentation"}, "expected one of: binary, classes"),
         ({}, "kind None"),
         ({"kind": "depth", "bin": 3}, "did you mean 'bins'"),
         ({"kind": "depth", "range": 5}, "depth"),

@@ -22,18 +22,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from properties import assert_same_output, prepared, random_batch, same_tensors
-from tasktokens.config import Config, HttMethod, ModelSettings, MtlMethod, OptimSettings, StrongView
+from tasktokens.config import Config, ModelSettings, OptimSettings
 from tasktokens.data.sampler import EpochSampler, epoch_order
 from tasktokens.data.sharding import BatchShard
 from tasktokens.errors import CheckpointError, ConfigError
-from tasktokens.methods import Htt, Method, Supervised, Term
+from tasktokens.methods import Htt, HttMethod, Method, MtlMethod, StrongView, Supervised, Term
 from tasktokens.methods.strong_view import strong_view
 from tasktokens.models import build_network
 from tasktokens.models.files import load_model
 from tasktokens.tasks import Task
 from tasktokens.training.checkpoint import complete_checkpoints, load_scaler
 from tasktokens.training.log import read_rows
-from tasktokens.training.loss_means import mean
 from tasktokens.training.nan_guard import FiniteGuard
 from tasktokens.training.optim import make_optimizer
 from tasktokens.training.step import Step

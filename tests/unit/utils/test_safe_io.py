@@ -19,6 +19,8 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from scipy.io import savemat
 
@@ -36,7 +38,7 @@ from tasktokens.models.files import read_info, read_tensors
 from tasktokens.tasks import build_task
 from tasktokens.tasks.files import read_array
 from tasktokens.training.trainer import train
-from tasktokens.utils.safe_io import MAX_PIXELS, MAX_ROWS, MAX_YAML_VALUES, load_json, load_yaml
+from tasktokens.utils.safe_io import MAX_PIXELS, MAX_ROWS, MAX_YAML_VALUES, dump_yaml, load_json, load_yaml
 
 MakeConfig = Callable[..., Any]
 
@@ -375,7 +377,7 @@ def test_predicting_writes_into_its_folder_alone_whatever_files_are_called(
         Image.new("RGB", (40, 30), (200, 10, 30)).save(source / name)
     before = {path for path in tmp_path.rglob("*") if "out" not in path.parts}
     pictures = predict(run, [source], tmp_path / "out", quiet=True)
-    assert len(pictures) == 8
+    assert len(pictures) == 6, "what begins with a dot is passed over"
     assert {path for path in tmp_path.rglob("*") if "out" not in path.parts} == before
     assert all((tmp_path / "out") in path.resolve().parents for path in pictures)
 
@@ -406,3 +408,28 @@ def test_what_the_system_refuses_is_one_sentence(
     assert code == 2
     assert errors.startswith("error: ")
     assert errors.count("\n") == 1
+
+
+# -- words and numbers of YAML -----------------------------------------------------------------------------------------
+@pytest.mark.parametrize("word", ["no", "yes", "on", "off", "No", "YES", "n", "1e", "e5", "0o7x", "a1e3"])
+def test_words_stay_words(word: str) -> None:
+    assert load_yaml(f"classes: [{word}, {{{word}: {word}}}]") == {"classes": [word, {word: word}]}
+    assert load_yaml(dump_yaml({word: [word]})) == {word: [word]}
+
+
+@pytest.mark.parametrize(
+    "text", ["1e-3", "1E5", "-2e+3", "1e10", ".5", "1.", "-1.5e-7", "+3.0", "65535", "-9999.9", "0", "-3.4028235e38"]
+)
+def test_numbers_are_numbers(text: str) -> None:
+    value = load_yaml(f"scale: {text}")["scale"]
+    assert isinstance(value, int | float)
+    assert value == float(text)
+    assert load_yaml(dump_yaml({"scale": value})) == {"scale": value}
+    assert load_yaml(dump_yaml({"word": text})) == {"word": text}  # text that looks like a number stays text
+
+
+@given(st.recursive(st.text(max_size=8) | st.integers() | st.booleans() | st.none() | st.floats(allow_nan=False),
+                    lambda inner: st.lists(inner, max_size=3)))  # fmt: skip
+def test_what_is_dumped_is_loaded_alike(value: object) -> None:
+    assert load_yaml(dump_yaml({"value": value})) == {"value": value}
+    assert load_yaml(dump_yaml({"value": value}, default_flow_style=True, width=10**9)) == {"value": value}

@@ -40,6 +40,7 @@ from tasktokens.datasets.index import DatasetIndex, ImageFile, LabelFile
 from tasktokens.datasets.layouts import unknown_layout
 from tasktokens.datasets.mtan import numbered, read_unit_image
 from tasktokens.datasets.nyud.files import (
+    PUBLISHED,
     compact_depth,
     compact_normals,
     forty_classes,
@@ -103,7 +104,7 @@ def _fits(root: Path) -> bool:
 
 
 def _published(train: Sequence[str]) -> dict[str, VisibleLabels]:
-    return published_labels("nyud", train)
+    return published_labels(PUBLISHED, train)
 
 
 # -- MTAN --------------------------------------------------------------------------------------------------------------

@@ -31,6 +31,9 @@ CLASSES_40 = (
     "whiteboard", "person", "night stand", "toilet", "sink", "lamp", "bathtub", "bag", "otherstructure",
     "otherfurniture", "otherprop",
 )  # fmt: skip
+PUBLISHED = {"one": "nyud_one_label.csv", "random": "nyud_random_labels.csv"}
+"""Files of published label splits, by rule."""
+
 FORTY_TO_THIRTEEN = (
     *(12, 5, 6, 1, 4, 9, 10, 12, 13, 6, 8, 6, 13, 10, 6, 13, 6, 7, 7, 5),
     *(7, 3, 2, 6, 11, 7, 7, 7, 7, 7, 7, 6, 7, 7, 7, 7, 7, 7, 6, 7),

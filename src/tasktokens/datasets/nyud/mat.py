@@ -21,7 +21,7 @@ from typing import Any, cast
 import numpy as np
 
 from tasktokens.datasets.index import DatasetIndex, ImageFile, LabelFile
-from tasktokens.datasets.nyud.files import class_table, computed_normals, look_up, metres, nyud_tasks
+from tasktokens.datasets.nyud.files import PUBLISHED, class_table, computed_normals, look_up, metres, nyud_tasks
 from tasktokens.datasets.published import published_labels
 from tasktokens.errors import DataError
 from tasktokens.tasks import Normals
@@ -61,7 +61,7 @@ def open_mat(root: Path, classes: int) -> DatasetIndex:
         "normals": files(read_normals, task=cast(Normals, tasks["normals"])),
     }
     images = {id: ImageFile(path, partial(read_picture, index=int(id) - 1)) for id in ids}
-    return DatasetIndex(root, images, tasks, labels, splits, published_labels("nyud", splits["train"]))
+    return DatasetIndex(root, images, tasks, labels, splits, published_labels(PUBLISHED, splits["train"]))
 
 
 def read_picture(path: Path, index: int) -> Array:

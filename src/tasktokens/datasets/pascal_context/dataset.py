@@ -59,6 +59,8 @@ from tasktokens.errors import DataError
 from tasktokens.tasks import Edge, Normals, Saliency, Segmentation, Task
 from tasktokens.utils.safe_io import read_json
 
+PUBLISHED = {"one": "pascal_context_one_label.csv", "random": "pascal_context_random_labels.csv"}
+
 _KNOWN = "ATRC: JPEGImages, semseg, human_parts, sal_distill, normals_distill, pascal-context and ImageSets/Context"
 
 
@@ -86,8 +88,7 @@ def open_pascal_context(root: Path) -> DatasetIndex:
         for name, of_task in _label_files(root, tasks).items()
     }
     published = {
-        rule: _without_parts(split, alone)
-        for rule, split in published_labels("pascal_context", splits["train"]).items()
+        rule: _without_parts(split, alone) for rule, split in published_labels(PUBLISHED, splits["train"]).items()
     }
     return DatasetIndex(root, images, tasks, labels, splits | {"test": splits["val"]}, published)
 

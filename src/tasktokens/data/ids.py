@@ -1,0 +1,85 @@
+"""Ids as people write them: which image is meant, and which one may have been meant.
+
+An id is a relative path with slashes and without ending, in Unicode's composed form (NFC). File systems and editors
+also write the decomposed form (NFD), which looks the same: both are one name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterable
+from pathlib import Path
+
+from tasktokens.errors import DataError, did_you_mean
+from tasktokens.utils.listing import composed
+from tasktokens.utils.safe_io import read_text
+
+
+def match_id(text: str, known: Container[str]) -> str | None:
+    """The id that a cell or line means: as it is written, else without blanks around it, else with ``/`` for ``\\``.
+
+    >>> match_id(" kitchen\\\\0001 ", {"kitchen/0001"})
+    'kitchen/0001'
+    """
+    if text in known:
+        return text
+    exact = composed(text)
+    bare = exact.strip()
+    return next((id for id in (exact, bare, bare.replace("\\", "/")) if id in known), None)
+
+
+def nearest_id(text: str, known: Iterable[str]) -> str:
+    """A hint for an id that no image has: `` (did you mean '000'?)``, or empty.
+
+    Tried in turn: numbers without their leading zeros, as spreadsheets write them; an ending or a folder too many;
+    other case; then what looks alike.
+    """
+    known, wanted = list(known), composed(text).strip().replace("\\", "/")
+    for rule in _RULES:
+        near = [id for id in known if rule(id) == rule(wanted)]
+        if near:
+            return f" (did you mean '{near[0]}'?)"
+    return did_you_mean(wanted, known)
+
+
+def _without_zeros(id: str) -> str:
+    return "/".join(part.lstrip("0") or "0" for part in id.split("/"))
+
+
+def _without_ending(id: str) -> str:
+    stem, dot, ending = id.rpartition(".")
+    return stem if dot and ending.isalnum() and len(ending) <= 4 else id
+
+
+_RULES: tuple[Callable[[str], str], ...] = (
+    str.casefold,
+    _without_zeros,
+    _without_ending,
+    lambda id: _without_ending(id).rpartition("/")[2],
+    lambda id: _without_zeros(id).rpartition("/")[2],
+)
+
+
+def read_ids(path: Path, known: Iterable[str]) -> tuple[str, ...]:
+    """Read a list of ids, one per line; empty lines are passed over.
+
+    Args:
+        path: a text file as editors save it (`tasktokens.utils.safe_io.decode_text`).
+        known: the ids that there are.
+
+    Raises:
+        DataError: the file cannot be read, or lists an id that there is not.
+    """
+    try:
+        lines = read_text(path).splitlines()
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read the list {path} ({error}); it must have one id per line") from error
+    known = known if isinstance(known, dict) else dict.fromkeys(known)
+    written = [line for line in lines if line.strip()]
+    ids = [match_id(line, known) for line in written]
+    missing = [line.strip() for line, id in zip(written, ids, strict=True) if id is None]
+    if missing:
+        raise DataError(
+            f"{path} lists '{missing[0]}' ({len(missing)} such), which is not the id of an image"
+            f"{nearest_id(missing[0], known)}"
+        )
+    return tuple(id for id in ids if id is not None)

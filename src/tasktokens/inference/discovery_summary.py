@@ -1,0 +1,127 @@
+"""What a discovery has filled in, task by task, and which thresholds would fill more."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tasktokens.tasks.base import Array
+from tasktokens.utils import strict_json
+from tasktokens.utils.safe_io import read_json
+
+SUMMARY = "summary.json"
+SHARES = (0.2, 0.5, 0.8)
+"""Shares of pixels for which a threshold is proposed."""
+LITTLE = 0.01
+"""A task of which a smaller share of pixels was filled is warned of."""
+_BINS = 100
+
+Row = list[Any]
+"""Of a discovered label: image id, task, share of pixels filled, mean confidence, `histogram`."""
+
+
+@dataclass(frozen=True)
+class TaskSummary:
+    """One task over all images.
+
+    Attributes:
+        task: its name.
+        images: how many got a discovered label.
+        filled: share of the pixels of these labels that are not void; None without images.
+        confidence: mean over these pixels; None without images.
+        threshold: the confidence that a pixel had to exceed.
+        fills: for each of `SHARES`, as text, the largest threshold (in steps of 0.01) that would fill as much; left out
+            where none would.
+    """
+
+    task: str
+    images: int
+    filled: float | None
+    confidence: float | None
+    threshold: float
+    fills: Mapping[str, float]
+
+    @property
+    def warning(self) -> str | None:
+        """A sentence where next to nothing was filled."""
+        if self.filled is None or self.filled >= LITTLE:
+            return None
+        found = (
+            f"next to nothing of '{self.task}' was filled ({self.filled:.1%} of its pixels, mean confidence "
+            f"{self.confidence:.2f}, threshold {self.threshold:g})"
+        )
+        others = ", ".join(
+            f"{self.task}={value:g} would fill {float(share):.0%}" for share, value in self.fills.items()
+        )
+        return f"{found}; " + (
+            f"--threshold {others}" if others else "no threshold would: train longer, or see its labels"
+        )
+
+
+@dataclass(frozen=True)
+class Discovery(os.PathLike[str]):
+    """A completed folder, and what was filled in; usable wherever a path is.
+
+    Attributes:
+        folder: where it lies.
+        tasks: a summary of each task.
+        notes: what else should be known, such as labels that were added since the training.
+    """
+
+    folder: Path
+    tasks: tuple[TaskSummary, ...]
+    notes: tuple[str, ...] = ()
+
+    def __fspath__(self) -> str:
+        return str(self.folder)
+
+    def __str__(self) -> str:
+        return str(self.folder)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """A sentence for each task of which next to nothing was filled."""
+        return tuple(task.warning for task in self.tasks if task.warning is not None)
+
+    def to_json(self) -> str:
+        """What `read_discovery` reads."""
+        return strict_json.dumps({"tasks": [asdict(task) for task in self.tasks], "notes": list(self.notes)}, indent=1)
+
+
+def read_discovery(folder: Path) -> Discovery:
+    """The summary that lies in a completed folder."""
+    values = read_json(folder / SUMMARY)
+    return Discovery(folder, tuple(TaskSummary(**task) for task in values["tasks"]), tuple(values["notes"]))
+
+
+def histogram(confidence_HW: Array) -> list[int]:
+    """Pixels with a confidence of 0, then with one above k / 100 and at most (k + 1) / 100, for k = 0..99."""
+    bins = np.ceil(confidence_HW.ravel() * _BINS).astype(np.int64)
+    counts: list[int] = np.bincount(bins.clip(0, _BINS), minlength=_BINS + 1).tolist()
+    return counts
+
+
+def summarise(rows: Iterable[Row], thresholds: Mapping[str, float]) -> tuple[TaskSummary, ...]:
+    """The rows of all discovered labels as one summary per task, in the order of ``thresholds``."""
+    by_task: dict[str, list[Row]] = {name: [] for name in thresholds}
+    for row in rows:
+        by_task[row[1]].append(row)
+    return tuple(_summary(name, own, thresholds[name]) for name, own in by_task.items())
+
+
+def _summary(task: str, rows: Sequence[Row], threshold: float) -> TaskSummary:
+    if not rows:
+        return TaskSummary(task, 0, None, None, threshold, {})
+    counts = np.array([row[4] for row in rows], dtype=np.int64)
+    pixels = counts.sum(axis=1)
+    filled = float((pixels * np.array([row[2] for row in rows])).sum() / pixels.sum())
+    confidence = float((pixels * np.array([row[3] for row in rows])).sum() / pixels.sum())
+    above = counts.sum(axis=0)[:0:-1].cumsum()[::-1] / pixels.sum()  # share above k / 100
+    steps = {share: np.flatnonzero(above >= share) for share in SHARES}
+    fills = {str(share): int(enough[-1]) / _BINS for share, enough in steps.items() if len(enough)}
+    return TaskSummary(task, len(rows), round(filled, 4), round(confidence, 4), threshold, fills)

@@ -1,0 +1,89 @@
+"""The files of a completed folder: copies of what is given, and the description that makes it a data folder."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tasktokens.datasets.index import ImageFile, LabelFile, read_image
+from tasktokens.inference.discovery_summary import Row
+from tasktokens.inference.given_labels import GivenLabels
+from tasktokens.tasks import Task
+from tasktokens.tasks.files import write_png
+from tasktokens.utils.atomic import atomically, writing
+
+FORMATS = """\
+# One label file per image and task, {task}/{id}.png or .npy; confidence/{task}/{id}.png: 0..255 for 0..1.
+# classes: ids (classes.csv), `void` among them. depth: 16 bit, (v + offset) * scale, 0 void; npy: metres.
+# normals: 8-bit RGB, n = 2 v / 255 - 1, x right, y down, z forward (or `frame`), (128, 128, 128) void.
+# Probabilities: v / 255, alpha 0 void; npy: as they are. Numbers: npy. NaN is void.
+"""
+
+
+def copy_image(image: ImageFile, folder: Path, id: str) -> None:
+    """Byte for byte where the file is an image; PNG where it is an array or part of a larger file."""
+    if image.reader is read_image:
+        _copy(image.path, folder, id)
+    else:
+        write_png(folder / f"{id}.png", image.read())
+
+
+def copy_label(label: LabelFile, task: Task, folder: Path, id: str) -> None:
+    """Byte for byte where the file has the own-folder layout; else in the task's own format."""
+    if label.plain:
+        _copy(label.path, folder, id)
+    else:
+        task.write(folder / f"{id}.png", *label.read())
+
+
+def _copy(source: Path, folder: Path, id: str) -> None:
+    target = folder / f"{id}{source.suffix}"
+    with writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+
+
+def describe(out: Path, given: GivenLabels, rows: Sequence[Row], thresholds: Mapping[str, float]) -> None:
+    """The table of discovered labels, the lists of the splits, and, last, ``dataset.yaml``."""
+    with atomically(out / "discovered.csv") as new, new.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "task", "sure", "confidence"])
+        writer.writerows(row[:4] for row in rows)
+    splits = {"train": tuple(given.train), **given.others}
+    for name, ids in splits.items():
+        with atomically(out / f"{name}.txt") as new:
+            new.write_text("".join(f"{id}\n" for id in ids), encoding="utf-8")
+    tasks = {
+        name: task.spec() | {key: value for key, value in task.training().items() if value != getattr(type(task), key)}
+        for name, task in given.tasks.items()
+    }
+    for name, threshold in thresholds.items():
+        tasks[name]["threshold"] = threshold
+    values = {
+        "name": f"{given.index.root.name}-discovered",
+        "splits": {name: f"{name}.txt" for name in splits},
+        "tasks": tasks,
+    }
+    write_description(out, values, given.tasks)
+
+
+def write_description(out: Path, values: Mapping[str, Any], tasks: Mapping[str, Task]) -> None:
+    """``classes.csv``, where a task has classes, and ``dataset.yaml``, which says how the label files are read."""
+    classes = [
+        [name, stored, title, *colour]
+        for name, task in tasks.items()
+        for stored, title, colour in task.stored_classes()
+    ]
+    if classes:
+        with atomically(out / "classes.csv") as new, new.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["task", "stored", "class", "red", "green", "blue"])
+            writer.writerows(classes)
+    with atomically(out / "dataset.yaml") as new:
+        text = yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True)
+        new.write_text(FORMATS + text, encoding="utf-8")

@@ -1,0 +1,94 @@
+"""Which files lie below a folder, whatever links lead there and however their names are encoded."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+
+from tasktokens.errors import DataError
+
+MOST_REVISITS = 10_000
+"""How often, in all, links may lead to folders that were listed before: a few that point at each other multiply."""
+
+
+def walk_files(folder: Path) -> list[tuple[str, ...]]:
+    """The files below a folder as the parts of their relative paths, sorted.
+
+    Linked folders are followed, and their files have the path as linked; a link back to a folder that it lies in is
+    passed over, so a loop ends. What begins with a dot is passed over. A folder that does not exist has no files.
+
+    Raises:
+        DataError: a folder cannot be listed, or links lead to the same folders too often.
+    """
+    if not folder.is_dir():
+        return []
+    found: list[tuple[str, ...]] = []
+    seen: set[tuple[int, int]] = set()
+    revisits = 0
+    # Strings until the end: for a hundred thousand files, paths would take most of the time.
+    waiting: list[tuple[str, tuple[str, ...], frozenset[tuple[int, int]]]] = [(str(folder), (), frozenset())]
+    while waiting:
+        path, parts, above = waiting.pop()
+        try:
+            status = os.stat(path)
+            with os.scandir(path) as entries:
+                listed = [(entry.name, entry.is_dir()) for entry in entries if not entry.name.startswith(".")]
+        except OSError as error:
+            raise DataError(f"cannot list the folder {path} ({error.strerror or error})") from error
+        own = (status.st_dev, status.st_ino)
+        if own in above:
+            continue
+        revisits += own in seen
+        if revisits > MOST_REVISITS:
+            raise DataError(
+                f"links below {folder} lead to the same folders again and again, such as {path}; remove them"
+            )
+        seen.add(own)
+        inside = above | {own}
+        waiting += [(os.path.join(path, name), (*parts, name), inside) for name, is_folder in listed if is_folder]
+        found += [(*parts, name) for name, is_folder in listed if not is_folder]
+    return sorted(found)
+
+
+def matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Whether a relative path fits a pattern, both by their parts; ``**`` stands for any number of folders.
+
+    >>> matches(("a", "b", "x.png"), ("**", "*.png"))
+    True
+    """
+    if not pattern:
+        return not parts
+    if pattern[0] == "**":
+        return any(matches(parts[start:], pattern[1:]) for start in range(len(parts) + 1))
+    return bool(parts) and fnmatch.fnmatchcase(parts[0], pattern[0]) and matches(parts[1:], pattern[1:])
+
+
+# -- names -------------------------------------------------------------------------------------------------------------
+def composed(text: str) -> str:
+    """A name in the form in which names are compared, Unicode's NFC: file systems and editors also write NFD."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def existing_form(path: str) -> str:
+    """The path as its folders and its file are really written, in another Unicode form or, with ``/`` for ``\\``.
+
+    A path that exists is given back as it is, and so is one that exists in no form.
+    """
+    return next(
+        (found for each in (path, path.replace("\\", "/")) if os.path.exists(found := _in_any_form(each))), path
+    )
+
+
+def _in_any_form(path: str) -> str:
+    above, name = os.path.split(path)
+    if os.path.exists(path) or not name or path.isascii():
+        return path
+    above = _in_any_form(above)
+    try:
+        same = [each for each in os.listdir(above or os.curdir) if composed(each) == composed(name)]
+    except OSError:
+        same = []
+    return os.path.join(above, same[0] if len(same) == 1 else name)
