@@ -67,16 +67,20 @@ def load_run_config(path: str | Path | None = None, overrides: Iterable[str] = (
         return parse_config(given, where)  # the trainer says that there is no run
     values = read_yaml(own)
     for name, section in given.items():
-        values[name] = section if name == "tasks" else _changed(values.get(name), section)
+        values[name] = section if name == "tasks" else _changed(values.get(name), section, _TAGS.get(name))
     values["run"] = {**(values.get("run") or {}), "dir": str(own.parent)}
     return parse_config(values, where)
 
 
-def _changed(before: Any, given: Any) -> Any:
+_TAGS = {"data": "kind", "method": "name"}
+"""Keys that say what the other keys of a section mean."""
+
+
+def _changed(before: Any, given: Any, tag: str | None = None) -> Any:
     """Plain settings, changed by those that are given; those of another kind of data or method stand alone."""
     if not isinstance(before, dict) or not isinstance(given, dict):
         return given
-    if any(given.get(key, before.get(key)) != before.get(key) for key in ("kind", "name")):
+    if tag is not None and given.get(tag, before.get(tag)) != before.get(tag):
         return given
     return {**before, **{key: _changed(before.get(key), value) for key, value in given.items()}}
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from tasktokens.config.base import Chosen, MethodSettings, Seed, Settings
 from tasktokens.config.data import DataSettings
@@ -44,7 +44,7 @@ class OptimSettings(Settings):
     lr: float = Field(1e-3, gt=0)
     backbone_lr: float = Field(1.0, gt=0, description="factor of lr for the backbone")
     token_lr: float = Field(0.1, gt=0, description="factor of lr for the tokens of HTT and what applies them")
-    weight_decay: float = Field(1e-4, ge=0)
+    weight_decay: float = Field(0.01, ge=0)
     batch_size: int | Literal["auto"] = Field(
         16,
         description="images of an update, over all processes and parts; auto: the largest that fits into memory, "
@@ -139,3 +139,16 @@ class Config(Settings):
     method: Annotated[MethodSettings, METHOD] = Field(default_factory=lambda: METHOD.validate({}))
     optim: OptimSettings = OptimSettings()
     run: RunSettings = RunSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_the_paper(cls, values: Any) -> Any:
+        """A network to the letter is trained as published where nothing else is said."""
+        if not isinstance(values, Mapping):
+            return values
+        model, method = values.get("model"), values.get("method", {})
+        if not isinstance(model, Mapping) or model.get("variant") != "paper" or not isinstance(method, Mapping):
+            return values
+        settings = METHOD.classes().get(METHOD.tag_of(method))
+        published = getattr(settings, "as_published", {})
+        return {**values, "method": {**published, **method}}

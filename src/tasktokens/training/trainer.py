@@ -22,7 +22,15 @@ from tasktokens.methods import Method, PreparedBatch, Stage, build_method
 from tasktokens.models import Network
 from tasktokens.models.files import ModelInfo, load_weights, save_model
 from tasktokens.training.batch_norm import check_batch_norm
-from tasktokens.training.callbacks import Calibration, Callback, Checkpoints, MetricsLog, Tracking, Validation
+from tasktokens.training.callbacks import (
+    Calibration,
+    Callback,
+    Checkpoints,
+    MetricsLog,
+    TaskWeights,
+    Tracking,
+    Validation,
+)
 from tasktokens.training.checkpoint import Cursor, load_optimizer, load_sums
 from tasktokens.training.clock import Clock
 from tasktokens.training.log import Row, RunLog
@@ -108,6 +116,7 @@ class Trainer:
     optimizer: torch.optim.Optimizer
     guard: FiniteGuard
     batches: list[Batch]
+    sums: dict[str, Tensor]
     losses: dict[str, Tensor]
     log: RunLog
     stop: StopSignal
@@ -128,7 +137,7 @@ class Trainer:
         self.train_data = TrainData(config, data, self.tasks, accelerator, self.stages)
         calibration = Calibration(self.method, data, self.tasks, config, accelerator)
         # In this order: a step is logged before it is saved, and saved before it is validated, which may take long.
-        self.callbacks = [calibration, MetricsLog(), Tracking(), Checkpoints(), Validation(), *callbacks]
+        self.callbacks = [calibration, MetricsLog(), TaskWeights(), Tracking(), Checkpoints(), Validation(), *callbacks]
         self.clock, self.loss_means, self.stopping = Clock(), LossMeans(), False
         self.stage_index = self.step = 0
         self.stage = self.stages[0]
@@ -148,9 +157,9 @@ class Trainer:
             self.clock.loaded()
             prepared = self._prepare(self.batches)
             set_lr(self.optimizer, self.config.optim, self.step, self.stage.steps)
-            sums = take_step(prepared, self.teacher)
-            self.losses = {name: mean(summed_2) for name, summed_2 in sums.items()}
-            self.loss_means.add(sums)
+            self.sums = take_step(prepared, self.teacher)
+            self.losses = {name: mean(summed_2) for name, summed_2 in self.sums.items()}
+            self.loss_means.add(self.sums)
             if self.teacher is not None and self.stage.ema is not None:
                 # A short memory at first, or the random start would linger in the average.
                 move_average(self.teacher, self.student, min(self.stage.ema, self.step / (self.step + 10)))
