@@ -12,6 +12,7 @@ from tasktokens.datasets.open import Data
 from tasktokens.errors import CheckpointError, ConfigError
 from tasktokens.tasks import Task, build_task
 from tasktokens.tasks.same import require_same_tasks
+from tasktokens.training.checkpoint import complete_checkpoints, latest_checkpoint
 from tasktokens.training.run_folder import ENVIRONMENT, TASKS, environment
 from tasktokens.utils.safe_io import read_json
 
@@ -30,6 +31,8 @@ def settings_to_resume(config: Config) -> Config:
     folder = config.run.dir
     if not (folder / "config.yaml").is_file():
         raise CheckpointError(f"{folder} holds no run to resume (no config.yaml)")
+    if not complete_checkpoints(folder / "checkpoints"):
+        latest_checkpoint(folder / "checkpoints")  # says so
     old = load_config(folder / "config.yaml")
     config = _without_auto(config, old)
     before, now = _deciding(old), _deciding(config)

@@ -35,10 +35,9 @@ class TaskWeights(Callback):
             return
         means = self._means.read()
         losses = {name: means.get(f"loss/{name}") for name in trainer.tasks}
-        weighted = {name: trainer.tasks[name].weight * loss for name, loss in losses.items() if loss}
-        if (
-            proposed := proposed_weights(weighted, {name: trainer.tasks[name].weight for name in weighted})
-        ) is not None:
+        weights = {name: task.weight for name, task in trainer.tasks.items()}
+        weighted = {name: weights[name] * loss for name, loss in losses.items() if loss}
+        if (proposed := proposed_weights(weighted, weights)) is not None:
             shown = ", ".join(f"{name} {loss:.3g}" for name, loss in weighted.items())
             trainer.log.say(
                 f"the weighted losses of the first {FIRST_STEPS} steps differ more than tenfold ({shown}): the largest "
