@@ -341,7 +341,7 @@ def main() -> None:
     except RuntimeError as error:
         if not _ranks_joined() or not sys.modules["tasktokens.utils.distributed"].lost_contact(error):
             raise
-        print(f"error: rank {_rank()} has lost contact with another rank, which says why", file=sys.stderr)
+        console.say(f"error: rank {_rank()} has lost contact with another rank, which says why")
         sys.exit(2)
     finally:
         signal.signal(hangup, before_hangup)

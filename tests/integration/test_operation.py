@@ -269,7 +269,7 @@ def test_a_copy_goes_on_in_itself(begun: tuple[Path, Any], tmp_path: Path, capsy
     "words", [[], ["run.threads=2"], ["run.keep=1"], ["run.log_every=7"], ["data.workers=1"], ["data.cache=false"]]
 )
 def test_the_folder_alone_and_what_changes_nothing_go_on(words: Words, begun: tuple[Path, Any], capsys: Any) -> None:
-    root, config = begun
+    _, config = begun
     whole = weights(config.run.dir)
     assert run_cli(capsys, "train", "--resume", f"run.dir={config.run.dir}", "-q", *words)[0] == 0
     if words != ["run.threads=2"]:  # sums of two threads may have other last bits
@@ -284,7 +284,7 @@ def test_another_spelling_and_moved_data_are_the_same_run(
     moved = root.rename(tmp_path / "elsewhere")
     code, _, said = run_cli(capsys, "evaluate", config.run.dir, "--split", "test")
     assert code == 2
-    code, out, said = run_cli(capsys, "evaluate", config.run.dir, "--split", "test", "--root", moved)
+    code, _, said = run_cli(capsys, "evaluate", config.run.dir, "--split", "test", "--root", moved)
     assert code == 0, said
     monkeypatch.chdir(tmp_path)
     spelled = f"run.dir={tmp_path / 'x' / '..' / 'run'}"

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import os
 import shutil
-import sys
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from torch import Tensor, nn
 from tasktokens.errors import CheckpointError
 from tasktokens.models import Network
 from tasktokens.models.files import read_tensors
-from tasktokens.utils import strict_json
+from tasktokens.utils import console, strict_json
 from tasktokens.utils.safe_io import load_json
 
 MARK = "complete.json"
@@ -135,7 +134,7 @@ def latest_checkpoint(folder: Path, quiet: bool = False) -> Path:
         if wrong is None:
             return path
         if not quiet:
-            print(f"checkpoint {path} is not whole: {wrong}; passed over", file=sys.stderr)
+            console.say(f"checkpoint {path} is not whole: {wrong}; passed over")
     there = f" (none of {len(found)} is whole)" if found else ""
     raise CheckpointError(f"{folder} holds no complete checkpoint to resume from{there}; start the run anew")
 

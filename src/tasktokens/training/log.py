@@ -21,6 +21,13 @@ from tasktokens.utils.safe_io import load_json
 Row = dict[str, Any]
 
 
+class _ProgressConsole(Console):
+    """A console whose reader may go: rich itself would end the program."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 class RunLog:
     """Appends rows to ``metrics.jsonl`` and shows progress on standard error.
 
@@ -58,7 +65,7 @@ class RunLog:
         self._text = path.with_name("log.txt").open("a", encoding="utf-8") if path else None
         quiet = quiet or path is None
         self._quiet, self._title = quiet, title
-        self._console = Console(stderr=True)
+        self._console = _ProgressConsole(stderr=True)
         self._live = (
             Live(console=self._console, auto_refresh=False) if self._console.is_terminal and not quiet else None
         )

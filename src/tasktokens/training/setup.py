@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +26,7 @@ from tasktokens.training.callbacks.validation import check_validation, validatio
 from tasktokens.training.run_folder import check_run_folder
 from tasktokens.training.same_run import require_same_run, settings_to_resume
 from tasktokens.training.stage_networks import start_from
+from tasktokens.utils import console
 from tasktokens.utils.distributed import main_process_first, raise_on_all_ranks, start, training_precision
 
 
@@ -54,7 +54,7 @@ def open_run(
         if resume:
             for line in require_same_run(config.run.dir, data, config.data.augmentation.widest):
                 if accelerator.is_main_process:
-                    print(line, file=sys.stderr)
+                    console.say(line)
         if config.run.evaluate is not None:
             eval_dataset(data, config.run.evaluate, data.tasks, config.data.size)
         if config.run.validate_every is not None:
