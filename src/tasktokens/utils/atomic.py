@@ -104,5 +104,5 @@ def _homeless() -> Path:
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or (user != "user" and found.st_uid != user):
         raise ConfigError(f"{folder} belongs to another user; set TASKTOKENS_CACHE to a folder of your own")
-    console.say(f"this user has no home folder: what is cached lies in {folder} (TASKTOKENS_CACHE changes that)")  # fmt: skip
+    console.say(f"this user has no home folder: what is cached lies in {folder} (TASKTOKENS_CACHE changes that)")
     return folder
