@@ -204,8 +204,13 @@ def discover(
 
 @app.command()
 def init(
-    folder: Annotated[Path, typer.Argument(help="A folder of images/ and one folder of labels a task.")],
-    force: Annotated[bool, typer.Option("--force", help="Replace a dataset.yaml that is there.")] = False,
+    folder: Annotated[
+        Path,
+        typer.Argument(help="A folder of images/ and one folder of labels per task, or of a table that names them."),
+    ],
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a dataset.yaml (and manifest.csv) that is there.")
+    ] = False,
 ) -> None:
     """Write the dataset.yaml of your own data folder by looking at it."""
     from tasktokens.inspection.init import init as run

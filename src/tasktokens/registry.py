@@ -27,6 +27,13 @@ Component = TypeVar("Component")
 Class = TypeVar("Class")
 
 
+class UnknownComponentError(ConfigError, KeyError):
+    """No component has the name; a `KeyError` too, as mappings raise, so that ``get`` and ``in`` work."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])  # KeyError would show quotes
+
+
 class Registry(Mapping[str, Component]):
     """Components of one sort by name; a mapping that knows more names once somebody asks for all of them.
 
@@ -57,9 +64,11 @@ class Registry(Mapping[str, Component]):
         return add
 
     def __getitem__(self, name: str) -> Component:
-        """The component of that name. Raises `ConfigError` with the nearest name and all names."""
+        """The component of that name. Raises `UnknownComponentError` with the nearest name and all names."""
         if name not in self:
-            raise ConfigError(f"there is no {self.sort} '{name}'{did_you_mean(name, self)}; found: {', '.join(self)}")
+            raise UnknownComponentError(
+                f"there is no {self.sort} '{name}'{did_you_mean(name, self)}; found: {', '.join(self)}"
+            )
         return self._known[name]
 
     def __contains__(self, name: object) -> bool:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from types import UnionType
+from typing import Annotated, Any, ClassVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, field_validator, model_validator
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
@@ -41,10 +42,19 @@ class Settings(BaseModel):
             gone, found = cls.removed[key], values[key]
             if gone.off is not None and found != gone.off:
                 raise PydanticCustomError(
-                    "removed", "{what} left after version 0.1: it was measured to be worth nothing (docs/lab-log.md)",
+                    "removed", "{what} left after version 0.1: measured to be worth nothing (docs/dev/lab-log.md)",
                     {"what": gone.what, "key": key, "found": found},
                 )  # fmt: skip
         return {key: value for key, value in values.items() if key not in cls.removed}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _paths_as_text(cls, values: Any) -> Any:
+        """A folder may be called 20241128 or true. (Of 1.50 the text is lost: it has to be in quotes.)"""
+        if not isinstance(values, dict):
+            return values
+        paths = [key for key, field in cls.model_fields.items() if takes_path(field.annotation)]
+        return values | {key: str(values[key]).lower() for key in paths if isinstance(values.get(key), int)}
 
     @field_validator("*")
     @classmethod
@@ -68,6 +78,20 @@ class MethodSettings(Settings):
     def uses_holdout(self) -> bool:
         """Whether the method measures something on visible labels of the held-out images."""
         return False
+
+
+def takes_path(annotation: Any) -> bool:
+    """Whether a setting of this type may be a path, such as ``Path | None``."""
+    return Path in _members(annotation)
+
+
+def _members(annotation: Any) -> Iterator[Any]:
+    """The types that an annotation joins by ``|`` and `Annotated`."""
+    if get_origin(annotation) not in (Annotated, Union, UnionType):
+        yield annotation
+        return
+    for member in get_args(annotation):
+        yield from _members(member)
 
 
 # Bounds are far above what is useful: they turn a slip of the finger into an error, not into a machine without memory.

@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from tasktokens.config.base import Chosen, Settings
+from tasktokens.config.base import Chosen, Settings, takes_path
 from tasktokens.config.settings import Config, RunSettings, TaskOptions
 from tasktokens.errors import ConfigError, did_you_mean
 from tasktokens.utils.safe_io import MAX_YAML_BYTES, decode_text, dump_yaml, load_yaml
@@ -114,7 +114,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror or error}") from error
     except ValueError as error:
-        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from error
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -139,14 +139,31 @@ def _apply(values: dict[str, Any], override: str) -> None:
     if not sign or not key:
         raise ConfigError(f"'{override}' is not of the form key=value, such as optim.lr=1e-3")
     *parents, last = key.split(".")
+    inner = values
     for parent in parents:
-        if not isinstance(values.get(parent), dict):
-            values[parent] = {}
-        values = values[parent]
+        if not isinstance(inner.get(parent), dict):
+            inner[parent] = {}
+        inner = inner[parent]
+    inner[last] = text.strip()
+    path = _is_path(values, parents, last)
     try:
-        values[last] = load_yaml(text)
+        value = load_yaml(text)
     except ValueError as error:
-        raise ConfigError(f"the value of '{override}' is not YAML") from error
+        if path:
+            return
+        raise ConfigError(f"the value of '{override}' cannot be read as YAML: {error}") from error
+    if not (path and isinstance(value, bool | int | float)):
+        inner[last] = value
+
+
+def _is_path(values: Mapping[str, Any], parents: Iterable[str], last: str) -> bool:
+    """Whether a key means a path, in the settings classes that the values choose."""
+    model: Any = Config
+    inner: Any = values
+    for parent in parents:
+        model, inner = _inner(model, parent, inner)
+    field = _fields(model).get(last)
+    return field is not None and takes_path(field.annotation)
 
 
 _SHORT = reprlib.Repr()
@@ -169,6 +186,8 @@ def _sentence(item: Any, values: Any) -> str:
     if item["type"] == "union_tag_invalid":
         found, tags = item["ctx"]["tag"], item["ctx"]["expected_tags"].split(", ")
         return f"'{key}' has no '{found}'{did_you_mean(found, tags)}; expected one of: {', '.join(tags)}"
+    if item["type"] == "path_type" and isinstance(item["input"], float):
+        return f"'{key}': a path that looks like a number must be in quotes, found {item['input']}"
     return f"'{key}': {item['msg'][0].lower()}{item['msg'][1:]}, found {_SHORT.repr(item['input'])}"
 
 

@@ -72,6 +72,21 @@ def read_manifest(
     return manifest
 
 
+def label_columns(path: Path, label_endings: Sequence[str]) -> list[str]:
+    """Columns of a table whose cells name label files by their endings, ``image`` and ``split`` left out.
+
+    Raises `DataError` where the table cannot be read or has no column ``image``.
+    """
+    rows: list[Mapping[str, Any]]
+    if path.suffix.lower() == ".parquet":
+        rows = [*_parquet_rows(path, ("image",))]
+    else:
+        rows = [*read_csv(path, "the table", ("image",), skip_blanks=True).values()]
+    columns = [name for name in (rows[0] if rows else ()) if name and name not in ("image", "split")]
+    endings = {name: {os.path.splitext(str(row.get(name)).strip())[1].lower() for row in rows} for name in columns}
+    return [name for name in columns if endings[name] & {*label_endings}]
+
+
 def _parquet_rows(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
     try:
         import pyarrow.parquet as parquet

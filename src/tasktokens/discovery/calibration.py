@@ -28,11 +28,13 @@ class AccuracyCalibrator:
     """Sets ``thresholds`` to the least confidence above which ``target_accuracy`` of the pixels are right.
 
     For each task and group; a group that is nowhere right often enough, or was not predicted, gets 1: nothing of it is
-    discovered.
+    discovered. ``mirror`` is as for `forward_views`.
     """
 
-    def __init__(self, tasks: Mapping[str, Task], settings: HttMethod, thresholds: Thresholds) -> None:
-        self.tasks, self.settings, self.thresholds = tasks, settings, thresholds
+    def __init__(
+        self, tasks: Mapping[str, Task], settings: HttMethod, thresholds: Thresholds, mirror: bool = True
+    ) -> None:
+        self.tasks, self.settings, self.thresholds, self.mirror = tasks, settings, thresholds, mirror
 
     def due(self, stage: Stage, step: int) -> bool:
         """Before the first step that has something to discover; online then every ``calibrate_every`` steps."""
@@ -47,7 +49,8 @@ class AccuracyCalibrator:
     @torch.no_grad()
     def add(self, sums: Mapping[str, Reliability], batch: Batch, teacher: nn.Module) -> None:
         settings = self.settings
-        outputs = forward_views(self.tasks, teacher, batch.image, settings.teacher_views, settings.teacher_zoom)
+        views, zoom = settings.teacher_views, settings.teacher_zoom
+        outputs = forward_views(self.tasks, teacher, batch.image, views, zoom, self.mirror)
         for name, task in self.tasks.items():
             labels = batch.labels[name]
             if len(labels.rows) == 0:

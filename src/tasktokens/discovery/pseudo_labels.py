@@ -46,31 +46,45 @@ class ThresholdRule(Protocol):
 
 @torch.no_grad()
 def forward_views(
-    tasks: Mapping[str, Task], teacher: nn.Module, image_B3HW: Tensor, views: int = 1, zoom: float = 1.0
+    tasks: Mapping[str, Task],
+    teacher: nn.Module,
+    image_B3HW: Tensor,
+    views: int = 1,
+    zoom: float = 1.0,
+    mirror: bool = True,
 ) -> dict[str, TaskOutput]:
     """The teacher's outputs for a batch; with two views, the mean over the images and their mirror images.
 
     The mean of two views is better than either, more so if they differ in size too, and less sure where they disagree.
+    Where the features of a mirror image mean other labels (`Task.mirror_changes_meaning`), those of the image are kept.
 
     Args:
         zoom: by how much the mirror images are enlarged first.
+        mirror: False for a teacher that has never seen a mirror image: the second view is enlarged only, and without a
+            zoom there is none.
     """
     outputs: dict[str, TaskOutput] = teacher(image_B3HW)
-    if views == 1:
+    if views == 1 or (not mirror and zoom == 1):
         return outputs
-    larger = enlarge(image_B3HW.flip(-1), zoom)
+
+    def turned(x: Tensor) -> Tensor:
+        return x.flip(-1) if mirror else x
+
+    larger = enlarge(turned(image_B3HW), zoom)
     magnified = math.sqrt(larger[0, 0].numel() / image_B3HW[0, 0].numel())
-    mirrored: dict[str, TaskOutput] = teacher(larger)
+    second: dict[str, TaskOutput] = teacher(larger)
     means = {}
     for name, output in outputs.items():
-        task, other, size = tasks[name], mirrored[name], output.logits.shape[-2:]
-        back = upsample(task.zoom_logits(task.flip_logits(other.logits), magnified), size)
+        task, other, size = tasks[name], second[name], output.logits.shape[-2:]
+        logits = task.flip_logits(other.logits) if mirror else other.logits
+        back = upsample(task.zoom_logits(logits, magnified), size)
+        feature = (output.feature + upsample(turned(other.feature), output.feature.shape[-2:])) / 2
         means[name] = TaskOutput(
             logits=(output.logits + back) / 2,
-            feature=(output.feature + upsample(other.feature.flip(-1), output.feature.shape[-2:])) / 2,
+            feature=output.feature if mirror and task.mirror_changes_meaning else feature,
             confidence=None
             if output.confidence is None
-            else (output.confidence + upsample(other.confidence.flip(-1), size)) / 2,  # type: ignore[union-attr]
+            else (output.confidence + upsample(turned(other.confidence), size)) / 2,  # type: ignore[arg-type]
             token=None if output.token is None else (output.token + other.token) / 2,  # type: ignore[operator]
         )
     return means

@@ -29,6 +29,7 @@ class Predictor:
         path: a run, or the model folder in it.
         device: such as ``cpu`` or ``cuda:1``; default: the GPU, where there is one.
         views: 2: the mean of an image and its mirror image, enlarged by a quarter. Surer, in 2.6 times the time.
+            Enlarged only, and no more than training images were, where those were not mirrored (`ModelInfo`).
 
     Raises:
         ConfigError: another number of views, or a device that is not there. CheckpointError: no model there.
@@ -46,6 +47,12 @@ class Predictor:
         """The tasks that the model predicts, by name."""
         return self.info.tasks
 
+    @property
+    def zoom(self) -> float:
+        """By how much a second view is enlarged: where it is no mirror image, it must at least be of a size seen."""
+        seen = self.info.largest_zoom
+        return VIEW_ZOOM if self.info.mirrored or seen is None else min(VIEW_ZOOM, max(1.0, seen))
+
     def __call__(self, image_HW3: Array) -> dict[str, Prediction]:
         """Predict all tasks of one uint8 RGB image."""
         return self.batch([image_HW3])[0]
@@ -58,7 +65,7 @@ class Predictor:
         for size in dict.fromkeys(image.shape for image in seen):
             rows = [row for row, image in enumerate(seen) if image.shape == size]
             together = torch.cat([seen[row] for row in rows])
-            outputs = forward_views(self.tasks, self.network, together, self.views, VIEW_ZOOM)
+            outputs = forward_views(self.tasks, self.network, together, self.views, self.zoom, self.info.mirrored)
             for number, row in enumerate(rows):
                 logits = {name: output.logits[number : number + 1] for name, output in outputs.items()}
                 height, width = images_HW3[row].shape[:2]

@@ -16,12 +16,12 @@ from tasktokens.datasets.base import DatasetSource
 from tasktokens.datasets.open import Data, all_visible
 from tasktokens.errors import DataError
 from tasktokens.inspection.report import Finding, Report
-from tasktokens.inspection.survey import check
+from tasktokens.inspection.survey import check, mirror_findings
 from tasktokens.utils import console, strict_json
 from tasktokens.utils.atomic import cache_folder, write_atomically
 from tasktokens.utils.safe_io import read_json
 
-RULES = 2
+RULES = 3
 """Changes with what is looked for, so that nothing counts as right that was judged by fewer rules."""
 
 
@@ -37,6 +37,10 @@ def check_before_run(data: Data, config: Config, quiet: bool = False) -> None:
     """
     if not config.data.check or (isinstance(config.data, DatasetSource) and config.data.generated):
         return
+    flip = config.data.augmentation.flip
+    if flip and not quiet:
+        for finding in mirror_findings(data.tasks):
+            console.say(f"warning: task '{finding.task}': {finding.message}")
     started = time.monotonic()
     visible = _visible(data, config)
     note = cache_folder("check") / f"{_state(data, visible, config)}.json"
@@ -44,7 +48,7 @@ def check_before_run(data: Data, config: Config, quiet: bool = False) -> None:
     if before is None:
         progress = not quiet and len(visible) > 200
         threads = min(os.cpu_count() or 1, 4)  # not processes: a run may be started by a script without a main guard
-        report = check(data.collection, data.tasks, visible, threads=threads, progress=progress)
+        report = check(data.collection, data.tasks, visible, threads=threads, progress=progress, flip=flip)
         # A file that cannot be read can be left out; what is wrong with a whole task cannot.
         whole = any(finding.path is None and finding.id is None for finding in report.errors)
         if not report.ok and (whole or not config.data.skip_corrupt):
@@ -98,7 +102,7 @@ def _state(data: Data, visible: VisibleLabels, config: Config) -> str:
     collection = data.collection
     settings = config.data.model_dump(mode="json", include={"kind", "root", "classes", "depth", "parts"})
     digest = hashlib.blake2b(digest_size=20)
-    digest.update(strict_json.dumps([version("tasktokens"), RULES, settings]).encode())
+    digest.update(strict_json.dumps([version("tasktokens"), RULES, settings, config.data.augmentation.flip]).encode())
     digest.update(strict_json.dumps({name: task.spec() for name, task in data.tasks.items()}, default=str).encode())
     digest.update(strict_json.dumps({name: list(ids) for name, ids in collection.splits.items()}).encode())
     for id, names in visible.items():

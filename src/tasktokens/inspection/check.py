@@ -65,7 +65,9 @@ def check(
             write_page(page, report, {}, None)
         return report
     tasks = choose_tasks(collection, config.tasks)
-    report = check_collection(collection, tasks, workers=workers, limit=limit, progress=not quiet)
+    report = check_collection(
+        collection, tasks, workers=workers, limit=limit, progress=not quiet, flip=config.data.augmentation.flip
+    )
     if page is not None:
         write_page(page, report, tasks, collection)
     return report

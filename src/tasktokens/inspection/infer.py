@@ -2,123 +2,192 @@
 
 from __future__ import annotations
 
-import math
+import os
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import nn
 
-from tasktokens.data.ids import read_ids
-from tasktokens.datasets.folder import ARRAY_ENDINGS, IMAGE_ENDINGS, LABEL_ENDINGS, list_files
-from tasktokens.datasets.index import read_image
+from tasktokens.datasets.folder import LABEL_ENDINGS, list_files
+from tasktokens.datasets.manifest import label_columns, read_manifest
 from tasktokens.datasets.upright import UPRIGHT
 from tasktokens.errors import DataError, TaskTokensError
+from tasktokens.inspection.class_names import ClassNames, read_class_names
+from tasktokens.inspection.infer_images import IMAGES, images_folder
+from tasktokens.inspection.infer_kind import infer_kind
+from tasktokens.inspection.infer_splits import FOLDERS, infer_splits
+from tasktokens.inspection.pairing import Pairing, pair
 from tasktokens.inspection.scan import FolderScan, scan_files, some
-from tasktokens.tasks import build_task
-from tasktokens.tasks.directions import FACING_SHARE, frames
+from tasktokens.tasks import Task, build_task
+from tasktokens.tasks.names import RESERVED
+from tasktokens.utils.listing import walk_files
+
+_WRITTEN = ("confidence", "pictures")
+"""Folders that predict and discover write beside labels."""
 
 
 @dataclass(frozen=True)
 class InferredTask:
-    """A task: its name, its settings in ``dataset.yaml``, its files that belong to an image, and what was seen."""
+    """A task: its name, its settings in ``dataset.yaml``, its label files by their image's id, and what was seen."""
 
     name: str
     spec: dict[str, Any]
-    files: int
+    labels: Mapping[str, Path]
     saw: str
+    exact: bool = True
+    """Whether the files have the names of their images; else a manifest has to name them."""
+
+    @property
+    def files(self) -> int:
+        """The number of its files that belong to an image."""
+        return len(self.labels)
 
 
 @dataclass
 class InferredFolder:
-    """What a folder seems to hold. ``left_out`` gives, by folder or file, why it is not used."""
+    """What a folder seems to hold.
+
+    Attributes:
+        images: the folder of the images, or the table that names them.
+        image_files: image files by id.
+        tasks: what can be learned.
+        splits: the value of ``splits`` in a ``dataset.yaml``; ``members`` are their ids.
+        left_out: by folder or file, why it is not used.
+        is_table: whether the files are those that a table names.
+    """
 
     images: str
-    count: int
+    image_files: Mapping[str, Path]
     tasks: list[InferredTask] = field(default_factory=list)
     splits: dict[str, str] = field(default_factory=dict)
+    members: dict[str, tuple[str, ...]] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
+    is_table: bool = False
+
+    @property
+    def count(self) -> int:
+        """The number of images."""
+        return len(self.image_files)
+
+    @property
+    def needs_manifest(self) -> bool:
+        """Whether a table has to say which label belongs to which image."""
+        return not self.is_table and not all(task.exact for task in self.tasks)
 
 
 def infer_folder(root: Path) -> InferredFolder:
     """Look at a folder and up to 20 files of each folder in it. Raises `DataError` where there are no images."""
     folders = [path.name for path in sorted(root.iterdir()) if path.is_dir() and not path.name.startswith(".")]
-    images_folder = _images_folder(root, folders)
-    images = list_files(root / images_folder, IMAGE_ENDINGS + ARRAY_ENDINGS)
-    guess = InferredFolder(images_folder, len(images))
+    reasons: dict[str, str] = {}
+    try:
+        guess = _of_folders(root, folders)
+    except DataError as error:
+        if table := _of_table(root, reasons):
+            return table
+        tables = "".join(f"; {reason}" for reason in reasons.values())
+        raise DataError(f"{error}{tables}") from error
+    return guess if guess.tasks else _of_table(root, guess.left_out) or guess
+
+
+def _of_folders(root: Path, folders: Sequence[str]) -> InferredFolder:
+    where = images_folder(root, folders)
+    guess = InferredFolder(where, list_files(root / where, IMAGES))
+    _count_unread(guess, root, where, IMAGES)
     for folder in folders:
-        if folder in (images_folder, "confidence", "pictures"):  # the last two are what predict and discover write
-            continue
-        _add_tasks(guess, root, folder, images)
-    _add_splits(guess, root, images)
+        if folder not in (where, *_WRITTEN):
+            _add_tasks(guess, root, folder)
+    other_names = {
+        name: id for task in guess.tasks if not task.exact for id in task.labels for name in _names(id, task)
+    }
+    guess.splits, guess.members, unused = infer_splits(root, guess.image_files, other_names)
+    guess.left_out |= unused
     return guess
 
 
-# -- the images --------------------------------------------------------------------------------------------------------
-def _images_folder(root: Path, folders: Sequence[str]) -> str:
-    """``images``, else the folder with the most photographs."""
-    if "images" in folders and list_files(root / "images", IMAGE_ENDINGS + ARRAY_ENDINGS):
-        return "images"
-    photographs: dict[str, float] = {}
-    for folder in folders:
-        files = list(list_files(root / folder, IMAGE_ENDINGS).values())
-        chosen = some(files) if files else []
-        photographs[folder] = len(files) * sum(map(_is_photograph, chosen)) / max(len(chosen), 1)
-    if not any(photographs.values()):
-        raise DataError(
-            f"no folder of photographs in {root} (folders: {', '.join(folders) or 'none'}); put the images into "
-            f"{root / 'images'}, and the labels of each task into a folder of its own"
-        )
-    return max(photographs, key=lambda folder: photographs[folder])
+def _names(id: str, task: InferredTask) -> tuple[str, ...]:
+    """Other names of an image in lists: with its label's name, and with what the two names share."""
+    stem = task.labels[id].stem
+    shared = next((stem[:end] for end in range(len(stem), 0, -1) if Path(id).name.startswith(stem[:end])), "")
+    folder = id.rpartition("/")[0]
+    return tuple(f"{folder}/{name}" if folder else name for name in {stem, shared.rstrip("_-. ")} - {""})
 
 
-def _is_photograph(path: Path) -> bool:
-    """RGB with many colours that are no unit vectors."""
-    try:
-        read_image(path)
-    except DataError:
-        return False
-    look = scan_files([(path, path)], "")
-    return look.channels == 3 and look.unit < 0.9 and (look.colours is None or len(look.colours) > 64)
+def _count_unread(guess: InferredFolder, root: Path, folder: str, endings: Collection[str]) -> str:
+    """Note the files that are passed over because of their ending; returns the words."""
+    found = Counter(os.path.splitext(parts[-1])[1].lower() for parts in walk_files(root / folder))
+    unread = {ending: count for ending, count in found.items() if ending not in endings and ending not in _TEXT}
+    if not unread:
+        return ""
+    words = ", ".join(f"{count} of '{ending or 'no ending'}'" for ending, count in sorted(unread.items()))
+    reason = f"files with endings that are not read: {words}; convert them to one of {' '.join(endings)}"
+    guess.left_out[f"{folder}: other files"] = reason
+    return reason
+
+
+_TEXT = (".txt", ".csv", ".tsv", ".json", ".xml", ".md", ".yaml", ".yml", ".names", ".parquet", ".db", ".ini", ".pdf")
 
 
 # -- the tasks ---------------------------------------------------------------------------------------------------------
-def _add_tasks(guess: InferredFolder, root: Path, folder: str, images: Mapping[str, Path]) -> None:
-    """The task of a folder, or of the folders in it: ``labels/depth``."""
+def _add_tasks(guess: InferredFolder, root: Path, folder: str) -> None:
+    """The tasks of a folder, or of the folders in it: ``labels/depth``."""
     try:
         files = list_files(root / folder, LABEL_ENDINGS)
     except DataError as error:
         guess.left_out[folder] = str(error)
         return
-    matching = {id: path for id, path in files.items() if id in images}
+    pairings = pair(guess.image_files, files)
     inner = [path.name for path in sorted((root / folder).iterdir()) if path.is_dir() and path.name[0] != "."]
-    if not matching and inner and "/" not in folder:
+    if not pairings and inner and "/" not in folder:
         for name in inner:
-            _add_tasks(guess, root, f"{folder}/{name}", images)
+            _add_tasks(guess, root, f"{folder}/{name}")
         return
-    if not matching:
-        guess.left_out[folder] = f"none of its {len(files)} label files has the name of an image"
+    unread = _count_unread(guess, root, folder, LABEL_ENDINGS)
+    if not files:
+        if not unread and folder not in {above.split("/")[0] for above in FOLDERS} and folder not in FOLDERS:
+            guess.left_out[folder] = "it has no label files"
         return
-    name = task_name(folder.split("/")[-1], [task.name for task in guess.tasks])
-    chosen = some(list(matching.values()))
-    image_of = {path: images[id] for id, path in matching.items()}
+    if not pairings:
+        guess.left_out[folder] = _no_names(guess, folder, files)
+        return
+    known = read_class_names(root, root / folder)
+    for each in pairings:
+        wanted = folder.split("/")[-1] + (f"_{each.words.strip('*_-. ')}" if len(pairings) > 1 else "")
+        name = task_name(wanted, [task.name for task in guess.tasks])
+        where = {} if name == folder else {"folder": folder}
+        _add_task(guess, folder if len(pairings) == 1 else f"{folder} ({each.words})", name, each, known, where)
+
+
+def _no_names(guess: InferredFolder, folder: str, files: Mapping[str, Path]) -> str:
+    shown = next(iter(files))
+    return (
+        f"none of its {len(files)} label files has the name of an image: there is '{shown}', and images are called "
+        f"'{next(iter(guess.image_files))}'; name each label as its image, or write a CSV with the columns image,"
+        f"{task_name(folder.split('/')[-1], [])} that pairs them, and manifest: with its name into dataset.yaml"
+    )
+
+
+def _add_task(
+    guess: InferredFolder, label: str, name: str, pairing: Pairing, known: ClassNames, where: Mapping[str, Any]
+) -> None:
+    """Add a task, or say why there is none. ``where`` are its settings that say where the files lie."""
+    chosen = some(list(pairing.files.values()))
+    image_of = {path: guess.image_files[id] for id, path in pairing.files.items()}
     look = scan_files([(path, image_of[path]) for path in chosen], name)
     try:
-        spec, saw = infer_kind(folder, look)
-        if look.other_size and not look.other_shape:
-            spec["resize"] = True
-            saw += f"; {look.other_size} of them have another size than their image"
-        task = build_task(name, {key: value for key, value in spec.items() if key != "resize"})
-        for path in chosen:
-            if not any(str(path) in text for text in look.unreadable):
-                task.read(path)
+        spec, saw = infer_kind(label, look, known)
+        task = build_task(name, spec)
+        saw += _answers(task, chosen, look)
     except TaskTokensError as error:
-        guess.left_out[folder] = str(error)
+        guess.left_out[label] = str(error)
         return
-    if look.transparent:
-        saw += f"; {look.transparent:.0%} of the pixels are transparent, hence void"
+    if look.other_size and not look.other_shape:
+        spec["resize"] = True
+        saw += f"; {look.other_size} of them have another size than their image"
     if look.unreadable:
         saw += f"; {len(look.unreadable)} could not be read: {look.unreadable[0]}"
     if look.other_shape:
@@ -127,166 +196,61 @@ def _add_tasks(guess: InferredFolder, root: Path, folder: str, images: Mapping[s
         saw += (
             f"; {look.turned} of their images have an EXIF orientation, which is not applied: turn them with {UPRIGHT}"
         )
-    spec |= {} if name == folder else {"folder": folder}
-    guess.tasks.append(InferredTask(name, spec, len(matching), f"{look.files} of {len(matching)} files: {saw}"))
+    if not pairing.exact:
+        saw += f"; paired by names of the form {pairing.words}"
+    saw = f"{look.files} of {len(pairing.files)} files: {saw}"
+    guess.tasks.append(InferredTask(name, {**spec, **where}, pairing.files, saw, pairing.exact))
+
+
+def _answers(task: Task, files: Sequence[Path], look: FolderScan) -> str:
+    """Read files as the task will: how much is void, and whether all the rest says the same."""
+    values, void, total = set[float](), 0, 0
+    for path in files:
+        if path.name in look.mixed or any(str(path) in text for text in look.unreadable):
+            continue
+        value, valid = task.read(path)
+        void, total = void + int((~valid).sum()), total + valid.size
+        if len(values) < 2:
+            values |= {*np.unique(value[:, valid])[:2].tolist()}
+    words = f"; {100 * void / total:.3g} % void" if void else ""
+    if task.label_channels == 1 and len(values) < 2 and total:
+        same = "nothing is labelled" if not values else "all pixels that are not void have the same answer"
+        words += f"; {same} in these files, from which nothing can be learned: look at void"
+    return words
 
 
 def task_name(folder: str, taken: Sequence[str]) -> str:
     """A name that a task can have: ``1-depth`` becomes ``task_1_depth``."""
     name = re.sub(r"\W", "_", folder, flags=re.ASCII)
-    if not re.match(r"[A-Za-z]", name) or hasattr(nn.ModuleDict, name):
+    if not re.match(r"[A-Za-z]", name) or hasattr(nn.ModuleDict, name) or name.lower() in RESERVED:
         name = f"task_{name}"
     while name in taken:
         name += "_2"
     return name
 
 
-_EDGE = re.compile(r"edge|boundar|contour", re.IGNORECASE)
-_SALIENCY = re.compile(r"salien", re.IGNORECASE)
-_BINARY = re.compile(r"mask|binary|foreground|\bfg\b|matte|silhouette", re.IGNORECASE)
-_DEPTH = re.compile(r"depth|distance", re.IGNORECASE)
-_DISPARITY = re.compile(r"dispar|inverse|inv_?depth", re.IGNORECASE)
-
-
-def infer_kind(name: str, look: FolderScan) -> tuple[dict[str, Any], str]:
-    """The settings of a task and the words for what speaks for them. Raises `DataError` where nothing fits."""
-    if not look.files:
-        raise DataError(f"none of its files can be read: {look.unreadable[0]}")
-    if not look.channels:
-        raise DataError("its files have neither one nor three channels, or differ in that")
-    if look.channels == 3:
-        return _of_three_channels(name, look)
-    values = set(look.values) if look.values is not None else None
-    probability = "edge" if _EDGE.search(name) else "saliency" if _SALIENCY.search(name) else "binary"
-    named = probability != "binary" or bool(_BINARY.search(name))
-    if (_DEPTH.search(name) or _DISPARITY.search(name)) and look.dtype not in ("uint8", "bool") and look.least >= 0:
-        return _depth(name, look)
-    if values is not None and not look.palette and (look.dtype == "bool" or values in ({0, 255}, {0, 65535}, {255})):
-        return {"kind": probability}, f"two values, {_range(look)}"
-    if look.greys and not look.palette and look.dtype == "uint8":
-        return {"kind": probability}, f"palettes of two greys, {_range(look)}"
-    if named and values is not None and values <= {0, 1, 255}:
-        return {"kind": probability, "white": 1} | ({"void": [255]} if 255 in values else {}), "values of 0 and 1"
-    if named and (look.dtype in ("uint8", "uint16") or 0 <= look.least <= look.most <= 1):
-        return {"kind": probability}, f"{look.dtype}, {_range(look)}; taken as a probability by its name"
-    if look.jpeg and _nearly_two_valued(look):
-        return {"kind": probability}, "JPEG, nearly all pixels near 0 or 255"
-    if values is not None and (len(values) <= 32 or look.flat > 0.8):
-        if look.jpeg:
-            raise DataError("JPEG files of what seem to be class ids, which compression has changed; export PNG files")
-        return _classes(look, sorted(values))
-    void = {"void": list(look.marks)} if look.marks else {}
-    spec = {"kind": "regression", "range": _round_range(look.least, look.most)} | void
-    advice = "set its unit, and scale where a stored 1 is not 1 of the unit"
-    if _DEPTH.search(name):
-        advice = "8 bits tell no unit; for metres write kind: depth with the scale and the range in metres"
-    return spec, f"{look.dtype}, {_range(look)}; {advice}"
-
-
-def _of_three_channels(name: str, look: FolderScan) -> tuple[dict[str, Any], str]:
-    if look.unit > 0.9:
-        saw = f"three channels, {look.unit:.0%} of the vectors of length 1, mean z {look.mean_z:+.2f}"
-        if "norm" not in name.lower() and look.one_sided < 0.9:
-            return {"kind": "vectors"}, f"{saw}, z of both signs; set flip if a mirrored picture does not negate x"
-        saw += f", mean y {look.mean_y_below:+.2f} in the lower third (ours: z and the y of floors are negative)"
-        frame = ["x", "-y" if look.mean_y_below > 0.05 else "y", "-z" if look.mean_z > 0 else "z"]
-        if look.facing is not None and look.facing.max() >= FACING_SHARE:
-            frame = list(frames()[int(look.facing.argmax())])
-            saw += f"; {look.facing.max():.0%} face the camera in this frame"
-        return {"kind": "normals"} | ({"frame": frame} if frame != ["x", "y", "z"] else {}), saw
-    if look.colours is None or len(look.colours) > 64:
-        raise DataError("three channels that are no unit vectors, and more than 64 colours: pictures, no labels")
-    if look.jpeg:
-        raise DataError("JPEG files of what seem to be colour-coded classes, which compression has changed; export PNG")
-    colours = {f"class_{i}": list(colour) for i, colour in enumerate(sorted(look.colours))}
-    return {"kind": "classes", "colours": colours}, f"{len(colours)} colours; one that was not seen will be an error"
-
-
-def _depth(name: str, look: FolderScan) -> tuple[dict[str, Any], str]:
-    spec, saw = _depth_range(name, look)
-    if look.marks:
-        spec["void"] = list(look.marks)
-        saw += f"; {', '.join(f'{mark:.10g}' for mark in look.marks)} taken as no measurement"
-    return spec, saw
-
-
-def _depth_range(name: str, look: FolderScan) -> tuple[dict[str, Any], str]:
-    saw = f"{look.dtype}, {_range(look)}, half of the pixels below {look.middle:g}"
-    whole = look.dtype.startswith(("uint", "int"))
-    if _DISPARITY.search(name):
-        scale = 1 / 65535 if whole else 1
-        spec = {"kind": "depth", "inverse": True, "range": _round_range(look.low * scale, look.high * scale)}
-        return spec, f"{saw}; inverse depth by its name" + (", in units of 1/65535" if whole else "")
-    if not whole:
-        advice = "; floats are read as metres, these look like millimetres: divide them" if look.middle > 100 else ""
-        return {"kind": "depth", "range": _round_range(look.low, look.high)}, saw + advice
-    scale = 0.001 if look.middle > 100 else 1.0
-    spec = {"kind": "depth", "scale": scale, "range": _round_range(look.low * scale, look.high * scale)}
-    unit = "looks like millimetres (scale: 0.00390625 if it is metres x 256)" if scale < 1 else "looks like metres"
-    return spec, f"{saw}; {unit}"
-
-
-def _classes(look: FolderScan, values: Sequence[int]) -> tuple[dict[str, Any], str]:
-    void = [value for value in values if value < 0 or value in (255, 65535)]
-    ids = [value for value in values if value not in void] or [0]
-    saw = f"{'palette' if look.palette else look.dtype}, ids {_some(values)}"
-    if ids[-1] > 255 or (len(ids) <= 12 and ids[-1] >= 10 * len(ids)):
-        if len(ids) > 256:
-            raise DataError(
-                f"{len(ids)} different values, and neighbours that are equal: ids of things, not of classes"
-            )
-        spec = {"kind": "classes", "classes": [f"class_{id}" for id in ids], "ids": {id: i for i, id in enumerate(ids)}}
-    else:
-        spec = {"kind": "classes", "classes": [f"class_{id}" for id in range(ids[-1] + 1)]}
-    advice = "write the names; an id that was not seen is an error until it has one; void: [0] if 0 means no label"
-    return spec | {"void": void or [255]}, f"{saw}; {advice}"
-
-
-def _nearly_two_valued(look: FolderScan) -> bool:
-    counts = look.values or {}
-    return sum(n for value, n in counts.items() if value <= 16 or value >= 239) > 0.95 * sum(counts.values())
-
-
-def _range(look: FolderScan) -> str:
-    return f"{look.least:g} to {look.most:g}"
-
-
-def _some(values: Sequence[int]) -> str:
-    shown = [str(value) for value in values]
-    return ", ".join(shown if len(shown) <= 12 else [*shown[:10], "…", shown[-1]])
-
-
-def _round_range(low: float, high: float) -> list[float]:
-    """A little wider, to three digits, so that it can be read; never empty."""
-    if not low < high:
-        low, high = low - abs(low) / 10 - (low == 0), high + abs(high) / 10 + (high == 0)
-
-    def outward(value: float, up: bool) -> float:
-        if value == 0:
-            return 0.0
-        step = 10.0 ** (math.floor(math.log10(abs(value))) - 2)
-        return float(f"{(math.ceil(value / step - 1e-9) if up else math.floor(value / step + 1e-9)) * step:.6g}")
-
-    return [outward(low, up=False), outward(high, up=True)]
-
-
-# -- the splits --------------------------------------------------------------------------------------------------------
-_SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
-
-
-def _add_splits(guess: InferredFolder, root: Path, images: Mapping[str, Path]) -> None:
-    """Lists in text files, else folders below the images."""
-    for split, words in _SPLITS.items():
-        for word in words:
-            file = next((f for f in (f"{word}.txt", f"splits/{word}.txt") if (root / f).is_file()), None)
-            if file is None or split in guess.splits:
+# -- a table -----------------------------------------------------------------------------------------------------------
+def _of_table(root: Path, left_out: dict[str, str]) -> InferredFolder | None:
+    """What a CSV or Parquet in the folder names; None where none can be used, which ``left_out`` then explains."""
+    for path in sorted(path for path in root.iterdir() if path.suffix.lower() in (".csv", ".parquet")):
+        try:
+            columns = label_columns(path, LABEL_ENDINGS)
+            manifest = read_manifest(path, columns, IMAGES, LABEL_ENDINGS)
+        except DataError as error:
+            left_out[path.name] = str(error)
+            continue
+        guess = InferredFolder(path.name, manifest.images, left_out=left_out, is_table=True)
+        for column in columns:
+            if task_name(column, []) != column:
+                guess.left_out[column] = f"no task can be called so; call the column {task_name(column, [])}"
                 continue
-            try:
-                if read_ids(root / file, images):
-                    guess.splits[split] = file
-            except DataError as error:
-                guess.left_out[file] = str(error)
-    if not guess.splits:
-        above = {id.split("/")[0] for id in images if "/" in id}
-        found = {split: f"{word}/" for split, words in _SPLITS.items() for word in words if word in above}
-        guess.splits = found if "train" in found else {}
+            files = manifest.labels[column]
+            if files:
+                _add_task(guess, column, column, Pairing(files), read_class_names(root), {})
+        if manifest.splits:
+            guess.members = manifest.splits
+        else:
+            guess.splits, guess.members, unused = infer_splits(root, manifest.images, {})
+            guess.left_out |= unused
+        return guess
+    return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +15,19 @@ from tasktokens.errors import DataError
 from tasktokens.inspection.infer import InferredFolder, infer_folder
 from tasktokens.utils.safe_io import dump_yaml
 
+MANIFEST = "manifest.csv"
+
 
 def init(root: str | Path, force: bool = False) -> InferredFolder:
     """Write ``dataset.yaml`` with a guess for every folder of labels, each with a comment that says what was seen.
 
+    Where label files do not have the names of their images (``0001_rgb.jpg``, ``0001_mask.png``), a ``manifest.csv``
+    that pairs them is written, too.
+
     Args:
         root: the folder: images in ``images/`` (or in the folder with the most photographs), labels of each task in a
-            folder of its own under the images' names.
-        force: replace a ``dataset.yaml`` that is there.
+            folder of its own; or a table (CSV or Parquet) with the column ``image`` and a column per task.
+        force: replace a ``dataset.yaml`` and a ``manifest.csv`` that are there.
 
     Raises:
         DataError: there is one already, no images, or no folder that can be taken for labels.
@@ -28,25 +35,34 @@ def init(root: str | Path, force: bool = False) -> InferredFolder:
     root = Path(root)
     if not root.is_dir():
         raise DataError(f"data folder {root} does not exist")
-    path = root / "dataset.yaml"
-    before = path.read_bytes() if path.exists() else None
-    if before is not None and not force:
-        raise DataError(f"{path} exists and is kept; give --force to replace it")
+    _require_none(root / "dataset.yaml", force)
     guess = infer_folder(root)
     if not guess.tasks:
         reasons = "; ".join(f"{folder}: {reason}" for folder, reason in guess.left_out.items())
         raise DataError(
-            f"{root} has {guess.count} images in {guess.images}/ but no labels; give each task a folder whose files "
+            f"{root} has {guess.count} images in {guess.images} but no labels; give each task a folder whose files "
             f"are named as their images" + (f" ({reasons})" if reasons else "")
         )
-    path.write_text(describe(root.resolve().name, guess), encoding="utf-8")
+    files = {root / "dataset.yaml": describe(root.resolve().name, guess)}
+    if guess.needs_manifest:
+        _require_none(root / MANIFEST, force)
+        files[root / MANIFEST] = manifest_text(root, guess)
+    before = {path: path.read_bytes() if path.exists() else None for path in files}
     try:
+        for path, text in files.items():
+            path.write_text(text, encoding="utf-8", newline="")
         open_folder(root)
     except Exception:
         # What cannot be opened must not stay, nor cost the user the file that could.
-        path.unlink() if before is None else path.write_bytes(before)
+        for path, content in before.items():
+            path.unlink(missing_ok=True) if content is None else path.write_bytes(content)
         raise
     return guess
+
+
+def _require_none(path: Path, force: bool) -> None:
+    if path.exists() and not force:
+        raise DataError(f"{path} exists and is kept; give --force to replace it")
 
 
 def describe(name: str, guess: InferredFolder) -> str:
@@ -54,21 +70,41 @@ def describe(name: str, guess: InferredFolder) -> str:
     lines = [
         "# Written by `tasktokens init`. It looked at some of the files: check each guess (docs/data.md).",
         f"name: {_flow(name)}",
-        f"images: {_flow(guess.images)}  # {guess.count} images",
     ]
-    if guess.splits:
+    if guess.is_table or guess.needs_manifest:
+        lines.append(f"manifest: {_flow(guess.images if guess.is_table else MANIFEST)}  # {guess.count} images")
+    else:
+        lines.append(f"images: {_flow(guess.images)}  # {guess.count} images")
+    if guess.members and (guess.needs_manifest or not guess.splits):
+        lines.append(f"# splits: in the manifest's column split ({', '.join(guess.members)})")
+    elif guess.splits:
         lines.append(f"splits: {_flow(guess.splits)}")
     else:
         lines.append("# splits: {train: train.txt, test: test.txt}  # none found: all images are for training")
     lines.append("tasks:")
     for task in guess.tasks:
-        lines += [f"  # {_one_line(task.saw)}", f"  {task.name}: {_flow(task.spec)}"]
+        # Of a folder, the manifest says the same for each file.
+        spec = {key: value for key, value in task.spec.items() if key != "folder" or not guess.needs_manifest}
+        lines += [f"  # {_one_line(task.saw)}", f"  {task.name}: {_flow(spec)}"]
     lines += [f"# left out: {_one_line(f'{what}: {reason}')}" for what, reason in guess.left_out.items()]
     return "\n".join(lines) + "\n"
 
 
+def manifest_text(root: Path, guess: InferredFolder) -> str:
+    """A CSV that names each image, its labels and its split."""
+    split_of = {id: split for split, ids in guess.members.items() for id in ids}
+    file = io.StringIO()
+    table = csv.writer(file, lineterminator="\n")
+    table.writerow(["image", *(task.name for task in guess.tasks), *(["split"] if split_of else [])])
+    for id, image in guess.image_files.items():
+        labels = [task.labels.get(id) for task in guess.tasks]
+        paths = [path and path.relative_to(root).as_posix() for path in (image, *labels)]
+        table.writerow([*paths, *([split_of.get(id, "")] if split_of else [])])
+    return file.getvalue()
+
+
 def _flow(value: Any) -> str:
-    text = dump_yaml(value, default_flow_style=True, allow_unicode=True, width=10**9)
+    text: str = dump_yaml(value, default_flow_style=True, allow_unicode=True, width=10**9)
     return text.removesuffix("\n").removesuffix("\n...")
 
 
@@ -78,13 +114,16 @@ def _one_line(text: str) -> str:
 
 def print_inferred(root: Path, guess: InferredFolder) -> None:
     """What was written, as a table."""
-    table = Table("task", "kind", "labels", "seen", title=f"{root}: {guess.count} images in {guess.images}/")
+    table = Table("task", "kind", "labels", "seen", title=f"{root}: {guess.count} images in {guess.images}")
     for task in guess.tasks:
         table.add_row(task.name, task.spec["kind"], str(task.files), task.saw)
     for what, reason in guess.left_out.items():
         table.add_row(f"({what})", "left out", "", reason)
     console = Console(markup=False)  # a folder may be called [a]
     console.print(table)
-    splits = ", ".join(f"{name}: {file}" for name, file in guess.splits.items()) or "none found, all for training"
+    splits = ", ".join(f"{name}: {len(ids)}" for name, ids in guess.members.items()) or "none found, all for training"
     console.print(f"splits: {splits}")
-    console.print(f"wrote {root / 'dataset.yaml'}; read it, write the names of the classes, then train", soft_wrap=True)
+    wrote = [root / "dataset.yaml", *([root / MANIFEST] if guess.needs_manifest else [])]
+    console.print(
+        f"wrote {' and '.join(map(str, wrote))}; read it, write the names of the classes, then train", soft_wrap=True
+    )

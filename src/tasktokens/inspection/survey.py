@@ -35,6 +35,7 @@ def check(
     threads: int = 0,
     limit: int | None = None,
     progress: bool = False,
+    flip: bool = True,
 ) -> Report:
     """Examine the images and labels of a collection.
 
@@ -46,6 +47,7 @@ def check(
         threads: use so many threads of this process instead.
         limit: examine at most so many images, evenly spread over the list.
         progress: show a bar on standard error.
+        flip: whether training will mirror images, which makes left and right a question.
 
     Raises:
         DataError: a process was killed from outside.
@@ -57,6 +59,8 @@ def check(
         ids = [ids[i * len(ids) // limit] for i in range(limit)]
     jobs = [_job(collection, tasks, id, visible) for id in ids]
     tally = _Tally(collection, tasks, sampled)
+    if flip:
+        tally.findings.add(*mirror_findings(tasks))
     if visible is None:
         tally.findings.add(*_listing(collection, tasks))
     with bar(len(jobs), progress, "checking") as step:
@@ -64,6 +68,11 @@ def check(
             tally.add(look)
             step()
     return tally.report()
+
+
+def mirror_findings(tasks: Mapping[str, Task]) -> list[Finding]:
+    """What training on mirrored images would make wrong; no file is opened."""
+    return [Finding(*each, name) for name, task in tasks.items() for each in task.mirror_suspicions()]
 
 
 def _job(collection: DatasetIndex, tasks: Mapping[str, Task], id: str, visible: VisibleLabels | None) -> SurveyJob:

@@ -18,6 +18,8 @@ __all__ = [
 ]  # fmt: skip
 
 
-def build_method(settings: MethodSettings, tasks: Mapping[str, Task]) -> Method:
-    """The method that the settings describe."""
-    return METHODS[settings.name](tasks, settings)
+def build_method(settings: MethodSettings, tasks: Mapping[str, Task], mirrored: bool = True) -> Method:
+    """The method that the settings describe; ``mirrored``: whether training images are (`Method.mirrored`)."""
+    method = METHODS[settings.name](tasks, settings)
+    method.mirrored = mirrored
+    return method

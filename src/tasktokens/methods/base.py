@@ -143,6 +143,8 @@ class Method(ABC):
 
     settings_class: ClassVar[type[MethodSettings]]
     network: ClassVar[str]
+    mirrored: bool = True
+    """Whether training images are mirrored (``data.augmentation.flip``): only then may a teacher's second view be."""
 
     def __init__(self, tasks: Mapping[str, Task], settings: Any = None) -> None:
         self.tasks = dict(tasks)

@@ -78,7 +78,10 @@ class HttMethod(MethodSettings):
     strong: StrongView = StrongView()
     ramp: int = Field(100, ge=1, description="online: steps over which the discovery losses grow to their weights")
     ema: float = Field(0.99, ge=0, lt=1, description="online: decay of the moving average that is the teacher")
-    teacher_views: Literal[1, 2] = Field(2, description="2: the teacher averages each image and its mirror image")
+    teacher_views: Literal[1, 2] = Field(
+        2,
+        description="2: the teacher averages each image and its mirror image; itself, enlarged, where flip is false",
+    )
     teacher_zoom: float = Field(
         VIEW_ZOOM, gt=0, le=4, description="two views: the mirror image is enlarged by this, to multiples of 32 pixels"
     )
@@ -129,7 +132,7 @@ class Htt(Method):
     def calibrator(self) -> Calibrator | None:
         if self.settings.thresholds != "calibrated":
             return None
-        return AccuracyCalibrator(self.tasks, self.settings, self.thresholds)
+        return AccuracyCalibrator(self.tasks, self.settings, self.thresholds, self.mirrored)
 
     def observe(self, means: Mapping[str, Tensor]) -> None:
         self.thresholds.observe(means)
@@ -149,7 +152,8 @@ class Htt(Method):
             outputs = student(prepared.image, rows)
             return [t for task in self.tasks.values() for t in self._labelled(task, outputs[task.name], prepared)]
 
-        teacher_outputs = forward_views(self.tasks, teacher, batch.image, settings.teacher_views, settings.teacher_zoom)
+        views, zoom = settings.teacher_views, settings.teacher_zoom
+        teacher_outputs = forward_views(self.tasks, teacher, batch.image, views, zoom, self.mirrored)
         outputs = student(prepared.image)
         terms = []
         for name, task in self.tasks.items():

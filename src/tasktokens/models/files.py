@@ -26,12 +26,16 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What `model.json` holds: network kind, its settings, the tasks, and the (height, width) it was trained at."""
+    """What `model.json` holds: network kind, its settings, the tasks, the (height, width) it was trained at, and
+    of its training images whether they were mirrored (where not, left and right mean something to it) and the largest
+    zoom; None: not known."""
 
     network: str
     settings: ModelSettings
     tasks: Mapping[str, Task]
     size: tuple[int, int]
+    mirrored: bool = True
+    largest_zoom: float | None = None
 
     def build(self, load_weights: bool = False) -> Network:
         """A network of this description; see `build_network`."""
@@ -61,6 +65,8 @@ def to_json(info: ModelInfo) -> dict[str, Any]:
         "model": info.settings.model_dump(mode="json", exclude={"weights", "pretrained"}),
         "tasks": {name: task.spec() | task.training() for name, task in info.tasks.items()},
         "size": list(info.size),
+        "mirrored": info.mirrored,
+        "largest_zoom": info.largest_zoom,
     }
 
 
@@ -104,7 +110,12 @@ def read_info(folder: Path) -> ModelInfo:
         height, width = (operator.index(side) for side in values["size"])
         if not (tasks and 0 < min(height, width) <= max(height, width) <= 2**15):
             raise ValueError(f"it has {len(tasks)} tasks and the size {height}x{width}")
-        return ModelInfo(values["network"], ModelSettings.model_validate(values["model"]), tasks, (height, width))
+        mirrored = values.get("mirrored", True)  # a model of before does not say
+        if not isinstance(mirrored, bool):
+            raise ValueError(f"'mirrored' must be true or false, found {mirrored!r}")
+        zoom = None if values.get("largest_zoom") is None else float(values["largest_zoom"])
+        settings = ModelSettings.model_validate(values["model"])
+        return ModelInfo(values["network"], settings, tasks, (height, width), mirrored, zoom)
     except (OSError, KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
         raise CheckpointError(f"{path} is damaged: {type(error).__name__} {error}") from error
 

@@ -68,7 +68,7 @@ def upsample_by_matrices(x_BCHW: Tensor, size: Sequence[int]) -> Tensor:
     """The same as two matrix products, in the precision of ``x`` also under autocast.
 
     On a GPU autocast has `F.interpolate` in fp32, and all that is added to its result; its backward pass adds
-    atomically. Together they were a fifth of the GPU's time in a step of the second stage (docs/lab-log.md).
+    atomically. Together they were a fifth of the GPU's time in a step of the second stage (docs/dev/lab-log.md).
     """
     (batch, channels, height, width), dtype, device = x_BCHW.shape, x_BCHW.dtype, x_BCHW.device
     with torch.autocast(device.type, enabled=False):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from tasktokens.errors import ConfigError, did_you_mean
 from tasktokens.metrics.base import Metric
 from tasktokens.registry import Registry
-from tasktokens.tasks.examine import Summary, Sums
+from tasktokens.tasks.examine import Summary, Sums, Suspicion
 from tasktokens.tasks.names import check_task_name
 from tasktokens.tasks.stored import StoredLabel, read_stored
 from tasktokens.utils.legends import Colour, Legend
@@ -148,6 +148,10 @@ class Task(ABC):
         """What the totals of `examine` and `examine_stored` over a data set show; called where there is a label."""
         return Summary()
 
+    def mirror_suspicions(self) -> Sequence[Suspicion]:
+        """What training images that are mirrored would teach wrongly, as far as the task's settings tell."""
+        return ()
+
     # -- geometry --------------------------------------------------------------------------------------------------
     def resize(self, value_CHW: Tensor, valid_1HW: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Resize a label map, uint8 or floats, to (height, width); nearest pixel, since labels must not be mixed."""
@@ -164,6 +168,11 @@ class Task(ABC):
     def flip_logits(self, logits_BKHW: Tensor) -> Tensor:
         """Logits of a mirrored image, brought back: decoding them gives the prediction for the image itself."""
         return logits_BKHW.flip(-1)
+
+    @property
+    def mirror_changes_meaning(self) -> bool:
+        """Whether the features of an image and of its mirror image mean different labels and have no common mean."""
+        return False
 
     def zoom(self, value_CHW: Tensor, scale: float) -> Tensor:
         """Change values for an image magnified by ``scale`` (only distances change)."""

@@ -17,8 +17,9 @@ from tasktokens.errors import ConfigError, LabelError, did_you_mean
 from tasktokens.metrics.mean_iou import MeanIoU
 from tasktokens.tasks.base import KINDS, Array, Task, known_keys, largest_probability
 from tasktokens.tasks.colours import class_palette
-from tasktokens.tasks.examine import Summary, Sums, class_sums, summarise_classes
+from tasktokens.tasks.examine import Summary, Sums, Suspicion, class_sums, summarise_classes
 from tasktokens.tasks.files import write_png
+from tasktokens.tasks.mirror import Pairs, one_of_pair_unseen, swap, swap_channels, unpaired, wrong_pairs
 from tasktokens.tasks.stored import StoredLabel
 from tasktokens.tasks.void import is_void, parse_void_ids
 from tasktokens.utils.legends import Colour, Legend
@@ -37,6 +38,7 @@ class Segmentation(Task):
         ids: pairs of a stored id and its class, for files whose ids are not 0, 1, 2, ...; empty: they are.
         colours: one (red, green, blue) a class, for files that are RGB-coded; empty: they hold ids.
         void_colours: colours that mean "no label".
+        mirror: pairs of classes that change places in a mirrored image, such as left and right arms.
     """
 
     classes: tuple[str, ...] = ()
@@ -44,6 +46,7 @@ class Segmentation(Task):
     ids: tuple[tuple[int, int], ...] = ()
     colours: tuple[Colour, ...] = ()
     void_colours: tuple[Colour, ...] = ()
+    mirror: Pairs = ()
 
     kind: ClassVar[str] = "classes"
     storage: ClassVar[tuple[str, ...]] = ("void", "ids", "colours", "void_colours")
@@ -56,11 +59,12 @@ class Segmentation(Task):
         coded: dict[str, Any] = {"ids": dict(self.ids)} if self.ids else {}
         coded |= {name: [list(c) for c in colours] for name in ("colours", "void_colours")
                   if (colours := getattr(self, name))}  # fmt: skip
+        coded |= {"mirror": [[self.classes[a], self.classes[b]] for a, b in self.mirror]} if self.mirror else {}
         return {"kind": self.kind, "classes": list(self.classes), "void": list(self.void)} | coded
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        known_keys(values, "classes", "void", "ids", "colours", "void_colours")
+        known_keys(values, "classes", "void", "ids", "colours", "void_colours", "mirror")
         colours = values.get("colours", [])
         named = isinstance(colours, Mapping)
         classes = values.get("classes", list(colours) if named else None)
@@ -78,9 +82,12 @@ class Segmentation(Task):
         return {
             "classes": names,
             "void": parse_void_ids(values.get("void", [255])),
-            "ids": tuple((_whole_id(id), _class_index(of, names)) for id, of in dict(values.get("ids", {})).items()),
+            "ids": tuple(
+                (_whole_id(id), _class_index("ids", of, names)) for id, of in dict(values.get("ids", {})).items()
+            ),
             "colours": _parse_colours(colours),
             "void_colours": _parse_colours(values.get("void_colours", [])),
+            "mirror": _parse_mirror(values.get("mirror") or [], names),
         }
 
     def validate(self) -> str | None:
@@ -102,7 +109,7 @@ class Segmentation(Task):
             return f"id {both[0]} is in 'ids' and in 'void'"
         if any(not -1 < of < len(self.classes) for _, of in self.ids):
             return f"'ids' must map to classes 0 to {len(self.classes) - 1}, found {dict(self.ids)}"
-        return super().validate()
+        return wrong_pairs(self.mirror, self.classes) or super().validate()
 
     def class_names(self) -> tuple[str, ...]:
         return self.classes
@@ -193,7 +200,21 @@ class Segmentation(Task):
         return class_sums(value_CHW[0], valid_HW, len(self.classes))
 
     def summarise(self, sums: Sums) -> Summary:
-        return summarise_classes(self.classes, sums)
+        seen = {number: bool(count) for number, count in enumerate(sums["pixels"])}
+        return summarise_classes(self.classes, sums).joined(one_of_pair_unseen(self.classes, self.mirror, seen))
+
+    def mirror_suspicions(self) -> list[Suspicion]:
+        return unpaired(self.classes, self.mirror)
+
+    def flip(self, value_CHW: Tensor) -> Tensor:
+        return swap(value_CHW.flip(-1), self.mirror, len(self.classes))
+
+    def flip_logits(self, logits_BKHW: Tensor) -> Tensor:
+        return swap_channels(logits_BKHW.flip(-1), self.mirror)
+
+    @property
+    def mirror_changes_meaning(self) -> bool:
+        return bool(self.mirror)
 
     def crop_ok(self, value_CHW: Tensor, valid_1HW: Tensor, share: float) -> bool:
         """As in MMSegmentation's ``cat_max_ratio``; a crop without a valid pixel is not enough either."""
@@ -241,14 +262,22 @@ def _whole_id(value: Any) -> int:
     return int(value)
 
 
-def _class_index(value: Any, names: tuple[str, ...]) -> int:
+def _class_index(setting: str, value: Any, names: tuple[str, ...]) -> int:
     """A class given by its number or its name."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     name = _class_name(value)
     if name not in names:
-        raise ConfigError(f"'ids' names the class '{name}'{did_you_mean(name, names)}, which is not in classes")
+        raise ConfigError(f"'{setting}' names the class '{name}'{did_you_mean(name, names)}, which is not in classes")
     return names.index(name)
+
+
+def _parse_mirror(value: Any, names: tuple[str, ...]) -> Pairs:
+    if not isinstance(value, list | tuple) or any(not isinstance(p, list | tuple) or len(p) != 2 for p in value):
+        raise ConfigError(
+            f"'mirror' must be a list of pairs of classes, such as [[left arm, right arm]], found {value!r}"
+        )
+    return tuple((_class_index("mirror", a, names), _class_index("mirror", b, names)) for a, b in value)
 
 
 def _parse_colours(values: Iterable[Any]) -> tuple[Colour, ...]:

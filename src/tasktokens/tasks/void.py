@@ -135,8 +135,8 @@ def likely_marks(plane: Array) -> tuple[float, ...]:
     found = []
     for mark in MARKS:
         count = _mark_count(plane, mark, least, most)
-        size = abs(mark.value)
-        near = (np.abs(plane) >= 0.9 * size) & ((plane > 0) == (mark.value > 0))
+        # Not by abs(), which is negative for the smallest number of a type of integers.
+        near = plane >= 0.9 * mark.value if mark.value > 0 else plane <= 0.9 * mark.value
         if count >= 0.001 * plane.size and count == near.sum():
             found.append(most if mark is MARKS[-2] else least if mark is MARKS[-1] else mark.value)
     return tuple(found)

@@ -53,8 +53,8 @@ class MeasuredSteps:
         augmentation = config.data.augmentation
         self.tasks = {name: task.widened(augmentation.widest) for name, task in data.tasks.items()}
         self.config, self.device = config, device
-        self.method = build_method(config.method, self.tasks)
-        self.info = ModelInfo(self.method.network, config.model, self.tasks, config.data.size)
+        self.method = build_method(config.method, self.tasks, augmentation.flip)
+        self.info = ModelInfo(self.method.network, config.model, self.tasks, config.data.size, augmentation.flip)
         ids = sorted(data.train, key=lambda id: -len(data.train[id]))[:DISTINCT]
         visible, corrupt = {id: data.train[id] for id in ids}, config.data.skip_corrupt
         dataset = PartialDataset(

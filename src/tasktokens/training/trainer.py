@@ -130,10 +130,12 @@ class Trainer:
         zooms = config.data.augmentation.widest
         self.config, self.data, self.accelerator, self.quiet = config, data, accelerator, quiet
         self.folder, self.tasks = config.run.dir, {name: task.widened(zooms) for name, task in data.tasks.items()}
-        self.method: Method = build_method(config.method, self.tasks)
+        self.method: Method = build_method(config.method, self.tasks, config.data.augmentation.flip)
         check_method(self.method, config, accelerator)
         self.stages = self.method.stages()
-        self.info = ModelInfo(self.method.network, config.model, self.tasks, config.data.size)
+        self.info = ModelInfo(
+            self.method.network, config.model, self.tasks, config.data.size, config.data.augmentation.flip, zooms[1]
+        )
         self.train_data = TrainData(config, data, self.tasks, accelerator, self.stages)
         calibration = Calibration(self.method, data, self.tasks, config, accelerator)
         # In this order: a step is logged before it is saved, and saved before it is validated, which may take long.

@@ -10,7 +10,6 @@ import codecs
 import json
 import math
 import os
-import re
 import stat
 import zipfile
 import zlib
@@ -23,6 +22,7 @@ import yaml
 from PIL import Image
 
 from tasktokens.errors import ConfigError
+from tasktokens.utils.plain_yaml import PlainDumper, PlainLoader, check_unique_keys
 
 MAX_PIXELS, MAX_ROWS = "TASKTOKENS_MAX_PIXELS", "TASKTOKENS_MAX_ROWS"
 _DEFAULTS = {MAX_PIXELS: 2**27, MAX_ROWS: 10_000_000}
@@ -185,63 +185,32 @@ def read_json(path: Path) -> Any:
     return load_json(path.read_text(encoding="utf-8"))
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML 1.1 but for two surprises: ``no``, ``yes``, ``on`` and ``off`` are words, and 1e-3 is a number."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in known if not tag.endswith(":bool")]
-    for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), [*"tTfF"])
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:[0-9][0-9_]*(?:\.[0-9_]*)?|\.[0-9][0-9_]*)[eE][-+]?[0-9]+$"),
-    [*"-+.0123456789"],
-)
-
-
 def load_yaml(text: str) -> Any:
-    """Parse YAML of plain values, words such as ``no`` as words.
+    """Parse YAML of plain values, by the core schema of YAML 1.2 (`tasktokens.utils.plain_yaml`).
 
-    Raises `ValueError`, also where aliases would multiply into more than is useful.
+    Raises `ValueError` for what is no YAML, a key that stands twice, a number that begins with a zero, and where
+    aliases would multiply into more than is useful.
+
+    >>> load_yaml("{classes: [no, yes], scale: 1e-3}")
+    {'classes': ['no', 'yes'], 'scale': 0.001}
     """
     if len(text) > MAX_YAML_BYTES:
         raise ValueError(f"it is longer than {MAX_YAML_BYTES} characters")
     try:
-        loader = _Loader(text)
+        loader = PlainLoader(text)
         node = loader.get_single_node()
         if node is None:
             return None
-        _check_aliases(node)
+        _check_nodes(loader, node)
         return loader.construct_document(node)
     except RecursionError as error:
         raise ValueError("it nests too deeply") from error
-    except Exception as error:  # odd dates, numbers and tags raise whatever their constructors do
+    except Exception as error:  # odd numbers and tags raise whatever their constructors do
         raise ValueError(" ".join(str(error).split())[:300] or type(error).__name__) from error
 
 
-class _Dumper(yaml.SafeDumper):
-    """Quotes text that `_Loader` would not read as text."""
-
-
-def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    patterns = _Loader.yaml_implicit_resolvers.get(text[:1], [])
-    quoted = any(pattern.match(text) for _, pattern in patterns)
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="'" if quoted else None)
-
-
-_Dumper.add_representer(str, _represent_text)
-
-
-def dump_yaml(value: Any, **style: Any) -> str:
-    """Plain values as YAML that `load_yaml` reads back to the same, keys in their order."""
-    text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, **style)
-    return text
-
-
-def _check_aliases(root: yaml.Node) -> None:
-    """Count values as often as they are used: an alias of ten aliases of ten aliases is a thousand."""
+def _check_nodes(loader: PlainLoader, root: yaml.Node) -> None:
+    """Refuse keys that stand twice, and too many values: an alias of ten aliases of ten aliases is a thousand."""
     count, waiting = 0, [(root, 0)]
     while waiting:
         node, depth = waiting.pop()
@@ -252,6 +221,18 @@ def _check_aliases(root: yaml.Node) -> None:
                 f"often as they are used"
             )
         if isinstance(node, yaml.MappingNode):
+            check_unique_keys(loader, node)
             waiting += [(part, depth + 1) for pair in node.value for part in pair]
         elif isinstance(node, yaml.SequenceNode):
             waiting += [(part, depth + 1) for part in node.value]
+
+
+def dump_yaml(value: Any, **layout: Any) -> str:
+    """Plain values as YAML that `load_yaml` reads back, in the order of their keys.
+
+    Args:
+        value: mappings, lists, text, numbers, booleans and None.
+        layout: arguments of `yaml.dump` such as ``default_flow_style`` and ``width``.
+    """
+    text: str = yaml.dump(value, Dumper=PlainDumper, sort_keys=False, **layout)
+    return text

@@ -139,7 +139,7 @@ def test_an_override_that_is_no_yaml_is_named() -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("- 1\n- 2\n", "found a list"), ("a: [1\n", "is not YAML"), ("seed: 1\n\tb: 2", "is not YAML")],
+    [("- 1\n- 2\n", "found a list"), ("a: [1\n", "read as YAML"), ("seed: 1\n\tb: 2", "read as YAML")],
 )
 def test_a_file_that_is_no_mapping_is_refused(content: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(content)
@@ -159,7 +159,7 @@ def test_an_empty_file_means_the_defaults(tmp_path: Path) -> None:
 
 def test_yaml_runs_no_code(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(f"seed: !!python/object/apply:os.mkdir ['{tmp_path / 'made'}']\n")
-    with pytest.raises(ConfigError, match="not YAML"):
+    with pytest.raises(ConfigError, match="read as YAML"):
         load_config(tmp_path / "c.yaml")
     assert not (tmp_path / "made").exists()
 
@@ -174,6 +174,46 @@ def test_mistakes_inside_one_of_several_parts_are_named_as_typed() -> None:
     with pytest.raises(ConfigError, match=r"'data\.parts\.0\.source\.rot' \(did you mean 'root'") as error:
         parse_config({"data": {"kind": "concat", "parts": [part]}})
     assert "'data.parts.0.split' (did you mean 'splits'" in str(error.value)
+
+
+# -- paths and numbers of YAML -----------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "text",
+    ["20241128", "no", "on", "true", "True", "1e-3", "1.50", "007", "0x10", "+5", "2024-11-28", "12:30", "1_000"],
+)
+@pytest.mark.parametrize("key", ["run.dir", "data.root", "model.weights"])
+def test_a_path_is_the_text_that_was_typed(key: str, text: str, tmp_path: Path) -> None:
+    config = load_config(overrides=[f"{key}={text}"])
+    section, name = key.split(".")
+    assert getattr(getattr(config, section), name) == Path(text)
+    (tmp_path / "c.yaml").write_text(to_yaml(config))
+    assert load_config(tmp_path / "c.yaml") == config
+
+
+@pytest.mark.parametrize(
+    ("text", "path"), [("20241128", "20241128"), ("no", "no"), ("true", "true"), ("'1e-3'", "1e-3")]
+)
+def test_a_path_in_a_file_may_look_like_a_number(text: str, path: str, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(f"run: {{dir: {text}}}\n")
+    assert load_config(tmp_path / "c.yaml").run.dir == Path(path)
+
+
+def test_a_path_whose_text_is_lost_must_be_quoted(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("run: {dir: 1.50}\n")
+    with pytest.raises(ConfigError, match=r"'run\.dir': .*must be in quotes"):
+        load_config(tmp_path / "c.yaml")
+    assert load_config(overrides=["model.weights=null"]).model.weights is None
+
+
+@pytest.mark.parametrize("text", ["1e-3", "1E-3", "1.e-3", ".001", "+0.001", "0.1e-2"])
+def test_numbers_are_numbers_in_files_and_overrides(text: str, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(f"optim: {{lr: {text}}}\n")
+    assert load_config(tmp_path / "c.yaml").optim.lr == load_config(overrides=[f"optim.lr={text}"]).optim.lr == 1e-3
+
+
+def test_an_override_that_begins_with_a_zero_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"'seed=010'.*write 10, or '010' in quotes"):
+        load_config(overrides=["seed=010"])
 
 
 # -- settings of earlier versions --------------------------------------------------------------------------------------

@@ -186,4 +186,4 @@ def test_the_tasks_of_the_documentation_can_be_built() -> None:
     for name, spec in specs:
         kinds.add(build_task(name, {k: v for k, v in spec.items() if k not in ("folder", "resize")}).kind)
     assert kinds == set(KINDS)
-    assert [parse_config(values).data.kind for values in found if "data" in values] == ["several"]
+    assert [parse_config(values).data.kind for values in found if "data" in values] == ["concat"]

@@ -478,10 +478,10 @@ def test_sha256sum_reads_the_checksums(folder_root: Path, tmp_path: Path) -> Non
 def test_train_takes_data_and_root(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tasktokens.reporting import train as verb
-
     seen: list[Config] = []
-    monkeypatch.setattr(verb, "train", lambda settings, *_: seen.append(settings) or tmp_path)
+    monkeypatch.setattr(
+        "tasktokens.training.trainer.train", lambda settings, *_, **__: seen.append(settings) or tmp_path
+    )
     assert run(capsys, "train", "--data", "nyud", "--root", "2024")[0] == 0
     assert seen[-1] == load_config(None, ["data.kind=nyud", "data.root='2024'"])
     assert isinstance(seen[-1].data, NyudSource)

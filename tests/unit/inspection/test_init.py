@@ -246,7 +246,7 @@ def test_a_folder_without_images_or_labels_says_what_is_expected(tmp_path: Path)
         init(tmp_path)
     photographs(tmp_path)
     save(tmp_path / "semseg" / "else.png", TWO_VALUED)
-    with pytest.raises(DataError, match=r"3 images in images/ but no labels.*semseg: none of its 1 label files"):
+    with pytest.raises(DataError, match=r"3 images in images but no labels.*semseg: none of its 1 label files"):
         init(tmp_path)
     assert not (tmp_path / "dataset.yaml").exists()
 

@@ -249,21 +249,20 @@ MERGES = "a: &a {k: 1}\n" + "".join(
         "[" * 100_000,
         "{a: " * 60 + "1" + "}" * 60,
         "x" * 2**21,
-        "a: 2024-13-45",
         "a: !!int x",
         "a: !!timestamp x",
         "a: " + "9" * 5000,
         "a: \x07",
         "--- 1\n--- 2",
     ],
-    ids=["laughs", "merges", "loop", "brackets", "braces", "long", "date", "int", "time", "digits", "bell", "two"],
+    ids=["laughs", "merges", "loop", "brackets", "braces", "long", "int", "time", "digits", "bell", "two"],
 )
 def test_yaml_that_would_multiply_or_is_odd_is_a_short_error(text: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"\w") as raised:
         load_yaml(text)
     assert len(str(raised.value)) < 500
     (tmp_path / "c.yaml").write_text(text)
-    with pytest.raises(ConfigError, match=r"c\.yaml is not YAML"):
+    with pytest.raises(ConfigError, match=r"c\.yaml cannot be read as YAML"):
         read_yaml(tmp_path / "c.yaml")
 
 

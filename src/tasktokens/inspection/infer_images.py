@@ -1,0 +1,40 @@
+"""Which of the folders in a data folder holds the images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tasktokens.datasets.folder import ARRAY_ENDINGS, IMAGE_ENDINGS, list_files
+from tasktokens.datasets.index import read_image
+from tasktokens.errors import DataError
+from tasktokens.inspection.scan import scan_files, some
+
+IMAGES = IMAGE_ENDINGS + ARRAY_ENDINGS
+
+
+def images_folder(root: Path, folders: Sequence[str]) -> str:
+    """``images``, else the folder with the most photographs."""
+    if "images" in folders and list_files(root / "images", IMAGES):
+        return "images"
+    photographs: dict[str, float] = {}
+    for folder in folders:
+        files = list(list_files(root / folder, IMAGE_ENDINGS).values())
+        chosen = some(files) if files else []
+        photographs[folder] = len(files) * sum(map(_is_photograph, chosen)) / max(len(chosen), 1)
+    if not any(photographs.values()):
+        raise DataError(
+            f"no folder of photographs in {root} (folders: {', '.join(folders) or 'none'}); put the images into "
+            f"{root / 'images'}, and the labels of each task into a folder of its own"
+        )
+    return max(photographs, key=lambda folder: photographs[folder])
+
+
+def _is_photograph(path: Path) -> bool:
+    """RGB with many colours that are no unit vectors."""
+    try:
+        read_image(path)
+    except DataError:
+        return False
+    look = scan_files([(path, path)], "")
+    return look.channels == 3 and look.unit < 0.9 and (look.colours is None or len(look.colours) > 64)
