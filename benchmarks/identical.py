@@ -75,6 +75,9 @@ def main() -> None:
         arguments.record.write_text(json.dumps(found, indent=1))
     if arguments.against:
         before = json.loads(arguments.against.read_text())
+        for recorded in before.values():
+            recorded["rows"] = _without_zeros(recorded["rows"])
+            recorded["metrics"] = _sum(recorded["rows"])
         rows = [_row(name, before[name], now) for name, now in found.items()]
         for row in rows:
             print(f"{row['run']}: {'identical' if row['identical'] else 'DIFFERENT ' + row['first_difference']}")
@@ -104,9 +107,7 @@ def fingerprints(folder: Path, names: list[str]) -> dict[str, dict[str, Any]]:
 def fingerprint(run: Path) -> dict[str, Any]:
     """Of a finished run. A task without a label in a batch has no loss, which earlier versions wrote as 0."""
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    rows = [{k: (v or None) if k.startswith(("loss/", "confidence/")) else v for k, v in row.items() if k not in CLOCK}
-            for row in rows]  # fmt: skip
-    rows = [row for row in rows if "finished" not in row]
+    rows = _without_zeros([{k: v for k, v in row.items() if k not in CLOCK} for row in rows if "finished" not in row])
     evaluation = json.loads((run / "evaluation-test.json").read_text())
     return {
         "metrics": _sum(rows),
@@ -114,6 +115,11 @@ def fingerprint(run: Path) -> dict[str, Any]:
         "weights": hashlib.sha256((run / "model" / "model.safetensors").read_bytes()).hexdigest(),
         "rows": rows,
     }
+
+
+def _without_zeros(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows in which a term of nothing, which earlier versions wrote as 0, is null."""
+    return [{k: (v or None) if "/" in k else v for k, v in row.items()} for row in rows]
 
 
 def _sum(values: object) -> str:

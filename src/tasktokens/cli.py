@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from tasktokens.errors import ConfigError, OtherRankError, TaskTokensError
-from tasktokens.utils import strict_json
+from tasktokens.utils import console, strict_json
 
 app = typer.Typer(
     name="tasktokens",
@@ -49,6 +49,7 @@ Views = Annotated[
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 Model = Annotated[Path, typer.Argument(help="A finished run, or its model folder.")]
 Inputs = Annotated[list[str], typer.Argument(help="Images, folders or glob patterns.")]
+Root = Annotated[Path | None, typer.Option(help="Where the run's data lies now, if it was moved.")]
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings, such as optim.lr=1e-3")
 ]
@@ -84,14 +85,14 @@ def train(
     quiet: Quiet = False,
 ) -> None:
     """Train as configured into the run folder (run.dir)."""
-    from tasktokens.config import load_config
+    from tasktokens.config import load_config, load_run_config
 
     # JSON is YAML in which a folder called 2024 is no number; YAML knows no pairs of surrogates, as an emoji's in JSON.
     given = {"kind": data, "root": root}
     chosen = [
         f"data.{key}={strict_json.dumps(str(value), ensure_ascii=False)}" for key, value in given.items() if value
     ]
-    settings = load_config(config, [*chosen, *(overrides or [])])
+    settings = (load_run_config if resume else load_config)(config, [*chosen, *(overrides or [])])
     from tasktokens.reporting.train import RunPictures
     from tasktokens.training import trainer
 
@@ -122,18 +123,21 @@ def check(
 @app.command()
 def evaluate(
     run: Annotated[Path, typer.Argument(help="A finished run, or RUN/best: its best network by validation.")],
-    split: Annotated[str, typer.Option(help="A split of the data, or holdout.")] = "test",
+    split: Annotated[
+        str | None, typer.Option(help="A split of the data, or holdout; default: what the run measures itself on.")
+    ] = None,
     full: Annotated[bool, typer.Option("--full-size", help="At the labels' own size, however the run did.")] = False,
     protocol: Annotated[
         Literal["correct", "paper"], typer.Option(help="correct, or paper: with the quirks of published code.")
     ] = "correct",
+    root: Root = None,
 ) -> None:
     """Print a run's metrics on a split and write them to evaluation-SPLIT.json in the run."""
     from tasktokens.inference.evaluate import evaluate as evaluate_run
     from tasktokens.reporting.tables import print_results
 
     at: Literal["full"] | None = "full" if full else None
-    evaluate_run(run, split, at=at, protocol=protocol, show=lambda results: print_results(run, results))
+    evaluate_run(run, split, at=at, protocol=protocol, root=root, show=lambda results: print_results(run, results))
 
 
 @app.command()
@@ -181,6 +185,7 @@ def discover(
         ),
     ] = None,
     views: Views = 2,
+    root: Root = None,
     pictures: Annotated[bool, typer.Option("--pictures", help="Also draw images and labels in colours.")] = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -190,7 +195,8 @@ def discover(
     from tasktokens.inference.discover import parse_thresholds
     from tasktokens.reporting.tables import print_discovery
 
-    discovery = discover_run(run, out, parse_thresholds(threshold or ()), overwrite, quiet, views, pictures)
+    thresholds = parse_thresholds(threshold or ())
+    discovery = discover_run(run, out, thresholds, overwrite, quiet, views, pictures, root)
     if _rank() == 0:
         print_discovery(discovery)
         print(discovery)
@@ -303,8 +309,13 @@ def list_() -> None:
 
 def main() -> None:
     """Entry point. A user's mistake is one sentence and exit code 2; Ctrl-C is 130, SIGTERM 143."""
+    console.print_what_the_console_can()
     # By an exception, so that what is half done is cleaned up on the way out.
     before = signal.signal(signal.SIGTERM, _end)
+    hangup = getattr(signal, "SIGHUP", signal.SIGTERM)  # a terminal that was closed; nohup ignores it
+    before_hangup = signal.getsignal(hangup)
+    if before_hangup != signal.SIG_IGN:
+        signal.signal(hangup, _end)
     try:
         app()
     except SystemExit as leaving:
@@ -317,24 +328,28 @@ def main() -> None:
         sys.exit(2)  # it was said there
     except TaskTokensError as error:
         _let_the_first_speak()
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        console.say(f"error: {' '.join(str(error).split())}")
         sys.exit(2)
+    except BrokenPipeError:  # the reader of the output, such as head, has seen enough
+        console.drop_lost_streams()
+        sys.exit(0)
     except OSError as error:
         # What happens to a disk or a folder is no mistake of the program: full, read-only, a name that is too long.
         where = f" ({error.filename})" if error.filename else ""
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         reason = "no space is left on the disk" if full else error.strerror or error
         advice = "make room, then go on or start again" if full else "see that the path exists and can be used"
-        print(f"error: {reason}{where}; {advice}", file=sys.stderr)
+        console.say(f"error: {reason}{where}; {advice}")
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
     except RuntimeError as error:
         if not _ranks_joined() or not sys.modules["tasktokens.utils.distributed"].lost_contact(error):
             raise
-        print(f"error: rank {_rank()} has lost contact with another rank, which says why", file=sys.stderr)
+        console.say(f"error: rank {_rank()} has lost contact with another rank, which says why")
         sys.exit(2)
     finally:
+        signal.signal(hangup, before_hangup)
         signal.signal(signal.SIGTERM, before)
 
 
@@ -345,9 +360,10 @@ def _rank() -> int:
 
 
 def _print(text: object) -> None:
-    """A result, once and not by every rank."""
+    """A result, once and not by every rank; nobody may be there to read it."""
     if _rank() == 0:
-        print(text)
+        with console.dispensable():
+            print(text, flush=True)
 
 
 def _ranks_joined() -> bool:
@@ -362,7 +378,7 @@ def _let_the_first_speak() -> None:
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)
+    raise SystemExit(128 + signal.SIGTERM)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from tasktokens.discovery.thresholds import Thresholds
 from tasktokens.methods import Htt, HttMethod, StrongView, Term
 from tasktokens.methods.strong_view import blur, strong_view
 from tasktokens.tasks import Task
-from tasktokens.training.step import combine
+from tasktokens.training.step import combine, means_of
 from tasktokens.training.trainer import train
 
 MakeConfig = Callable[..., Any]
@@ -94,7 +94,7 @@ def test_tokens_are_taught_where_labels_are_missing_and_agreement_costs_nothing(
 
 # -- thresholds --------------------------------------------------------------------------------------------------------
 def observe(thresholds: Thresholds, terms: list[Term]) -> None:
-    thresholds.observe(combine(terms, Accelerator(cpu=True))[1])
+    thresholds.observe(means_of(terms, combine(terms, Accelerator(cpu=True))[1]))
 
 
 def test_adaptive_thresholds_are_the_running_mean_confidence_of_each_class(tiny_tasks: dict[str, Task]) -> None:

@@ -69,6 +69,9 @@ class Settings(BaseModel):
 class MethodSettings(Settings):
     """Settings of a method: each has a ``name``, a ``Literal`` whose default is that of its registration."""
 
+    as_published: ClassVar[Mapping[str, Any]] = {}
+    """Defaults of a network that is built to the letter of its paper (``model.variant=paper``), where ours differ."""
+
     name: str
 
     @property

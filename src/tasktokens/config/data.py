@@ -47,8 +47,9 @@ class DataSettings(Settings):
 
     size: tuple[Side, Side] = Field((96, 128), description="height and width that the network sees")
     labels: str = Field(
-        "one",
-        description="'one', 'random', 'full', a fraction such as 0.3, or a CSV file of a split",
+        "auto",
+        description="'full', 'one', 'random', a fraction such as 0.3, or a CSV file of a split; auto: 'one' for a data "
+        "set that has a published split of that name, else 'full'",
         coerce_numbers_to_str=True,
     )
     label_seed: Seed | None = Field(

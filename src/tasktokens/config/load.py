@@ -11,7 +11,7 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from tasktokens.config.base import Chosen, Settings, takes_path
-from tasktokens.config.settings import Config, TaskOptions
+from tasktokens.config.settings import Config, RunSettings, TaskOptions
 from tasktokens.errors import ConfigError, did_you_mean
 from tasktokens.utils.safe_io import MAX_YAML_BYTES, decode_text, dump_yaml, load_yaml
 
@@ -31,10 +31,7 @@ def load_config(path: str | Path | None = None, overrides: Iterable[str] = ()) -
         >>> tasktokens.load_config(overrides=["optim.lr=0.002"]).optim.lr
         0.002
     """
-    values: dict[str, Any] = {}
-    where = "the settings"
-    if path is not None:
-        values, where = read_yaml(Path(path)), str(path)
+    values, where = _read(path)
     for override in _listed(overrides):
         _apply(values, override)
     return parse_config(values, where)
@@ -54,6 +51,50 @@ def as_config(config: Config | Mapping[str, Any] | str | Path, overrides: Iterab
     for override in changes:
         _apply(values, override)
     return parse_config(values)
+
+
+def load_run_config(path: str | Path | None = None, overrides: Iterable[str] = ()) -> Config:
+    """The settings of a run that is to go on: its own, changed by those that are given.
+
+    Which run is meant, ``run.dir`` says, or a path that is its own ``config.yaml``.
+    """
+    given, where = _read(path)
+    for override in _listed(overrides):
+        _apply(given, override)
+    folder = given["run"].get("dir") if isinstance(given.get("run"), dict) else None
+    own = Path(str(folder if folder is not None else RunSettings().dir)) / "config.yaml"
+    if not own.is_file():
+        return parse_config(given, where)  # the trainer says that there is no run
+    values = read_yaml(own)
+    for name, section in given.items():
+        values[name] = section if name == "tasks" else _changed(values.get(name), section, _TAGS.get(name))
+    values["run"] = {**(values.get("run") or {}), "dir": str(own.parent)}
+    return parse_config(values, where)
+
+
+_TAGS = {"data": "kind", "method": "name"}
+"""Keys that say what the other keys of a section mean."""
+
+
+def _changed(before: Any, given: Any, tag: str | None = None) -> Any:
+    """Plain settings, changed by those that are given; those of another kind of data or method stand alone."""
+    if not isinstance(before, dict) or not isinstance(given, dict):
+        return given
+    if tag is not None and given.get(tag, before.get(tag)) != before.get(tag):
+        return given
+    return {**before, **{key: _changed(before.get(key), value) for key, value in given.items()}}
+
+
+def _read(path: str | Path | None) -> tuple[dict[str, Any], str]:
+    """Plain values of a file, and what to call them. A run's own file means the run that it lies in, even if copied."""
+    if path is None:
+        return {}, "the settings"
+    path = Path(path)
+    values = read_yaml(path)
+    if path.name == "config.yaml" and (path.parent / "labels.csv").is_file():
+        run = values.get("run")
+        values["run"] = {**(run if isinstance(run, dict) else {}), "dir": str(path.parent)}
+    return values, str(path)
 
 
 def parse_config(values: Mapping[str, Any], where: str = "the settings") -> Config:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from tasktokens.config.base import Chosen, MethodSettings, Seed, Settings
 from tasktokens.config.data import DataSettings
@@ -44,7 +44,7 @@ class OptimSettings(Settings):
     lr: float = Field(1e-3, gt=0)
     backbone_lr: float = Field(1.0, gt=0, description="factor of lr for the backbone")
     token_lr: float = Field(0.1, gt=0, description="factor of lr for the tokens of HTT and what applies them")
-    weight_decay: float = Field(1e-4, ge=0)
+    weight_decay: float = Field(0.01, ge=0)
     batch_size: int | Literal["auto"] = Field(
         16,
         description="images of an update, over all processes and parts; auto: the largest that fits into memory, "
@@ -93,8 +93,22 @@ class RunSettings(Settings):
     )
     validate_on: str = Field("holdout", description="what that is measured on: holdout, or a split of the data")
     log_every: int = Field(10, ge=1, description="steps between rows of metrics.jsonl")
-    evaluate: str | None = Field("test", description="split evaluated at the end, or null")
+    evaluate: str | None = Field(
+        "auto",
+        description="what the result is measured on: a split, holdout, or none; auto: test where the data has it, else "
+        "val, else training images set aside",
+    )
     track: list[Literal["tensorboard", "wandb"]] = Field([], description="also log to these, which must be installed")
+
+    @property
+    def measured_on(self) -> str | None:
+        """``evaluate``, with ``test`` for an ``auto`` that nothing has settled, as in settings of no run."""
+        return "test" if self.evaluate == "auto" else self.evaluate
+
+    @field_validator("evaluate")
+    @classmethod
+    def _none_is_null(cls, value: str | None) -> str | None:
+        return None if value == "none" else value
 
 
 def _data_classes() -> Mapping[str, type[Settings]]:
@@ -125,3 +139,16 @@ class Config(Settings):
     method: Annotated[MethodSettings, METHOD] = Field(default_factory=lambda: METHOD.validate({}))
     optim: OptimSettings = OptimSettings()
     run: RunSettings = RunSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_the_paper(cls, values: Any) -> Any:
+        """A network to the letter is trained as published where nothing else is said."""
+        if not isinstance(values, Mapping):
+            return values
+        model, method = values.get("model"), values.get("method", {})
+        if not isinstance(model, Mapping) or model.get("variant") != "paper" or not isinstance(method, Mapping):
+            return values
+        settings = METHOD.classes().get(METHOD.tag_of(method))
+        published = getattr(settings, "as_published", {})
+        return {**values, "method": {**published, **method}}

@@ -23,8 +23,16 @@ from tasktokens.data.visibility import VisibleLabels
 from tasktokens.datasets.index import DatasetIndex
 from tasktokens.errors import DataError, LabelError
 from tasktokens.tasks import Task
+from tasktokens.utils.console import say
+from tasktokens.utils.signals import SIGNALS
 
 Stacked = TypeVar("Stacked")
+
+WORKER_SECONDS = 50.0
+"""How long a batch of a loader process is waited for."""
+
+AHEAD = 2
+"""Batches that a loader process prepares ahead, torch's own default."""
 
 
 class PartialDataset(Dataset[Sample]):
@@ -211,11 +219,51 @@ def _load(
         worker_init_fn=_leave_signals_to_training,
         collate_fn=partial(_stack_or_tell, stack=stack),
         pin_memory=pin_memory,
+        timeout=WORKER_SECONDS if workers else 0,
     )
-    for item in loader:
-        if isinstance(item, DataError):
-            raise item
-        yield item
+    try:
+        for item in loader:
+            if isinstance(item, DataError):
+                raise item
+            yield item
+    except RuntimeError as error:
+        if "DataLoader" not in str(error):  # a loader process that has died, or has sent nothing for that long
+            raise
+        raise DataError(
+            f"a loader process has ended or hangs ({str(error).splitlines()[0]}): its memory, or /dev/shm (Docker: "
+            f"--shm-size), may be full, or the disk is too slow; lower data.workers, or set it to 0"
+        ) from error
+
+
+def fitting_workers(workers: int, batch_bytes: int) -> int:
+    """How many loader processes have room for their batches in shared memory; fewer are said on standard error.
+
+    Batches travel through ``/dev/shm``, which is 64 MB in a container unless said otherwise. A process that finds it
+    full dies or hangs, so the room is looked at first.
+
+    Args:
+        batch_bytes: of one batch; each process holds up to `AHEAD` ready and one in the making.
+    """
+    try:
+        shared = os.statvfs("/dev/shm")
+    except (OSError, AttributeError):  # no such place: another system
+        return workers
+    ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    free = shared.f_bavail * shared.f_frsize
+    fitting = int(free // (batch_bytes * (AHEAD + 1) * ranks))
+    if fitting >= workers:
+        return workers
+    say(
+        f"data.workers={workers} would need {workers * batch_bytes * (AHEAD + 1) * ranks / 2**20:.0f} MB of /dev/shm, "
+        f"of which {free / 2**20:.0f} MB are free: {fitting} are used (Docker: --shm-size raises it)"
+    )
+    return fitting
+
+
+def batch_bytes(images: int, size: tuple[int, int], tasks: Mapping[str, Task]) -> int:
+    """The most that a batch of images of this (height, width) takes, with a label of every task for each."""
+    per_pixel = 4 + sum(4 * task.label_channels + 1 for task in tasks.values())
+    return images * size[0] * size[1] * per_pixel
 
 
 class _Told(Dataset[Sample | DataError]):
@@ -244,7 +292,7 @@ def _stack_or_tell(
 
 def _leave_signals_to_training(worker: int) -> None:
     """Ctrl-C and batch systems signal all processes: the training process ends its step, saves, and ends the others."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 

@@ -23,6 +23,15 @@ AVAILABLE = "labels-available.csv"
 """In a run: which label files its training images, those set aside among them, had as it began, seen or hidden."""
 
 
+def check_rule(labels: str) -> None:
+    """Raise `DataError` for a value of ``data.labels`` that says nothing, or names a file that does not exist."""
+    if labels.lower().endswith(".csv"):
+        if not Path(labels).is_file():
+            raise DataError(f"data.labels={labels}: there is no such file (working directory {Path.cwd()})")
+    elif labels not in ("auto", "one", "random", "full"):
+        _share(labels)
+
+
 def draw_visible(
     ids: Sequence[str],
     available: Mapping[str, Mapping[str, object]],
@@ -121,6 +130,16 @@ def _fraction(
     ids: Sequence[str], has: Mapping[str, list[str]], tasks: list[str], labels: str, rng: np.random.RandomState
 ) -> VisibleLabels:
     """For each task, that share of its labels."""
+    share = _share(labels)
+    chosen: dict[str, set[str]] = {id: set() for id in ids}
+    for task in tasks:
+        candidates = [id for id in ids if task in has[id]]
+        for i in rng.permutation(len(candidates))[: round(share * len(candidates))]:
+            chosen[candidates[i]].add(task)
+    return {id: tuple(task for task in tasks if task in chosen[id]) for id in ids}
+
+
+def _share(labels: str) -> float:
     try:
         share = float(labels)
     except ValueError:
@@ -129,12 +148,7 @@ def _fraction(
         raise DataError(
             f"labels={labels!r} is unknown; expected one, random, full, a fraction in (0, 1] or a .csv file"
         )
-    chosen: dict[str, set[str]] = {id: set() for id in ids}
-    for task in tasks:
-        candidates = [id for id in ids if task in has[id]]
-        for i in rng.permutation(len(candidates))[: round(share * len(candidates))]:
-            chosen[candidates[i]].add(task)
-    return {id: tuple(task for task in tasks if task in chosen[id]) for id in ids}
+    return share
 
 
 def save_visible(path: Path, split: VisibleLabels, tasks: Sequence[str]) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-
-import numpy as np
+from pathlib import Path
 
 from tasktokens.config import Config, TaskOptions
 from tasktokens.data.visibility import VisibleLabels, draw_visible, published_visible
+from tasktokens.datasets.automatic import held_out, settled
 from tasktokens.datasets.base import DatasetSource
 from tasktokens.datasets.index import DatasetIndex
 from tasktokens.errors import ConfigError, DataError, did_you_mean
@@ -39,19 +39,23 @@ def open_data(config: Config, progress: bool = False) -> Data:
 
     Raises `DataError` and `ConfigError` with what is missing and what to do.
     """
-    settings = config.data
     collection = open_index(config, progress)
+    return choose_data(settled(config, collection), collection)
+
+
+def choose_data(config: Config, collection: DatasetIndex) -> Data:
+    """What a run of these settings, in which nothing is ``auto`` (`settled`), learns from a data set that is open."""
+    settings = config.data
     tasks = choose_tasks(collection, config.tasks)
     ids = collection.split("train")
-    held = round(settings.holdout * len(ids))
     # Not the run's seed: one that goes on from another with a seed of its own must not have been trained on these.
     seed = settings.label_seed or 0
-    chosen = set(np.random.RandomState(seed).permutation(len(ids))[:held].tolist())
-    train = [id for i, id in enumerate(ids) if i not in chosen]
+    held = held_out(ids, settings.holdout, seed)
+    train = [id for id in ids if id not in held]
     if not train:
         raise DataError(f"{collection.root} has no training images")
     available = {name: collection.labels[name] for name in tasks}
-    holdout = tuple(id for i, id in enumerate(ids) if i in chosen)
+    holdout = tuple(id for id in ids if id in held)
 
     def visible(ids: Sequence[str], complete: bool) -> VisibleLabels:
         if settings.label_seed is None and settings.labels in collection.published:
@@ -68,6 +72,12 @@ def open_index(config: Config, progress: bool = False) -> DatasetIndex:
 
     Raises `DataError` and `ConfigError` with what is missing and what to do.
     """
+    root = getattr(config.data, "root", None)
+    if root is not None and not root.is_absolute() and not root.exists():
+        raise DataError(
+            f"data folder {root} does not exist in the working directory {Path.cwd()}; give the folder where the data "
+            f"lies now (--root DIR, or data.root=DIR)"
+        )
     assert isinstance(config.data, DatasetSource)  # its class is that of a registered data set
     return config.data.open_index(config.data.size, progress)
 

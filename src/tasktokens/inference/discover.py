@@ -46,6 +46,7 @@ def discover(
     quiet: bool = False,
     views: int = 2,
     pictures: bool = False,
+    root: str | Path | None = None,
 ) -> Discovery:
     """Write the data of a run as a new data folder, in which the missing labels of training images are discovered.
 
@@ -61,6 +62,7 @@ def discover(
         quiet: no progress.
         views: how the network looks at an image (`Predictor`): 1 as it is, 2 also mirrored and enlarged.
         pictures: also write ``pictures/{id}.png``: each training image with its labels and confidences in colours.
+        root: where the run's data lies now; default: where it lay (``data.root``).
 
     Returns:
         The folder with a summary of each task; it can be used as a path.
@@ -74,7 +76,7 @@ def discover(
         SystemExit: 130 or 143 after SIGINT or SIGTERM; the same call goes on.
     """
     run, out = Path(run), Path(out)
-    config = run_config(run)
+    config = run_config(run, None if root is None else Path(root))
     accelerator = start(config.run)
     rank, main = accelerator.process_index, accelerator.is_main_process
     given = main_process_first(accelerator, lambda: given_labels(run, config))

@@ -12,13 +12,15 @@ from accelerate import Accelerator
 
 from tasktokens.config import Config, load_config
 from tasktokens.data.dataset import PartialDataset, eval_loader
-from tasktokens.datasets.open import Data, all_visible, open_data
-from tasktokens.errors import CheckpointError, DataError
+from tasktokens.datasets.open import Data, all_visible, choose_tasks, open_index
+from tasktokens.datasets.run_data import open_run_data
+from tasktokens.errors import CheckpointError, ConfigError, DataError
 from tasktokens.metrics import Protocol
 from tasktokens.models import Network
 from tasktokens.models.decoding import decode_at
 from tasktokens.models.files import load_model
 from tasktokens.tasks import Task
+from tasktokens.tasks.same import require_same_tasks
 from tasktokens.utils import strict_json
 from tasktokens.utils.atomic import atomically
 from tasktokens.utils.distributed import main_process_first, raise_on_all_ranks, signals, start, stopping
@@ -80,36 +82,48 @@ def run_folder(path: Path) -> Path:
     return path.parent if in_run else path
 
 
-def run_config(run: Path) -> Config:
-    """The settings of a run (see `run_folder`). Raises `CheckpointError` for a folder that is no run."""
+def run_config(run: Path, root: Path | None = None) -> Config:
+    """The settings of a run (see `run_folder`), with ``root`` for ``data.root`` where the data was moved.
+
+    Raises `CheckpointError` for a folder that is no run, `ConfigError` for data that has no single root.
+    """
     run = run_folder(run)
     if not (run / "config.yaml").is_file():
         raise CheckpointError(f"{run} is no run folder (no config.yaml); give the folder that 'tasktokens train' wrote")
-    return load_config(run / "config.yaml")
+    config = load_config(run / "config.yaml")
+    if root is None:
+        return config
+    if "root" not in type(config.data).model_fields:
+        raise ConfigError(f"data of kind '{config.data.kind}' has no root to be given; change {run}/config.yaml")
+    return config.model_copy(update={"data": config.data.model_copy(update={"root": root})})
 
 
 def evaluate(
     run: str | Path,
-    split: str = "test",
+    split: str | None = None,
     write: bool = True,
     at: Evaluation | None = None,
     protocol: Protocol = "correct",
     show: Callable[[Results], None] | None = None,
+    root: str | Path | None = None,
 ) -> Results:
     """Evaluate a finished run on a split of its data.
 
     Args:
         run: folder that `train` wrote, or a model folder in it, such as ``best``: results are then written there.
-        split: a split of the data set, or ``holdout``: the training images that the run set aside.
+        split: a split of the data set, or ``holdout``: the training images that the run set aside. Default: what the
+            run measures itself on (``run.evaluate``), else ``test``.
         write: also write ``evaluation-{split}.json`` into the run; ``evaluation-{split}-{at}.json`` where ``at`` is not
             the run's own. Under the ``paper`` protocol the name ends in ``-paper`` and the file says so too.
         at: ``network`` or ``full`` size; default: as configured.
         protocol: ``paper``: with the quirks of published code (see `Metric.compute_paper`).
         show: called once with the results before they are written, so that a full disk does not cost them.
+        root: where the data lies now; default: where it lay (``data.root``).
 
     Raises:
         CheckpointError: the run has no trained model.
         DataError: the data has no such split.
+        ConfigError: the data's tasks are no longer those of the model.
         SystemExit: 130 or 143 after SIGINT or SIGTERM; nothing was written.
 
     Examples:
@@ -119,12 +133,14 @@ def evaluate(
         (['depth', 'semseg'], True)
     """
     run = Path(run)
-    config = run_config(run)
+    config = run_config(run, None if root is None else Path(root))
+    split = split or config.run.measured_on or "test"
     accelerator = start(config.run)
     own = config.data.evaluation
-    data = main_process_first(accelerator, lambda: open_data(config))
+    data = main_process_first(accelerator, lambda: _open(run, config, split))
     with raise_on_all_ranks(accelerator):
         network, info = load_model(run, accelerator.device)
+        require_same_tasks(info.tasks, data.tasks, run, data.collection.root, config.data.augmentation.widest)
         dataset = eval_dataset(data, split, info.tasks, info.size, at or own)
     with signals(accelerator.num_processes) as stop:
         workers = config.data.workers
@@ -137,6 +153,14 @@ def evaluate(
         write_results(run / f"evaluation-{split}{suffix}.json", results, protocol)
     accelerator.wait_for_everyone()
     return results
+
+
+def _open(run: Path, config: Config, split: str) -> Data:
+    """The data of a run as far as a split needs it: which images were held out, the run itself says."""
+    if split == "holdout":
+        return open_run_data(run_folder(run), config)
+    index = open_index(config)
+    return Data(index, choose_tasks(index, config.tasks), {}, ())
 
 
 def eval_dataset(

@@ -12,9 +12,9 @@ from tasktokens.datasets.index import DatasetIndex
 from tasktokens.datasets.open import all_visible, choose_tasks, open_data, open_index
 from tasktokens.errors import DataError
 from tasktokens.inference.evaluate import run_folder
-from tasktokens.inference.same_tasks import check_same_tasks
 from tasktokens.models.files import model_folder, read_info
 from tasktokens.tasks import Task
+from tasktokens.tasks.same import require_same_tasks
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,13 @@ def given_labels(run: Path, config: Config) -> GivenLabels:
     index = open_index(config)
     tasks = choose_tasks(index, config.tasks)
     trained = read_info(model_folder(run)).tasks
-    check_same_tasks(trained, tasks, config.data.augmentation.widest, run, index.root)
+    added = require_same_tasks(trained, tasks, run, index.root, config.data.augmentation.widest)
+    tasks = {name: tasks[name] for name in trained}
     run = run_folder(run)
     ids = index.split("train")
     existing = all_visible(index, ids, tasks)
     seen = load_visible(run / "labels.csv", ids, {name: index.labels[name] for name in tasks})
-    notes: list[str] = []
+    notes = [f"task '{name}' is new, and the model does not predict it: left out" for name in added]
     if (run / AVAILABLE).is_file():
         before, trained_on = load_flags(run / AVAILABLE), load_flags(run / "labels.csv")
         held = tuple(id for id in ids if id in before and id not in trained_on)
@@ -77,9 +78,9 @@ def given_labels(run: Path, config: Config) -> GivenLabels:
     train = {id: tuple(task for task in existing[id] if task not in hidden[id]) for id in ids if id not in aside}
     if not train:
         raise DataError(f"{index.root} has no training images")
-    added = sum(len(set(labels) - set(seen[id])) for id, labels in train.items())
-    if added:
-        notes.append(f"{_count(added, 'label was', 'labels were')} added since the training: kept as given")
+    later = sum(len(set(labels) - set(seen[id])) for id, labels in train.items())
+    if later:
+        notes.append(f"{_count(later, 'label was', 'labels were')} added since the training: kept as given")
     return GivenLabels(index, tasks, train, _others(index, tasks, train, held, notes), tuple(notes))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
@@ -27,7 +26,7 @@ from tasktokens.models.files import model_folder
 from tasktokens.tasks import Task
 from tasktokens.tasks.base import Array
 from tasktokens.tasks.files import write_png
-from tasktokens.utils import strict_json
+from tasktokens.utils import console, strict_json
 from tasktokens.utils.distributed import all_gather, raise_on_all_ranks, signals, start
 from tasktokens.utils.listing import composed, matches, walk_files
 from tasktokens.utils.lock import only_writer
@@ -105,7 +104,7 @@ def predict(
         if main:
             journal.end()
     if reduced and not quiet:
-        print(f"pictures of {reduced} images are reduced to {LARGEST} pixels; label files are not", file=sys.stderr)
+        console.say(f"pictures of {reduced} images are reduced to {LARGEST} pixels; label files are not")
     return written
 
 
@@ -160,7 +159,7 @@ def readable(
         )
     for found, what in ((turned, _TURNED), (paged, _PAGED)):
         if found and rank == 0:
-            print(f"warning: {len(found)} of {len(images)} images have {what}, such as {found[0]}", file=sys.stderr)
+            console.say(f"warning: {len(found)} of {len(images)} images have {what}, such as {found[0]}")
     with raise_on_all_ranks(accelerator) if accelerator is not None else nullcontext():
         if unreadable:
             raise DataError(f"{len(unreadable)} of {len(images)} images were left out: {'; '.join(unreadable[:5])}")

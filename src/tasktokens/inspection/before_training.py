@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
@@ -18,7 +17,7 @@ from tasktokens.datasets.open import Data, all_visible
 from tasktokens.errors import DataError
 from tasktokens.inspection.report import Finding, Report
 from tasktokens.inspection.survey import check, mirror_findings
-from tasktokens.utils import strict_json
+from tasktokens.utils import console, strict_json
 from tasktokens.utils.atomic import cache_folder, write_atomically
 from tasktokens.utils.safe_io import read_json
 
@@ -41,7 +40,7 @@ def check_before_run(data: Data, config: Config, quiet: bool = False) -> None:
     flip = config.data.augmentation.flip
     if flip and not quiet:
         for finding in mirror_findings(data.tasks):
-            print(f"warning: task '{finding.task}': {finding.message}", file=sys.stderr)
+            console.say(f"warning: task '{finding.task}': {finding.message}")
     started = time.monotonic()
     visible = _visible(data, config)
     note = cache_folder("check") / f"{_state(data, visible, config)}.json"
@@ -56,7 +55,7 @@ def check_before_run(data: Data, config: Config, quiet: bool = False) -> None:
             raise DataError(_mistakes(report))
         if not report.ok:
             found = f"data: {report.totals['error']} mistakes ('tasktokens check' lists them)"
-            print(f"{found}; data.skip_corrupt leaves out what cannot be read", file=sys.stderr)
+            console.say(f"{found}; data.skip_corrupt leaves out what cannot be read")
             return
         before = {"images": report.examined, "warnings": report.totals["warning"]}
         _write(note, before)
@@ -68,7 +67,7 @@ def check_before_run(data: Data, config: Config, quiet: bool = False) -> None:
             f"{before['warnings']} warnings (tasktokens check lists them)" if before["warnings"] else "no warning"
         )
         labels = sum(len(names) for names in visible.values())
-        print(f"data: {len(visible)} images and {labels} labels {told}, {warnings}", file=sys.stderr)
+        console.say(f"data: {len(visible)} images and {labels} labels {told}, {warnings}")
 
 
 def _visible(data: Data, config: Config) -> VisibleLabels:

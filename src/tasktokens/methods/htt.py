@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, ValidationInfo, field_validator
@@ -39,6 +39,7 @@ class HttMethod(MethodSettings):
     removed: ClassVar[Mapping[str, Removed]] = {
         "geometry": Removed("the geometric check", off=False), "focal": Removed("the geometric check"),
     }  # fmt: skip
+    as_published: ClassVar[Mapping[str, Any]] = {"student": "fresh", "thresholds": "fixed", "feature_level": 1.0}
 
     name: Literal["htt"] = "htt"
     schedule: Literal["two-stage", "online"] = Field(
@@ -56,9 +57,11 @@ class HttMethod(MethodSettings):
         le=100,
         description="two-stage: how many students, of stage2_steps each; the teacher of each is the one before",
     )
-    student: Literal["fresh", "teacher"] = Field("fresh", description="what the student starts from; the paper: fresh")
+    student: Literal["fresh", "teacher"] = Field(
+        "teacher", description="what the student starts from; the paper: fresh"
+    )
     prediction_level: float = Field(1.0, ge=0, description="weight of the loss on discovered labels; 0 turns it off")
-    feature_level: float = Field(1.0, ge=0, description="weight of feature distillation; 0 turns it off")
+    feature_level: float = Field(0.1, ge=0, description="weight of feature distillation; 0 turns it off")
     token_level: float = Field(0.0, ge=0, description="weight of token distillation; 0 turns it off")
     targets: Literal["distribution", "value"] = Field(
         "distribution",
@@ -66,7 +69,7 @@ class HttMethod(MethodSettings):
         "its value",
     )
     thresholds: Literal["fixed", "adaptive", "calibrated"] = Field(
-        "fixed",
+        "adaptive",
         description="fixed: each task's own, as published; adaptive: the teacher's mean confidence so far, for each "
         "task and class; calibrated: what makes it right often enough on visible labels of the held-out images",
     )

@@ -8,12 +8,19 @@ from typing import Any
 
 import timm
 import torch
+from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+from huggingface_hub.errors import HfHubHTTPError
 from timm.layers import PatchEmbed
 from timm.models import load_state_dict
+from timm.models._hub import hf_split
 from torch import Tensor, nn
 
+from tasktokens.config import ModelSettings
 from tasktokens.errors import ConfigError, WeightsError, did_you_mean
 from tasktokens.models.layers import upsample
+
+CONNECT_SECONDS = 5.0
+"""How long the hub may take to answer before training ends for want of weights."""
 
 
 class Backbone(nn.Module):
@@ -58,19 +65,73 @@ class Backbone(nn.Module):
         return [x.permute(0, 3, 1, 2) for x in maps] if self._channels_last else maps
 
 
-def _create(name: str, pretrained: bool, weights: Path | None) -> Any:
+def check_backbone(settings: ModelSettings) -> None:
+    """Raise for a backbone that cannot be made: what can be said before any data is opened, within seconds.
+
+    Weights that are not on this machine yet are downloaded here.
+
+    Raises:
+        ConfigError: timm has no such model, or it does not give four feature maps.
+        WeightsError: its weights are missing, belong to another network, or cannot be downloaded.
+    """
+    with torch.random.fork_rng(devices=[]):
+        Backbone(settings.backbone, settings.pretrained, settings.weights)
+
+
+def require_reachable(name: str) -> None:
+    """Raise `WeightsError` within seconds where the hub with a model's weights does not answer.
+
+    Its own client would try for a minute before it says so.
+    """
+    config = timm.get_pretrained_cfg(name)
+    if config is None or not config.has_weights:
+        raise _unreachable(name, "timm knows of no weights for it")
+    if not config.hf_hub_id or constants.HF_HUB_OFFLINE:
+        return  # timm says what is wrong with another source, and at once where it is told to be offline
+    repository, revision = hf_split(config.hf_hub_id)
+    url = hf_hub_url(repository, config.hf_hub_filename or "model.safetensors", revision=revision)
+    try:
+        get_hf_file_metadata(url, timeout=CONNECT_SECONDS)
+    except HfHubHTTPError:
+        return  # it answers; which of its files there are is for timm to find out
+    except Exception as error:  # the HTTP libraries of different versions have errors of their own
+        raise _unreachable(name, error) from error
+
+
+def _cached(name: str) -> Path | None:
+    """The ImageNet weights of a model where the hub's client has stored them before; None where it has not."""
+    config = timm.get_pretrained_cfg(name)
+    if config is None or not config.hf_hub_id or config.custom_load:
+        return None
+    repository, revision = hf_split(config.hf_hub_id)
+    for file in [config.hf_hub_filename] if config.hf_hub_filename else ["model.safetensors", "pytorch_model.bin"]:
+        found = try_to_load_from_cache(repository, file, revision=revision)
+        if isinstance(found, str):
+            return Path(found)
+    return None
+
+
+def _require_name(name: str) -> None:
     if not timm.is_model(name):
         near = did_you_mean(name, timm.list_models())
         raise ConfigError(f"model.backbone: timm has no model '{name}'{near}")
+
+
+def _create(name: str, pretrained: bool, weights: Path | None) -> Any:
+    _require_name(name)
     if weights is not None and not weights.is_file():
         raise WeightsError(
             f"backbone weights {weights} do not exist; give a .safetensors or .pth file or leave the setting out"
         )
+    # A file that is here is read without asking the hub, whose client would try for half a minute offline.
+    file = weights or (_cached(name) if pretrained else None)
+    if pretrained and file is None:
+        require_reachable(name)
     try:
         return _four_maps(
             name,
-            pretrained=pretrained or weights is not None,
-            pretrained_cfg_overlay={"state_dict": _weights_only(weights)} if weights is not None else None,
+            pretrained=pretrained or file is not None,
+            pretrained_cfg_overlay={"state_dict": _weights_only(file)} if file is not None else None,
         )
     except Exception as error:  # the hub's client raises errors of many libraries
         if weights is not None:
@@ -126,9 +187,10 @@ def _check_taken(network: nn.Module, name: str, weights: Path, drawn_from: Tenso
         raise WeightsError(f"backbone weights {weights} do not fit {name}: {len(same)} tensors are missing")
 
 
-def _unreachable(name: str, error: Exception) -> WeightsError:
+def _unreachable(name: str, error: Exception | str) -> WeightsError:
     reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
     return WeightsError(
         f"ImageNet weights of '{name}' cannot be loaded from timm's hub ({reason}); "
-        f"use model.weights=FILE, or model.pretrained=false to train from scratch"
+        f"use model.weights=FILE with weights that you have, let a machine with a network fill the cache "
+        f"({constants.HF_HUB_CACHE}) and copy it here, or take model.pretrained=false to train from scratch"
     )

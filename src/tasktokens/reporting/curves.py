@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from tasktokens.data.dataset import PartialDataset
-from tasktokens.datasets.open import all_visible, open_data
-from tasktokens.inference.evaluate import run_config
+from tasktokens.datasets.open import all_visible
+from tasktokens.datasets.run_data import open_run_data
+from tasktokens.inference.evaluate import run_config, run_folder
 from tasktokens.inference.predictor import Predictor
 from tasktokens.metrics import higher_is_better
 from tasktokens.models.files import read_info
@@ -55,7 +56,7 @@ def write_samples(run: Path, count: int = 4) -> list[Path]:
     seen: hidden ones are not opened.
     """
     config, predictor = run_config(run), Predictor(run)
-    data = open_data(config)
+    data = open_run_data(run_folder(run), config)
     split = all_visible(data.collection, data.holdout, data.tasks) if data.holdout else data.train
     ids = list(split)[:: max(1, len(split) // count)][:count]
     dataset = PartialDataset(data.collection, {id: split[id] for id in ids}, data.tasks, config.data.size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
@@ -32,8 +33,8 @@ class RunHistory:
         return [(stage, max(row["step"] for row in rows)) for stage, rows in groups]
 
     def curves(self, key: str) -> Iterator[Curve]:
-        """A curve for each stage that logged ``key``."""
-        return self._curves([(row["stage"], row["step"], row.get(key)) for row in self.rows])
+        """A curve for each stage that logged ``key``; NaN, a gap, at rows where it had no value."""
+        return self._curves([(row["stage"], row["step"], _or_nan(row, key)) for row in self.rows])
 
     def validation(self, task: str, metric: str) -> Iterator[Curve]:
         """A curve for each stage whose validations have a task's metric."""
@@ -48,6 +49,11 @@ class RunHistory:
         start = 0
         for stage, steps in self.stages():
             own = [(step, value) for of, step, value in points if of == stage and value is not None]
-            if own:
+            if not all(math.isnan(value) for _, value in own):
                 yield stage, start, [start + step for step, _ in own], [value for _, value in own]
             start += steps
+
+
+def _or_nan(row: Row, key: str) -> float | None:
+    value = row.get(key)
+    return math.nan if value is None and key in row else value

@@ -92,12 +92,12 @@ def run_facts(folder: Path, parent: Path | None = None) -> RunFacts:
     facts = RunFacts(name, folder, time.isoformat(" ", "minutes"))
     try:
         config = run_config(folder)
-        facts = replace(facts, method=config.method.name, data=config.data.kind, split=config.run.evaluate)
+        facts = replace(facts, method=config.method.name, data=config.data.kind, split=config.run.measured_on)
         rows = read_rows(log) if log.is_file() else []
         facts = replace(facts, steps=_steps(config, rows), minutes=minutes_of(rows), best=_best(folder))
         finished = is_finished(rows)
-        if finished and config.run.evaluate is not None:
-            facts = replace(facts, metrics=_primaries(folder, config.run.evaluate))
+        if finished and config.run.measured_on is not None:
+            facts = replace(facts, metrics=_primaries(folder, config.run.measured_on))
     except _FAULTS as error:
         known = isinstance(error, TaskTokensError)
         return replace(facts, fault=str(error) if known else f"{type(error).__name__}: {error}")
@@ -121,7 +121,7 @@ def compare_runs(folders: Sequence[Path], split: str | None = None) -> dict[str,
         CheckpointError, ConfigError: a folder is no run, or one that cannot be read.
     """
     configs = [run_config(folder) for folder in folders]
-    split = split or configs[0].run.evaluate or "test"
+    split = split or configs[0].run.measured_on or "test"
     tasks = [read_info(f / "model").tasks if (f / "model").is_dir() else {} for f in folders]
     results = [_read_results(folder, split) for folder in folders]
     metrics: dict[str, dict[str, list[float | None]]] = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from rich.table import Table
 from tasktokens.inference.discovery_summary import Discovery
 from tasktokens.metrics import higher_is_better
 from tasktokens.models.files import model_folder, read_info
+from tasktokens.utils import console
 
 
 def print_results(run: Path, results: Mapping[str, Mapping[str, float]]) -> None:
@@ -39,9 +39,9 @@ def print_discovery(discovery: Discovery) -> None:
         table.add_row(task.task, str(task.images), filled, confidence, f"{task.threshold:g}")
     Console(markup=False).print(table)
     for note in discovery.notes:
-        print(f"note: {note}", file=sys.stderr)
+        console.say(f"note: {note}")
     for warning in discovery.warnings:
-        print(f"WARNING: {warning}", file=sys.stderr)
+        console.say(f"WARNING: {warning}")
 
 
 def print_choices() -> None:

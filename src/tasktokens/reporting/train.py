@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from tasktokens.training.callbacks import Callback
 from tasktokens.training.log import Row
 from tasktokens.training.trainer import Trainer
 from tasktokens.training.trainer import train as train_network
+from tasktokens.utils import console
 
 
 class RunPictures(Callback):
@@ -65,4 +65,4 @@ def _attempt(draw: Callable[[], object], run: Path) -> None:
     try:
         draw()
     except Exception as error:
-        print(f"pictures of {run} were not drawn: {type(error).__name__}: {error}", file=sys.stderr)
+        console.say(f"pictures of {run} were not drawn: {type(error).__name__}: {error}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -20,6 +19,7 @@ from tasktokens.datasets.open import Data
 from tasktokens.errors import OutOfMemoryError, TaskTokensError
 from tasktokens.models import DESIGNS
 from tasktokens.training.step_memory import DTYPES, is_out_of_memory, peaks
+from tasktokens.utils import console
 
 Peak = Callable[[Config, int], int | None]
 """Bytes that training steps on a number of images take; None where they do not fit."""
@@ -68,7 +68,7 @@ def largest_batch(config: Config, data: Data, accelerator: Accelerator, quiet: b
         at_once = f" ({own} at once)" if parts > 1 else ""
         whole = ", all training images" if chosen == len(data.train) else ""
         note = f"a step takes about {gb(cost)} of {gb(free)} that are free"
-        print(f"optim.batch_size: auto is {chosen}{at_once}{whole}: {note}", file=sys.stderr)
+        console.say(f"optim.batch_size: auto is {chosen}{at_once}{whole}: {note}")
     return chosen
 
 

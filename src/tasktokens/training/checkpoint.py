@@ -7,9 +7,9 @@ found when the run goes on. Randomness needs no state: it depends on (seed, stag
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
-import sys
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from tasktokens.errors import CheckpointError
 from tasktokens.models import Network
 from tasktokens.models.files import read_tensors
-from tasktokens.utils import strict_json
+from tasktokens.utils import console, strict_json
 from tasktokens.utils.safe_io import load_json
 
 MARK = "complete.json"
@@ -47,10 +47,12 @@ def save_checkpoint(
     keep: int,
     method: nn.Module | None = None,
     scaler: Mapping[str, Any] | None = None,
+    sums: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write ``folder/{stage}-{step}`` and remove all but the newest ``keep`` checkpoints up to it.
 
-    ``scaler``: the state of the loss scaler, where fp16 needs one.
+    ``scaler``: the state of the loss scaler, where fp16 needs one. ``sums``: of the losses since the last row of the
+    log.
 
     Raises:
         CheckpointError: it cannot be written, as on a full disk; the older ones are still there.
@@ -67,6 +69,8 @@ def save_checkpoint(
             save_file(_contiguous(method.state_dict()), temporary / "method.safetensors")
         save_file(_optimizer_tensors(optimizer), temporary / "optimizer.safetensors")
         (temporary / "cursor.json").write_text(strict_json.dumps({"stage": cursor.stage, "step": cursor.step}))
+        if sums:
+            (temporary / "sums.json").write_text(strict_json.dumps(strict_json.finite(sums)))
         if scaler is not None:
             (temporary / "scaler.json").write_text(strict_json.dumps(scaler))
         mark_complete(temporary)
@@ -130,7 +134,7 @@ def latest_checkpoint(folder: Path, quiet: bool = False) -> Path:
         if wrong is None:
             return path
         if not quiet:
-            print(f"checkpoint {path} is not whole: {wrong}; passed over", file=sys.stderr)
+            console.say(f"checkpoint {path} is not whole: {wrong}; passed over")
     there = f" (none of {len(found)} is whole)" if found else ""
     raise CheckpointError(f"{folder} holds no complete checkpoint to resume from{there}; start the run anew")
 
@@ -152,6 +156,18 @@ def read_cursor(checkpoint: Path) -> Cursor:
         return Cursor(int(values["stage"]), int(values["step"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{checkpoint}/cursor.json is damaged ({error}); remove that checkpoint") from error
+
+
+def load_sums(checkpoint: Path) -> dict[str, list[float]]:
+    """Sum and count of each loss since the last row of the log; empty where it was written just before."""
+    path = checkpoint / "sums.json"
+    if not path.exists():
+        return {}
+    try:
+        values = load_json(path.read_text())
+        return {name: [math.nan if v is None else float(v) for v in pair] for name, pair in values.items()}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}); remove that checkpoint") from error
 
 
 def load_scaler(checkpoint: Path, scaler: torch.amp.GradScaler) -> None:

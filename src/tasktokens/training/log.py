@@ -15,9 +15,17 @@ from rich.text import Text
 from tasktokens.errors import RunExistsError
 from tasktokens.utils import strict_json
 from tasktokens.utils.atomic import atomically
+from tasktokens.utils.console import dispensable
 from tasktokens.utils.safe_io import load_json
 
 Row = dict[str, Any]
+
+
+class _ProgressConsole(Console):
+    """A console whose reader may go: rich itself would end the program."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
 
 
 class RunLog:
@@ -57,7 +65,7 @@ class RunLog:
         self._text = path.with_name("log.txt").open("a", encoding="utf-8") if path else None
         quiet = quiet or path is None
         self._quiet, self._title = quiet, title
-        self._console = Console(stderr=True)
+        self._console = _ProgressConsole(stderr=True)
         self._live = (
             Live(console=self._console, auto_refresh=False) if self._console.is_terminal and not quiet else None
         )
@@ -82,13 +90,13 @@ class RunLog:
 
     def warn(self, text: str) -> None:
         """A line on standard error, also when quiet."""
-        self._console.print(text, soft_wrap=True, highlight=False, markup=False)
+        self._print(text)
         self.note(text)
 
     def say(self, text: str) -> None:
         """A line on standard error, unless quiet."""
         if not self._quiet:
-            self._console.print(text, soft_wrap=True, highlight=False, markup=False)
+            self._print(text)
         self.note(text)
 
     def note(self, text: str) -> None:
@@ -97,6 +105,10 @@ class RunLog:
             self._text.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {text}\n")
             self._text.flush()
 
+    def _print(self, text: str) -> None:
+        with dispensable():
+            self._console.print(text, soft_wrap=True, highlight=False, markup=False)
+
     def progress(self, values: Mapping[str, Any], steps: int, eta: float) -> None:
         """Show where the run is: a row of metrics, the stage's number of steps and the seconds that are left."""
         step = values["step"]
@@ -104,8 +116,10 @@ class RunLog:
         due = now - self._said >= 15 or step >= steps
         if not due and self._live is None:
             return
-        losses = " ".join(f"{k.split('/')[1]} {v:.3f}" for k, v in values.items() if k.startswith("loss/"))
-        found = " ".join(f"{k.split('/')[1]} {v:.0%}" for k, v in values.items() if k.startswith("discovered/"))
+        losses = " ".join(f"{k.split('/')[1]} {_or_dash(v, '.3f')}" for k, v in values.items() if k.startswith("loss/"))
+        found = " ".join(
+            f"{k.split('/')[1]} {_or_dash(v, '.0%')}" for k, v in values.items() if k.startswith("discovered/")
+        )
         parts = [
             f"{self._title}{values['stage']} {step}/{steps}",
             f"ETA {int(eta) // 60}:{int(eta) % 60:02d}",
@@ -117,9 +131,10 @@ class RunLog:
         ]
         line = " | ".join(parts)
         if self._live:
-            self._live.update(Text(line, no_wrap=True, overflow="ellipsis"), refresh=True)
+            with dispensable():
+                self._live.update(Text(line, no_wrap=True, overflow="ellipsis"), refresh=True)
         elif not self._quiet:
-            self._console.print(line, soft_wrap=True, highlight=False)
+            self._print(line)
         if due:
             self.note(line)
             self._said = now
@@ -127,10 +142,16 @@ class RunLog:
     def close(self) -> None:
         """End the progress line and the file."""
         if self._live:
-            self._live.stop()
+            with dispensable():
+                self._live.stop()
         if self._file and self._text:
             self._file.close()
             self._text.close()
+
+
+def _or_dash(value: float | None, form: str) -> str:
+    """A number for a person; a dash where there is none."""
+    return "-" if value is None else format(value, form)
 
 
 def read_rows(path: Path) -> list[Row]:

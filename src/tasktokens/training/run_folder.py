@@ -11,11 +11,16 @@ from pathlib import Path
 from tasktokens.config import Config, load_config, to_yaml
 from tasktokens.data.visibility import AVAILABLE, save_visible
 from tasktokens.datasets.open import Data, all_visible
-from tasktokens.errors import CheckpointError, ConfigError, RunExistsError
+from tasktokens.datasets.run_data import HELD_LABELS, LABELS
+from tasktokens.errors import CheckpointError, RunExistsError
 from tasktokens.training.checkpoint import tidy
 from tasktokens.training.log import check_not_written
 from tasktokens.utils import strict_json
+from tasktokens.utils.atomic import write_atomically
 from tasktokens.utils.environment import recorded_variables
+
+TASKS, ENVIRONMENT = "tasks.json", "environment.json"
+"""Files of a run: its tasks as the data described them, and what it ran on."""
 
 
 def check_run_folder(folder: Path, resume: bool, overwrite: bool) -> None:
@@ -42,15 +47,13 @@ def prepare_folder(config: Config, data: Data, resume: bool, overwrite: bool) ->
 
     Raises:
         RunExistsError: it holds something, and neither ``resume`` nor ``overwrite`` is set; or it is being written to.
-        CheckpointError: there is no run to resume. ConfigError: it was started with other settings.
+        CheckpointError: there is no run to resume.
     """
     folder = config.run.dir
     check_run_folder(folder, resume, overwrite)
     if resume:
-        if (old := load_config(folder / "config.yaml")) != config:
-            raise ConfigError(
-                f"{folder} was started with other settings; resume with its own ({_difference(old, config)})"
-            )
+        if load_config(folder / "config.yaml") != config:  # a copy, or data that was moved: later verbs must find both
+            write_atomically(folder / "config.yaml", to_yaml(config).encode())
         for half in folder.rglob(".*.partial*"):  # of a killed process
             half.unlink()
         tidy(folder / "checkpoints")
@@ -59,18 +62,24 @@ def prepare_folder(config: Config, data: Data, resume: bool, overwrite: bool) ->
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
-    save_visible(folder / "labels.csv", data.train, list(data.tasks))
+    save_visible(folder / LABELS, data.train, list(data.tasks))
     ids = (*data.train, *data.holdout)
     save_visible(folder / AVAILABLE, all_visible(data.collection, ids, data.tasks), list(data.tasks))
-    if config.method.uses_holdout:
-        save_visible(folder / "labels-holdout.csv", data.held, list(data.tasks))
+    if data.holdout:
+        save_visible(folder / HELD_LABELS, data.held, list(data.tasks))
+    described = {name: task.spec() | task.training() for name, task in data.tasks.items()}
+    (folder / TASKS).write_text(strict_json.dumps(described, indent=1), encoding="utf-8")
+    (folder / ENVIRONMENT).write_text(strict_json.dumps(environment(), indent=1), encoding="utf-8")
+
+
+def environment() -> dict[str, str]:
+    """What beside the settings could change a result: versions, machine, commit, variables."""
     packages = ("tasktokens", "torch", "timm", "accelerate", "numpy")
-    environment = {"python": platform.python_version(), "machine": platform.platform(), "processor": platform.machine()}
-    environment |= {name: version(name) for name in packages}
+    found = {"python": platform.python_version(), "machine": platform.platform(), "processor": platform.machine()}
+    found |= {name: version(name) for name in packages}
     if (commit := code_commit()) is not None:
-        environment["commit"] = commit
-    environment |= recorded_variables()
-    (folder / "environment.json").write_text(strict_json.dumps(environment, indent=1), encoding="utf-8")
+        found["commit"] = commit
+    return found | recorded_variables()
 
 
 def code_commit() -> str | None:
@@ -87,9 +96,3 @@ def code_commit() -> str | None:
         return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", ".") else "")
     except (OSError, subprocess.SubprocessError):
         return None
-
-
-def _difference(old: Config, new: Config) -> str:
-    """The first setting that differs."""
-    pairs = zip(to_yaml(old).splitlines(), to_yaml(new).splitlines(), strict=False)
-    return next((f"'{a.strip()}' there, '{b.strip()}' here" for a, b in pairs if a != b), "see config.yaml")

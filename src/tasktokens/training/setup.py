@@ -10,39 +10,92 @@ import torch
 from accelerate import Accelerator
 
 from tasktokens.config import Config
-from tasktokens.datasets.open import Data, open_data
+from tasktokens.data.visibility import check_rule
+from tasktokens.datasets.automatic import settled
+from tasktokens.datasets.open import Data, choose_data, open_index
+from tasktokens.datasets.run_data import open_run_data
 from tasktokens.errors import ConfigError, TrainingError
 from tasktokens.inference.evaluate import eval_dataset
 from tasktokens.inspection.before_training import check_before_run
-from tasktokens.methods import Method, Stage
+from tasktokens.methods import Method, Stage, build_method
+from tasktokens.models.backbones import check_backbone
+from tasktokens.models.files import ModelInfo, model_folder, read_info
 from tasktokens.training.batch_size import explain_oom, with_batch_size
 from tasktokens.training.callbacks.tracking import check_trackers
 from tasktokens.training.callbacks.validation import check_validation, validation_dataset
 from tasktokens.training.run_folder import check_run_folder
+from tasktokens.training.same_run import require_same_run, settings_to_resume
+from tasktokens.training.stage_networks import start_from
+from tasktokens.utils import console
 from tasktokens.utils.distributed import main_process_first, raise_on_all_ranks, start, training_precision
 
 
-def open_run(config: Config, resume: bool, overwrite: bool, quiet: bool) -> tuple[Config, Data, Accelerator]:
+def open_run(
+    config: Config, resume: bool, overwrite: bool, quiet: bool, init_from: Path | None = None
+) -> tuple[Config, Data, Accelerator]:
     """Open what a run needs; what is wrong with it is said now and not after training. Nothing is written yet.
 
+    What can be judged without data is judged before any is opened, rendered or checked.
+
     Returns:
-        The configuration with a number for ``optim.batch_size=auto``, the data, and this rank.
+        The configuration with values for all that was ``auto``, the data, and this rank.
     """
-    check_validation(config.run)
-    check_trackers(config.run)
     if config.run.threads is not None:
         torch.set_num_threads(config.run.threads)
     accelerator = start(config.run, training_precision(config.run))
-    data = main_process_first(accelerator, lambda: open_data(config, progress=not quiet))
     with raise_on_all_ranks(accelerator):
+        if accelerator.is_main_process:
+            check_run_folder(config.run.dir, resume, overwrite)
+        if resume:
+            config = settings_to_resume(config)
+        check_settings(config, accelerator, None if resume else init_from, resume)
+    config, data = main_process_first(accelerator, lambda: _open(config, resume, quiet))
+    with raise_on_all_ranks(accelerator):
+        if resume:
+            for line in require_same_run(config.run.dir, data, config.data.augmentation.widest):
+                if accelerator.is_main_process:
+                    console.say(line)
         if config.run.evaluate is not None:
             eval_dataset(data, config.run.evaluate, data.tasks, config.data.size)
         if config.run.validate_every is not None:
             validation_dataset(data, config, data.tasks)
         if accelerator.is_main_process:
-            check_run_folder(config.run.dir, resume, overwrite)
             check_before_run(data, config, quiet)
     return with_batch_size(config, data, accelerator, resume, quiet), data, accelerator
+
+
+def _open(config: Config, resume: bool, quiet: bool) -> tuple[Config, Data]:
+    if resume:
+        return config, open_run_data(config.run.dir, config)
+    index = open_index(config, progress=not quiet)
+    config = settled(config, index)
+    return config, choose_data(config, index)
+
+
+def check_settings(config: Config, accelerator: Accelerator, init_from: Path | None, resume: bool) -> None:
+    """Raise what can be said of settings without their data: `ConfigError`, `WeightsError`, `CheckpointError`."""
+    check_validation(config.run)
+    check_trackers(config.run)
+    check_rule(config.data.labels)
+    method = build_method(config.method, {})
+    check_method(method, config, accelerator)
+    if method.calibrator() is not None and config.data.holdout == 0:
+        raise ConfigError(
+            "method.thresholds=calibrated needs labelled images that are not trained on, and data.holdout=0 sets none "
+            "aside; give a share of the training images, such as data.holdout=0.1"
+        )
+    if resume:
+        return
+    check_first_stage(method.stages()[0], init_from)
+    check_backbone(config.model)
+    if init_from is not None:
+        read_info(model_folder(init_from))
+
+
+def check_start(info: ModelInfo, init_from: Path) -> None:
+    """Raise `ConfigError` or `CheckpointError` where a network of this description cannot start from another run."""
+    with torch.random.fork_rng(devices=[]):
+        start_from(info.build(), init_from, info)
 
 
 def check_method(method: Method, config: Config, accelerator: Accelerator) -> None:

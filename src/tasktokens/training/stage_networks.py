@@ -12,6 +12,7 @@ from tasktokens.errors import CheckpointError
 from tasktokens.methods import Stage
 from tasktokens.models import Network
 from tasktokens.models.files import ModelInfo, load_weights, model_folder, read_info
+from tasktokens.tasks.same import require_same_tasks
 
 
 def networks_of(
@@ -40,7 +41,10 @@ def networks_of(
 
 
 def start_from(network: Network, source: Path, info: ModelInfo) -> None:
-    """Load the weights of another run; `CheckpointError` where its tasks or its kind of network are others."""
+    """Load the weights of another run; `CheckpointError` where its kind of network is another, or its tasks are.
+
+    Raises `ConfigError` where tasks of the same name mean something else there.
+    """
     folder = model_folder(source)
     other = read_info(folder)
     if list(other.tasks) != list(info.tasks) or other.network != info.network:
@@ -48,6 +52,7 @@ def start_from(network: Network, source: Path, info: ModelInfo) -> None:
             f"{source} is a '{other.network}' network for the tasks {', '.join(other.tasks)}; "
             f"this run trains '{info.network}' for {', '.join(info.tasks)}"
         )
+    require_same_tasks(other.tasks, info.tasks, source, "this run", storage=False)
     load_weights(network, folder / "model.safetensors")
 
 

@@ -68,7 +68,7 @@ class Step:
         self.guard, self.clip = guard, clip
 
     def __call__(self, parts: Sequence[PreparedBatch], teacher: nn.Module | None) -> dict[str, Tensor]:
-        """One update; returns each term's mean."""
+        """One update; returns each reported term's sum and count over all ranks and parts, (2,) on the device."""
         self.model.train()
         counts = self._counts(parts) if len(parts) > 1 else None
         sums: list[Tensor] = []
@@ -80,19 +80,19 @@ class Step:
                 with self.engine.autocast():
                     terms = self.method.terms(prepared, self.model, teacher)
                 if counts is None:
-                    loss, means = combine(terms, self.engine)
+                    loss, summed_2T = combine(terms, self.engine)
                 else:
                     loss = divided(terms, [counts.get(t.name, t.count) for t in terms], self.engine)
                     sums.append(totals_and_counts(terms))
                 self.engine.backward(loss)
         if counts is not None:
-            means = means_of(terms, self.engine.reduce(torch.stack(sums).sum(0), "sum"))
-        self.method.observe(means)
+            summed_2T = self.engine.reduce(torch.stack(sums).sum(0), "sum")
+        self.method.observe(means_of(terms, summed_2T))
         norm = self.engine.clip_grad_norm_(self.model.parameters(), self.clip)
         self.guard.before_update(norm, tuple(id for prepared in parts for id in prepared.batch.ids))
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return {term.name: means[term.name] for term in terms if term.reported}
+        return {term.name: summed_2T[:, index] for index, term in enumerate(terms) if term.reported}
 
     def _counts(self, parts: Sequence[PreparedBatch]) -> dict[str, Tensor]:
         """The count of each term over all parts of all ranks."""
@@ -110,14 +110,14 @@ def check_first_batch(
     check_all_used(student, torch.stack([term.total for term in terms]).sum())
 
 
-def combine(terms: Sequence[Term], engine: StepEngine) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss to minimise, and each term's mean for the log.
+def combine(terms: Sequence[Term], engine: StepEngine) -> tuple[Tensor, Tensor]:
+    """The loss to minimise, and each term's sum and count over all ranks (2, terms).
 
     Counts are summed over all ranks before dividing, and the sum is scaled by the number of ranks since gradients are
     averaged over them: a task labelled on one rank only gets its whole gradient.
     """
-    summed_2T = engine.reduce(totals_and_counts(terms), "sum")
-    return divided(terms, list(summed_2T[1]), engine), means_of(terms, summed_2T)
+    summed_2T: Tensor = engine.reduce(totals_and_counts(terms), "sum")
+    return divided(terms, list(summed_2T[1]), engine), summed_2T
 
 
 def totals_and_counts(terms: Sequence[Term]) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from accelerate import Accelerator
 
 from tasktokens.config import Config
-from tasktokens.data.dataset import PartialDataset, train_loader
+from tasktokens.data.dataset import PartialDataset, batch_bytes, fitting_workers, train_loader
 from tasktokens.data.sample import Batch
 from tasktokens.data.sampler import EpochSampler
 from tasktokens.data.sharding import BatchShard
@@ -61,7 +61,10 @@ class TrainData:
             settings.cache,
             skip_corrupt=settings.skip_corrupt,
         )
-        return train_loader(dataset, self._sampler(stage, first), settings.workers)
+        optim, size = self.config.optim, settings.size
+        images = -(-min(optim.images, len(self.data.train)) // (self.accelerator.num_processes * optim.accumulate))
+        workers = fitting_workers(settings.workers, batch_bytes(images, size, self.tasks)) if settings.workers else 0
+        return train_loader(dataset, self._sampler(stage, first), workers)
 
     def generator(self, stage: int, step: int) -> torch.Generator:
         """A fresh generator for what a step draws, the same for all its parts on all ranks."""

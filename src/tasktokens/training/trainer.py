@@ -16,19 +16,30 @@ from torch import Tensor
 from tasktokens.config import Config
 from tasktokens.data.sample import Batch
 from tasktokens.datasets.open import Data
+from tasktokens.datasets.run_data import described
 from tasktokens.inference.evaluate import eval_dataset, evaluate_network, write_results
 from tasktokens.methods import Method, PreparedBatch, Stage, build_method
 from tasktokens.models import Network
 from tasktokens.models.files import ModelInfo, load_weights, save_model
-from tasktokens.training.callbacks import Calibration, Callback, Checkpoints, MetricsLog, Tracking, Validation
-from tasktokens.training.checkpoint import Cursor, load_optimizer
+from tasktokens.training.batch_norm import check_batch_norm
+from tasktokens.training.callbacks import (
+    Calibration,
+    Callback,
+    Checkpoints,
+    MetricsLog,
+    TaskWeights,
+    Tracking,
+    Validation,
+)
+from tasktokens.training.checkpoint import Cursor, load_optimizer, load_sums
 from tasktokens.training.clock import Clock
 from tasktokens.training.log import Row, RunLog
+from tasktokens.training.loss_means import LossMeans, mean
 from tasktokens.training.nan_guard import FiniteGuard, finite_guard
 from tasktokens.training.optim import make_optimizer, set_lr
 from tasktokens.training.resume import resume_point, rows_until
 from tasktokens.training.run_folder import prepare_folder
-from tasktokens.training.setup import check_first_stage, check_method, explain_errors, open_run
+from tasktokens.training.setup import check_method, check_start, explain_errors, open_run
 from tasktokens.training.stage_networks import move_average, networks_of, stage_output, start_from
 from tasktokens.training.step import Step, check_first_batch
 from tasktokens.training.train_data import TrainData
@@ -63,11 +74,13 @@ def train(
         OtherRankError: another rank has raised one of these.
         SystemExit: 130 or 143 after SIGINT or SIGTERM, with a checkpoint saved; during the evaluation, too.
     """
-    config, data, accelerator = open_run(config, resume, overwrite, quiet)
+    config, data, accelerator = open_run(config, resume, overwrite, quiet, init_from)
     with raise_on_all_ranks(accelerator):
         trainer = Trainer(config, data, accelerator, quiet, callbacks)
         if not resume:
-            check_first_stage(trainer.stages[0], init_from)
+            check_batch_norm(trainer.info, config, accelerator.num_processes, len(data.train))
+            if init_from is not None:
+                check_start(trainer.info, init_from)
         if accelerator.is_main_process:
             prepare_folder(config, data, resume, overwrite)
     with explain_errors(config, data, accelerator), trainer.started(resume):
@@ -89,7 +102,8 @@ class Trainer:
         stage: that is trained. step: how many of its steps are done.
         student: the network that is trained. teacher: the network that it learns from, or None.
         optimizer: of the student. guard: that keeps numbers that are not finite away from it.
-        batches: this rank's parts of the last step's batch. losses: mean of each term of the last step, by name.
+        batches: this rank's parts of the last step's batch. losses: mean of each term of the last step, by name; NaN
+            without a label. loss_means: of the steps since the last row.
         clock: where the time goes. stopping: whether the run ends after this step.
 
     Raises:
@@ -102,6 +116,7 @@ class Trainer:
     optimizer: torch.optim.Optimizer
     guard: FiniteGuard
     batches: list[Batch]
+    sums: dict[str, Tensor]
     losses: dict[str, Tensor]
     log: RunLog
     stop: StopSignal
@@ -124,8 +139,8 @@ class Trainer:
         self.train_data = TrainData(config, data, self.tasks, accelerator, self.stages)
         calibration = Calibration(self.method, data, self.tasks, config, accelerator)
         # In this order: a step is logged before it is saved, and saved before it is validated, which may take long.
-        self.callbacks = [calibration, MetricsLog(), Tracking(), Checkpoints(), Validation(), *callbacks]
-        self.clock, self.stopping = Clock(), False
+        self.callbacks = [calibration, MetricsLog(), TaskWeights(), Tracking(), Checkpoints(), Validation(), *callbacks]
+        self.clock, self.loss_means, self.stopping = Clock(), LossMeans(), False
         self.stage_index = self.step = 0
         self.stage = self.stages[0]
 
@@ -144,7 +159,9 @@ class Trainer:
             self.clock.loaded()
             prepared = self._prepare(self.batches)
             set_lr(self.optimizer, self.config.optim, self.step, self.stage.steps)
-            self.losses = take_step(prepared, self.teacher)
+            self.sums = take_step(prepared, self.teacher)
+            self.losses = {name: mean(summed_2) for name, summed_2 in self.sums.items()}
+            self.loss_means.add(self.sums)
             if self.teacher is not None and self.stage.ema is not None:
                 # A short memory at first, or the random start would linger in the average.
                 move_average(self.teacher, self.student, min(self.stage.ema, self.step / (self.step + 10)))
@@ -221,6 +238,8 @@ class Trainer:
         if not self.log.finished:
             images = f"{self.config.optim.images} images per step on {self.accelerator.device}"
             self.log.note(f"from step {cursor.step} of stage {self.stage.name}: {images}")
+            for line in described(self.config, self.data):
+                self.log.say(line)
         self._started = time.monotonic() - 60 * self.log.minutes
         try:
             self.notify("on_start")
@@ -255,6 +274,7 @@ class Trainer:
         self.optimizer = make_optimizer(self.student, self.config.optim)
         if checkpoint is not None:
             load_optimizer(checkpoint, self.optimizer, self.accelerator.scaler)
+            self.loss_means.load(load_sums(checkpoint), device)
 
     def _open_batches(self) -> Iterator[Batch]:
         """The batches of the steps that are left, ``optim.accumulate`` per step."""

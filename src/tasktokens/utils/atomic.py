@@ -8,13 +8,13 @@ import hashlib
 import os
 import shutil
 import stat
-import sys
 import tempfile
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 from tasktokens.errors import ConfigError, WriteError
+from tasktokens.utils import console
 
 _REASONS = {
     errno.ENOSPC: "no space is left on the disk",
@@ -104,6 +104,5 @@ def _homeless() -> Path:
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or (user != "user" and found.st_uid != user):
         raise ConfigError(f"{folder} belongs to another user; set TASKTOKENS_CACHE to a folder of your own")
-    print(f"this user has no home folder: what is cached lies in {folder} (TASKTOKENS_CACHE changes that)",
-          file=sys.stderr)  # fmt: skip
+    console.say(f"this user has no home folder: what is cached lies in {folder} (TASKTOKENS_CACHE changes that)")
     return folder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 import textwrap
 from collections.abc import Sequence
@@ -152,7 +153,8 @@ def chart(name: str, runs: Sequence[Sequence[Curve]], share: bool = False) -> st
 def draw_curve(axes: Any, curve: Curve, colour: str, label: str | None = None) -> None:
     """Into axes of matplotlib: thin as logged, thick smoothed; a dotted line where a later stage begins."""
     stage, start, steps, values = curve
-    axes.plot(steps, values, color=colour, linewidth=0.7, alpha=0.35)
+    # Markers, or a value between two gaps would not be seen.
+    axes.plot(steps, values, color=colour, linewidth=0.7, alpha=0.35, marker="." if np.isnan(values).any() else None)
     axes.plot(steps, _smooth(values), color=colour, linewidth=1.8, label=label)
     if start:
         axes.axvline(start, color=colour, linewidth=0.9, linestyle=":")
@@ -168,11 +170,12 @@ def hidden(shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
 
 
 def _smooth(values: Sequence[float]) -> list[float]:
-    """Centred running mean over a tenth of the values; the window shrinks at both ends."""
+    """Centred running mean over a tenth of the values; the window shrinks at both ends, and a gap stays one."""
     means = []
     for i in range(len(values)):
         reach = min(len(values) // 20, i, len(values) - 1 - i)
-        means.append(float(np.mean(values[i - reach : i + reach + 1])))
+        window = np.asarray(values[i - reach : i + reach + 1])
+        means.append(math.nan if math.isnan(values[i]) else float(np.mean(window[~np.isnan(window)])))
     return means
 
 

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import signal
-import sys
 import time
 from collections.abc import Iterable
 from types import FrameType, TracebackType
 from typing import NoReturn
 
+from tasktokens.utils import console
+
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""That end a piece of work: Ctrl-C, a batch system, a terminal that is closed."""
+
 
 class StopSignal:
-    """While active, SIGINT and SIGTERM only set ``received``; the work ends at its next boundary, by `leave`.
+    """While active, `SIGNALS` only set ``received``; the work ends at its next boundary, by `leave`.
 
-    A second signal ends it at once, unless it comes within ``echo`` seconds: a launcher hands on what a batch system
-    has already sent to every process.
+    SIGHUP counts as SIGTERM, unless it is ignored, as under ``nohup``. A second signal ends the work at once, unless it
+    comes within ``echo`` seconds: a launcher hands on what a batch system has already sent to every process.
     """
 
-    def __init__(self, signals: Iterable[signal.Signals] = (signal.SIGINT, signal.SIGTERM), echo: float = 0.0) -> None:
+    def __init__(self, signals: Iterable[signal.Signals] = SIGNALS, echo: float = 0.0) -> None:
         self.signals, self.echo = tuple(signals), echo
         self.received: int | None = None
         self._first: float | None = None
@@ -30,12 +34,13 @@ class StopSignal:
     def leave(self, note: str, say: bool = True) -> NoReturn:
         """Say on standard error where the work stands and end with `exit_code`."""
         if say:
-            print(f"stopped by {signal.Signals(self.received or 0).name}: {note}", file=sys.stderr)
+            console.say(f"stopped by {signal.Signals(self.received or 0).name}: {note}")
         raise SystemExit(self.exit_code)
 
     def __enter__(self) -> StopSignal:
         try:
-            self._before = {s: signal.signal(s, self._handle) for s in self.signals}
+            wanted = [s for s in self.signals if not (s.name == "SIGHUP" and signal.getsignal(s) == signal.SIG_IGN)]
+            self._before = {s: signal.signal(s, self._handle) for s in wanted}
         except ValueError:  # not in the main thread: the program around us handles signals
             self._before = {}
         return self
@@ -51,4 +56,4 @@ class StopSignal:
         if self._first is not None and now - self._first >= self.echo:
             raise KeyboardInterrupt  # a second signal: now
         self._first = now if self._first is None else self._first
-        self.received = number
+        self.received = signal.SIGTERM if number == getattr(signal, "SIGHUP", None) else number

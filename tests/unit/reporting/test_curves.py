@@ -134,7 +134,7 @@ def test_ids_of_parts_are_names_of_files(run: Path, tmp_path: Path, monkeypatch:
     images = {f"part/{id}": file for id, file in data.collection.images.items()}
     labels = {n: {f"part/{id}": f for id, f in of.items()} for n, of in data.collection.labels.items()}
     moved = replace(data, collection=replace(data.collection, images=images, labels=labels), holdout=("part/im01",))
-    monkeypatch.setattr(run_pictures, "open_data", lambda config: moved)
+    monkeypatch.setattr(run_pictures, "open_run_data", lambda run, config: moved)
     shutil.rmtree(tmp_path / "run" / "samples")
     assert [path.name for path in write_samples(tmp_path / "run")] == ["part-im01.png"]
 

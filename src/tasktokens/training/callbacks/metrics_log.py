@@ -34,7 +34,7 @@ class MetricsLog(Callback):
         """What is known of the last step and of the time since the last row; all ranks take part."""
         with raise_on_all_ranks(trainer.accelerator):
             row: Row = {"skipped": trainer.guard.check()}
-        row |= {name: mean.item() for name, mean in trainer.losses.items()} | trainer.clock.read()
+        row |= trainer.loss_means.read() | trainer.clock.read()
         row |= {"memory_mb": memory_mb(trainer.accelerator.device), "minutes": trainer.minutes}
         if trainer.config.data.skip_corrupt:
             row["left_out"] = sum(all_gather(trainer.accelerator, self._left_out))

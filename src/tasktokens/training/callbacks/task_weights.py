@@ -1,0 +1,63 @@
+"""Tasks whose losses differ by far: the largest decides what the network learns, and nothing says so."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from tasktokens.training.callbacks.base import Callback
+from tasktokens.training.loss_means import LossMeans
+
+if TYPE_CHECKING:
+    from tasktokens.training.trainer import Trainer
+
+FIRST_STEPS = 10
+"""Steps whose mean losses are compared."""
+
+FAR = 10.0
+"""Ratio of two tasks' weighted losses from which on weights are proposed."""
+
+
+class TaskWeights(Callback):
+    """Proposes weights once, after the first steps of a run, where the losses of its tasks differ more than tenfold."""
+
+    def __init__(self) -> None:
+        self._means = LossMeans()
+        self._steps = 0
+
+    def on_step(self, trainer: Trainer) -> None:
+        if trainer.stage_index or trainer.step != self._steps + 1 or self._steps >= FIRST_STEPS:
+            return  # also in a run that was resumed later
+        self._steps += 1
+        self._means.add(trainer.sums)
+        if self._steps < FIRST_STEPS:
+            return
+        means = self._means.read()
+        losses = {name: means.get(f"loss/{name}") for name in trainer.tasks}
+        weights = {name: task.weight for name, task in trainer.tasks.items()}
+        weighted = {name: weights[name] * loss for name, loss in losses.items() if loss}
+        if (proposed := proposed_weights(weighted, weights)) is not None:
+            shown = ", ".join(f"{name} {loss:.3g}" for name, loss in weighted.items())
+            trainer.log.say(
+                f"the weighted losses of the first {FIRST_STEPS} steps differ more than tenfold ({shown}): the largest "
+                f"decides what is learned. For about equal ones: {' '.join(proposed)}"
+            )
+
+
+def proposed_weights(weighted: Mapping[str, float], weights: Mapping[str, float]) -> list[str] | None:
+    """Settings under which each task's loss is the median of all; None where they are within `FAR` of each other.
+
+    Args:
+        weighted: loss times weight of each task, above 0.
+        weights: that each task has.
+
+    Example:
+        >>> proposed_weights({"semseg": 1.0, "depth": 40.0}, {"semseg": 1.0, "depth": 1.0})
+        ['tasks.semseg.weight=20', 'tasks.depth.weight=0.51']
+    """
+    positive = {name: loss for name, loss in weighted.items() if loss > 0}
+    if len(positive) < 2 or max(positive.values()) <= FAR * min(positive.values()):
+        return None
+    middle = statistics.median(positive.values())
+    return [f"tasks.{name}.weight={weights[name] * middle / loss:.2g}" for name, loss in positive.items()]

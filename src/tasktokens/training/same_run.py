@@ -1,0 +1,122 @@
+"""Whether a run that is to go on is the run that was begun: its settings, its tasks, its environment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+from tasktokens.config import Config, load_config, to_yaml
+from tasktokens.datasets.open import Data
+from tasktokens.errors import CheckpointError, ConfigError
+from tasktokens.tasks import Task, build_task
+from tasktokens.tasks.same import require_same_tasks
+from tasktokens.training.checkpoint import complete_checkpoints, latest_checkpoint
+from tasktokens.training.run_folder import ENVIRONMENT, TASKS, environment
+from tasktokens.utils.safe_io import read_json
+
+_CHANGE_NOTHING: Mapping[str, tuple[str, ...]] = {
+    "run": ("dir", "threads", "keep", "log_every", "checkpoint_every", "rank_timeout", "track"),
+    "data": ("root", "workers", "cache", "check"),
+}
+"""Settings that change no result: another spelling of a folder, or another place, is the same run."""
+
+
+def settings_to_resume(config: Config) -> Config:
+    """The settings that a run goes on with: those given, with the run's own values for what is ``auto``.
+
+    Raises `ConfigError` where one that changes results is not the run's; the first is named.
+    """
+    folder = config.run.dir
+    if not (folder / "config.yaml").is_file():
+        raise CheckpointError(f"{folder} holds no run to resume (no config.yaml)")
+    if not complete_checkpoints(folder / "checkpoints"):
+        latest_checkpoint(folder / "checkpoints")  # says so
+    old = load_config(folder / "config.yaml")
+    config = _without_auto(config, old)
+    before, now = _deciding(old), _deciding(config)
+    if before != now:
+        raise ConfigError(
+            f"{folder} was started with other settings; resume with its own ({_difference(before, now)}), which "
+            f"'tasktokens train --resume run.dir={folder}' does"
+        )
+    return config
+
+
+def require_same_run(folder: Path, data: Data, zooms: tuple[float, float]) -> list[str]:
+    """Raise `ConfigError` where the tasks of the data are no longer those of a run.
+
+    Args:
+        zooms: by which the run's images are zoomed (`Augmentation.widest`).
+
+    Returns:
+        Lines to be said: tasks that only the data has, and versions that are others than those of before.
+    """
+    root = data.collection.root
+    if (folder / TASKS).is_file():
+        added = require_same_tasks(_tasks(folder / TASKS, ()), data.collection.tasks, folder, root)
+    else:  # of an earlier version: only its models say what it learned
+        models = [folder / name / "model.json" for name in ("model", "best", "teacher")]
+        written = next((path for path in models if path.is_file()), None)
+        model = {} if written is None else _tasks(written, ("tasks",))
+        added = require_same_tasks(model, data.collection.tasks, folder, root, zooms) if model else []
+    lines = [f"task '{name}' of {root} is new; the run goes on without it" for name in added if name not in data.tasks]
+    return [*lines, *_other_versions(folder)]
+
+
+def _without_auto(config: Config, old: Config) -> Config:
+    data, optim, run = config.data, config.optim, config.run
+    if data.labels == "auto":
+        data = data.model_copy(update={"labels": old.data.labels})
+    if run.evaluate == "auto":
+        run = run.model_copy(update={"evaluate": old.run.evaluate})
+        if data.holdout == 0 and old.run.evaluate == "holdout":
+            data = data.model_copy(update={"holdout": old.data.holdout})
+    if optim.batch_size == "auto":
+        optim = optim.model_copy(update={"batch_size": old.optim.batch_size})
+    return config.model_copy(update={"data": data, "optim": optim, "run": run})
+
+
+def _deciding(config: Config) -> str:
+    """The settings that change results, as YAML."""
+    sections = {name: getattr(config, name) for name in _CHANGE_NOTHING}
+    same: dict[str, Any] = {
+        name: section.model_copy(
+            update={
+                key: type(section).model_fields[key].default
+                for key in _CHANGE_NOTHING[name]
+                if key in type(section).model_fields
+            }
+        )
+        for name, section in sections.items()
+    }
+    return to_yaml(config.model_copy(update=same))
+
+
+def _difference(before: str, now: str) -> str:
+    """The first setting that differs."""
+    pairs = zip_longest(before.splitlines(), now.splitlines(), fillvalue="")
+    return next((f"'{a.strip()}' there, '{b.strip()}' here" for a, b in pairs if a != b), "see config.yaml")
+
+
+def _tasks(path: Path, keys: tuple[str, ...]) -> dict[str, Task]:
+    try:
+        values = read_json(path)
+        for key in keys:
+            values = values[key]
+        return {name: build_task(name, spec) for name, spec in values.items()}
+    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{path} is damaged ({type(error).__name__} {error})") from error
+
+
+def _other_versions(folder: Path) -> Iterator[str]:
+    """What the run was begun with and is no longer so, in one line."""
+    try:
+        before = dict(read_json(folder / ENVIRONMENT))
+    except (OSError, ValueError, TypeError):
+        return
+    now = environment()
+    changed = [f"{key} {before[key]}, now {now[key]}" for key in now if key in before and before[key] != now[key]]
+    if changed:
+        yield f"the run was begun with {'; '.join(changed)}: results may differ from those of one uninterrupted run"

@@ -1,0 +1,52 @@
+"""What is printed while a piece of work goes on: never a reason for it to end."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Iterator
+
+
+def print_what_the_console_can() -> None:
+    """Characters that the console's encoding lacks are written as ``?``; without this they would end the program."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+@contextlib.contextmanager
+def dispensable() -> Iterator[None]:
+    """Progress whose reader has gone, or whose disk is full, is left out from then on; the work goes on."""
+    try:
+        yield
+    except OSError:
+        drop_lost_streams()
+    except ValueError as error:  # what Python makes of a stream that is closed
+        if "closed file" not in str(error):
+            raise
+
+
+def drop_lost_streams() -> None:
+    """Let what is still in the buffers of streams that cannot be written to go nowhere."""
+    for name in ("stdout", "stderr"):
+        _replace_if_lost(name)
+
+
+def say(text: str) -> None:
+    """A line on standard error, if somebody still listens."""
+    with dispensable():
+        print(text, file=sys.stderr, flush=True)
+
+
+def _replace_if_lost(name: str) -> None:
+    """Let a stream that cannot be written to end in nothing; else its buffer fails again when Python ends."""
+    stream = getattr(sys, name)
+    try:
+        stream.flush()
+    except (OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
