@@ -7,13 +7,14 @@ A reader lists images and label files and says how to read each; nothing is deco
 import tempfile
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from torch.utils.data import DataLoader
 
-from tasktokens.data.dataset import PartialDataset
+import tasktokens
+from tasktokens.datasets.base import DATASETS, FolderOfFiles
 from tasktokens.datasets.index import DatasetIndex, ImageFile, LabelFile
-from tasktokens.datasets.open import all_visible
 from tasktokens.errors import DataError
 from tasktokens.tasks import build_task
 from tasktokens.tasks.base import Array
@@ -38,24 +39,25 @@ def read_label(path: Path, name: str) -> tuple[Array, Array]:
     return (stored > 0).astype(np.float32)[None], np.ones(stored.shape, dtype=bool)
 
 
-def open_scenes(root: Path) -> DatasetIndex:
-    """List the scenes of a folder. Raises `DataError` where there are none."""
-    scenes = {path.stem: path for path in sorted(root.glob("scene*.npz"))}
-    if not scenes:
-        raise DataError(f"{root} holds no scene*.npz; give the folder of the scenes")
-    held = {id: set(np.load(path).files) for id, path in scenes.items()}
-    return DatasetIndex(
-        root=root,
-        images={id: ImageFile(path, read_scene) for id, path in scenes.items()},
-        tasks=TASKS,
-        labels={
-            name: {
-                id: LabelFile(path, partial(read_label, name=name)) for id, path in scenes.items() if name in held[id]
-            }
+@DATASETS.register("scenes")  # from here on a configuration may say `data.kind: scenes`
+class Scenes(FolderOfFiles):
+    """Scenes in .npz files."""
+
+    kind: Literal["scenes"] = "scenes"
+    pattern: str = "scene*.npz"  # a setting of its own: data.pattern
+
+    def open_index(self, size: tuple[int, int], progress: bool = False) -> DatasetIndex:
+        """List the scenes. Raises `DataError` where there are none."""
+        scenes = {path.stem: path for path in sorted(self.folder().glob(self.pattern))}
+        if not scenes:
+            raise DataError(f"{self.root} holds no {self.pattern}; give the folder of the scenes")
+        held = {id: set(np.load(path).files) for id, path in scenes.items()}
+        labels = {
+            name: {id: LabelFile(scenes[id], partial(read_label, name=name)) for id in scenes if name in held[id]}
             for name in TASKS
-        },
-        splits={"train": tuple(scenes)},
-    )
+        }
+        images = {id: ImageFile(path, read_scene) for id, path in scenes.items()}
+        return DatasetIndex(self.folder(), images, TASKS, labels, {"train": tuple(scenes)})
 
 
 def write_scenes(root: Path) -> None:
@@ -73,8 +75,7 @@ def write_scenes(root: Path) -> None:
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         write_scenes(Path(folder))
-        index = open_scenes(Path(folder))
-        train = PartialDataset(index, all_visible(index, index.split("train"), index.tasks), index.tasks, (32, 48))
+        train = tasktokens.open_dataset("scenes", root=folder).train_dataset(size=(32, 48))
         for batch in DataLoader(train, batch_size=3, collate_fn=train.collate):
             present = {name: [batch.ids[row] for row in labels.rows] for name, labels in batch.labels.items()}
             print(f"images {tuple(batch.image.shape)}, labelled: {present}")

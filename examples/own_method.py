@@ -5,29 +5,40 @@ counts stay apart, so that it works on any number of processes too.
 """
 
 import argparse
+import json
 from collections.abc import Mapping
+from typing import Literal
 
-import torch
 from torch import nn
-from torch.utils.data import DataLoader
 
 import tasktokens
-from tasktokens.losses import Term, masked_loss, total_loss
-from tasktokens.methods import Method, PreparedBatch, Stage, StepOptions
+from tasktokens.config import MethodSettings
+from tasktokens.losses import Term, masked_loss
+from tasktokens.methods import METHODS, Method, PreparedBatch, Stage
 from tasktokens.tasks import Task
 
 
-class SelfTraining(Method):
+class SelfTrainingMethod(MethodSettings):
     """Hard pseudo-labels of the student itself, from step ``start`` on (Lee, 2013)."""
 
+    name: Literal["self-training"] = "self-training"
+    steps: int = 1000
+    start: int = 500
+
+
+@METHODS.register("self-training")  # from here on a configuration may say `method.name: self-training`
+class SelfTraining(Method):
+    """One stage, one network."""
+
+    settings_class = SelfTrainingMethod
     network = "mtl"
 
-    def __init__(self, tasks: Mapping[str, Task], steps: int, start: int) -> None:
+    def __init__(self, tasks: Mapping[str, Task], settings: SelfTrainingMethod) -> None:
         super().__init__(tasks)
-        self._steps, self._start = steps, start
+        self.settings = settings
 
     def stages(self) -> tuple[Stage, ...]:
-        return (Stage("self-training", self._steps),)
+        return (Stage("self-training", self.settings.steps),)
 
     def terms(self, prepared: PreparedBatch, student: nn.Module, teacher: nn.Module | None = None) -> list[Term]:
         batch, outputs, terms = prepared.batch, student(prepared.image), []
@@ -35,7 +46,7 @@ class SelfTraining(Method):
             labels, logits = batch.labels[name], outputs[name].logits_at(batch.image.shape[-2:])
             given = masked_loss(task, logits[labels.rows], labels.value, labels.valid)
             terms.append(Term(f"loss/{name}", task.weight, *given))
-            if prepared.options.step >= self._start:
+            if prepared.options.step >= self.settings.start:
                 guess = logits[labels.absent].detach()
                 sure = (task.confidence(guess) > task.threshold) & batch.pixels[labels.absent]
                 own = masked_loss(task, logits[labels.absent], task.decode(guess), sure)
@@ -48,19 +59,17 @@ if __name__ == "__main__":
     parser.add_argument("folder")
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--backbone", default="resnet18")
+    parser.add_argument("--out", default="runs/self-training")
     args = parser.parse_args()
-    torch.manual_seed(0)
-    train = tasktokens.open_dataset("folder", root=args.folder).train_dataset(labels="one")
-    method = SelfTraining(train.tasks, args.steps, start=args.steps // 2)
-    model = tasktokens.create_model(method.network, train.tasks, args.backbone)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    loader, step = DataLoader(train, batch_size=3, shuffle=True, drop_last=True, collate_fn=train.collate), 0
-    while step < args.steps:
-        for batch in loader:
-            prepared = method.prepare(batch, torch.Generator().manual_seed(step), StepOptions(step))
-            terms = method.terms(prepared, model.train())
-            optimizer.zero_grad()
-            total_loss(terms).backward()
-            optimizer.step()
-            step += 1
-    print({term.name: round((term.total / term.count.clamp(min=1)).item(), 3) for term in terms})
+    run = tasktokens.train(
+        {
+            "data": {"root": args.folder, "labels": "one"},
+            "model": {"backbone": args.backbone, "pretrained": False},
+            "method": {"name": "self-training", "steps": args.steps, "start": args.steps // 2},
+            "optim": {"batch_size": 3},
+            "run": {"dir": args.out},
+        },
+        quiet=True,
+    )
+    losses = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    print({name: value for name, value in losses[-2].items() if "loss/" in name})

@@ -14,12 +14,13 @@ from torch import Tensor
 import tasktokens
 from tasktokens.errors import LabelError
 from tasktokens.losses import masked_loss
-from tasktokens.metrics import Metric
+from tasktokens.metrics import METRICS, Metric
 from tasktokens.tasks import KINDS, Task
 from tasktokens.tasks.base import Array
 from tasktokens.tasks.colours import colour_map
 
 
+@METRICS.register("heat")
 class HeatError(Metric):
     """Mean absolute error in kelvin."""
 
@@ -41,6 +42,7 @@ class HeatError(Metric):
         return {"heatErr": (self.state[0] / self.state[1]).item()}
 
 
+@KINDS.register("heat")  # from here on a dataset.yaml may say `kind: heat`
 @dataclass(frozen=True)
 class Heat(Task):
     """A temperature in kelvin: the first logit is the value, the second the log of how unsure it is."""
@@ -88,8 +90,6 @@ class Heat(Task):
     def metric(self) -> HeatError:
         return HeatError()
 
-
-KINDS["heat"] = Heat  # from here on a dataset.yaml may say `kind: heat`
 
 if __name__ == "__main__":
     torch.manual_seed(0)

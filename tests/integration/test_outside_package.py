@@ -229,7 +229,10 @@ def test_every_verb_takes_components_of_another_package(site: Path, thermal: Pat
     assert json.loads((run / "model" / "model.json").read_text())["network"] == "pixelwise"
     assert np.isfinite(json.loads((run / "evaluation-test.json").read_text())["heat"]["heatErr"])
     found = sorted(path.stem for path in (tmp_path / "found" / "heat").iterdir())
-    assert found == ["0", "1", "2", "3"], "a label per training image, given or discovered"
+    assert found == list("012345"), "a label per training image, given or discovered, and those given of the test"
+    discovered = (tmp_path / "found" / "discovered.csv").read_text().splitlines()[1:]
+    assert len(discovered) == 2
+    assert {row.split(",")[0] for row in discovered} <= set("0123")
 
 
 def test_the_list_and_the_errors_know_them(site: Path, thermal: Path) -> None:

@@ -8,7 +8,7 @@ import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, SupportsIndex, TypeVar
+from typing import TYPE_CHECKING, Any, SupportsIndex, TypeVar
 
 import numpy as np
 import psutil
@@ -20,11 +20,13 @@ from tasktokens.data.sample import Batch, Label, Sample, collate, collate_by_siz
 from tasktokens.data.sampler import Draw, Draws
 from tasktokens.data.transforms import augment, no_padding, resize, resize_image, shrink_to_cover, working_size
 from tasktokens.data.visibility import VisibleLabels
-from tasktokens.datasets.index import DatasetIndex
 from tasktokens.errors import DataError, LabelError
 from tasktokens.tasks import Task
 from tasktokens.utils.console import say
 from tasktokens.utils.signals import SIGNALS
+
+if TYPE_CHECKING:
+    from tasktokens.datasets.index import DatasetIndex
 
 Stacked = TypeVar("Stacked")
 

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tasktokens.models.backbones import Backbone
 from tasktokens.models.htt import HttHead, HttNetwork
-from tasktokens.models.mtl import BaselineHead, BaselineNetwork
 from tasktokens.models.outputs import Network
 from tasktokens.models.tokens import CrossTaskGates, OpenGates, TokenDecoder
 
@@ -92,12 +92,13 @@ def _observed(network: Network) -> Iterator[tuple[nn.Module, _Naming]]:
             if (value := getattr(output, field.name)) is not None
         },
     )
-    if isinstance(network, HttNetwork | BaselineNetwork):
-        yield network.backbone, lambda _, maps: {f"scale{i}.features": x for i, x in enumerate(maps, 1)}
-        for task, head in network.heads.items():
-            assert isinstance(head, HttHead | BaselineHead)
-            yield head.fusion, _output(f"{task}.fused")
-            yield head.context, _output(f"{task}.context")
+    backbone, heads = getattr(network, "backbone", None), getattr(network, "heads", None)
+    if isinstance(backbone, Backbone):
+        yield backbone, lambda _, maps: {f"scale{i}.features": x for i, x in enumerate(maps, 1)}
+    for task, head in heads.items() if isinstance(heads, nn.ModuleDict) else ():
+        for part, name in (("fusion", "fused"), ("context", "context")):
+            if isinstance(module := getattr(head, part, None), nn.Module):
+                yield module, _output(f"{task}.{name}")
     if isinstance(network, HttNetwork):
         for i, gates in enumerate(network.gates, 1):
             assert isinstance(gates, CrossTaskGates | OpenGates)

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -19,10 +19,12 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 from torch import distributed, nn
 
-from tasktokens.config import RunSettings
 from tasktokens.errors import ConfigError, OtherRankError
 from tasktokens.utils.environment import accelerate_variables_hidden, check_environment
 from tasktokens.utils.signals import StopSignal
+
+if TYPE_CHECKING:
+    from tasktokens.config import RunSettings
 
 Value = TypeVar("Value")
 
