@@ -8,7 +8,7 @@ import argparse
 from pathlib import Path
 
 import tasktokens
-from tasktokens.datasets.rooms import write_rooms
+from tasktokens.datasets.rooms.dataset import write_rooms
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("out", type=Path, help="folder to write")

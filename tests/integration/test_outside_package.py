@@ -6,11 +6,23 @@ import json
 import os
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
+from accelerate import Accelerator
+
+from properties import assert_batch_independent, assert_sums, random_batch, terms_of
+from tasktokens.config import ModelSettings
+from tasktokens.methods import Htt, HttMethod
+from tasktokens.metrics import METRICS
+from tasktokens.models import build_network
+from tasktokens.tasks import KINDS, Task
+from tasktokens.training.step import combine
 
 FILES = {
     "metric.py": '''
@@ -259,3 +271,42 @@ def test_a_package_that_cannot_be_imported_is_named_only_where_it_is_used(site: 
     assert "nowhere.to_be_found" in done.stderr
     assert "Traceback" not in done.stderr
     assert "data.root" in tasktokens(tmp_path, "train", "data.kind=folder").stderr
+
+
+@pytest.fixture
+def heat(site: Path, monkeypatch: pytest.MonkeyPatch) -> Task:
+    """The package's task in this process; the registries forget it afterwards."""
+    for registry in (KINDS, METRICS):
+        monkeypatch.setattr(registry, "_known", dict(registry._known))
+    monkeypatch.syspath_prepend(str(site))
+    for name in ("toy", "toy.metric", "toy.task"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    import_module("toy.metric")
+    task: Task = import_module("toy.task").Heat("heat")
+    return task
+
+
+@pytest.mark.parametrize("variant", ["htt", "paper"])
+def test_its_task_goes_through_htt_with_another(variant: Any, heat: Task, tiny_tasks: dict[str, Task]) -> None:
+    torch.manual_seed(0)
+    tasks = {"heat": heat, "semseg": tiny_tasks["semseg"]}
+    settings = ModelSettings(variant=variant, backbone="test_resnet", pretrained=False, width=16)
+    student, teacher = (build_network("htt", tasks, settings) for _ in range(2))
+    batch = random_batch(tasks, [["heat"], ["semseg"], []])
+    method = Htt(tasks, HttMethod())
+    for taught_by in (None, teacher.eval()):
+        loss, means = combine(terms_of(method, batch, student.train(), taught_by), Accelerator(cpu=True))
+        student.zero_grad()
+        loss.backward()
+        assert torch.isfinite(loss)
+        assert means["loss/heat"] > 0
+        assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in student.parameters())
+    assert "discovered_loss/heat" in means
+    assert_batch_independent(student, batch.image)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_its_metric_has_the_properties_of_all(seed: int, heat: Task) -> None:
+    rng = np.random.default_rng(seed)
+    guess, truth = (torch.from_numpy(rng.normal(300, 20, (4, 1, 5, 6)).astype(np.float32)) for _ in range(2))
+    assert_sums(type(heat.metric()), guess, truth, torch.from_numpy(rng.random((4, 1, 5, 6)) > 0.4))
