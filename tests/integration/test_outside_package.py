@@ -22,7 +22,7 @@ from tasktokens.methods import Htt, HttMethod
 from tasktokens.metrics import METRICS
 from tasktokens.models import build_network
 from tasktokens.tasks import KINDS, Task
-from tasktokens.training.step import combine
+from tasktokens.training.step import combine, means_of
 
 FILES = {
     "metric.py": '''
@@ -295,7 +295,9 @@ def test_its_task_goes_through_htt_with_another(variant: Any, heat: Task, tiny_t
     batch = random_batch(tasks, [["heat"], ["semseg"], []])
     method = Htt(tasks, HttMethod())
     for taught_by in (None, teacher.eval()):
-        loss, means = combine(terms_of(method, batch, student.train(), taught_by), Accelerator(cpu=True))
+        terms = terms_of(method, batch, student.train(), taught_by)
+        loss, summed = combine(terms, Accelerator(cpu=True))
+        means = means_of(terms, summed)
         student.zero_grad()
         loss.backward()
         assert torch.isfinite(loss)
