@@ -270,7 +270,7 @@ def test_a_package_that_cannot_be_imported_is_named_only_where_it_is_used(site: 
     assert done.returncode == 2
     assert "nowhere.to_be_found" in done.stderr
     assert "Traceback" not in done.stderr
-    assert "data.root" in tasktokens(tmp_path, "train", "data.kind=folder").stderr
+    assert "data.root" in tasktokens(tmp_path, "train", "data.kind=folder", "model.pretrained=false").stderr
 
 
 @pytest.fixture
