@@ -21,6 +21,7 @@ from tasktokens.tasks.colours import class_palette
 from tasktokens.tasks.examine import Summary, Sums, Suspicion, class_sums, summarise_classes
 from tasktokens.tasks.files import write_png
 from tasktokens.tasks.mirror import Pairs, one_of_pair_unseen, swap, swap_channels, unpaired, wrong_pairs
+from tasktokens.tasks.palettes import judge_palettes, palette_sums
 from tasktokens.tasks.stored import StoredLabel
 from tasktokens.tasks.void import is_void, parse_void_ids
 from tasktokens.utils.legends import Colour, Legend
@@ -218,9 +219,19 @@ class Segmentation(Task):
     def examine(self, value_CHW: Array, valid_HW: Array) -> dict[str, Array]:
         return class_sums(value_CHW[0], valid_HW, len(self.classes))
 
+    def examine_stored(self, stored: StoredLabel) -> dict[str, Array]:
+        return {} if self.colours else palette_sums(stored)
+
+    def seen(self, sums: Sums) -> dict[str, int]:
+        return dict(zip(self.classes, sums["pixels"].tolist(), strict=True))
+
     def summarise(self, sums: Sums) -> Summary:
         seen = {number: bool(count) for number, count in enumerate(sums["pixels"])}
-        return summarise_classes(self.classes, sums).joined(one_of_pair_unseen(self.classes, self.mirror, seen))
+        return (
+            summarise_classes(self.classes, sums)
+            .joined(one_of_pair_unseen(self.classes, self.mirror, seen))
+            .joined(judge_palettes(sums))
+        )
 
     def mirror_suspicions(self) -> list[Suspicion]:
         return unpaired(self.classes, self.mirror)

@@ -32,7 +32,7 @@ class PictureContent(NamedTuple):
 
 
 def picture_content(path: Path, image: Image.Image) -> PictureContent:
-    """Decode a picture file that was opened. Raises `LabelError` where its numbers would be others, or are not one label."""
+    """Decode a picture file that was opened. Raises `LabelError` where its numbers would change."""
     pages = _page_count(image)
     if pages > 1:
         raise LabelError(
