@@ -132,7 +132,7 @@ def test_floors_with_y_up_are_no_wrong_frame(tmp_path: Path) -> None:
 
     root = write_folder(tmp_path / "data")
     change_all("normals", ".npy", _floors(-1.0))(root)
-    assert check(root, workers=1).findings == ()
+    assert {finding.code for finding in check(root, workers=1).findings} <= {"class-not-in-split"}
 
 
 def test_inverse_depth_is_expected_to_grow_downwards(tmp_path: Path) -> None:

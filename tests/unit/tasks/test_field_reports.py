@@ -157,7 +157,7 @@ def test_palettes_that_differ_between_files_are_an_error(differs: str, tmp_path:
         if i % 2 and differs == "a colour":
             ids[ids == 2], palette[3] = 3, colours[2]
         label = Image.fromarray(ids)
-        label.putpalette(sum(palette, []))
+        label.putpalette(np.array(palette).ravel().tolist())
         labels.append(label)
     found = codes(check_folder(tmp_path, "kind: classes, classes: [a, b, c, d]", labels, pictures(6)))
     assert ("palettes-differ" in found) == (differs != "nothing")
