@@ -71,7 +71,7 @@ def check(
 
 def mirror_findings(tasks: Mapping[str, Task]) -> list[Finding]:
     """What training on mirrored images would make wrong; no file is opened."""
-    return [Finding(*each, name) for name, task in tasks.items() for each in task.mirror_suspicions()]
+    return [Finding(*each[:3], name) for name, task in tasks.items() for each in task.mirror_suspicions()]
 
 
 def _job(collection: DatasetIndex, tasks: Mapping[str, Task], id: str, visible: VisibleLabels | None) -> SurveyJob:
