@@ -15,16 +15,25 @@ from tasktokens.utils.safe_io import read_text
 
 
 def match_id(text: str, known: Container[str]) -> str | None:
-    """The id that a cell or line means: as it is written, else without blanks around it, else with ``/`` for ``\\``.
+    """The id that a cell or line means: as it is written, else without blanks around it, else with ``/`` for ``\\``,
+    else without the ending of a picture file, which ids do not have.
 
     >>> match_id(" kitchen\\\\0001 ", {"kitchen/0001"})
+    'kitchen/0001'
+    >>> match_id("kitchen/0001.png", {"kitchen/0001"})
     'kitchen/0001'
     """
     if text in known:
         return text
     exact = composed(text)
     bare = exact.strip()
-    return next((id for id in (exact, bare, bare.replace("\\", "/")) if id in known), None)
+    slashed = bare.replace("\\", "/")
+    stem, dot, ending = slashed.rpartition(".")
+    tries = (exact, bare, slashed, *([stem] if dot and ending.lower() in _ENDINGS else []))
+    return next((id for id in tries if id in known), None)
+
+
+_ENDINGS = ("jpg", "jpeg", "png", "bmp", "webp", "tif", "tiff", "gif", "npy", "npz")
 
 
 def nearest_id(text: str, known: Iterable[str]) -> str:
@@ -80,6 +89,6 @@ def read_ids(path: Path, known: Iterable[str]) -> tuple[str, ...]:
     if missing:
         raise DataError(
             f"{path} lists '{missing[0]}' ({len(missing)} such), which is not the id of an image"
-            f"{nearest_id(missing[0], known)}"
+            f"{nearest_id(missing[0], known)}; write one id per line: the path below the images' folder, without ending"
         )
     return tuple(id for id in ids if id is not None)

@@ -80,10 +80,11 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 class PictureFacts(NamedTuple):
-    """The EXIF orientation (1..8) and the number of pages or frames of a picture file."""
+    """The EXIF orientation (1..8) and the number of pages or frames of a picture file, and whether it has 16 bits."""
 
     orientation: int = 1
     frames: int = 1
+    sixteen_bits: bool = False
 
 
 def exif_orientation(path: Path) -> int:
@@ -102,7 +103,8 @@ def picture_facts(path: Path) -> PictureFacts:
         with open_picture(path) as image:
             # MPO files of phones: the first picture is the photograph, the others are previews and depth of it.
             frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-            return PictureFacts(picture_orientation(image), frames)
+            deep = image.mode.startswith("I") or any(";16" in str(tile.args) for tile in getattr(image, "tile", ()))
+            return PictureFacts(picture_orientation(image), frames, deep)
     except Exception:  # whatever is wrong with it, reading the pixels says so
         return PictureFacts()
 

@@ -15,6 +15,7 @@ from tasktokens.data.visibility import VisibleLabels
 from tasktokens.datasets.base import DatasetSource
 from tasktokens.datasets.open import Data, all_visible
 from tasktokens.errors import DataError
+from tasktokens.inspection.listing import splits_without_labels
 from tasktokens.inspection.report import Finding, Report
 from tasktokens.inspection.survey import check, mirror_findings
 from tasktokens.utils import console, strict_json
@@ -49,6 +50,7 @@ def check_before_run(data: Data, config: Config, quiet: bool = False) -> None:
         progress = not quiet and len(visible) > 200
         threads = min(os.cpu_count() or 1, 4)  # not processes: a run may be started by a script without a main guard
         report = check(data.collection, data.tasks, visible, threads=threads, progress=progress, flip=flip)
+        unmeasured = len(_unmeasured(data, config))
         # A file that cannot be read can be left out; what is wrong with a whole task cannot.
         whole = any(finding.path is None and finding.id is None for finding in report.errors)
         if not report.ok and (whole or not config.data.skip_corrupt):
@@ -57,7 +59,7 @@ def check_before_run(data: Data, config: Config, quiet: bool = False) -> None:
             found = f"data: {report.totals['error']} mistakes ('tasktokens check' lists them)"
             console.say(f"{found}; data.skip_corrupt leaves out what cannot be read")
             return
-        before = {"images": report.examined, "warnings": report.totals["warning"]}
+        before = {"images": report.examined, "warnings": report.totals["warning"] + unmeasured}
         _write(note, before)
         told = f"checked in {time.monotonic() - started:.1f} s"
     else:
@@ -78,6 +80,13 @@ def _visible(data: Data, config: Config) -> VisibleLabels:
         for id, names in all_visible(data.collection, ids, data.tasks).items():
             visible.setdefault(id, names)  # an image that is trained on shows what training may see
     return visible
+
+
+def _unmeasured(data: Data, config: Config) -> list[Finding]:
+    """Tasks that a split of this run has no labels of."""
+    splits = [config.run.evaluate, config.run.validate_on if config.run.validate_every else None]
+    named = {split: None for split in splits if split is not None and split in data.collection.splits}
+    return [each for name in data.tasks for each in splits_without_labels(data.collection, name, ("train", *named))]
 
 
 def _mistakes(report: Report) -> str:

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-
-import numpy as np
 
 from tasktokens.tasks.base import Array
 from tasktokens.tasks.stored import one_channel, palette_greys, read_stored
-from tasktokens.utils.safe_io import open_picture
-
-_GDAL_NODATA = 42113
-"""The TIFF tag in which GDAL names, as text, the value that means "no data"."""
 
 
 @dataclass(frozen=True)
@@ -42,16 +35,6 @@ def scan_file(path: Path, name: str) -> ScannedFile:
     """Read a file; ``name`` chooses among the arrays of an npz. Raises `LabelError` where it cannot be read."""
     stored = read_stored(path, name)
     greys = palette_greys(stored)
+    valid = replace(stored, nodata=None).valid  # what the tag names is proposed as void, to be seen
     array = one_channel(stored.array if greys is None else greys)
-    return ScannedFile(
-        path, array, stored.valid, stored.palette if greys is None else None, stored.lossy or "", _nodata(path)
-    )
-
-
-def _nodata(path: Path) -> float | None:
-    if path.suffix.lower() not in (".tif", ".tiff"):
-        return None
-    with suppress(ValueError), open_picture(path) as image:
-        value = float(str(getattr(image, "tag_v2", {}).get(_GDAL_NODATA, "")).strip().strip("\0"))
-        return value if np.isfinite(value) else None
-    return None
+    return ScannedFile(path, array, valid, stored.palette if greys is None else None, stored.lossy or "", stored.nodata)

@@ -11,18 +11,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
-from pathlib import Path
 
 from tasktokens.data.visibility import VisibleLabels
-from tasktokens.datasets.folder import LABEL_ENDINGS, list_files
 from tasktokens.datasets.index import DatasetIndex
 from tasktokens.errors import DataError
+from tasktokens.inspection.by_split import judge_splits
+from tasktokens.inspection.listing import leaks, listing, membership, splits_text
 from tasktokens.inspection.report import Finding, Findings, Report, TaskReport, most_frequent
 from tasktokens.inspection.survey_file import FileSurvey, LabelSurvey, SurveyJob, examine_job
 from tasktokens.tasks import Task
 from tasktokens.tasks.base import Array
 from tasktokens.tasks.examine import Severity
-from tasktokens.utils.listing import composed
 from tasktokens.utils.processes import process_map
 from tasktokens.utils.progress import bar
 
@@ -62,7 +61,7 @@ def check(
     if flip:
         tally.findings.add(*mirror_findings(tasks))
     if visible is None:
-        tally.findings.add(*_listing(collection, tasks))
+        tally.findings.add(*listing(collection, tasks))
     with bar(len(jobs), progress, "checking") as step:
         for look in _looks(jobs, workers, threads):
             tally.add(look)
@@ -72,7 +71,7 @@ def check(
 
 def mirror_findings(tasks: Mapping[str, Task]) -> list[Finding]:
     """What training on mirrored images would make wrong; no file is opened."""
-    return [Finding(*each, name) for name, task in tasks.items() for each in task.mirror_suspicions()]
+    return [Finding(*each[:3], name) for name, task in tasks.items() for each in task.mirror_suspicions()]
 
 
 def _job(collection: DatasetIndex, tasks: Mapping[str, Task], id: str, visible: VisibleLabels | None) -> SurveyJob:
@@ -112,6 +111,12 @@ def _examine_chunk(chunk: Sequence[tuple[int, SurveyJob]]) -> list[tuple[int, Fi
 _CHUNK = 8
 """Images that a process is given at a time."""
 
+_EXAMPLES = 3
+"""Labels that a finding about all of them names."""
+
+_DARK = 255 // 8
+"""Largest value of 16-bit images, read with 8 bits, that are taken for images of 10 or 12 bits."""
+
 
 # -- all files together ------------------------------------------------------------------------------------------------
 class _Tally:
@@ -123,11 +128,14 @@ class _Tally:
         self.sizes: Counter[tuple[int, int]] = Counter()
         self.label_sizes: dict[str, Counter[tuple[int, int]]] = {name: Counter() for name in tasks}
         self.sums: dict[str, dict[str, Array]] = {name: {} for name in tasks}
+        self.split_sums: dict[tuple[str, str], dict[str, Array]] = defaultdict(dict)
+        self.examples: dict[tuple[str, str], list[str]] = defaultdict(list)
+        self.peaks: list[int] = []
         self.valid: Counter[str] = Counter()
         self.failed: Counter[str] = Counter()
         self.examined = 0
         self._digests: dict[bytes, str] = {}
-        self._member = _membership(collection)
+        self._member = membership(collection)
 
     def add(self, look: FileSurvey) -> None:
         """Count what one job found."""
@@ -143,20 +151,25 @@ class _Tally:
             if finding.task is not None and finding.severity == "error":
                 self.failed[finding.task] += 1
         for name, label in look.labels.items():
-            self._add_label(name, label)
+            self._add_label(name, look.id, label)
+        if look.peak_of_16_bits is not None:
+            self.peaks.append(look.peak_of_16_bits)
 
-    def _add_label(self, name: str, label: LabelSurvey) -> None:
+    def _add_label(self, name: str, id: str, label: LabelSurvey) -> None:
         self.label_sizes[name][label.size] += 1
         self.valid[name] += label.valid
-        sums = self.sums[name]
+        for sums in (self.sums[name], *(self.split_sums[name, split] for split in self._member[id])):
+            for key, value in label.sums.items():
+                sums[key] = sums[key] + value if key in sums else value
         for key, value in label.sums.items():
-            sums[key] = sums[key] + value if key in sums else value
+            if value.size == 1 and value.item() > 0 and len(self.examples[name, key]) < _EXAMPLES:
+                self.examples[name, key].append(id)
 
     def _duplicate(self, first: str, second: str) -> Finding:
         """Two images of the same pixels: an error when one is trained on and the other measured on."""
         a, b = self._member[first], self._member[second]
-        leak = _leaks(a, b)
-        where = f"'{first}' of {_splits_text(a)} and '{second}' of {_splits_text(b)}"
+        leak = leaks(a, b)
+        where = f"'{first}' of {splits_text(a)} and '{second}' of {splits_text(b)}"
         text = f"the same picture twice: {where}; " + (
             "what is measured would have been trained on: remove one of them" if leak else "remove one of them"
         )
@@ -166,6 +179,13 @@ class _Tally:
 
     def report(self) -> Report:
         """The report, with what the tasks themselves find suspicious."""
+        if self.peaks and max(self.peaks) <= _DARK:
+            text = (
+                f"{len(self.peaks)} images have 16 bits and no value above an eighth of the range, so that they are "
+                f"read as nearly black (at most {max(self.peaks)} of 255): are they of 10 or 12 bits? multiply them "
+                f"(12 bits by 16), or store them with 8 bits"
+            )
+            self.findings.add(Finding("warning", "images-nearly-black", text))
         tasks = {name: self._task_report(name, task) for name, task in self.tasks.items()}
         collection, found = self.collection, self.findings
         return Report(
@@ -185,7 +205,12 @@ class _Tally:
         for each in summary.suspicions:
             # Of a sample it cannot be said: the other labels may differ.
             severity: Severity = "warning" if each.code == "one-sided" and self.sampled else each.severity
-            self.findings.add(Finding(severity, each.code, each.message, name))
+            examples = [f"{key}: {', '.join(map(repr, self.examples[name, key]))}" for key in each.examples]
+            message = f"{each.message} ({'; '.join(examples)})" if examples else each.message
+            self.findings.add(Finding(severity, each.code, message, name))
+        if not self.sampled:  # of a sample it cannot be said
+            by_split = {split: sums for (of, split), sums in self.split_sums.items() if of == name}
+            self.findings.add(*judge_splits(name, task, by_split, summary))
         void = 1 - self.valid[name] / pixels
         if not self.valid[name]:
             text = "every pixel of every label is void: nothing can be learned or measured; check the void values"
@@ -196,88 +221,3 @@ class _Tally:
         return TaskReport(
             task.kind, labelled, report.examined, report.failed, report.sizes, void, summary.numbers, summary.histogram
         )
-
-
-# -- what is listed ----------------------------------------------------------------------------------------------------
-def _membership(collection: DatasetIndex) -> Mapping[str, tuple[str, ...]]:
-    """The splits of each id; splits of the same images under two names count as one."""
-    distinct = {frozenset(ids): name for name, ids in reversed(list(collection.splits.items()))}
-    member: dict[str, tuple[str, ...]] = defaultdict(tuple)
-    for name, ids in collection.splits.items():
-        if distinct[frozenset(ids)] == name:
-            for id in dict.fromkeys(ids):
-                member[id] += (name,)
-    return member
-
-
-def _leaks(a: Sequence[str], b: Sequence[str]) -> bool:
-    """Whether one is trained on while the other is in another split."""
-    return any(("train" in x and any(s != "train" for s in y)) for x, y in ((a, b), (b, a)))
-
-
-def _splits_text(splits: Sequence[str]) -> str:
-    return " and ".join(splits) or "no split"
-
-
-def _listing(collection: DatasetIndex, tasks: Mapping[str, Task]) -> Iterator[Finding]:
-    """What can be said without opening a file."""
-    member = _membership(collection)
-    for name, ids in collection.splits.items():
-        for id, count in Counter(ids).items():
-            if count > 1:
-                text = f"split '{name}' lists '{id}' {count} times; list it once"
-                yield Finding("warning", "listed-twice", text, id=id)
-    for id, splits in member.items():
-        if len(splits) > 1:
-            leak = _leaks(splits, splits)
-            text = f"'{id}' is in the splits {_splits_text(splits)}; " + (
-                "what is measured would have been trained on: keep it in one" if leak else "keep it in one"
-            )
-            yield Finding("error" if leak else "warning", "id-in-two-splits", text, id=id)
-    yield from _counted(
-        "image-in-no-split", [id for id in collection.images if id not in member],
-        "are in no split, so that nothing uses them; list them in one", "images",
-    )  # fmt: skip
-    labelled = {id for name in tasks for id in collection.labels[name]}
-    yield from _counted(
-        "image-without-label", [id for id in collection.images if id not in labelled],
-        "have no label of any task; add one, or leave them out", "images",
-    )  # fmt: skip
-    for name in tasks:
-        files = collection.labels[name]
-        orphans = _orphans(collection, name)
-        if not files:
-            more = f", but {len(orphans)} label files without an image, such as {orphans[0]}" if orphans else ""
-            text = f"no image has a label of task '{name}'{more}; add label files, or leave the task out"
-            yield Finding("error", "task-without-labels", text, name)
-            continue
-        for split, ids in collection.splits.items():
-            if not any(id in files for id in ids):
-                use = "learned from" if split == "train" else "measured on"
-                text = f"no image of split '{split}' has a label of task '{name}', which cannot be {use} it"
-                yield Finding("warning", "split-without-labels", text, name)
-        for path in orphans:
-            text = f"label file {path} has no image of the same name; rename or remove it"
-            yield Finding("warning", "label-without-image", text, name, path=str(path))
-
-
-def _counted(code: str, ids: Sequence[str], text: str, what: str) -> Iterator[Finding]:
-    """One warning for all of them."""
-    if ids:
-        examples = ", ".join(f"'{id}'" for id in ids[:5])
-        yield Finding(
-            "warning", code, f"{len(ids)} {what} {text}: {examples}{', …' if len(ids) > 5 else ''}", id=ids[0]
-        )
-
-
-def _orphans(collection: DatasetIndex, name: str) -> list[Path]:
-    """Label files of a task that belong to no image, in an own folder whose labels lie under their images' names."""
-    folder = collection.root / name
-    for id, file in collection.labels[name].items():
-        above = file.path.parents[id.count("/")]
-        same = composed(file.path.relative_to(above).with_suffix("").as_posix()) == id
-        folder = above if same else collection.root
-        break
-    if not (collection.root / "dataset.yaml").is_file() or folder == collection.root or not folder.is_dir():
-        return []
-    return [path for id, path in list_files(folder, LABEL_ENDINGS).items() if id not in collection.images]

@@ -53,13 +53,17 @@ class LabelSurvey:
 
 @dataclass(frozen=True)
 class FileSurvey:
-    """What a job found; ``size`` (width, height) and ``digest`` of the image's pixels are None if it is unreadable."""
+    """What a job found; ``size`` (width, height) and ``digest`` of the image's pixels are None if it is unreadable.
+
+    ``peak_of_16_bits`` is the largest value, as read with 8 bits, of an image file of 16 bits; else None.
+    """
 
     id: str
     size: tuple[int, int] | None = None
     digest: bytes | None = None
     labels: Mapping[str, LabelSurvey] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
+    peak_of_16_bits: int | None = None
 
 
 def examine_job(job: SurveyJob) -> FileSurvey:
@@ -76,12 +80,12 @@ def examine_job(job: SurveyJob) -> FileSurvey:
         advice = "and its labels, which lie on the stored pixels" if job.labels else f"with {UPRIGHT}"
         text = f"the image has {describe_orientation(job.facts.orientation)}: it is seen unturned; turn it {advice}"
         findings.append(Finding("warning", "exif-orientation", text, id=job.id, path=str(job.image.path)))
-    size, digest = image if image else (None, None)
-    return FileSurvey(job.id, size, digest, labels, tuple(findings))
+    size, digest, peak = image if image else (None, None, None)
+    return FileSurvey(job.id, size, digest, labels, tuple(findings), peak)
 
 
-def _examine_image(job: SurveyJob, findings: list[Finding]) -> tuple[tuple[int, int], bytes] | None:
-    """Its (width, height) and the digest of its pixels."""
+def _examine_image(job: SurveyJob, findings: list[Finding]) -> tuple[tuple[int, int], bytes, int | None] | None:
+    """Its (width, height), the digest of its pixels, and the largest value where the file has 16 bits."""
     where = {"id": job.id, "path": str(job.image.path)}
     facts = job.facts
     if facts.frames > 1:
@@ -103,7 +107,8 @@ def _examine_image(job: SurveyJob, findings: list[Finding]) -> tuple[tuple[int, 
         text = f"all pixels of the image are {tuple(int(v) for v in pixels[0, 0])}; is it an empty picture? remove it"
         findings.append(Finding("warning", "image-constant", text, **where))
     digest = hashlib.blake2b(np.ascontiguousarray(pixels).data, digest_size=16, salt=f"{width}x{height}".encode()[:16])
-    return (width, height), digest.digest()
+    peak = int(pixels.max()) if pixels.size and job.facts.sixteen_bits else None
+    return (width, height), digest.digest(), peak
 
 
 def _examine_label(

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from tasktokens.tasks.base import Array
-from tasktokens.tasks.void import is_void, likely_marks
+from tasktokens.tasks.marks import likely_marks
+from tasktokens.tasks.void import is_void
 
 
 def unmeasured_values(stored: Array, nodata: Sequence[float] = ()) -> tuple[float, ...]:

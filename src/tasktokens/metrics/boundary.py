@@ -77,11 +77,13 @@ class BoundaryF(Metric):
 
 
 def boundary_values(state: Tensor) -> dict[str, float]:
-    """odsF, oisF and AP in percent from the sums of `BoundaryF`; NaN where nothing valid was seen."""
+    """odsF, oisF and AP in percent from the sums of `BoundaryF`; NaN where nothing is true and nothing predicted."""
     sums = state.cpu().numpy()
     if not sums[-1] > 0:
         return dict.fromkeys(("odsF", "oisF", "AP"), math.nan)
     counts = sums[:-1].reshape(-1, 4)
+    if not counts[:, 3].any() and not counts[:-1, 1].all():  # no line, and a threshold at which none is predicted
+        return dict.fromkeys(("odsF", "oisF", "AP"), math.nan)
     values = {"odsF": _f(counts[:-1]).max(), "oisF": _f(counts[-1:])[0], "AP": _average_precision(counts[:-1])}
     return {name: 100 * float(value) for name, value in values.items()}
 

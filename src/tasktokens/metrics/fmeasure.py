@@ -19,7 +19,7 @@ class FMeasure(Metric):
     """The best F over fixed thresholds, in percent: (1 + β²) P R / (β² P + R).
 
     Counts are pooled over all valid pixels of the set; the truth is positive above 0.5, the prediction strictly above
-    the threshold. Where nothing is right, F is 0.
+    the threshold. Where nothing is right, F is 0; where nothing is positive and some threshold predicts nothing, NaN.
 
     Args:
         key: what `compute` calls it: ``maxF`` or ``pixelF``.
@@ -67,11 +67,11 @@ def f_counts(prediction_BCHW: Tensor, target_BCHW: Tensor, valid_B1HW: Tensor, t
 
 
 def f_scores(counts: Tensor, beta2: float) -> Tensor:
-    """F in percent (T) at each threshold of `f_counts`; NaN where nothing was counted."""
+    """F in percent (T) at each threshold of `f_counts`; NaN where nothing is positive and nothing predicted."""
     negative, positive = counts.reshape(2, -1)
     true_positive = positive.flip(0).cumsum(0).flip(0)[1:]
     predicted = true_positive + negative.flip(0).cumsum(0).flip(0)[1:]
     # (1 + β²) TP / (β² P + predicted) is F without a division by zero inside.
     denominator = beta2 * positive.sum() + predicted
-    f = 100 * (1 + beta2) * true_positive / denominator.clamp(min=1)
-    return f if counts.sum() > 0 else torch.full_like(f, torch.nan)
+    f: Tensor = 100 * (1 + beta2) * true_positive / denominator
+    return f

@@ -152,6 +152,10 @@ class Task(ABC):
         """What training images that are mirrored would teach wrongly, as far as the task's settings tell."""
         return ()
 
+    def seen(self, sums: Sums) -> dict[str, int]:
+        """Pixels of each class (of yes and no) in the totals of `examine`; none for tasks without classes."""
+        return {}
+
     # -- geometry --------------------------------------------------------------------------------------------------
     def resize(self, value_CHW: Tensor, valid_1HW: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Resize a label map, uint8 or floats, to (height, width); nearest pixel, since labels must not be mixed."""

@@ -18,7 +18,7 @@ from tasktokens.metrics.edge import EdgeF
 from tasktokens.metrics.fmeasure import FMeasure
 from tasktokens.metrics.saliency import SaliencyF
 from tasktokens.tasks.base import KINDS, Array, Task, known_keys, largest_probability
-from tasktokens.tasks.examine import Summary, Sums, probability_sums, summarise_probabilities
+from tasktokens.tasks.examine import Summary, Sums, probability_sums, summarise_probabilities, white_sums
 from tasktokens.tasks.files import unit_interval, write_floats, write_png
 from tasktokens.tasks.stored import StoredLabel
 from tasktokens.tasks.void import is_void, parse_void
@@ -70,8 +70,14 @@ class _Probability(Task):
     def examine(self, value_CHW: Array, valid_HW: Array) -> dict[str, Array]:
         return probability_sums(value_CHW[0], valid_HW)
 
+    def examine_stored(self, stored: StoredLabel) -> dict[str, Array]:
+        return white_sums(stored, self.white)
+
     def summarise(self, sums: Sums) -> Summary:
         return summarise_probabilities(sums, rare=self.num_tokens == 1)
+
+    def seen(self, sums: Sums) -> dict[str, int]:
+        return {"below 0.5": int(sums["steps"][:128].sum()), "above 0.5": int(sums["steps"][128:].sum())}
 
     def correct(self, prediction_BCHW: Tensor, target_BCHW: Tensor) -> Tensor:
         """The same side of 0.5."""

@@ -97,7 +97,12 @@ def length_sums(array_HW3: Array, void_HW: Array) -> dict[str, Array]:
         length = np.sqrt((array_HW3.astype(np.float64) ** 2).sum(-1))
         void = void_HW | ~np.isfinite(length) | (length < 1e-3)
     near = np.abs(length - 1) <= 0.1
-    return {"lengths": np.array([(near & ~void).sum(), (~near & ~void).sum()])}
+    usable = array_HW3[~void]
+    from_0_to_1 = array_HW3.dtype.kind == "f" and usable.size > 0 and usable.min() >= 0 and usable.max() <= 1
+    return {
+        "lengths": np.array([(near & ~void).sum(), (~near & ~void).sum()]),
+        "from 0 to 1": np.array([int(from_0_to_1), 1]),
+    }
 
 
 def summarise_directions(sums: Sums, frame: Frame | None = None) -> Summary:
@@ -117,6 +122,12 @@ def summarise_directions(sums: Sums, frame: Frame | None = None) -> Summary:
     labels = list(names) if frame is None else [f"{a} {b}" for a, b in zip(names, ours, strict=True)]
     bars = tuple(Bar(label, float(n / total)) for label, n in zip(labels, sums["axes"], strict=True))
     found = []
+    if "from 0 to 1" in sums and sums["from 0 to 1"][0] == sums["from 0 to 1"][1] and sums["lengths"][1]:
+        text = (
+            "all components are from 0 to 1 and the vectors are not of length 1: the files seem to hold (n + 1) / 2; "
+            "expected unit vectors with components from -1 to 1: convert the values v to n = 2 v - 1"
+        )
+        return Summary(numbers, bars, (Suspicion("error", "normals-0-to-1", text),))
     if "lengths" in sums and sums["lengths"].sum():
         odd = float(sums["lengths"][1] / sums["lengths"].sum())
         numbers["not of unit length"] = odd

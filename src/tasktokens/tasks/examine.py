@@ -14,6 +14,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from tasktokens.tasks.stored import StoredLabel
+
 Array = npt.NDArray[Any]
 Sums = Mapping[str, Array]
 Severity = Literal["error", "warning"]
@@ -27,11 +29,15 @@ class Bar(NamedTuple):
 
 
 class Suspicion(NamedTuple):
-    """Something that is wrong with the labels as a whole: a code such as ``depth-millimetres`` and a sentence."""
+    """Something that is wrong with the labels as a whole: a code such as ``depth-millimetres`` and a sentence.
+
+    ``examples`` names sums; labels where one of them is above 0 are named behind the sentence.
+    """
 
     severity: Severity
     code: str
     message: str
+    examples: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -96,6 +102,29 @@ def probability_sums(value_HW: Array, valid_HW: Array) -> dict[str, Array]:
     return {"steps": np.bincount(steps, minlength=256)}
 
 
+def white_sums(stored: StoredLabel, white: float | None) -> dict[str, Array]:
+    """Whether a file of integers, whose white is their type's maximum, holds 0 and 1, or larger numbers too."""
+    plane = stored.numbers(lossless=False)
+    if white is not None or plane.dtype.kind not in "iu":
+        return {}
+    peak = int(plane.max(initial=0, where=stored.valid))
+    return {WHITE_1: np.array([int(peak == 1)]), WHITE_MORE: np.array([int(peak > 1)])}
+
+
+WHITE_1, WHITE_MORE = "files of 0 and 1", "files of 0 to 255"
+
+
+def _two_whites(sums: Sums) -> list[Suspicion]:
+    few, many = (int(sums[key][0]) if key in sums else 0 for key in (WHITE_1, WHITE_MORE))
+    if not few or not many:
+        return []
+    text = (
+        f"{few} files hold nothing but 0 and 1, and {many} files larger numbers: a stored 1 is taken for "
+        f"1/255, almost no; write all files alike, 0 and 255"
+    )
+    return [Suspicion("error", "mixed-white", text, (WHITE_1, WHITE_MORE))]
+
+
 def summarise_probabilities(sums: Sums, rare: bool) -> Summary:
     """Ten ranges of values.
 
@@ -123,7 +152,7 @@ def summarise_probabilities(sums: Sums, rare: bool) -> Summary:
     elif positive > 0.5 and rare:
         text = f"{positive:.0%} of the pixels are above 0.5, where few are expected; the labels may be inverted"
         found.append(Suspicion("warning", "looks-inverted", text))
-    return Summary({"positive share": positive}, bars, tuple(found))
+    return Summary({"positive share": positive}, bars, (*found, *_two_whites(sums)))
 
 
 # -- positive amounts: depth -------------------------------------------------------------------------------------------

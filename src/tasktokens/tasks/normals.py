@@ -21,7 +21,7 @@ from tasktokens.tasks.base import KINDS, Array, Task, channel_matmul, expectatio
 from tasktokens.tasks.directions import direction_sums, length_sums, summarise_directions
 from tasktokens.tasks.examine import Summary, Sums
 from tasktokens.tasks.files import write_png
-from tasktokens.tasks.stored import StoredLabel
+from tasktokens.tasks.stored import StoredLabel, describe_shape
 from tasktokens.tasks.void import is_void, parse_void
 from tasktokens.utils.legends import Legend
 
@@ -73,7 +73,7 @@ class UnitVectors(Task):
         stored.check_lossless()
         array, alpha = _vectors(stored), stored.valid
         if array.ndim != 3 or array.shape[-1] != 3:
-            raise LabelError(f"label file {stored.where} must have 3 channels, found shape {array.shape}")
+            raise LabelError(f"label file {stored.where} must have 3 channels, found {describe_shape(array.shape)}")
         if array.dtype != np.uint8 and not np.issubdtype(array.dtype, np.floating):
             raise LabelError(f"label file {stored.where} must be 8-bit or float, found {array.dtype}")
         alpha &= ~self.is_declared_void(array)

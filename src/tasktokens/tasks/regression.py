@@ -28,8 +28,9 @@ from tasktokens.tasks.base import (
 from tasktokens.tasks.colours import colour_map
 from tasktokens.tasks.examine import Summary, Sums, range_sums, summarise_range
 from tasktokens.tasks.files import to_float32, write_floats
+from tasktokens.tasks.marks import judge_marks, mark_sums
 from tasktokens.tasks.stored import StoredLabel
-from tasktokens.tasks.void import is_void, judge_marks, mark_sums, parse_void
+from tasktokens.tasks.void import is_void, parse_void
 from tasktokens.utils.legends import Legend
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,13 +13,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tasktokens.errors import ConfigError, LabelError, did_you_mean
+from tasktokens.errors import ConfigError, LabelError
 from tasktokens.metrics.mean_iou import MeanIoU
 from tasktokens.tasks.base import KINDS, Array, Task, known_keys, largest_probability
+from tasktokens.tasks.class_settings import class_index, class_name, parse_colours, parse_mirror, whole_id
 from tasktokens.tasks.colours import class_palette
 from tasktokens.tasks.examine import Summary, Sums, Suspicion, class_sums, summarise_classes
 from tasktokens.tasks.files import write_png
 from tasktokens.tasks.mirror import Pairs, one_of_pair_unseen, swap, swap_channels, unpaired, wrong_pairs
+from tasktokens.tasks.palettes import judge_palettes, palette_sums
 from tasktokens.tasks.stored import StoredLabel
 from tasktokens.tasks.void import is_void, parse_void_ids
 from tasktokens.utils.legends import Colour, Legend
@@ -72,9 +74,9 @@ class Segmentation(Task):
             raise KeyError("classes")
         if isinstance(classes, str):
             raise ValueError("classes, which must be a list of names")
-        names = tuple(map(_class_name, classes))
+        names = tuple(map(class_name, classes))
         if named:
-            by_name = {_class_name(name): colour for name, colour in colours.items()}
+            by_name = {class_name(name): colour for name, colour in colours.items()}
             for name in [*names, *by_name]:
                 if name not in by_name or name not in names:
                     raise ConfigError(f"'classes' and 'colours' must name the same classes; '{name}' is in one only")
@@ -83,11 +85,11 @@ class Segmentation(Task):
             "classes": names,
             "void": parse_void_ids(values.get("void", [255])),
             "ids": tuple(
-                (_whole_id(id), _class_index("ids", of, names)) for id, of in dict(values.get("ids", {})).items()
+                (whole_id(id), class_index("ids", of, names)) for id, of in dict(values.get("ids", {})).items()
             ),
-            "colours": _parse_colours(colours),
-            "void_colours": _parse_colours(values.get("void_colours", [])),
-            "mirror": _parse_mirror(values.get("mirror") or [], names),
+            "colours": parse_colours(colours),
+            "void_colours": parse_colours(values.get("void_colours", [])),
+            "mirror": parse_mirror(values.get("mirror") or [], names),
         }
 
     def validate(self) -> str | None:
@@ -115,12 +117,13 @@ class Segmentation(Task):
         return self.classes
 
     def interpret(self, stored: StoredLabel) -> tuple[Array, Array]:
+        stored = self._without_named_nodata(stored)
         if self.colours:
             return self._from_colours(stored)
         ids = stored.ids()
-        if np.issubdtype(ids.dtype, np.floating):
-            raise LabelError(f"label file {stored.where} must hold whole class ids, found {ids.dtype}")
         valid = stored.valid & ~is_void(ids, self.void)
+        if np.issubdtype(ids.dtype, np.floating):
+            ids, valid = _whole_numbers(ids, valid, stored.where)
         known = [id for id, _ in self.ids] or range(len(self.classes))
         if self.ids:
             right = np.isin(ids, known)
@@ -130,12 +133,29 @@ class Segmentation(Task):
             wrong = np.unique(ids[valid & ~right])[:5].tolist()
             expected = f"one of {sorted(known)[:20]}" if self.ids else f"0 to {len(self.classes) - 1}"
             raise LabelError(
-                f"label file {stored.where} holds class id {wrong}; expected {expected} "
-                f"or void {list(self.void)}: add the class or the void id to dataset.yaml"
+                f"label file {stored.where} holds class id {wrong}; expected {expected} or void {list(self.void)}: "
+                f"add the class or the void id to dataset.yaml{self._counted_from_one(wrong)}"
             )
         if self.ids:
             ids = _look_up(ids.astype(np.int64), dict(self.ids))
         return np.where(valid, ids, 0).astype(np.uint8)[None], valid
+
+    def _without_named_nodata(self, stored: StoredLabel) -> StoredLabel:
+        """The file without its tag "no data", where the task names that very id or grey as a class."""
+        nodata = stored.nodata
+        named = nodata in dict(self.ids) or any(set(colour) == {nodata} for colour in self.colours)
+        return replace(stored, nodata=None) if named else stored
+
+    def _counted_from_one(self, wrong: list[int]) -> str:
+        """A hint for files that count their classes from 1, where adding a class would shift all names by one."""
+        count = len(self.classes)
+        if self.ids or wrong != [count]:
+            return ""
+        pairs = ", ".join(f"{number}: {name}" for number, name in list(enumerate(self.classes, 1))[:3])
+        more = ", ..." if count > 3 else ""
+        return (
+            f". If the files count the {count} classes from 1: ids: {{{pairs}{more}}}, and void: [0] if 0 is no class"
+        )
 
     def _from_colours(self, stored: StoredLabel) -> tuple[Array, Array]:
         packed, valid = _pack(stored.colours()), stored.valid
@@ -199,9 +219,19 @@ class Segmentation(Task):
     def examine(self, value_CHW: Array, valid_HW: Array) -> dict[str, Array]:
         return class_sums(value_CHW[0], valid_HW, len(self.classes))
 
+    def examine_stored(self, stored: StoredLabel) -> dict[str, Array]:
+        return {} if self.colours else palette_sums(stored)
+
+    def seen(self, sums: Sums) -> dict[str, int]:
+        return dict(zip(self.classes, sums["pixels"].tolist(), strict=True))
+
     def summarise(self, sums: Sums) -> Summary:
         seen = {number: bool(count) for number, count in enumerate(sums["pixels"])}
-        return summarise_classes(self.classes, sums).joined(one_of_pair_unseen(self.classes, self.mirror, seen))
+        return (
+            summarise_classes(self.classes, sums)
+            .joined(one_of_pair_unseen(self.classes, self.mirror, seen))
+            .joined(judge_palettes(sums))
+        )
 
     def mirror_suspicions(self) -> list[Suspicion]:
         return unpaired(self.classes, self.mirror)
@@ -247,46 +277,16 @@ class Segmentation(Task):
         return MeanIoU(len(self.classes), self.classes)
 
 
-def _class_name(value: Any) -> str:
-    """A class's name: text, or a number that stands for itself. What YAML takes for a truth value stays a word."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if not isinstance(value, str | int | float):
-        raise ConfigError(f"the name of a class must be text, found {value!r}; put it into quotes")
-    return str(value)
-
-
-def _whole_id(value: Any) -> int:
-    if isinstance(value, bool) or float(value) != int(value):
-        raise ConfigError(f"'ids' must name whole stored ids, found {value!r}")
-    return int(value)
-
-
-def _class_index(setting: str, value: Any, names: tuple[str, ...]) -> int:
-    """A class given by its number or its name."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    name = _class_name(value)
-    if name not in names:
-        raise ConfigError(f"'{setting}' names the class '{name}'{did_you_mean(name, names)}, which is not in classes")
-    return names.index(name)
-
-
-def _parse_mirror(value: Any, names: tuple[str, ...]) -> Pairs:
-    if not isinstance(value, list | tuple) or any(not isinstance(p, list | tuple) or len(p) != 2 for p in value):
-        raise ConfigError(
-            f"'mirror' must be a list of pairs of classes, such as [[left arm, right arm]], found {value!r}"
+def _whole_numbers(ids: Array, valid: Array, where: str) -> tuple[Array, Array]:
+    """Ids that were stored as floats, as integers; NaN is void. Raises `LabelError` for fractions and infinity."""
+    valid = valid & ~np.isnan(ids)
+    wrong = valid & ~(np.isfinite(ids) & (ids == np.rint(ids)) & (np.abs(ids) < 2**31))
+    if wrong.any():
+        raise LabelError(
+            f"label file {where} must hold whole class ids, found {ids[wrong][0]:g} (and {int(wrong.sum()) - 1} more "
+            f"such pixels, {ids.dtype}): was it resized with interpolation, or is it an amount (kind regression)?"
         )
-    return tuple((_class_index("mirror", a, names), _class_index("mirror", b, names)) for a, b in value)
-
-
-def _parse_colours(values: Iterable[Any]) -> tuple[Colour, ...]:
-    colours = []
-    for value in values:
-        if isinstance(value, str) or len(value) != 3 or not all(isinstance(v, int) and 0 <= v <= 255 for v in value):
-            raise ConfigError(f"a colour must be [red, green, blue] with values of 0 to 255, found {value!r}")
-        colours.append((value[0], value[1], value[2]))
-    return tuple(colours)
+    return np.where(valid, ids, 0).astype(np.int64), valid
 
 
 def _pack(colours: Array) -> Array:

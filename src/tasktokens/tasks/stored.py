@@ -12,17 +12,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from tasktokens.errors import LabelError, TaskTokensError
-from tasktokens.tasks.lossy import lossy_compression
-from tasktokens.utils.orientation import picture_array
+from tasktokens.tasks.stored_picture import picture_content
+from tasktokens.tasks.void import is_void
 from tasktokens.utils.safe_io import open_picture, read_npy, read_npz, require_regular_file
 
 Array = npt.NDArray[Any]
 ARRAY_FILES = (".npy", ".npz")
-_MODES = ("1", "L", "P", "LA", "PA", "RGB", "RGBA", "I", "F", "I;16", "I;16B", "I;16L", "I;16N")
-_TIFF_SUBFILE, _TIFF_PHOTOMETRIC = 254, 262
 
 
 @dataclass(frozen=True)
@@ -38,6 +35,8 @@ class StoredLabel:
         palette: colours (256, 3) uint8 of a palette file, else None.
         lossy: the name of a compression that changed the values, else None.
         odd_grey: why the numbers of a grey file can be read in two ways, else None.
+        cut_to_8_bits: whether the file has colour channels of 16 bits, of which only the upper 8 were read.
+        nodata: what a TIFF's tag GDAL_NODATA names as "no data"; such pixels are void for every kind of task.
     """
 
     path: Path
@@ -47,16 +46,22 @@ class StoredLabel:
     palette: Array | None = None
     lossy: str | None = None
     odd_grey: str | None = None
+    cut_to_8_bits: bool = False
+    nodata: float | None = None
 
     @property
     def valid(self) -> Array:
-        """(H, W) bool: pixels that are not transparent; a new array."""
-        return np.ones(self.array.shape[:2], dtype=bool) if self.opaque is None else self.opaque.copy()
+        """(H, W) bool: pixels that are neither transparent nor "no data" by the file's own tag; a new array."""
+        valid = np.ones(self.array.shape[:2], dtype=bool) if self.opaque is None else self.opaque.copy()
+        if self.nodata is not None:
+            named = is_void(self.array, (self.nodata,))
+            valid &= ~(named if named.ndim == 2 else named.all(axis=-1))
+        return valid
 
     def ids(self) -> Array:
         """(H, W): numbers that name something; of a palette file the indices. Raises `LabelError`."""
         self.check_lossless()
-        self._check_grey()
+        self._check_exact()
         return self._plane(self.array)
 
     def numbers(self, lossless: bool) -> Array:
@@ -70,7 +75,7 @@ class StoredLabel:
         """
         if lossless:
             self.check_lossless()
-            self._check_grey()
+            self._check_exact()
         if self.palette is None:
             return self._plane(self.array)
         used = np.unique(self.array if self.opaque is None else self.array[self.opaque])
@@ -90,7 +95,9 @@ class StoredLabel:
             grey = array.astype(np.uint8) * np.uint8(255) if array.dtype == bool else array
             array = np.repeat(grey[..., None], 3, axis=2)
         if array.ndim != 3 or array.shape[-1] != 3 or array.dtype != np.uint8:
-            raise LabelError(f"label file {self.where} must hold 8-bit RGB, found {array.dtype} of shape {array.shape}")
+            raise LabelError(
+                f"label file {self.where} must hold 8-bit RGB, found {array.dtype}, {describe_shape(array.shape)}"
+            )
         return array
 
     def check_lossless(self) -> None:
@@ -106,15 +113,37 @@ class StoredLabel:
         """The file, and the task where it is known, for messages."""
         return f"{self.path}" + (f" of task '{self.task}'" if self.task else "")
 
-    def _check_grey(self) -> None:
+    def _check_exact(self) -> None:
+        """Raise `LabelError` where the numbers that were read are perhaps not those that were written."""
         if self.odd_grey and self.array.any():
             raise LabelError(f"label file {self.where} {self.odd_grey}; save it with 8 bits per pixel, black as 0")
+        if self.cut_to_8_bits:
+            raise LabelError(
+                f"label file {self.where} has colour channels of 16 bits, of which only the upper 8 can be read; save "
+                f"it as 16-bit grey, or as npy"
+            )
 
     def _plane(self, array: Array) -> Array:
         plane = one_channel(array)
         if plane.ndim != 2:
-            raise LabelError(f"label file {self.where} must have one channel, found an array of shape {array.shape}")
+            found = describe_shape(array.shape)
+            advice = "" if "transpose" in found else "; of one score per class store the argmax; arrays have no alpha"
+            raise LabelError(f"label file {self.where} must have one channel, found {found}{advice}")
         return plane
+
+
+def describe_shape(shape: tuple[int, ...]) -> str:
+    """A shape that is not the expected one, and what to do where that can be told.
+
+    >>> describe_shape((3, 480, 640))
+    'an array of shape (3, 480, 640): channels go last, so transpose it to (480, 640, 3)'
+    """
+    text = f"an array of shape {shape}"
+    if len(shape) == 3 and shape[0] <= 4 < min(shape[1:]):
+        height, width = shape[1:]
+        last = f"({height}, {width})" if shape[0] == 1 else f"({height}, {width}, {shape[0]})"
+        return f"{text}: channels go last, so transpose it to {last}"
+    return text
 
 
 def one_channel(array: Array) -> Array:
@@ -140,7 +169,7 @@ def read_stored(path: Path, key: str | None = None) -> StoredLabel:
             stored = _of_array(path, key, _read_npz(path, key))
         else:
             with open_picture(path) as image:
-                stored = _of_picture(path, key, image)
+                stored = StoredLabel(path, key, *picture_content(path, image))
     except FileNotFoundError as error:
         raise LabelError(f"label file {path} does not exist") from error
     except TaskTokensError:
@@ -173,9 +202,6 @@ def _of_array(path: Path, key: str | None, array: Array) -> StoredLabel:
     if array.dtype.kind not in "biuf":
         raise LabelError(f"label file {path} must hold real numbers, found {array.dtype}")
     array = array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
-    # Four channels of floats are no picture with alpha.
-    if array.ndim == 3 and (array.shape[-1] == 2 or (array.shape[-1] == 4 and array.dtype.kind != "f")):
-        return StoredLabel(path, key, array[..., :-1], array[..., -1] > 0)
     return StoredLabel(path, key, array)
 
 
@@ -187,92 +213,6 @@ def _read_npz(path: Path, key: str | None) -> Array:
             names = ", ".join(members) or "none"
             raise LabelError(f"label file {path} holds the arrays {names}; keep one, or name one '{key}'")
         return read_npz(archive, members[key] if key in members else next(iter(members.values())))
-
-
-# -- pictures ----------------------------------------------------------------------------------------------------------
-def _of_picture(path: Path, key: str | None, image: Image.Image) -> StoredLabel:
-    pages = _page_count(image)
-    if pages > 1:
-        raise LabelError(
-            f"label file {path} holds {pages} pages or frames, and which of them is the label cannot be told; save one"
-        )
-    if image.mode not in _MODES:
-        raise LabelError(
-            f"label file {path} has the colour mode {image.mode}; expected grey, a palette or RGB, perhaps with alpha"
-        )
-    _check_depth_kept(path, image)
-    lossy, odd = lossy_compression(path, image), _odd_grey(image)
-    array = picture_array(image)
-    array = array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
-    opaque = None
-    if image.mode in ("LA", "PA", "RGBA"):
-        array, opaque = array[..., :-1], array[..., -1] > 0
-        array = array[..., 0] if image.mode != "RGBA" else array
-    elif "transparency" in image.info:
-        opaque = _opaque(image, array)
-    return StoredLabel(path, key, array, opaque, _palette(image), lossy, odd)
-
-
-def _page_count(image: Image.Image) -> int:
-    """Pages or frames; smaller copies of a page, as geographic TIFFs have, do not count."""
-    count = int(getattr(image, "n_frames", 1))
-    if count == 1 or image.format != "TIFF":
-        return count
-    pages = 0
-    for number in range(count):
-        image.seek(number)
-        pages += not int(getattr(image, "tag_v2", {}).get(_TIFF_SUBFILE, 0)) & 1
-    image.seek(0)
-    return pages
-
-
-def _check_depth_kept(path: Path, image: Image.Image) -> None:
-    """16 bits with alpha would come as 8 bits without a word, and a millimetre as nothing."""
-    if any(str(tile.args).startswith(("LA;16", "('LA;16")) for tile in getattr(image, "tile", ())):
-        raise LabelError(f"label file {path} is 16-bit grey with alpha; save it without alpha, void as a void value")
-
-
-def _odd_grey(image: Image.Image) -> str | None:
-    """Grey of 2 or 4 bits comes scaled to 255, and a TIFF whose zeros are white comes inverted: right for a mask."""
-    raw = [str(tile.args[0] if isinstance(tile.args, tuple) else tile.args) for tile in getattr(image, "tile", ())]
-    if getattr(image, "tag_v2", {}).get(_TIFF_PHOTOMETRIC) == 0:
-        return "is a TIFF whose zeros are white (MinIsWhite), so that its numbers can be read in two ways"
-    bits = next((bits for bits in (2, 4) for args in raw if args.startswith(f"L;{bits}")), None)
-    if bits and image.mode == "L":
-        return f"is grey of {bits} bits, whose numbers can be read as 0 to {2**bits - 1} or as 0 to 255"
-    return None
-
-
-def _palette(image: Image.Image) -> Array | None:
-    if image.mode not in ("P", "PA"):
-        return None
-    colours = np.zeros((256, 3), np.uint8)  # an index beyond the palette's end is black
-    known = np.array(image.getpalette("RGB") or [], np.uint8).reshape(-1, 3)
-    colours[: len(known)] = known
-    return colours
-
-
-def _opaque(image: Image.Image, array: Array) -> Array | None:
-    """What is not transparent by a palette's alpha table, or by a colour that stands for "transparent"."""
-    key = image.info["transparency"]
-    if image.mode == "P":
-        alpha = np.full(256, 255, np.uint8)
-        if isinstance(key, int):
-            alpha[key] = 0
-        else:
-            alpha[: len(key)] = np.frombuffer(bytes(key), np.uint8)
-        opaque: Array = alpha[array] > 0
-        return opaque
-    if image.mode == "RGB" and isinstance(key, tuple):
-        deep = max(key) > 255  # of 16 bits; the picture comes with 8
-        return np.asarray((array != np.array([value >> 8 if deep else value for value in key])).any(axis=-1))
-    if image.mode == "1" and isinstance(key, int):
-        return np.asarray(array != bool(key))
-    if isinstance(key, int):
-        raw = [str(tile.args) for tile in getattr(image, "tile", ())]
-        factor = next((255 // (2**bits - 1) for bits in (2, 4) for args in raw if f"L;{bits}" in args), 1)
-        return np.asarray(array != key * factor)
-    return None
 
 
 def palette_greys(stored: StoredLabel) -> Array | None:

@@ -19,10 +19,11 @@ from typing import IO, Any, Literal
 import numpy as np
 import numpy.typing as npt
 import yaml
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from tasktokens.errors import ConfigError
 from tasktokens.utils.plain_yaml import PlainDumper, PlainLoader, check_unique_keys
+from tasktokens.utils.tiff import describe_bands
 
 MAX_PIXELS, MAX_ROWS = "TASKTOKENS_MAX_PIXELS", "TASKTOKENS_MAX_ROWS"
 _DEFAULTS = {MAX_PIXELS: 2**27, MAX_ROWS: 10_000_000}
@@ -71,6 +72,14 @@ def open_picture(path: Path) -> Image.Image:
     except Image.DecompressionBombError as error:
         most = limit(MAX_PIXELS)
         raise ValueError(f"it claims more than {most} pixels; if that is meant, set {MAX_PIXELS} higher") from error
+    except UnidentifiedImageError as error:
+        bands = describe_bands(path)
+        if bands is None:
+            raise
+        raise ValueError(
+            f"it is {bands}, of which no picture can be made; expected 1 band (grey), 3 (RGB) or 4 (RGBA) of 8 bits, "
+            f"or 1 of 16 or 32: export the bands that are meant"
+        ) from error
     try:
         check_pixels(image.height, image.width)
     except ValueError:

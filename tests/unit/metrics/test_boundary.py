@@ -58,8 +58,10 @@ def test_a_double_response_is_matched_once() -> None:
 
 def test_nothing_predicted_or_nothing_true_is_zero() -> None:
     nothing = np.zeros(SIZE, np.float32)
-    for pair in ((nothing, lines(3)), (lines(3), nothing), (nothing, nothing)):
-        assert measure(pair) == {"odsF": 0, "oisF": 0, "AP": 0}
+    assert measure((nothing, lines(3))) == {"odsF": 0, "oisF": 0, "AP": 0}
+    # Lines of probability 1 are predicted at every threshold.
+    assert measure((lines(3), nothing)) == {"odsF": 0, "oisF": 0, "AP": 0}
+    assert all(np.isnan(value) for value in measure((nothing, nothing)).values())
 
 
 def test_an_image_without_a_boundary_costs_precision() -> None:

@@ -267,11 +267,15 @@ def test_pixel_f_is_that_of_torchmetrics() -> None:
     assert result("pixelF", (guess, truth, valid))["pixelF"] == pytest.approx(100 * theirs, rel=1e-5)
 
 
-@pytest.mark.parametrize("positive", [0.0, 1.0])
-def test_f_without_a_positive_or_negative_pixel_is_finite(positive: float) -> None:
-    truth = torch.full((1, 1, 3, 3), positive)
-    value = result("maxF", (torch.full((1, 1, 3, 3), 0.7), truth, torch.ones(1, 1, 3, 3, dtype=torch.bool)))["maxF"]
-    assert value == pytest.approx(100 * positive)
+@pytest.mark.parametrize(
+    ("positive", "predicted", "expected"), [(1, 0.7, 100), (1, 0, 0), (0, 0.99, 0), (0, 0.7, None)]
+)
+def test_f_without_a_positive_or_negative_pixel(positive: int, predicted: float, expected: float | None) -> None:
+    """Without a positive pixel it is 0/0, thus NaN, at a threshold that predicts none."""
+    truth = torch.full((1, 1, 3, 3), float(positive))
+    valid = torch.ones(1, 1, 3, 3, dtype=torch.bool)
+    value = result("maxF", (torch.full((1, 1, 3, 3), predicted), truth, valid))["maxF"]
+    assert np.isnan(value) if expected is None else value == pytest.approx(expected)
 
 
 def test_delta_is_the_mean_relative_gain_signed_by_the_direction() -> None:

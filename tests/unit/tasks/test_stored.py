@@ -106,7 +106,6 @@ def transparent_files(folder: Path, values: np.ndarray, clear: int) -> dict[str,
         Image.fromarray(np.dstack([values, alpha])).save(folder / f"la.{ending}")
         Image.fromarray(np.dstack([values] * 3 + [alpha])).save(folder / f"rgba.{ending}")
     Image.fromarray(np.dstack([values] * 3 + [alpha])).save(folder / "rgba.webp", lossless=True, exact=True)
-    np.save(folder / "rgba.npy", np.dstack([values] * 3 + [alpha]))
     return {path.name: values != clear for path in folder.iterdir()}
 
 

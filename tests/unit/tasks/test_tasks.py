@@ -164,7 +164,7 @@ def test_an_unknown_class_id_is_an_error_that_names_file_and_id(wrong: int, tmp_
         SEMSEG.read(tmp_path / "bad.png")
 
 
-@pytest.mark.parametrize("ids", [[[0.0, np.nan]], [[0.0, 1.5]], [[-1, 0]], [[0, 256]]], ids=str)
+@pytest.mark.parametrize("ids", [[[0.0, np.inf]], [[0.0, 1.5]], [[-1, 0]], [[-1.0, 0]], [[0, 256]]], ids=str)
 def test_class_ids_that_are_no_ids_are_refused(ids: list[list[float]], tmp_path: Path) -> None:
     np.save(tmp_path / "ids.npy", np.array(ids))
     with pytest.raises(LabelError, match=r"ids\.npy"):

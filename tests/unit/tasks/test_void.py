@@ -15,8 +15,9 @@ from PIL import Image
 
 from tasktokens.errors import ConfigError, LabelError
 from tasktokens.tasks import build_task
+from tasktokens.tasks.marks import MARKS, likely_marks
 from tasktokens.tasks.stored import read_stored
-from tasktokens.tasks.void import MARKS, is_void, likely_marks
+from tasktokens.tasks.void import is_void
 
 VALUES = (-9999.0, -9999.9, 0.1, 1e20, -3.4e38, -3.4028235e38, 9.96921e36, 65504.0, 1e-7, 1 / 3)
 KINDS: dict[str, dict[str, Any]] = {
