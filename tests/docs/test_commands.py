@@ -37,7 +37,10 @@ NOT_RUN = {
 
 
 def commands(block: str) -> list[str]:
-    """The commands of a block, without comments (a script is one); a line goes on after a backslash and where the next is indented."""
+    """The commands of a block, without comments; a script is one.
+
+    A line goes on after a backslash and where the next is indented.
+    """
     text = re.sub(r"\s*\\\n\s*|\n[ \t]+", " ", block)
     if text.startswith("#!"):
         return [text]
