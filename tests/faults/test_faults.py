@@ -15,7 +15,20 @@ CAMPAIGN = Path(__file__).with_name("campaign.py")
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the campaign forks")
 def test_killed_runs_end_alike_and_malformed_inputs_are_clear_errors(tmp_path: Path) -> None:
-    few = ("--kills", "7", "--scenario", "mtl", "--inputs", "24", "--seed", "1")
+    few = (
+        "--campaign",
+        "kill",
+        "--campaign",
+        "input",
+        "--kills",
+        "7",
+        "--scenario",
+        "mtl",
+        "--inputs",
+        "24",
+        "--seed",
+        "1",
+    )
     words = [sys.executable, CAMPAIGN, *few, "--out", tmp_path / "found.json"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path)}
     done = subprocess.run(list(map(str, words)), capture_output=True, text=True, env=environment, timeout=280)
@@ -41,3 +54,4 @@ def test_the_whole_campaign_leaves_nothing_to_explain(tmp_path: Path) -> None:
     found = json.loads((tmp_path / "found.json").read_text())
     assert [row for row in found["rows"] if row.get("examples")] == []
     assert found["totals"]["identical"] == found["totals"]["killed_runs"] > 0
+    assert len([row for row in found["rows"] if row["campaign"] == "operation"]) >= 15
