@@ -1,4 +1,4 @@
-"""What operation does to a run: two processes at once, data that changed, folders that moved, lost terminals, full disks.
+"""Runs in operation: two processes at once, data that changed, folders that moved, lost terminals, full disks.
 
 Each case ends in one of: ``whole`` (exit code 0 and the result of an undisturbed run), ``refused`` (exit code 2 and one
 sentence), ``saved`` (ended by a signal, with a checkpoint from which the run goes on to the undisturbed result). Exit
@@ -121,11 +121,6 @@ class Operations:
         for case, words, second in (
             ("discover beside discover", discover, discover),
             ("discover --overwrite beside discover", discover, [*discover, "--overwrite"]),
-            (
-                "predict --overwrite beside discover",
-                discover,
-                ["predict", self.run, self.data / "images", "-q", "--overwrite"],
-            ),
         ):
             out = self.place.work / "out"
             shutil.rmtree(out, ignore_errors=True)
@@ -181,20 +176,23 @@ class Operations:
 
     def moved_folders(self) -> None:
         """The folder that is given is the run; the one that it was copied from does not change."""
-        for case, copy in (("a moved run is resumed", False), ("a copied run is resumed", True)):
-            self.data, self.run = self.fresh()
-            old, self.run = self.run, self.work / "elsewhere"
-            (shutil.copytree if copy else shutil.move)(old, self.run)
-            before = child.digest(old) if copy else {}
-            ended = child.run(self.resume(), self.log, without_pictures)
-            self.add(case, ended, lambda: self.goes_on() and before == (child.digest(old) if copy else {}), "whole")
+        self.data, old = self.fresh()
+        self.run = self.work / "elsewhere"
+        shutil.move(old, self.run)
+        ended = child.run(self.resume(), self.log, without_pictures)
+        self.add("a moved run is resumed", ended, lambda: self.goes_on() and not old.exists(), "whole")
+        self.copied("a copied run is resumed", [])
+        # Its settings name the folder that it was copied from.
+        self.copied("a copied run is resumed by its own settings", ["--config", self.work / "elsewhere/config.yaml"])
+
+    def copied(self, case: str, settings: list[Any]) -> None:
         self.data, old = self.fresh()
         self.run = self.work / "elsewhere"
         shutil.copytree(old, self.run)
         before = child.digest(old)
-        ended = child.run(["train", "-q", "--resume", "--config", self.run / "config.yaml"], self.log, without_pictures)
-        self.add("a copied run is resumed by its own settings", ended,
-                 lambda: self.goes_on() and child.digest(old) == before, "whole", "refused")  # fmt: skip
+        words = ["train", "-q", "--resume", *settings] if settings else self.resume()
+        ended = child.run(words, self.log, without_pictures)
+        self.add(case, ended, lambda: child.digest(old) == before and self.goes_on(), "whole", "refused")
 
     def lost_terminals(self) -> None:
         """SIGHUP saves; a closed pipe is nothing to a run."""
