@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -232,6 +233,8 @@ def close(which: tuple[int, ...]) -> None:
     os.close(reads)
     for stream in which:
         os.dup2(writes, stream)
+    # Python's own objects took them for files, in which one can seek.
+    sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1)
 
 
 @contextmanager

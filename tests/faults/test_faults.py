@@ -1,4 +1,4 @@
-"""A small part of the campaign of kills, malformed inputs and operation (`campaign.py`), with nothing left to explain."""
+"""A small part of the campaign of kills, malformed inputs and operation (`campaign.py`), nothing left to explain."""
 
 from __future__ import annotations
 

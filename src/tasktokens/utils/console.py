@@ -7,6 +7,10 @@ import io
 import os
 import sys
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def print_what_the_console_can() -> None:
@@ -38,6 +42,18 @@ def say(text: str) -> None:
     """A line on standard error, if somebody still listens."""
     with dispensable():
         print(text, file=sys.stderr, flush=True)
+
+
+def for_tables(width: int | None = None) -> Console:
+    """A rich console for tables; once nobody reads them it is quiet, where rich's own would end the program with 1."""
+    from rich.console import Console  # takes longer to import than most verbs to look at their words
+
+    class Dispensable(Console):
+        def on_broken_pipe(self) -> None:
+            self.quiet = True
+            drop_lost_streams()
+
+    return Dispensable(markup=False, width=width)  # a run may be called [a]
 
 
 def _replace_if_lost(name: str) -> None:
