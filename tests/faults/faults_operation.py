@@ -234,7 +234,7 @@ def close(which: tuple[int, ...]) -> None:
     for stream in which:
         os.dup2(writes, stream)
     # Python's own objects took them for files, in which one can seek.
-    sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1)
+    sys.stdout, sys.stderr = open(1, "w", buffering=1, closefd=False), open(2, "w", buffering=1, closefd=False)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import io
 import os
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -51,7 +51,7 @@ def for_tables(width: int | None = None) -> Console:
     class Dispensable(Console):
         def on_broken_pipe(self) -> None:
             self.quiet = True
-            drop_lost_streams()
+            _to_nowhere(sys.stdout)
 
     return Dispensable(markup=False, width=width)  # a run may be called [a]
 
@@ -62,7 +62,11 @@ def _replace_if_lost(name: str) -> None:
     try:
         stream.flush()
     except (OSError, ValueError):
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, stream.fileno())
-            os.close(nowhere)
+        _to_nowhere(stream)
+
+
+def _to_nowhere(stream: TextIO) -> None:
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
