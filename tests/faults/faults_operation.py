@@ -234,7 +234,10 @@ def close(which: tuple[int, ...]) -> None:
     for stream in which:
         os.dup2(writes, stream)
     # Python's own objects took them for files, in which one can seek.
-    sys.stdout, sys.stderr = open(1, "w", buffering=1, closefd=False), open(2, "w", buffering=1, closefd=False)
+    sys.stdout, sys.stderr = (
+        os.fdopen(1, "w", buffering=1, closefd=False),
+        os.fdopen(2, "w", buffering=1, closefd=False),
+    )
 
 
 @contextmanager
