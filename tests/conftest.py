@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -170,6 +171,45 @@ def tiny_tasks(folder_root: Path) -> dict[str, Any]:
     from tasktokens.tasks import build_task
 
     return {name: build_task(name, spec) for name, spec in DESCRIPTION["tasks"].items()}
+
+
+DOCUMENTED_SETTINGS = {
+    "data": {"kind": "folder", "root": "mydata", "size": [32, 48], "labels": "full"},
+    "model": {"backbone": "test_resnet", "pretrained": False, "width": 16},
+    "method": {"name": "htt", "stage1_steps": 2, "stage2_steps": 2},
+    "optim": {"batch_size": 2, "warmup": 1},
+    "run": {"dir": "runs/my", "device": "cpu", "threads": 1, "checkpoint_every": 2, "evaluate": None},
+}
+
+
+@pytest.fixture(scope="session")
+def documented_folder(make_folder: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``mydata`` with classes and depth, ``runs/mine`` trained on it, ``photos`` and ``my.yaml``."""
+    import tasktokens
+
+    root = tmp_path_factory.mktemp("docs")
+    make_folder(root / "mydata")
+    description = yaml.safe_load((root / "mydata/dataset.yaml").read_text())
+    description["tasks"] = {name: description["tasks"][name] for name in ("semseg", "depth")}
+    for left_out in ("normals", "edge", "saliency"):
+        shutil.rmtree(root / "mydata" / left_out)
+    (root / "mydata/dataset.yaml").write_text(yaml.safe_dump(description, sort_keys=False))
+    (root / "my.yaml").write_text(yaml.safe_dump(DOCUMENTED_SETTINGS))
+    (root / "photos").mkdir()
+    for name, size in {"one.jpg": (64, 48), "two.jpg": (48, 64), "three.png": (60, 60)}.items():
+        Image.effect_mandelbrot(size, (-2, -1.5, 1, 1.5), 20).convert("RGB").save(root / "photos" / name)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        tasktokens.train("my.yaml", ["run.dir=runs/mine"], quiet=True)
+    return root
+
+
+@pytest.fixture
+def documented(documented_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it that an example may change, as the working directory."""
+    shutil.copytree(documented_folder, tmp_path / "work")
+    monkeypatch.chdir(tmp_path / "work")
+    return tmp_path / "work"
 
 
 def run_cli(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:

@@ -1,6 +1,7 @@
 """What does the engine do when it is killed, and when its files are not what they should be?
 
     python tests/faults/campaign.py --out benchmarks/results/faults.json                      # about ten idle minutes
+    python tests/faults/campaign.py --campaign operation --out some.json                     # one part alone
     python tests/faults/campaign.py --kills 7 --scenario mtl --inputs 24 --out some.json   # the sample of the tests
 
 Kills (`faults_kill.py`): training, evaluation, discovery and preparation are killed at random moments (inside steps,
@@ -8,7 +9,8 @@ saves, the evaluation, the change of stage, and at any time; some by SIGTERM and
 and compared with a run that nobody killed: the weights, the teacher and the evaluation byte by byte, every row of
 metrics.jsonl once. Inputs (`faults_input.py`): each malformed file goes through the command line of a verb that reads
 it; a clear error is one line that begins with ``error:`` and exit code 2 (of ``check`` a report and 1), a named skip
-leaves the file out by name and goes on. Nothing that was given may change. Needs Linux (it forks).
+leaves the file out by name and goes on. Nothing that was given may change. Operation (`faults_operation.py`): two
+processes at once, changed data, moved folders, lost terminals, a full disk. Needs Linux (it forks).
 """
 
 from __future__ import annotations
@@ -26,8 +28,11 @@ from pathlib import Path
 import faults_child as child
 import faults_input
 import faults_kill
+import faults_operation
 
 from tasktokens.reporting.provenance import describe
+
+CAMPAIGNS = ("kill", "input", "operation")
 
 
 def main() -> None:
@@ -35,6 +40,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=220)
     parser.add_argument("--inputs", type=int, default=10**6, help="at most so many malformed inputs, evenly spread")
     parser.add_argument("--scenario", action="append", help="kill runs of this kind alone; may be repeated")
+    parser.add_argument("--campaign", action="append", choices=CAMPAIGNS, help="this alone; may be repeated")
     parser.add_argument("--only", action="append", help="malformed inputs of this kind alone; may be repeated")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
@@ -60,15 +66,25 @@ def main() -> None:
             rows = faults_input.all_inputs(other, given.inputs, given.only or [], given.seed, say)
             found.write_text(json.dumps(rows))
 
+        chosen = given.campaign or CAMPAIGNS
+        found.write_text("[]")
         # The two parts at the same time; neither computes in its own process.
         part = multiprocessing.get_context("fork").Process(target=inputs_part)
-        part.start()
-        runs = max(given.kills * 5 // 6, 1)
-        kills = faults_kill.kill_runs(place, runs, given.scenario or [], given.seed, say)
-        kills += faults_kill.kill_writers(place, given.kills - runs, given.seed, say)
-        part.join()
+        if "input" in chosen:
+            part.start()
+        kills = []
+        if "kill" in chosen:
+            runs = max(given.kills * 5 // 6, 1)
+            kills = faults_kill.kill_runs(place, runs, given.scenario or [], given.seed, say)
+            kills += faults_kill.kill_writers(place, given.kills - runs, given.seed, say)
+        if "input" in chosen:
+            part.join()
         inputs = json.loads(found.read_text())
+        operations = []
+        if "operation" in chosen:  # last: its processes are timed against each other
+            operations = faults_operation.Operations(faults_kill.Place(Path(folder), "operation"), say).all()
     rows = [{"campaign": "kill", **asdict(row)} for row in kills] + [{"campaign": "input", **row} for row in inputs]
+    rows += [{"campaign": "operation", **asdict(row)} for row in operations]
     head = describe("one thread", [given.seed], measured=("src", "tests/faults"))
     totals = {
         "kills": sum(row.kills for row in kills),

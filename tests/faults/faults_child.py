@@ -92,7 +92,10 @@ def fork(function: Callable[[], object], log: Path) -> int:
             os.dup2(file.fileno(), 2)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         # Standard streams may be those of a test that looks at them.
-        sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1)
+        sys.stdout, sys.stderr = (
+            os.fdopen(1, "w", buffering=1, closefd=False),
+            os.fdopen(2, "w", buffering=1, closefd=False),
+        )
         own = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (own + ROOM, own + ROOM))
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,4 +1,4 @@
-"""A small part of the campaign of kills and malformed inputs (`campaign.py`), with nothing left to explain."""
+"""A small part of the campaign of kills, malformed inputs and operation (`campaign.py`), nothing left to explain."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ def test_killed_runs_end_alike_and_malformed_inputs_are_clear_errors(tmp_path: P
     done = subprocess.run(list(map(str, words)), capture_output=True, text=True, env=environment, timeout=280)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     found = json.loads((tmp_path / "found.json").read_text())
+    assert len([row for row in found["rows"] if row["campaign"] == "operation"]) >= 15
     totals = found["totals"]
     assert totals["kills"] >= 6
     assert totals["identical"] == totals["killed_runs"] >= 3
@@ -41,3 +42,4 @@ def test_the_whole_campaign_leaves_nothing_to_explain(tmp_path: Path) -> None:
     found = json.loads((tmp_path / "found.json").read_text())
     assert [row for row in found["rows"] if row.get("examples")] == []
     assert found["totals"]["identical"] == found["totals"]["killed_runs"] > 0
+    assert len([row for row in found["rows"] if row["campaign"] == "operation"]) >= 15

@@ -3,34 +3,29 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-import pytest
 
 from tasktokens.config import Config
 from tasktokens.training.trainer import train
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "discovery_quality.py"
+
+
+def measure(run: Path, out: Path) -> subprocess.CompletedProcess[str]:
+    words = ["--run", run, "--out", out, "--picture", out.with_name("picture.png")]
+    return subprocess.run([sys.executable, SCRIPT, *words], capture_output=True, text=True)
 
 
 def test_hidden_labels_are_what_discovery_is_measured_by(
-    folder_root: Path, make_config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder_root: Path, make_config: Callable[..., Config], tmp_path: Path
 ) -> None:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    import discovery_quality
-
-    def measured(run: Path) -> dict[str, Any]:
-        words = ["--run", run, "--out", tmp_path / "out.json", "--picture", tmp_path / "picture.png"]
-        monkeypatch.setattr(sys, "argv", ["discovery_quality.py", *map(str, words)])
-        discovery_quality.main()
-        result: dict[str, Any] = json.loads((tmp_path / "out.json").read_text())
-        return result
-
     mtl = {"name": "mtl", "steps": 1}
-    found = measured(train(make_config(folder_root, tmp_path / "one", method=mtl), quiet=True))
+    done = measure(train(make_config(folder_root, tmp_path / "one", method=mtl), quiet=True), tmp_path / "out.json")
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads((tmp_path / "out.json").read_text())
     # Six images with five labels each, of which each shows one.
     assert sum(found["hidden_labels"].values()) == 6 * 5 - 6
     assert len(found["rows"]) == 5 * 2 * 20
@@ -45,5 +40,7 @@ def test_hidden_labels_are_what_discovery_is_measured_by(
     assert found["right"]["depth"] == "Within a factor of 1.25."
     assert (tmp_path / "picture.png").stat().st_size > 1000
     full = train(make_config(folder_root, tmp_path / "full", method=mtl, **{"data.labels": "full"}), quiet=True)
-    with pytest.raises(SystemExit, match="saw every label that there is"):
-        measured(full)
+    done = measure(full, tmp_path / "none.json")
+    assert done.returncode == 1
+    assert "saw every label that there is" in done.stderr
+    assert not (tmp_path / "none.json").exists()

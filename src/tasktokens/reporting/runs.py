@@ -22,6 +22,7 @@ from tasktokens.tasks import Task
 from tasktokens.training.callbacks.validation import BEST
 from tasktokens.training.log import is_finished, is_written, minutes_of, read_rows
 from tasktokens.utils import strict_json
+from tasktokens.utils.console import for_tables
 from tasktokens.utils.safe_io import read_json
 
 DEPTH = 3
@@ -182,8 +183,8 @@ def to_json(runs: Sequence[RunFacts]) -> str:
 
 def _console() -> Console:
     """As wide as the terminal; in a file or a pipe, wide enough not to break cells."""
-    console = Console(markup=False)  # a run may be called [a]
-    return console if console.is_terminal else Console(width=200, markup=False)
+    console = for_tables()
+    return console if console.is_terminal else for_tables(width=200)
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from tasktokens.inference.discovery_summary import Discovery
@@ -27,7 +26,7 @@ def print_results(run: Path, results: Mapping[str, Mapping[str, float]]) -> None
                 f"{key} {'↑' if higher_is_better(metric, key) else '↓'}",
                 f"{value:.4g} {unit}" if value == value else "-",
             )
-    Console(markup=False).print(table)
+    console.for_tables().print(table)
 
 
 def print_discovery(discovery: Discovery) -> None:
@@ -37,7 +36,7 @@ def print_discovery(discovery: Discovery) -> None:
         filled = "-" if task.filled is None else f"{task.filled:.1%}"
         confidence = "-" if task.confidence is None else f"{task.confidence:.2f}"
         table.add_row(task.task, str(task.images), filled, confidence, f"{task.threshold:g}")
-    Console(markup=False).print(table)
+    console.for_tables().print(table)
     for note in discovery.notes:
         console.say(f"note: {note}")
     for warning in discovery.warnings:
@@ -74,4 +73,4 @@ def print_choices() -> None:
     table.add_row(
         "model.backbone", "resnet18, …", f"any of timm's {len(timm.list_models())} models with four feature maps"
     )
-    Console(markup=False).print(table)
+    console.for_tables().print(table)

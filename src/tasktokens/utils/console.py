@@ -7,6 +7,10 @@ import io
 import os
 import sys
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def print_what_the_console_can() -> None:
@@ -40,13 +44,29 @@ def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
+def for_tables(width: int | None = None) -> Console:
+    """A rich console for tables; once nobody reads them it is quiet, where rich's own would end the program with 1."""
+    from rich.console import Console  # takes longer to import than most verbs to look at their words
+
+    class Dispensable(Console):
+        def on_broken_pipe(self) -> None:
+            self.quiet = True
+            _to_nowhere(sys.stdout)
+
+    return Dispensable(markup=False, width=width)  # a run may be called [a]
+
+
 def _replace_if_lost(name: str) -> None:
     """Let a stream that cannot be written to end in nothing; else its buffer fails again when Python ends."""
     stream = getattr(sys, name)
     try:
         stream.flush()
     except (OSError, ValueError):
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, stream.fileno())
-            os.close(nowhere)
+        _to_nowhere(stream)
+
+
+def _to_nowhere(stream: TextIO) -> None:
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)

@@ -14,10 +14,10 @@ import pytest
 import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
-from test_methods import Fixed, build, detach
 from torch import Tensor
 
 from conftest import run_cli
+from method_fakes import Fixed, build, detach
 from properties import random_batch, same_tensors
 from tasktokens.config import Config, to_yaml
 from tasktokens.datasets.open import open_data

@@ -2,67 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import Tensor
 
+from method_fakes import PRESENT, Fixed, build, by_name, detach, eager
 from properties import random_batch, terms_of
-from tasktokens.config import ModelSettings
 from tasktokens.data.sample import Batch, Labels
 from tasktokens.discovery.pseudo_labels import discover_labels, enlarge, feature_weights, forward_views
 from tasktokens.losses import masked_loss, mean
 from tasktokens.methods import Htt, HttMethod, Method, MtlMethod, StrongView, Supervised, Term, build_method
-from tasktokens.models import Network, TaskOutput, build_network
+from tasktokens.models import TaskOutput
 from tasktokens.models.layers import upsample
 from tasktokens.tasks import Task
 from tasktokens.training.step import combine, means_of
-
-PRESENT = [["semseg"], ["depth", "edge"], [], ["normals", "semseg"]]
-Tasks = Mapping[str, Task]
-
-
-def build(kind: str, tasks: Tasks, seed: int = 0) -> Network:
-    torch.manual_seed(seed)
-    network = build_network(kind, tasks, ModelSettings(backbone="test_resnet", pretrained=False, width=16))
-    with torch.no_grad():
-        for _ in range(3):
-            network(torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8))
-    return network
-
-
-def by_name(terms: list[Term]) -> dict[str, Term]:
-    named = {term.name: term for term in terms}
-    assert len(named) == len(terms)
-    return named
 
 
 def value(terms: list[Term]) -> Tensor:
     return combine(terms, Accelerator(cpu=True))[0]
 
 
-def eager(tasks: Tasks) -> dict[str, Task]:
-    """Every pixel that a teacher is the least sure of is discovered."""
-    return {name: replace(task, threshold=0.0) for name, task in tasks.items()}
-
-
 def with_labels(batch: Batch, change: Callable[[Labels], Labels]) -> Batch:
     return replace(batch, labels={name: change(labels) for name, labels in batch.labels.items()})
-
-
-class Fixed(nn.Module):
-    """A teacher whose output is given."""
-
-    def __init__(self, outputs: Mapping[str, TaskOutput]) -> None:
-        super().__init__()
-        self.outputs = outputs
-
-    def forward(self, image: Tensor, rows: Any = None) -> Mapping[str, TaskOutput]:
-        return self.outputs
 
 
 def test_images_without_any_label_are_left_out_of_supervised_learning(tiny_tasks: dict[str, Task]) -> None:
@@ -202,14 +168,6 @@ def test_predictions_of_the_teacher_on_labelled_images_are_not_used(tiny_tasks: 
     unlabelled = {name: 64 * 64 * (4 - len(batch.labels[name].rows)) for name in tiny_tasks}
     for name, count in unlabelled.items():
         assert plain[f"discovered_loss/{name}"].count == count
-
-
-def detach(output: TaskOutput) -> TaskOutput:
-    fields = {
-        name: None if (x := getattr(output, name)) is None else x.detach()
-        for name in ("logits", "feature", "confidence", "token")
-    }
-    return TaskOutput(**fields)  # type: ignore[arg-type]
 
 
 def test_padding_is_neither_discovered_nor_distilled(tiny_tasks: dict[str, Task]) -> None:

@@ -12,9 +12,9 @@ import pytest
 import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
-from test_methods import PRESENT, build, by_name
 from torch import Tensor
 
+from method_fakes import PRESENT, build, by_name
 from properties import random_batch, terms_of
 from tasktokens.discovery.thresholds import Thresholds
 from tasktokens.methods import Htt, HttMethod, StrongView, Term

@@ -1,0 +1,116 @@
+"""Every command of every ``bash`` block of README.md and docs/ runs, in the order of its block, from the text itself.
+
+Blocks run in the folder of tests/conftest.py, with stand-ins for the public data. Settings are added to ``train`` so
+that it takes seconds and no network; nothing else of a command is changed. What is not run is listed with its reason.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+
+from conftest import SMALL_ROOMS, run_cli
+from fakes import nyud
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FEW_STEPS = (
+    "model.pretrained=false", "model.backbone=test_resnet", "model.width=16", "data.size=[32, 48]", "run.device=cpu",
+    "method.stage1_steps=1", "method.stage2_steps=1", "optim.batch_size=3", "optim.warmup=0",
+)  # fmt: skip
+"""The backbone is another one since weights of ImageNet need the network: the README says `model.pretrained=false`."""
+LAUNCHER = re.compile(r"torchrun --standalone --nproc_per_node 2 -m tasktokens\.cli ")
+"""Two processes are what tests/integration/test_distributed.py is for: here one runs the same words."""
+NOT_RUN = {
+    "pip install": "needs the network",
+    "tasktokens demo": "takes minutes; tests/integration/test_demo.py runs it on fewer images",
+    "pytest": "is what runs this",
+    "python benchmarks/": "takes hours, and data that must be asked for; the options are compared with the script",
+    "torchrun --standalone --nproc_per_node 8": "needs eight GPUs",
+    "torchrun --nnodes 2": "needs two machines",
+    "#!/bin/bash": "is a script for SLURM",
+}
+
+
+def commands(block: str) -> list[str]:
+    """The commands of a block, without comments; a script is one.
+
+    A line goes on after a backslash and where the next is indented.
+    """
+    text = re.sub(r"\s*\\\n\s*|\n[ \t]+", " ", block)
+    if text.startswith("#!"):
+        return [text]
+    lines = [re.sub(r"(^|\s)#.*", "", line).strip() for line in text.splitlines()]
+    return [part.strip() for line in lines if line for part in line.split(" && ")]
+
+
+BLOCKS = {
+    f"{page.relative_to(ROOT)}:{number}": commands(text)
+    for page in PAGES
+    for number, text in enumerate(re.findall(r"^```bash\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S))
+}
+RUN = {name: [c for c in block if not c.startswith(tuple(NOT_RUN))] for name, block in BLOCKS.items()}
+
+
+@pytest.fixture
+def place(documented: Path) -> Path:
+    """The documented folder, with more runs, settings, and stand-ins for NYU Depth v2."""
+    for copy in ("runs/mtl", "runs/htt", "experiments/nyud/one"):
+        shutil.copytree("runs/mine", copy)
+    shutil.copy("my.yaml", "run.yaml")
+    for root in ("NYUD", "NYUV2"):
+        nyud.write_official(documented / root)
+    return documented
+
+
+@pytest.mark.parametrize("name", [name for name, block in RUN.items() if block])
+def test_the_commands_run(name: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for made in re.findall(r"run\.dir=(\S+)", " ".join(RUN[name])):
+        shutil.rmtree(made, ignore_errors=True)  # the block makes it itself
+    if RUN[name][0].startswith("tasktokens init"):
+        for written in ("dataset.yaml", "train.txt", "test.txt"):
+            (place / "mydata" / written).unlink()
+    for number, command in enumerate(RUN[name]):
+        program, verb, *words = shlex.split(LAUNCHER.sub("tasktokens ", command))
+        assert program == "tasktokens", f"no test runs '{command}': run it here, or say in NOT_RUN why not"
+        if verb == "train":
+            own = [] if "run.dir=" in command else [f"run.dir=runs/new-{number}"]
+            rooms = SMALL_ROOMS if "data.train=" in command else []
+            words += [*FEW_STEPS, *rooms, *own]
+        code, out, errors = run_cli(capsys, verb, *words)
+        findings = verb == "check" and code == 1 and "Traceback" not in errors  # of a stand-in
+        assert code == 0 or findings, f"{command}\n{out[-3000:]}\n{errors[-3000:]}"
+
+
+def test_the_own_images_of_the_readme_are_run() -> None:
+    verbs = [[command.split()[1] for command in block] for name, block in RUN.items() if name.startswith("README.md")]
+    assert ["init", "check", "train", "discover", "predict"] in verbs
+
+
+def test_what_is_not_run_is_there_and_has_a_reason() -> None:
+    every = [command for block in BLOCKS.values() for command in block]
+    assert [start for start in NOT_RUN if not any(command.startswith(start) for command in every)] == []
+    assert all(NOT_RUN.values())
+
+
+@pytest.mark.parametrize("name", [n for n, block in BLOCKS.items() if any("python benchmarks/" in c for c in block)])
+def test_the_scripts_of_benchmarks_have_the_options(name: str) -> None:
+    for command in BLOCKS[name]:
+        if command.startswith("python "):
+            script, *words = shlex.split(command)[1:]
+            text = (ROOT / script).read_text(encoding="utf-8")
+            for option in (word for word in words if word.startswith("--")):
+                assert f'"{option}"' in text, command
+
+
+def test_the_synopsis_of_prepare_names_real_options(capsys: pytest.CaptureFixture[str]) -> None:
+    text = (ROOT / "docs/datasets.md").read_text(encoding="utf-8")
+    synopsis = re.search(r"^tasktokens prepare --data nyud\|.*\n.*\n.*$", text, re.M)
+    assert synopsis is not None
+    code, said, _ = run_cli(capsys, "prepare", "--help")
+    assert code == 0
+    assert [option for option in re.findall(r"--[a-z-]+", synopsis.group()) if option not in said] == []
