@@ -56,6 +56,9 @@ class OptimSettings(Settings):
     accumulate: int = Field(
         1, ge=1, description="parts in which each process takes its share of batch_size, to save memory"
     )
+    balance: Literal["none", "first_losses"] = Field(
+        "none", description="first_losses: factors that make the tasks' weighted losses of the first 10 steps equal"
+    )
     loss_stride: int = Field(1, ge=1, description="losses use every n-th row and column, at an offset drawn each step")
 
     @field_validator("batch_size", mode="before")

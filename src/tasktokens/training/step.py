@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tasktokens.methods import Method, PreparedBatch, Term
 from tasktokens.models import Network
+from tasktokens.training.loss_balance import LossBalance
 from tasktokens.training.nan_guard import FiniteGuard, check_all_used
 
 
@@ -53,6 +54,7 @@ class Step:
     Args:
         model: the student, as `Accelerator.prepare` returned it.
         clip: largest gradient norm.
+        balance: factors of the tasks' terms; default: none.
     """
 
     def __init__(
@@ -63,9 +65,10 @@ class Step:
         optimizer: SteppingOptimizer,
         guard: FiniteGuard,
         clip: float,
+        balance: LossBalance | None = None,
     ) -> None:
         self.method, self.engine, self.model, self.optimizer = method, engine, model, optimizer
-        self.guard, self.clip = guard, clip
+        self.guard, self.clip, self.balance = guard, clip, balance or LossBalance(None)
 
     def __call__(self, parts: Sequence[PreparedBatch], teacher: nn.Module | None) -> dict[str, Tensor]:
         """One update; returns each reported term's sum and count over all ranks and parts, (2,) on the device."""
@@ -78,7 +81,7 @@ class Step:
                 # Dropout and stochastic depth draw from torch's own generator, which no checkpoint holds.
                 torch.manual_seed(prepared.seed)
                 with self.engine.autocast():
-                    terms = self.method.terms(prepared, self.model, teacher)
+                    terms = self.balance.apply(self.method.terms(prepared, self.model, teacher))
                 if counts is None:
                     loss, summed_2T = combine(terms, self.engine)
                 else:

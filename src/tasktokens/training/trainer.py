@@ -34,6 +34,7 @@ from tasktokens.training.callbacks import (
 from tasktokens.training.checkpoint import Cursor, load_optimizer, load_sums
 from tasktokens.training.clock import Clock
 from tasktokens.training.log import Row, RunLog
+from tasktokens.training.loss_balance import LossBalance, is_balance
 from tasktokens.training.loss_means import LossMeans, mean
 from tasktokens.training.nan_guard import FiniteGuard, finite_guard
 from tasktokens.training.optim import make_optimizer, set_lr
@@ -103,7 +104,7 @@ class Trainer:
         student: the network that is trained. teacher: the network that it learns from, or None.
         optimizer: of the student. guard: that keeps numbers that are not finite away from it.
         batches: this rank's parts of the last step's batch. losses: mean of each term of the last step, by name; NaN
-            without a label. loss_means: of the steps since the last row.
+            without a label. loss_means: of the steps since the last row. balance: factors of the tasks' losses.
         clock: where the time goes. stopping: whether the run ends after this step.
 
     Raises:
@@ -141,6 +142,8 @@ class Trainer:
         # In this order: a step is logged before it is saved, and saved before it is validated, which may take long.
         self.callbacks = [calibration, MetricsLog(), TaskWeights(), Tracking(), Checkpoints(), Validation(), *callbacks]
         self.clock, self.loss_means, self.stopping = Clock(), LossMeans(), False
+        balanced = config.optim.balance == "first_losses"
+        self.balance = LossBalance({name: task.weight for name, task in self.tasks.items()} if balanced else None)
         self.stage_index = self.step = 0
         self.stage = self.stages[0]
 
@@ -162,6 +165,7 @@ class Trainer:
             self.sums = take_step(prepared, self.teacher)
             self.losses = {name: mean(summed_2) for name, summed_2 in self.sums.items()}
             self.loss_means.add(self.sums)
+            self.balance.add(self.sums)
             if self.teacher is not None and self.stage.ema is not None:
                 # A short memory at first, or the random start would linger in the average.
                 move_average(self.teacher, self.student, min(self.stage.ema, self.step / (self.step + 10)))
@@ -274,7 +278,9 @@ class Trainer:
         self.optimizer = make_optimizer(self.student, self.config.optim)
         if checkpoint is not None:
             load_optimizer(checkpoint, self.optimizer, self.accelerator.scaler)
-            self.loss_means.load(load_sums(checkpoint), device)
+            sums = load_sums(checkpoint)
+            self.loss_means.load({name: pair for name, pair in sums.items() if not is_balance(name)}, device)
+            self.balance.load(sums, device)
 
     def _open_batches(self) -> Iterator[Batch]:
         """The batches of the steps that are left, ``optim.accumulate`` per step."""
@@ -303,7 +309,7 @@ class Trainer:
     def _make_step(self) -> Step:
         model, optimizer = self.accelerator.prepare(self.student, self.optimizer)
         self.guard = finite_guard(self.optimizer, self.student, self.accelerator)
-        return Step(self.method, self.accelerator, model, optimizer, self.guard, self.config.optim.clip)
+        return Step(self.method, self.accelerator, model, optimizer, self.guard, self.config.optim.clip, self.balance)
 
     def _told_to_stop(self) -> bool:
         """Whether a signal has come; several ranks ask each other, which waits for the device, every few steps."""

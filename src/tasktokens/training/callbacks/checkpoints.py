@@ -38,6 +38,6 @@ class Checkpoints(Callback):
             trainer.config.run.keep,
             trainer.method.state(),
             None if scaler is None else scaler.state_dict(),
-            trainer.loss_means.state(),
+            trainer.loss_means.state() | trainer.balance.state(),
         )
         trainer.notify("on_checkpoint", folder)

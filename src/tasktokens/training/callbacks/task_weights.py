@@ -7,13 +7,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from tasktokens.training.callbacks.base import Callback
+from tasktokens.training.loss_balance import FIRST_STEPS
 from tasktokens.training.loss_means import LossMeans
 
 if TYPE_CHECKING:
     from tasktokens.training.trainer import Trainer
-
-FIRST_STEPS = 10
-"""Steps whose mean losses are compared."""
 
 FAR = 10.0
 """Ratio of two tasks' weighted losses from which on weights are proposed."""
@@ -30,6 +28,8 @@ class TaskWeights(Callback):
         if trainer.stage_index or trainer.step != self._steps + 1 or self._steps >= FIRST_STEPS:
             return  # also in a run that was resumed later
         self._steps += 1
+        if trainer.config.optim.balance != "none":
+            return
         self._means.add(trainer.sums)
         if self._steps < FIRST_STEPS:
             return
@@ -41,7 +41,8 @@ class TaskWeights(Callback):
             shown = ", ".join(f"{name} {loss:.3g}" for name, loss in weighted.items())
             trainer.log.say(
                 f"the weighted losses of the first {FIRST_STEPS} steps differ more than tenfold ({shown}): the largest "
-                f"decides what is learned. For about equal ones: {' '.join(proposed)}"
+                f"decides what is learned. For about equal ones: {' '.join(proposed)}, or "
+                f"optim.balance=first_losses"
             )
 
 
