@@ -1,4 +1,4 @@
-"""The mistakes a user can make, one exception class a kind.
+"""Errors that a user can correct, one exception class per kind.
 
 Every message says what was expected, what was found, where, and what to do. The command line turns each of them into
 one sentence on standard error and exit code 2; in Python they are ordinary exceptions.
@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 
 class TaskTokensError(Exception):
-    """Base of all errors that a user can mend; the message is meant to be read."""
+    """Base of all errors that a user can correct; the message says how."""
 
 
 class ConfigError(TaskTokensError):
@@ -39,11 +39,11 @@ class WriteError(TaskTokensError, OSError):
 
 
 class WeightsError(TaskTokensError):
-    """Pretrained weights cannot be had or do not fit the network."""
+    """Pretrained weights cannot be downloaded, or do not fit the network."""
 
 
 class TrainingError(TaskTokensError):
-    """Training cannot go on: not finite losses in a row, or nothing to learn from."""
+    """Training cannot continue: several losses in a row are not finite, or there are no labels to learn from."""
 
 
 class OutOfMemoryError(TaskTokensError):
@@ -51,7 +51,7 @@ class OutOfMemoryError(TaskTokensError):
 
 
 class OtherRankError(TaskTokensError):
-    """Another process of the same run failed and has said why; this one ends with it."""
+    """Another process of the same run failed and has reported why; this one ends too."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

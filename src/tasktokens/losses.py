@@ -38,7 +38,7 @@ def masked_loss(
         logits_BKHW: the network's logits of the labelled images; B may be 0.
         target_BCHW: labels; what invalid pixels hold (NaN, any id) has no influence.
         valid_B1HW: bool, the pixels that count.
-        weight_B1HW: optional factor a pixel in [0, 1]; it does not enter the count.
+        weight_B1HW: optional factor per pixel in [0, 1]; it does not enter the count.
 
     Returns:
         (sum, count), scalars. Without a valid pixel the sum is exactly 0, with zero gradients, still in the graph.

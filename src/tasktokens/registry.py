@@ -5,7 +5,7 @@ A component registers itself by a decorator in a file of its own; no list elsewh
     @METHODS.register("mine")
     class Mine(Method): ...
 
-Built-in components are the modules of a package, which are imported when somebody asks for a name. Packages outside
+Built-in components are the modules of a package, which are imported on first look-up. Packages outside
 announce theirs by an entry point whose group is the package's name, such as ``tasktokens.methods``::
 
     [project.entry-points."tasktokens.methods"]
@@ -35,7 +35,7 @@ class UnknownComponentError(ConfigError, KeyError):
 
 
 class Registry(Mapping[str, Component]):
-    """Components of one sort by name; a mapping that knows more names once somebody asks for all of them.
+    """Components of one sort by name; a mapping that imports components on demand.
 
     Args:
         sort: what they are, for messages, such as ``method``.
@@ -101,10 +101,10 @@ class Registry(Mapping[str, Component]):
         """Import what an entry point names: a component, or a module that registers one."""
         try:
             component = entry.load()
-        except Exception as error:  # whatever an outside package does, it is the package that is named
+        except Exception as error:  # an import can raise anything; the message names the package
             raise ConfigError(
                 f"the entry point '{entry.name}' of {entry.group} ({entry.value}) cannot be loaded "
-                f"({type(error).__name__}: {error}); mend or uninstall that package"
+                f"({type(error).__name__}: {error}); fix or uninstall that package"
             ) from error
         if entry.name not in self._known and isinstance(component, type):
             self._known[entry.name] = component  # type: ignore[assignment]

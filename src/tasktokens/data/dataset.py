@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 Stacked = TypeVar("Stacked")
 
 WORKER_SECONDS = 50.0
-"""How long a batch of a loader process is waited for."""
+"""Timeout of a batch from a loader process, in seconds."""
 
 AHEAD = 2
 """Batches that a loader process prepares ahead, torch's own default."""
 
 
 class PartialDataset(Dataset[Sample]):
-    """Images of a collection with the labels that a split lets be seen; other label files are never opened.
+    """Images of a data set with their visible labels; other label files are never opened.
 
     A map-style data set: ``dataset[0]``, ``len(dataset)``, ``for sample in dataset``, and a
     ``DataLoader(dataset, batch_size=4, shuffle=True, collate_fn=dataset.collate)``. An int is drawn for the epoch that
@@ -51,7 +51,7 @@ class PartialDataset(Dataset[Sample]):
         size: (height, width) of every sample.
         augmentation: None for evaluation: samples are then stretched to ``size`` and nothing is random.
         seed: of the augmentation.
-        cache: keep decoded samples in memory, as many as fit into `cache_room`.
+        cache: keep decoded samples in memory, up to `cache_room` bytes.
         full: evaluation at full size: images keep their shape (`working_size`), labels their size.
         skip_corrupt: leave out what cannot be read, and say so in the sample, instead of raising `DataError`. In place
             of an unreadable image comes the next one that can be read, so that a run is still exactly resumable.
@@ -80,10 +80,10 @@ class PartialDataset(Dataset[Sample]):
         return len(self.ids)
 
     def set_epoch(self, epoch: int) -> None:
-        """Let ints mean the looks of another epoch, as `DistributedSampler.set_epoch` does for the order.
+        """Set the epoch whose augmentation integer indices draw, as `DistributedSampler.set_epoch` does for the order.
 
-        Call it before each epoch of an augmented data set, or its images look the same in all of them. Loader
-        processes that outlive an epoch (``persistent_workers=True``) do not hear of it.
+        Call it before each epoch of an augmented data set, or its images are augmented alike in all of them. Loader
+        processes that outlive an epoch (``persistent_workers=True``) keep the epoch they started with.
         """
         self._epoch = epoch
 
@@ -215,11 +215,11 @@ def _load(
     pin_memory: bool = False,
 ) -> Iterator[Stacked]:
     loader: DataLoader[Any] = DataLoader(
-        _Told(dataset),
+        _ErrorsAsValues(dataset),
         batch_sampler=batches,
         num_workers=workers,
         worker_init_fn=_leave_signals_to_training,
-        collate_fn=partial(_stack_or_tell, stack=stack),
+        collate_fn=partial(_stack_or_error, stack=stack),
         pin_memory=pin_memory,
         timeout=WORKER_SECONDS if workers else 0,
     )
@@ -238,10 +238,10 @@ def _load(
 
 
 def fitting_workers(workers: int, batch_bytes: int) -> int:
-    """How many loader processes have room for their batches in shared memory; fewer are said on standard error.
+    """How many loader processes have room for their batches in shared memory; a lower number is reported on standard error.
 
     Batches travel through ``/dev/shm``, which is 64 MB in a container unless said otherwise. A process that finds it
-    full dies or hangs, so the room is looked at first.
+    full dies or hangs, so the free space is checked first.
 
     Args:
         batch_bytes: of one batch; each process holds up to `AHEAD` ready and one in the making.
@@ -268,8 +268,8 @@ def batch_bytes(images: int, size: tuple[int, int], tasks: Mapping[str, Task]) -
     return images * size[0] * size[1] * per_pixel
 
 
-class _Told(Dataset[Sample | DataError]):
-    """A data set whose mistakes are values: torch would put a loader process's traceback into the message."""
+class _ErrorsAsValues(Dataset[Sample | DataError]):
+    """Returns a `DataError` instead of raising it: torch would put a loader process's traceback into the message."""
 
     def __init__(self, dataset: PartialDataset) -> None:
         self.dataset = dataset
@@ -281,7 +281,7 @@ class _Told(Dataset[Sample | DataError]):
             return error
 
 
-def _stack_or_tell(
+def _stack_or_error(
     samples: Sequence[Sample | DataError], stack: Callable[[Sequence[Sample]], Stacked]
 ) -> Stacked | DataError:
     read: list[Sample] = []

@@ -23,7 +23,7 @@ Two layouts are known, by their files; a label whose file is missing is a missin
 
 The published split of labels counts training images by position in the MTAN files. Which official image each of these
 is, is documented nowhere; for the official layout the rows are taken in the sorted order of the file names, an
-assumption: the same number of labels a task, perhaps of other images.
+assumption: the same number of labels per task, perhaps of other images.
 """
 
 from __future__ import annotations

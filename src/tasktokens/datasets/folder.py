@@ -1,13 +1,13 @@
-"""The own-folder layout: ``images/``, one folder a task with any subset of label files, and a ``dataset.yaml``.
+"""The own-folder layout: ``images/``, one folder per task with any subset of label files, and a ``dataset.yaml``.
 
     images/kitchen/0001.jpg
     semseg/kitchen/0001.png      class ids
     depth/kitchen/0001.png       16-bit, (v + offset) * scale metres, 0 void; or npy in metres
     normals/kitchen/0001.png     8-bit RGB, n = 2 v / 255 - 1; or npy
-    train.txt  test.txt          ids, one a line; an id is the path below images/ without its ending
+    train.txt  test.txt          ids, one per line; an id is the path below images/ without its ending
     dataset.yaml                 name, tasks, splits (docs/data.md)
 
-A missing label file is a missing label; nothing else has to be said about it. Instead of folders, a table (CSV or
+A missing label file is a missing label; nothing else has to be declared. Instead of folders, a table (CSV or
 Parquet, `tasktokens.datasets.manifest`) can name the files.
 """
 
@@ -228,7 +228,7 @@ class FolderSource(FolderOfFiles):
 
     kind: Literal["folder"] = "folder"
     root: Path | None = Field(None, description="the folder with dataset.yaml; required")
-    how_to_get: ClassVar[str] = "your own: images/ and one folder a task; `tasktokens init` describes it"
+    how_to_get: ClassVar[str] = "your own: images/ and one folder per task; `tasktokens init` describes it"
 
     def open_index(self, size: tuple[int, int], progress: bool = False) -> DatasetIndex:
         return open_folder(self.folder())

@@ -1,4 +1,4 @@
-"""A table of a data set's files: CSV or Parquet, a row an image, a column a task.
+"""A table of a data set's files: CSV or Parquet, one row per image, one column per task.
 
     image,semseg,depth,split
     images/0001.jpg,masks/0001.png,,train

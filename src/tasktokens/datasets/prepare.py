@@ -35,7 +35,7 @@ from tasktokens.utils.progress import bar
 from tasktokens.utils.safe_io import dump_yaml
 
 DESCRIPTION = """\
-# Written by tasktokens prepare. One label file an image and task, {task}/{id}.png; a missing file is a missing label.
+# Written by tasktokens prepare. One label file per image and task, {task}/{id}.png; a missing file is a missing label.
 # classes: ids, `void` among them. depth: 16 bit, (v + offset) * scale, 0 void. normals: 8-bit RGB, n = 2 v / 255 - 1, x
 # right, y down, z forward, towards the camera (or `frame`), (128, 128, 128) void. Probabilities: v / 255, alpha 0 void.
 """
@@ -62,7 +62,7 @@ def prepare(
         size: (height, width) to stretch everything to; None keeps the sizes. JPEG and PNG images that need no
             stretching are copied byte for byte, and so are label files that have the layout already.
         jpeg: write images that are not copied, and PNG images, as JPEG of this quality (1..100); None: as PNG.
-        workers: processes; by default one a core.
+        workers: processes; by default one per core.
         skip_corrupt: leave out labels and images that cannot be read, and list them in ``prepared.json``.
         upright: turn images that have an EXIF orientation as viewers show them. Their labels stay as they are, for they
             were drawn on that picture; one that has the size of the stored pixels instead is a `LabelError`.

@@ -1,6 +1,6 @@
 """A prepared folder: what marks it as whole, what lets an interrupted preparation go on, how it is verified.
 
-preparing.jsonl     while it is being written: the settings, then one line an image that is done
+preparing.jsonl     while it is being written: the settings, then one line per finished image
 checksums.sha256    SHA-256 of every file, for ``sha256sum -c checksums.sha256``
 prepared.json       written last: settings, counts, rounding, what was left out
 """
@@ -189,5 +189,5 @@ def _read_records(path: Path) -> Iterator[Record]:
 
 
 def _whole(out: Path, record: Record) -> bool:
-    """Whether an image need not be done again: what was left out is tried again, it may have been mended."""
+    """Whether an image is finished; one with files left out is tried again, since they may have been repaired."""
     return not record.left_out and all(file_fault(out, name, sum) is None for name, sum in record.files.items())

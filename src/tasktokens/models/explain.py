@@ -26,7 +26,7 @@ def stages(network: Network, image_B3HW: Tensor) -> Stages:
     Scales ``i`` count from 1, the finest. For each scale of any network ``scale{i}.features`` (B, C_i, H_i, W_i), the
     backbone's map; of `HttNetwork` also
 
-    - ``scale{i}.own_gates`` (B, T, H_i, W_i) in [0, 1]: where each task's global token finds the map worth passing on,
+    - ``scale{i}.own_gates`` (B, T, H_i, W_i) in [0, 1]: where each task's global token lets the map through,
     - ``scale{i}.affinity`` (B, T, T): row t says how much task t takes of each task's gate; rows add up to 1,
     - ``scale{i}.gates`` (B, T, H_i, W_i) in [0, 1]: the own gates mixed by the affinity,
     - ``scale{i}.tokens`` (B, T, C_i): the global tokens mixed by the affinity.
@@ -36,7 +36,7 @@ def stages(network: Network, image_B3HW: Tensor) -> Stages:
 
     - ``{task}.gated{i}`` (B, C_i, H_i, W_i): the task's gate times the map, which the head gets,
     - ``{task}.global_token`` (B, D): its refined global token, ``{task}.token`` (B, D): conditioned on the image,
-    - ``{task}.fine_tokens`` (B, K, D), one a class, bin or direction,
+    - ``{task}.fine_tokens`` (B, K, D), one per class, bin or direction,
     - ``{task}.token_maps`` (B, K, H_1, W_1) above 0: agreement of each position with each fine-grained token,
     - ``{task}.class_maps`` (B, K, H_1, W_1): what the token maps weigh,
     - ``{task}.confidence`` (B, 1, H_1, W_1): logit of "the prediction is right here".
@@ -64,7 +64,7 @@ def stages(network: Network, image_B3HW: Tensor) -> Stages:
 
 @contextmanager
 def recording(network: Network) -> Iterator[Stages]:
-    """Within, a forward pass in whatever mode leaves its stages in the dictionary, gradients included.
+    """Within, a forward pass in training or evaluation mode leaves its stages in the dictionary, gradients included.
 
     The names are those of `stages`. The tensors are the network's own: change none in place.
     """

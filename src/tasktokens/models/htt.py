@@ -93,7 +93,7 @@ class HttHead(nn.Module):
         self.image_part = nn.Parameter(torch.zeros(design.width)) if design.light else None
 
     def forward(self, features: list[Tensor], tokens: list[Tensor]) -> TaskOutput:
-        """Gated features (B, C_i, H_i, W_i) and the task's mixed global tokens (B, C_i), one a scale."""
+        """Gated features (B, C_i, H_i, W_i) and the task's mixed global tokens (B, C_i), one per scale."""
         token_BD = torch.stack([project(token) for project, token in zip(self.token, tokens, strict=True)]).sum(0)
         fused = self.fusion([scale(x) for scale, x in zip(self.scales, features, strict=True)])
         feature = self.context(fused)

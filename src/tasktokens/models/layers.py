@@ -95,7 +95,7 @@ def _interpolation(before: int, after: int, dtype: torch.dtype, device: torch.de
 class ImagePool(nn.Module):
     """The image's mean feature, projected, at every position.
 
-    No batch norm: a single image has one value a channel here, from which no variance can be had.
+    No batch norm: a single image has one value per channel here, which has no variance.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:

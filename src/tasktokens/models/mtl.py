@@ -1,4 +1,4 @@
-"""The MTL baseline: the same backbone, fusion and context as HTT, and a plain head a task without tokens."""
+"""The MTL baseline: the same backbone, fusion and context as HTT, and a plain head per task without tokens."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tasktokens.tasks import Task
 
 @NETWORKS.register("mtl")
 class BaselineNetwork(Network):
-    """Shared backbone, a head a task; with one task it is the single-task network."""
+    """Shared backbone, one head per task; with one task it is the single-task network."""
 
     def __init__(self, tasks: Mapping[str, Task], backbone: Backbone, design: Design) -> None:
         super().__init__(tasks)

@@ -30,7 +30,7 @@ from tasktokens.utils.legends import Colour, Legend
 Array = npt.NDArray[Any]
 
 MAX_TOKENS = 4096
-"""Of a task: far above what is useful, so that a slip of the finger is an error and no machine without memory."""
+"""Largest number of tokens of a task: far above what is useful, so that a typing error does not exhaust the memory."""
 
 TRAINING = ("weight", "threshold", "discovered_weight")
 """Settings of every task that say how it is learned and discovered, not what it is."""
@@ -67,7 +67,7 @@ class Task(ABC):
     @property
     @abstractmethod
     def num_tokens(self) -> int:
-        """K: the number of fine-grained tokens, which is the number of logits a pixel."""
+        """K: the number of fine-grained tokens, which is the number of logits per pixel."""
 
     @abstractmethod
     def spec(self) -> dict[str, Any]:
@@ -81,7 +81,7 @@ class Task(ABC):
     def parse(cls, values: Mapping[str, Any]) -> dict[str, Any]:
         """Turn the settings of a ``dataset.yaml`` (what `spec` returns) into this class's fields.
 
-        Raises `ConfigError` for an unknown setting, KeyError, TypeError or ValueError for a missing or odd one.
+        Raises `ConfigError` for an unknown setting, `KeyError`, `TypeError` or `ValueError` for a missing or malformed one.
         """
         known_keys(values)
         return {}
@@ -100,8 +100,8 @@ class Task(ABC):
 
     def predicts_like(self, other: Task) -> bool:
         """Whether the two tasks mean the same prediction, however their label files are stored."""
-        own = {field: getattr(self, field) for field in self.storage}
-        return type(self) is type(other) and self == replace(other, **own)
+        stored_as = {field: getattr(self, field) for field in self.storage}
+        return type(self) is type(other) and self == replace(other, **stored_as)
 
     # -- files -----------------------------------------------------------------------------------------------------
     def read(self, path: Path) -> tuple[Array, Array]:
@@ -137,7 +137,7 @@ class Task(ABC):
 
     # -- checking --------------------------------------------------------------------------------------------------
     def examine(self, value_CHW: Array, valid_HW: Array) -> dict[str, Array]:
-        """Sums of one label that say something when added over all labels; `summarise` takes the totals."""
+        """Statistics of one label that can be added over all labels; `summarise` takes the totals."""
         return {}
 
     def examine_stored(self, stored: StoredLabel) -> dict[str, Array]:
@@ -149,7 +149,7 @@ class Task(ABC):
         return Summary()
 
     def mirror_suspicions(self) -> Sequence[Suspicion]:
-        """What training images that are mirrored would teach wrongly, as far as the task's settings tell."""
+        """Settings under which mirrored training images would have wrong labels."""
         return ()
 
     def seen(self, sums: Sums) -> dict[str, int]:
@@ -209,11 +209,11 @@ class Task(ABC):
 
     @abstractmethod
     def confidence(self, logits_BKHW: Tensor) -> Tensor:
-        """How far a prediction can be trusted, (B, 1, H, W) in [0, 1]."""
+        """Confidence of the prediction, (B, 1, H, W) in [0, 1]."""
 
     @abstractmethod
     def correct(self, prediction_BCHW: Tensor, target_BCHW: Tensor) -> Tensor:
-        """Where a prediction counts as right, (B, 1, H, W) bool: what a confidence is a forecast of."""
+        """Where a prediction counts as right, (B, 1, H, W) bool: the event whose probability the confidence estimates."""
 
     def paper_confidence(self, logits_BKHW: Tensor) -> Tensor:
         """The confidence of HTT as published (section 3.3 and the release), where it differs from ours."""
@@ -237,7 +237,7 @@ class Task(ABC):
     # -- evaluation ------------------------------------------------------------------------------------------------
     @abstractmethod
     def metric(self) -> Metric:
-        """A fresh accumulator of this task's metrics; its first metric is the one that Δ_MTL counts."""
+        """A fresh accumulator of this task's metrics; its first metric enters Δ_MTL."""
 
     def class_names(self) -> tuple[str, ...] | None:
         """Names of the classes, for tasks that have classes."""

@@ -146,8 +146,8 @@ class _OneLogit(_Probability):
     """The probability is the sigmoid of one logit; confidence: how far it is from 0.5.
 
     Attributes:
-        positive_weight: share of the given labels' loss that a "yes" has against a "no", in (0, 1). Discovered labels
-            are not weighted, for a weighted loss of a soft target is least at another probability than the target.
+        positive_weight: relative weight of "yes" pixels in the loss on given labels, in (0, 1); "no" has the rest.
+            Discovered labels are not weighted: with a soft target, the minimum of a weighted loss is not the target.
     """
 
     threshold: float = 0.9
@@ -207,7 +207,7 @@ class Edge(_OneLogit):
     Attributes:
         max_distance: how far apart boundaries may lie that match in odsF, as a share of the image's diagonal: 0.0075 on
             PASCAL and BSDS500, 0.011 on NYUD. 0: no matching, which costs time; pixelF only.
-        annotators: ``one`` person's lines a label, or the ``mean`` over several people's, as BSDS500 is often stored.
+        annotators: labels hold the lines of ``one`` person, or the ``mean`` over several, as BSDS500 is often stored.
     """
 
     positive_weight: float = 0.95

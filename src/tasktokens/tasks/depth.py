@@ -49,7 +49,7 @@ class Depth(Task):
             metres; what means less is an error. In a ``dataset.yaml`` the scale of inverse depth is 1/65535 unless
             given.
         void: further stored values that mean "no label", such as 65535.
-        inverse: the labels grow towards the camera (disparity, 1 / metres), in whatever unit the files have. Zooming
+        inverse: the labels grow towards the camera (disparity, 1 / metres), in the files' unit. Zooming
             in by s brings everything s times nearer, so it divides depth and multiplies inverse depth; published
             code for Cityscapes divides both.
 

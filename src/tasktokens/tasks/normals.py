@@ -31,7 +31,7 @@ _COS_RIGHT = math.cos(math.radians(22.5))
 
 @dataclass(frozen=True)
 class UnitVectors(Task):
-    """A unit vector a pixel, float32 (3, H, W).
+    """One unit vector per pixel, float32 (3, H, W).
 
     Files are 8-bit RGB, ``n = 2 v / 255 - 1``, or npy of floats; a vector whose length is not near 1 is void, as is an
     alpha of zero.

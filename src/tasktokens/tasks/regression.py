@@ -1,4 +1,4 @@
-"""Any scalar a pixel, as an expectation over evenly spaced bins."""
+"""Any scalar per pixel, as an expectation over evenly spaced bins."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from tasktokens.utils.legends import Legend
 @dataclass(frozen=True)
 @KINDS.register("regression")
 class Regression(Task):
-    """A scalar a pixel in a unit of the user's (temperature, height, a score), float32 (1, H, W).
+    """One scalar per pixel in the user's unit (temperature, height, a score), float32 (1, H, W).
 
     Attributes:
         minimum, maximum: the range that the labels have; the bins span it.

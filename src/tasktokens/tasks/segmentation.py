@@ -103,7 +103,7 @@ class Segmentation(Task):
         if self.colours and self.ids:
             return "has 'colours' and 'ids'; files are either RGB-coded or hold ids"
         if self.colours and len(self.colours) != len(self.classes):
-            return f"'colours' must have one colour a class: {len(self.classes)} classes, {len(self.colours)} colours"
+            return f"'colours' must have one colour per class: {len(self.classes)} classes, {len(self.colours)} colours"
         if len({*self.colours, *self.void_colours}) < len(self.colours) + len(self.void_colours):
             return "'colours' and 'void_colours' name a colour twice"
         both = sorted({id for id, _ in self.ids} & set(self.void))

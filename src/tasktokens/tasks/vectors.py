@@ -1,4 +1,4 @@
-"""Unit vectors of any direction a pixel: flow directions, orientations, illumination, and whatever else points."""
+"""Unit vectors of any direction, one per pixel: flow directions, orientations, illumination."""
 
 from __future__ import annotations
 

@@ -228,7 +228,7 @@ def test_mtan_names_must_be_numbers(tmp_path: Path) -> None:
         ("image", np.zeros((4, 4)), "shape"),
         ("label", np.full((4, 4), 13), "class"),
         ("label", np.full((4, 4), 0.5), "whole class ids"),
-        ("label", np.zeros((4, 4, 3), np.int64), "whole number a pixel"),
+        ("label", np.zeros((4, 4, 3), np.int64), "whole number per pixel"),
         ("depth", np.full((4, 4, 1), 1500.0), "metres below 20"),
         ("depth", np.full((4, 4, 1), -1.0), "metres below 20"),
         ("depth", np.full((4, 4, 2), 1.0), "one float a pixel"),

@@ -156,7 +156,7 @@ def test_coded_labels_are_read_back_as_they_were(ids: np.ndarray, valid: np.ndar
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ({"classes": ["a"], "colours": [[0, 0, 0], [1, 1, 1]]}, "one colour a class: 1 classes, 2 colours"),
+        ({"classes": ["a"], "colours": [[0, 0, 0], [1, 1, 1]]}, "one colour per class: 1 classes, 2 colours"),
         ({"classes": ["a", "b"], "colours": [[0, 0, 0], [0, 0, 0]]}, "a colour twice"),
         ({"classes": ["a"], "colours": [[0, 0, 0]], "void_colours": [[0, 0, 0]]}, "a colour twice"),
         ({"classes": ["a"], "colours": [[0, 0, 256]]}, r"0 to 255, found \[0, 0, 256\]"),

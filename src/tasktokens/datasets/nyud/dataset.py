@@ -77,7 +77,7 @@ def open_nyud(root: Path, classes: int = 13) -> DatasetIndex:
         classes: 13 or 40 (the MTAN files have 13 only).
 
     Raises:
-        DataError: no layout fits, or files of the one that does are missing or broken; says which.
+        DataError: no layout fits, or the files of a layout are incomplete or broken; the message names them.
         ConfigError: the layout does not have this number of classes.
     """
     layout = find_layout(root)
@@ -187,7 +187,7 @@ def _open_compact(root: Path, classes: int) -> DatasetIndex:
 def _listed(
     lists: dict[str, Path], folder: Path, endings: tuple[str, ...]
 ) -> tuple[dict[str, tuple[str, ...]], dict[str, ImageFile]]:
-    """The ids that each list names, one a line, and their images. Raises `DataError` for an image that is missing."""
+    """The ids that each list names, one per line, and their images. Raises `DataError` for an image that is missing."""
     files = _by_stem(folder, endings)
     splits = {name: _ids(path) for name, path in lists.items()}
     for name, ids in splits.items():

@@ -78,7 +78,7 @@ def look_up(path: Path, ids: Array, table: Array) -> tuple[Array, Array]:
     """
     if ids.ndim != 2 or not np.issubdtype(ids.dtype, np.integer):
         raise LabelError(
-            f"label file {path} must hold one whole number a pixel, found {ids.dtype} of shape {ids.shape}"
+            f"label file {path} must hold one whole number per pixel, found {ids.dtype} of shape {ids.shape}"
         )
     if ids.size and not 0 <= ids.min() <= ids.max() < len(table):
         raise LabelError(

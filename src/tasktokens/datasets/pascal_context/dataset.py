@@ -12,7 +12,7 @@ are from Flickr, under its terms; we know of no licence for the label files: loo
     sal_distill/{id}.png             salient above 127 (distilled)
     normals_distill/{id}.png         2 v / 255 - 1 (distilled)
     pascal-context/trainval/{id}.mat LabelMap (H, W), 459 classes
-    ImageSets/Context/{train,val}.txt  ids, one a line
+    ImageSets/Context/{train,val}.txt  ids, one per line
     ImageSets/Parts/{train,val}.txt  JSON: for each id the classes of its objects; optional
 
 Tasks, each with labels where its files exist:
