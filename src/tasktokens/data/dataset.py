@@ -238,7 +238,7 @@ def _load(
 
 
 def fitting_workers(workers: int, batch_bytes: int) -> int:
-    """How many loader processes have room for their batches in shared memory; a lower number is reported on standard error.
+    """How many loader processes fit into shared memory; a lower number is reported on standard error.
 
     Batches travel through ``/dev/shm``, which is 64 MB in a container unless said otherwise. A process that finds it
     full dies or hangs, so the free space is checked first.

@@ -55,6 +55,7 @@ class EpochSampler(Sampler[list[Draw]]):
 
     @property
     def steps_per_epoch(self) -> int:
+        """Batches per epoch, at least 1."""
         return self.length // self.batch_size
 
     def __iter__(self) -> Iterator[list[Draw]]:

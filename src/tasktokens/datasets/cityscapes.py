@@ -254,4 +254,5 @@ class CityscapesSource(FolderOfFiles):
     )
 
     def open_index(self, size: tuple[int, int], progress: bool = False) -> DatasetIndex:
+        """List the files below ``root``, of a layout that is recognised by its files."""
         return open_cityscapes(self.folder(), self.classes, self.depth)

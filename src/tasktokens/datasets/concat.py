@@ -92,4 +92,5 @@ class ConcatSource(DatasetSource):
         return parts
 
     def open_index(self, size: tuple[int, int], progress: bool = False) -> DatasetIndex:
+        """Open each part and join them; see `concat`."""
         return concat({part.name: part.open_index(size, progress) for part in self.parts})

@@ -231,4 +231,5 @@ class FolderSource(FolderOfFiles):
     how_to_get: ClassVar[str] = "your own: images/ and one folder per task; `tasktokens init` describes it"
 
     def open_index(self, size: tuple[int, int], progress: bool = False) -> DatasetIndex:
+        """List the folder; its ``dataset.yaml`` defines the tasks."""
         return open_folder(self.folder())

@@ -110,7 +110,7 @@ def picture_facts(path: Path) -> PictureFacts:
 
 
 def check_id(id: str, root: Path) -> None:
-    """Raise `DataError` for an id that is not a relative path below the folder, cannot be written in UTF-8, or breaks lines."""
+    """Raise `DataError` for an id that is not a relative path below the folder, not UTF-8, or of several lines."""
     if _ODD.search(id):
         raise DataError(
             f"{root} has the id {id!r}, which cannot be the name of a file to write: an id is a relative path without "

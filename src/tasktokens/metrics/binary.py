@@ -25,9 +25,11 @@ class BinaryOverlap(FMeasure):
 
     @property
     def primary(self) -> str:
+        """IoU."""
         return "IoU"
 
     def compute(self) -> dict[str, float]:
+        """IoU, maxF1, precision and recall, in percent."""
         negative, positive = self.state.reshape(2, -1)
         # Bin i holds what passes i thresholds; the tenth is 0.5.
         hit, false = positive[10:].sum(), negative[10:].sum()

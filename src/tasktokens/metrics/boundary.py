@@ -59,9 +59,11 @@ class BoundaryF(Metric):
 
     @property
     def primary(self) -> str:
+        """odsF."""
         return "odsF"
 
     def statistics(self, prediction_BCHW: Tensor, target_BCHW: Tensor, valid_B1HW: Tensor) -> Tensor:
+        """Counts of matched pixels at each threshold, computed on the CPU image by image."""
         images = (x[:, 0].detach().cpu().numpy() for x in (prediction_BCHW.float(), target_BCHW.float(), valid_B1HW))
         total = np.zeros(len(self.state))
         for prediction, target, valid in zip(*images, strict=True):
@@ -73,6 +75,7 @@ class BoundaryF(Metric):
         return torch.from_numpy(total).to(prediction_BCHW.device)
 
     def compute(self) -> dict[str, float]:
+        """odsF, oisF and AP, in percent."""
         return boundary_values(self.state)
 
 

@@ -33,9 +33,11 @@ class DepthErrors(Metric):
 
     @property
     def primary(self) -> str:
+        """absErr."""
         return "absErr"
 
     def statistics(self, prediction_BCHW: Tensor, target_BCHW: Tensor, valid_B1HW: Tensor) -> Tensor:
+        """Number of valid pixels, sums of errors, and pixels within each factor."""
         truth = torch.where(valid_B1HW, target_BCHW, 1.0).double()
         error = torch.where(valid_B1HW, prediction_BCHW.double() - truth, 0.0).abs()
         ratio = torch.maximum(prediction_BCHW.double() / truth, truth / prediction_BCHW.double().clamp(min=1e-6))
@@ -45,6 +47,7 @@ class DepthErrors(Metric):
         return torch.stack([valid_B1HW.sum().double(), absolute, ratios[0], squared, *ratios[1:]])
 
     def compute(self) -> dict[str, float]:
+        """absErr and RMSE in metres, relErr as a ratio, delta1 to delta3 in percent."""
         count, absolute, relative, squared, *within = self.state
         values = {"absErr": absolute / count, "relErr": relative / count, "RMSE": (squared / count).sqrt()}
         values |= {f"delta{k + 1}": 100 * hits / count for k, hits in enumerate(within)}

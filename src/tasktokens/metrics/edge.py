@@ -30,13 +30,16 @@ class EdgeF(Metric):
 
     @property
     def primary(self) -> str:
+        """odsF."""
         return "odsF"
 
     def statistics(self, prediction_BCHW: Tensor, target_BCHW: Tensor, valid_B1HW: Tensor) -> Tensor:
+        """The sums of `BoundaryF` and `FMeasure`."""
         matched = self.matched.statistics(prediction_BCHW, target_BCHW, valid_B1HW)
         return torch.cat([matched, f_counts(prediction_BCHW, target_BCHW, valid_B1HW, LEVELS)])
 
     def compute(self) -> dict[str, float]:
+        """odsF, oisF, AP and pixelF, in percent."""
         pixels = 2 * (len(LEVELS) + 1)
         return boundary_values(self.state[:-pixels]) | {
             "pixelF": f_scores(self.state[-pixels:], beta2=1.0).max().item()

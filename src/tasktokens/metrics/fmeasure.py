@@ -42,12 +42,15 @@ class FMeasure(Metric):
 
     @property
     def primary(self) -> str:
+        """The metric's only value, under the name given."""
         return self.key
 
     def statistics(self, prediction_BCHW: Tensor, target_BCHW: Tensor, valid_B1HW: Tensor) -> Tensor:
+        """Pixels by number of thresholds passed; see `f_counts`."""
         return f_counts(prediction_BCHW, target_BCHW, valid_B1HW, self.thresholds)
 
     def compute(self) -> dict[str, float]:
+        """Best F over the thresholds, in percent."""
         return {self.key: self.f_at(self.thresholds).max().item()}
 
     def f_at(self, thresholds: Sequence[float]) -> Tensor:

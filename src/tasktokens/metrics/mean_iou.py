@@ -43,9 +43,11 @@ class MeanIoU(Metric):
 
     @property
     def primary(self) -> str:
+        """mIoU."""
         return "mIoU"
 
     def statistics(self, prediction_BCHW: Tensor, target_BCHW: Tensor, valid_B1HW: Tensor) -> Tensor:
+        """The confusion matrix, flattened, true classes in rows. Raises `ValueError` for an unknown id."""
         count = len(self.classes)
         for what, ids in (("prediction", prediction_BCHW), ("target", target_BCHW)):
             wrong = valid_B1HW & ((ids < 0) | (ids >= count) | (ids != ids.long()))
@@ -60,6 +62,7 @@ class MeanIoU(Metric):
         return torch.bincount(pair.flatten(), minlength=count**2 + 1)[: count**2].double()
 
     def compute(self) -> dict[str, float]:
+        """mIoU, pixAcc and IoU per class, in percent."""
         matrix = self.state.reshape(len(self.classes), -1)
         hit, truth, predicted = matrix.diagonal(), matrix.sum(1), matrix.sum(0)
         union = truth + predicted - hit
@@ -68,6 +71,7 @@ class MeanIoU(Metric):
         return values | {f"IoU/{name}": value.item() for name, value in zip(self.classes, iou, strict=True)}
 
     def paper_values(self) -> dict[str, float]:
+        """As `compute`, with classes that never occur counted as 0 in mIoU."""
         values = super().paper_values()
         seen = sum(values[f"IoU/{name}"] == values[f"IoU/{name}"] for name in self.classes)
         return values | {"mIoU": values["mIoU"] * seen / len(self.classes)}

@@ -40,9 +40,11 @@ class AngularErrors(Metric):
 
     @property
     def primary(self) -> str:
+        """mErr."""
         return "mErr"
 
     def statistics(self, prediction_BCHW: Tensor, target_BCHW: Tensor, valid_B1HW: Tensor) -> Tensor:
+        """Number of valid pixels, sum of angles, pixels within each limit, histogram of angles."""
         truth = torch.where(valid_B1HW, target_BCHW, 0.0).double()
         guess = prediction_BCHW.double()
         # atan2 keeps its precision near 0°, where the arc cosine loses it.
@@ -58,6 +60,7 @@ class AngularErrors(Metric):
         return torch.where((valid & (truth == 0).all(dim=1)).any(), torch.nan, sums)
 
     def compute(self) -> dict[str, float]:
+        """mErr and median in degrees, within11.25 to within30 in percent."""
         count, total, *within = self.state[:5]
         histogram = self.state[5:].cumsum(0)
         middle = torch.searchsorted(histogram, count / 2) if count > 0 else torch.tensor(math.nan)

@@ -36,15 +36,18 @@ class RegressionErrors(Metric):
 
     @property
     def primary(self) -> str:
+        """MAE."""
         return "MAE"
 
     def statistics(self, prediction_BCHW: Tensor, target_BCHW: Tensor, valid_B1HW: Tensor) -> Tensor:
+        """Number of valid pixels, sums of absolute and squared errors, pixels within 5 % of the span."""
         truth = torch.where(valid_B1HW, target_BCHW, 0.0).double()
         error = torch.where(valid_B1HW, prediction_BCHW.double() - truth, 0.0).abs()
         within = (error < 0.05 * self.span) & valid_B1HW
         return torch.stack([valid_B1HW.sum().double(), error.sum(), (error**2).sum(), within.sum().double()])
 
     def compute(self) -> dict[str, float]:
+        """MAE and RMSE in the task's unit, within5 in percent."""
         count, absolute, squared, within = self.state
         values = {"MAE": absolute / count, "RMSE": (squared / count).sqrt(), "within5": 100 * within / count}
         return {name: value.item() for name, value in values.items()}

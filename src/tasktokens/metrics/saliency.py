@@ -29,9 +29,11 @@ class SaliencyF(FMeasure):
         super().__init__("maxF", beta2=0.3, thresholds=tuple(sorted(LEVELS + PAPER_LEVELS)))
 
     def compute(self) -> dict[str, float]:
+        """maxF and meanF over 19 thresholds, in percent."""
         return self._best_and_mean(LEVELS)
 
     def paper_values(self) -> dict[str, float]:
+        """maxF and meanF over the five thresholds that published code in effect compares."""
         return self._best_and_mean(PAPER_LEVELS)
 
     def _best_and_mean(self, levels: Sequence[float]) -> dict[str, float]:

@@ -36,7 +36,8 @@ def create_model(
         logits (B, K, h, w), which ``task.decode`` turns into values and ``task.confidence`` into confidences.
 
     Raises:
-        ConfigError: no such network, backbone, setting or kind of task. WeightsError: the weights cannot be downloaded or do not fit.
+        ConfigError: no such network, backbone, setting or kind of task.
+        WeightsError: the weights cannot be downloaded or do not fit.
 
     Examples:
         >>> import torch, tasktokens

@@ -45,6 +45,7 @@ class HttNetwork(Network):
         )
 
     def forward(self, image_B3HW: Tensor, rows: Rows | None = None) -> dict[str, TaskOutput]:
+        """As `Network.forward`; each `TaskOutput` has a confidence and a token too."""
         features = self.backbone(image_B3HW)
         mixed = [gates(x, self.global_tokens) for gates, x in zip(self.gates, features, strict=True)]
         outputs = {}

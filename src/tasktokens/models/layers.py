@@ -103,6 +103,7 @@ class ImagePool(nn.Module):
         self.project = nn.Conv2d(inputs, outputs, 1)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
+        """(B, inputs, H, W) to (B, outputs, H, W), constant over each image."""
         pooled: Tensor = F.relu(self.project(x_BCHW.mean(dim=(2, 3), keepdim=True)))
         return pooled.expand(-1, -1, *x_BCHW.shape[-2:])
 
@@ -117,6 +118,7 @@ class ASPP(nn.Module):
         self.project = conv_block(len(self.branches) * outputs, outputs, 1)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
+        """(B, inputs, H, W) to (B, outputs, H, W)."""
         out: Tensor = self.project(torch.cat([branch(x_BCHW) for branch in self.branches], dim=1))
         return out
 
@@ -133,6 +135,7 @@ class LightContext(nn.Module):
         self.project = conv_block((len(self.branches) + 1) * channels, channels, 1)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
+        """(B, C, H, W) to the same shape."""
         half = F.avg_pool2d(x_BCHW, 2, ceil_mode=True)
         context = self.project(torch.cat([*(branch(half) for branch in self.branches), self.pool(half)], dim=1))
         return x_BCHW + upsample(context, x_BCHW.shape[-2:])

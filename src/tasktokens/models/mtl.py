@@ -24,6 +24,7 @@ class BaselineNetwork(Network):
         )
 
     def forward(self, image_B3HW: Tensor, rows: Rows | None = None) -> dict[str, TaskOutput]:
+        """As `Network.forward`; no confidence and no token."""
         features = self.backbone(image_B3HW)
         outputs = {}
         for name, head in self.heads.items():
@@ -44,5 +45,6 @@ class BaselineHead(nn.Module):
         self.out = nn.Conv2d(design.width, count, 1)
 
     def forward(self, features: list[Tensor]) -> TaskOutput:
+        """Features (B, C_i, H_i, W_i), finest first, to logits and feature at (H_1, W_1)."""
         feature = self.refine(self.context(self.fusion(features)))
         return TaskOutput(self.out(feature).float(), feature)

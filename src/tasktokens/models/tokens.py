@@ -94,6 +94,7 @@ class TokenAttention(nn.Module):
         self.refine = separable_block(width, width) if light else conv_block(width, width)
 
     def forward(self, feature_BDHW: Tensor, token_BD: Tensor) -> tuple[Tensor, Tensor]:
+        """Feature (B, D, H, W) and token (B, D) to the refined feature and token of the same shapes."""
         reduced = self.reduce(feature_BDHW)
         height, width = reduced.shape[-2:]
         sequence_BND = torch.cat([reduced.flatten(2).transpose(1, 2), token_BD[:, None]], dim=1)
@@ -118,6 +119,7 @@ class FineTokens(nn.Module):
         )  # fmt: skip
 
     def forward(self, token_BD: Tensor) -> Tensor:
+        """(B, D) to (B, K, D)."""
         embedded_BKD = token_BD[:, None] + self.index
         mixed: Tensor = self.mix(embedded_BKD.transpose(1, 2)).transpose(1, 2)
         return mixed
@@ -139,6 +141,7 @@ class TokenDecoder(nn.Module):
         self.factor = width**-0.5 if scaled else 1.0
 
     def forward(self, feature_BDHW: Tensor, tokens_BKD: Tensor) -> Tensor:
+        """Feature (B, D, H, W) and tokens (B, K, D) to logits (B, K, H, W)."""
         logits: Tensor = self.out(self.maps(feature_BDHW) * self.scores(feature_BDHW, tokens_BKD))
         return logits
 

@@ -81,7 +81,8 @@ class Task(ABC):
     def parse(cls, values: Mapping[str, Any]) -> dict[str, Any]:
         """Turn the settings of a ``dataset.yaml`` (what `spec` returns) into this class's fields.
 
-        Raises `ConfigError` for an unknown setting, `KeyError`, `TypeError` or `ValueError` for a missing or malformed one.
+        Raises `ConfigError` for an unknown setting, `KeyError`, `TypeError` or
+        `ValueError` for a missing or malformed one.
         """
         known_keys(values)
         return {}
@@ -213,7 +214,7 @@ class Task(ABC):
 
     @abstractmethod
     def correct(self, prediction_BCHW: Tensor, target_BCHW: Tensor) -> Tensor:
-        """Where a prediction counts as right, (B, 1, H, W) bool: the event whose probability the confidence estimates."""
+        """Where a prediction counts as right, (B, 1, H, W) bool; the confidence estimates how likely that is."""
 
     def paper_confidence(self, logits_BKHW: Tensor) -> Tensor:
         """The confidence of HTT as published (section 3.3 and the release), where it differs from ours."""

@@ -115,16 +115,20 @@ class Saliency(_Probability):
 
     @property
     def num_tokens(self) -> int:
+        """2 logits per pixel: not salient, salient."""
         return 2
 
     def token_names(self) -> tuple[str, ...]:
+        """``not NAME`` and ``NAME``."""
         return f"not {self.name}", self.name
 
     def pixel_loss(self, logits_BKHW: Tensor, target_BCHW: Tensor) -> Tensor:
+        """Cross-entropy (B, 1, H, W) with soft targets in [0, 1]."""
         log_p = F.log_softmax(logits_BKHW.float(), dim=1)
         return -(target_BCHW * log_p[:, 1:2] + (1 - target_BCHW) * log_p[:, 0:1])
 
     def pixel_weight(self, target_BCHW: Tensor, valid_B1HW: Tensor) -> Tensor:
+        """Weights (B, 1, H, W) in [0, 2] that balance the two classes within each image."""
         # An image (or crop) with one class only, or with nothing valid, keeps weights of 1.
         valid = valid_B1HW.float()
         share = (target_BCHW * valid).sum((1, 2, 3), keepdim=True) / valid.sum((1, 2, 3), keepdim=True).clamp(min=1)
@@ -132,12 +136,15 @@ class Saliency(_Probability):
         return torch.where((share > 0) & (share < 1), balanced, torch.ones_like(balanced))
 
     def decode(self, logits_BKHW: Tensor) -> Tensor:
+        """P(salient), (B, 1, H, W) in [0, 1]."""
         return F.softmax(logits_BKHW.float(), dim=1)[:, 1:2]
 
     def confidence(self, logits_BKHW: Tensor) -> Tensor:
+        """Probability of the likelier class, (B, 1, H, W) in [0.5, 1]."""
         return largest_probability(logits_BKHW)
 
     def metric(self) -> SaliencyF:
+        """maxF and meanF with β² = 0.3."""
         return SaliencyF()
 
 
@@ -185,15 +192,19 @@ class Binary(_OneLogit):
     kind: ClassVar[str] = "binary"
 
     def pixel_loss(self, logits_BKHW: Tensor, target_BCHW: Tensor) -> Tensor:
+        """Binary cross-entropy (B, 1, H, W) with soft targets in [0, 1]."""
         return F.binary_cross_entropy_with_logits(logits_BKHW.float(), target_BCHW.float(), reduction="none")
 
     def pixel_weight(self, target_BCHW: Tensor, valid_B1HW: Tensor) -> Tensor:
+        """Weights (B, 1, H, W): 2 x ``positive_weight`` for yes, 2 x (1 - ``positive_weight``) for no."""
         return 2 * (target_BCHW * self.positive_weight + (1 - target_BCHW) * (1 - self.positive_weight))
 
     def summarise(self, sums: Sums) -> Summary:
+        """Histogram of the probabilities; where yes is weighted up, mostly-yes labels may be inverted."""
         return summarise_probabilities(sums, rare=self.positive_weight > 0.5)
 
     def metric(self) -> BinaryOverlap:
+        """IoU, best F1, precision and recall."""
         return BinaryOverlap()
 
 
@@ -217,9 +228,11 @@ class Edge(_OneLogit):
     settings: ClassVar[tuple[str, ...]] = ("positive_weight", "max_distance", "annotators")
 
     def spec(self) -> dict[str, Any]:
+        """The values of the probability kinds, with ``max_distance`` and ``annotators``."""
         return super().spec() | {"max_distance": self.max_distance, "annotators": self.annotators}
 
     def validate(self) -> str | None:
+        """An error message for a matching distance outside [0, 1) or an unknown ``annotators``."""
         if not 0 <= self.max_distance < 1:
             return f"max_distance must be at least 0 and below 1 (a share of the diagonal), found {self.max_distance}"
         if self.annotators not in get_args(Annotators):
@@ -236,13 +249,16 @@ class Edge(_OneLogit):
         return super().resize(value_CHW, valid_1HW, size)
 
     def pixel_loss(self, logits_BKHW: Tensor, target_BCHW: Tensor) -> Tensor:
+        """Binary cross-entropy (B, 1, H, W), times 1 - ``positive_weight`` on every pixel."""
         loss = F.binary_cross_entropy_with_logits(logits_BKHW.float(), target_BCHW.float(), reduction="none")
         return loss * (1 - self.positive_weight)
 
     def pixel_weight(self, target_BCHW: Tensor, valid_B1HW: Tensor) -> Tensor:
+        """Weights (B, 1, H, W) of given labels: p / (1 - p) on edges, 1 elsewhere, where p is ``positive_weight``."""
         return 1 + target_BCHW * (self.positive_weight / (1 - self.positive_weight) - 1)
 
     def metric(self) -> EdgeF | FMeasure:
+        """odsF, oisF, AP and pixelF; pixelF only where ``max_distance`` is 0."""
         if self.max_distance == 0:
             return FMeasure()
         return EdgeF(self.max_distance, self.annotators)

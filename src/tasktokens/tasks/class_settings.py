@@ -20,6 +20,7 @@ def class_name(value: Any) -> str:
 
 
 def whole_id(value: Any) -> int:
+    """A stored class id as an int. Raises `ConfigError` for a number that is not whole."""
     if isinstance(value, bool) or float(value) != int(value):
         raise ConfigError(f"'ids' must name whole stored ids, found {value!r}")
     return int(value)
@@ -36,6 +37,7 @@ def class_index(setting: str, value: Any, names: tuple[str, ...]) -> int:
 
 
 def parse_mirror(value: Any, names: tuple[str, ...]) -> Pairs:
+    """The setting ``mirror``: pairs of class names, as pairs of class indices. Raises `ConfigError`."""
     if not isinstance(value, list | tuple) or any(not isinstance(p, list | tuple) or len(p) != 2 for p in value):
         raise ConfigError(
             f"'mirror' must be a list of pairs of classes, such as [[left arm, right arm]], found {value!r}"
@@ -44,6 +46,7 @@ def parse_mirror(value: Any, names: tuple[str, ...]) -> Pairs:
 
 
 def parse_colours(values: Iterable[Any]) -> tuple[Colour, ...]:
+    """RGB colours, three ints of 0 to 255 each. Raises `ConfigError` for anything else."""
     colours = []
     for value in values:
         if isinstance(value, str) or len(value) != 3 or not all(isinstance(v, int) and 0 <= v <= 255 for v in value):

@@ -73,9 +73,11 @@ class Depth(Task):
 
     @property
     def num_tokens(self) -> int:
+        """One logit per bin."""
         return self.bins
 
     def spec(self) -> dict[str, Any]:
+        """Range, bins, scale and offset; ``inverse`` and ``void`` where they are set."""
         spec = {
             "kind": self.kind, "range": [self.minimum, self.maximum], "bins": self.bins,
             "scale": self.scale, "offset": self.offset,
@@ -85,6 +87,7 @@ class Depth(Task):
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """As `Task.parse`; the range may be left out for depth in metres, not for inverse depth."""
         known_keys(values, "range", "bins", "scale", "offset", "inverse", "void")
         if values.get("inverse") is True:
             if "range" not in values:
@@ -95,6 +98,7 @@ class Depth(Task):
         return {"minimum": low, "maximum": high, **others, "void": parse_void(values.get("void", ()))}
 
     def validate(self) -> str | None:
+        """An error message unless 0 < minimum < maximum, bins > 1, and scale and offset can be used."""
         try:
             if not 0 < self.minimum < self.maximum < math.inf:
                 order = "[far, near] with 0 < far < near" if self.inverse else "[near, far] with 0 < near < far"
@@ -114,9 +118,17 @@ class Depth(Task):
         return _log_space(self.minimum, self.maximum, self.bins)
 
     def token_names(self) -> tuple[str, ...]:
+        """The value at the centre of each bin."""
         return tuple(f"{centre:.3g}{'' if self.inverse else ' m'}" for centre in self.centres().tolist())
 
     def interpret(self, stored: StoredLabel) -> tuple[Array, Array]:
+        """Depth (1, H, W) float32: integers as (stored + ``offset``) x ``scale``, floats as they are.
+
+        Void: 0, declared void values, numbers that are not finite, and what is 0 after scaling.
+
+        Raises:
+            LabelError: a valid pixel is negative, or the file cannot hold depth.
+        """
         plane = stored.numbers(lossless=True)
         valid = stored.valid & np.isfinite(plane) & (plane != 0) & ~is_void(plane, self.void)
         amount = np.where(valid, plane, plane.dtype.type(1))
@@ -135,6 +147,7 @@ class Depth(Task):
         return np.where(positive, value, np.float32(1))[None], valid & positive
 
     def write(self, path: Path, value_CHW: Array, valid_HW: Array | None = None) -> None:
+        """Write 16-bit PNG, or npy where the values do not fit."""
         lowest = max(1, math.floor(-self.offset) + 1)  # nothing that would be read as 0 metres or less
         stored = np.rint(value_CHW[0] / self.scale - self.offset)
         if stored.max(initial=0) > 65535:  # in 16 bits it would be nearer than it is; floats always mean the same
@@ -146,6 +159,7 @@ class Depth(Task):
         write_png(path, stored if valid_HW is None else np.where(valid_HW, stored, np.uint16(0)))
 
     def storable(self) -> Depth:
+        """The task with a scale under which ``maximum`` fits into 16 bits."""
         if self.maximum / self.scale - self.offset <= 65535:
             return self
         least = self.maximum / 65535
@@ -154,6 +168,7 @@ class Depth(Task):
         return replace(self, scale=float(f"{step * power:g}"), offset=0.0)
 
     def colourise(self, value_CHW: Array, valid_HW: Array | None = None) -> Array:
+        """Colours of the logarithm, near at the upper end of the colour scale; void is black."""
         low_to_high = (np.log(value_CHW[0].clip(self.minimum, self.maximum)) - math.log(self.minimum)) / math.log(
             self.maximum / self.minimum
         )
@@ -161,21 +176,26 @@ class Depth(Task):
         return colours if valid_HW is None else np.where(valid_HW[..., None], colours, np.uint8(0))
 
     def legend(self, value_CHW: Array | None = None) -> Legend:
+        """A logarithmic colour bar with both ends of the range."""
         values = np.geomspace(self.minimum, self.maximum, 64, dtype=np.float32)
         unit = "" if self.inverse else " m"
         ends = (f"{self.minimum:.3g}{unit}", f"{self.maximum:.3g}{unit} (logarithmic)")
         return Legend(self.name, bar=self.colourise(values[None, None])[0], ends=ends)
 
     def examine(self, value_CHW: Array, valid_HW: Array) -> dict[str, Array]:
+        """A log histogram, pixels outside the range, and whether values grow down the picture."""
         return amount_sums(value_CHW[0], valid_HW, self.minimum, self.maximum)
 
     def examine_stored(self, stored: StoredLabel) -> dict[str, Array]:
+        """Counts of stored numbers that usually mark missing measurements."""
         return mark_sums(stored, self.void, self.minimum, self.maximum, self.scale, self.offset)
 
     def summarise(self, sums: Sums) -> Summary:
+        """Quantiles, histogram, and signs of another unit or of unmarked void values."""
         return summarise_depth(sums, self.minimum, self.maximum, self.inverse).joined(judge_marks(sums))
 
     def zoom(self, value_CHW: Tensor, scale: float) -> Tensor:
+        """Magnified by ``scale``, everything is nearer: depth is divided by it, inverse depth multiplied."""
         return value_CHW * scale if self.inverse else value_CHW / scale
 
     def zoom_logits(self, logits_BKHW: Tensor, scale: float) -> Tensor:
@@ -209,6 +229,7 @@ class Depth(Task):
         return replace(self, minimum=low, maximum=low * math.exp(step * (count - 1)), bins=count)
 
     def pixel_loss(self, logits_BKHW: Tensor, target_BCHW: Tensor) -> Tensor:
+        """L1 in the labels' unit plus 0.1 x cross-entropy to the nearest bin, (B, 1, H, W)."""
         target = target_BCHW.float().clamp(self.minimum, self.maximum)
         step = math.log(self.maximum / self.minimum) / (self.bins - 1)
         nearest = ((target.log() - math.log(self.minimum)) / step).round().long().clamp_(0, self.bins - 1)
@@ -217,6 +238,7 @@ class Depth(Task):
         return (predicted - target).abs() - 0.1 * log_p.gather(1, nearest)
 
     def decode(self, logits_BKHW: Tensor) -> Tensor:
+        """Expected value over the bins, (B, 1, H, W), in metres or the labels' unit."""
         return expectation(logits_BKHW, self.centres()[:, None])
 
     def confidence(self, logits_BKHW: Tensor) -> Tensor:
@@ -228,9 +250,11 @@ class Depth(Task):
         return torch.maximum(prediction_BCHW / target_BCHW, target_BCHW / prediction_BCHW) < 1.25
 
     def paper_confidence(self, logits_BKHW: Tensor) -> Tensor:
+        """Largest probability of the softmax of 5 x logits."""
         return largest_probability(logits_BKHW, sharpness=5)
 
     def metric(self) -> DepthErrors:
+        """Depth errors, or errors of inverse depth."""
         return InverseDepthErrors() if self.inverse else DepthErrors()
 
 

@@ -56,6 +56,7 @@ class UnitVectors(Task):
 
     @property
     def num_tokens(self) -> int:
+        """One logit per centre."""
         return self.centres_count
 
     @abstractmethod
@@ -67,9 +68,11 @@ class UnitVectors(Task):
         return {"void": [list(triple) for triple in self.void]} if self.void else {}
 
     def token_names(self) -> tuple[str, ...]:
+        """The components of each centre."""
         return tuple("({:+.2f} {:+.2f} {:+.2f})".format(*centre) for centre in self.centres().tolist())
 
     def interpret(self, stored: StoredLabel) -> tuple[Array, Array]:
+        """Unit vectors; void where alpha is 0, the vector is declared void, or its length is not near 1."""
         stored.check_lossless()
         array, alpha = _vectors(stored), stored.valid
         if array.ndim != 3 or array.shape[-1] != 3:
@@ -97,6 +100,7 @@ class UnitVectors(Task):
         return found
 
     def write(self, path: Path, value_CHW: Array, valid_HW: Array | None = None) -> None:
+        """Write 8-bit RGB PNG, v = (n + 1) x 127.5; void is (128, 128, 128)."""
         stored = np.rint((np.moveaxis(value_CHW, 0, -1).clip(-1, 1) + 1) * 127.5).astype(np.uint8)
         write_png(path, stored if valid_HW is None else np.where(valid_HW[..., None], stored, np.uint8(128)))
 
@@ -104,22 +108,27 @@ class UnitVectors(Task):
     """What vectors along and against each axis are called in a legend; without a name, they are left out."""
 
     def legend(self, value_CHW: Array | None = None) -> Legend:
+        """Colours of the named axis directions."""
         axes = np.stack([sign * axis for axis in np.eye(3, dtype=np.float32) for sign in (1, -1)], axis=1)
         colours = self.colourise(axes[:, None])[0]
         named = zip(colours.tolist(), self.directions, strict=True)
         return Legend(self.name, tuple(((r, g, b), name) for (r, g, b), name in named if name))
 
     def examine(self, value_CHW: Array, valid_HW: Array) -> dict[str, Array]:
+        """Sums of the vectors, their nearest axes, and the share that faces the camera in each frame."""
         return direction_sums(value_CHW, valid_HW)
 
     def examine_stored(self, stored: StoredLabel) -> dict[str, Array]:
+        """Counts of stored vectors with and without length 1."""
         array = _vectors(stored)
         return length_sums(array, ~stored.valid | self.is_declared_void(array))
 
     def summarise(self, sums: Sums) -> Summary:
+        """Mean direction, share of each axis, and length of the vectors."""
         return summarise_directions(sums)
 
     def pixel_loss(self, logits_BKHW: Tensor, target_BCHW: Tensor) -> Tensor:
+        """L1 to the normalised mean vector plus 0.1 x cross-entropy to the nearest centre, (B, 1, H, W)."""
         target = target_BCHW.float()
         log_p = F.log_softmax(logits_BKHW.float(), dim=1)
         centres = self.centres().to(log_p)
@@ -128,6 +137,7 @@ class UnitVectors(Task):
         return (predicted - target).abs().sum(dim=1, keepdim=True) - 0.1 * log_p.gather(1, nearest)
 
     def decode(self, logits_BKHW: Tensor) -> Tensor:
+        """Normalised mean of the centres, (B, 3, H, W), of length 1."""
         return F.normalize(expectation(logits_BKHW, self.centres()), dim=1, eps=1e-6)
 
     def confidence(self, logits_BKHW: Tensor) -> Tensor:
@@ -147,9 +157,11 @@ class UnitVectors(Task):
         return (prediction_BCHW * target_BCHW).sum(dim=1, keepdim=True) > _COS_RIGHT
 
     def paper_confidence(self, logits_BKHW: Tensor) -> Tensor:
+        """Largest probability of the softmax of 5 x logits."""
         return largest_probability(logits_BKHW, sharpness=5)
 
     def metric(self) -> AngularErrors:
+        """Angular errors in degrees."""
         return AngularErrors()
 
 
@@ -193,11 +205,13 @@ class Normals(UnitVectors):
     directions: ClassVar[tuple[str, ...]] = ("to the right", "to the left", "down", "up", "", "to the camera")
 
     def spec(self) -> dict[str, Any]:
+        """Number of centres; ``frame`` and ``void`` where they are set."""
         frame = {} if self.frame == ("x", "y", "z") else {"frame": list(self.frame)}
         return {"kind": self.kind, "centres": self.centres_count} | frame | self.void_spec()
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """As `Task.parse`, for ``centres``, ``frame`` and ``void``."""
         known_keys(values, "centres", "frame", "void")
         frame = values.get("frame")
         return {
@@ -206,6 +220,7 @@ class Normals(UnitVectors):
         }  # fmt: skip
 
     def validate(self) -> str | None:
+        """An error message unless ``centres`` is even and ``frame`` names each axis once."""
         if not isinstance(self.centres_count, int) or self.centres_count < 2 or self.centres_count % 2:
             return f"centres must be an even whole number above 0, found {self.centres_count!r}"
         if sorted(axis.removeprefix("-") for axis in self.frame) != ["x", "y", "z"]:
@@ -217,6 +232,7 @@ class Normals(UnitVectors):
         return _half_sphere(self.centres_count)
 
     def interpret(self, stored: StoredLabel) -> tuple[Array, Array]:
+        """As `UnitVectors.interpret`, turned from the files' frame to x right, y down, z away."""
         value, valid = super().interpret(stored)
         if self.frame == ("x", "y", "z"):
             return value, valid
@@ -226,24 +242,29 @@ class Normals(UnitVectors):
         return np.where(valid, ours, np.array([0, 0, -1], np.float32)[:, None, None]), valid
 
     def write(self, path: Path, value_CHW: Array, valid_HW: Array | None = None) -> None:
+        """As `UnitVectors.write`, turned to the files' frame."""
         theirs = [(-1 if axis[0] == "-" else 1) * value_CHW["xyz".index(axis[-1])] for axis in self.frame]
         super().write(path, np.stack(theirs), valid_HW)
 
     def colourise(self, value_CHW: Array, valid_HW: Array | None = None) -> Array:
+        """The usual colours of normals: a wall that faces the camera is light blue; void is black."""
         # The customary colours: a wall that faces the camera is light blue.
         display = np.moveaxis(value_CHW, 0, -1) * np.array([1, -1, -1], np.float32)
         colours = np.rint((display.clip(-1, 1) + 1) * 127.5).astype(np.uint8)
         return colours if valid_HW is None else np.where(valid_HW[..., None], colours, np.uint8(0))
 
     def summarise(self, sums: Sums) -> Summary:
+        """As `UnitVectors.summarise`, with a check of the declared frame."""
         return summarise_directions(sums, self.frame)
 
     def flip(self, value_CHW: Tensor) -> Tensor:
+        """Mirror the map and negate x."""
         mirrored = value_CHW.flip(-1)
         mirrored[0].neg_()
         return mirrored
 
     def flip_logits(self, logits_BKHW: Tensor) -> Tensor:
+        """Mirror the map and swap each centre with its mirror image."""
         # Centre 2i+1 is the mirror image of centre 2i.
         swapped = torch.arange(self.num_tokens, device=logits_BKHW.device) ^ 1
         return logits_BKHW.flip(-1).index_select(1, swapped)

@@ -66,6 +66,7 @@ class Regression(Task):
 
     @property
     def num_tokens(self) -> int:
+        """One logit per bin."""
         return self.bins
 
     @property
@@ -74,6 +75,7 @@ class Regression(Task):
         return self.maximum - self.minimum
 
     def spec(self) -> dict[str, Any]:
+        """Range, bins and file settings."""
         return {
             "kind": self.kind, "range": [self.minimum, self.maximum], "unit": self.unit, "bins": self.bins,
             "scale": self.scale, "offset": self.offset, "void": list(self.void),
@@ -81,12 +83,14 @@ class Regression(Task):
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """As `Task.parse`; ``range`` gives ``minimum`` and ``maximum``."""
         known_keys(values, "range", "unit", "bins", "scale", "offset", "void")
         low, high = values["range"]
         others = {name: value for name, value in values.items() if name != "range"}
         return {"minimum": low, "maximum": high} | others | {"void": parse_void(values.get("void", ()))}
 
     def validate(self) -> str | None:
+        """An error message for a range, number of bins, scale or offset that cannot be used."""
         try:
             if not -math.inf < self.minimum < self.maximum < math.inf:
                 return f"range must be [low, high] with low < high, found [{self.minimum}, {self.maximum}]"
@@ -105,9 +109,14 @@ class Regression(Task):
         return _line(self.minimum, self.maximum, self.bins)
 
     def token_names(self) -> tuple[str, ...]:
+        """The value at the centre of each bin."""
         return tuple(f"{centre:.3g} {self.unit}".strip() for centre in self.centres().tolist())
 
     def interpret(self, stored: StoredLabel) -> tuple[Array, Array]:
+        """Values (1, H, W) float32: integers as (stored + ``offset``) x ``scale``, floats as they are.
+
+        Void: declared void values, and numbers that are not finite.
+        """
         plane = stored.numbers(lossless=bool(self.void))
         valid = stored.valid & np.isfinite(plane) & ~is_void(plane, self.void)
         whole = not np.issubdtype(plane.dtype, np.floating)
@@ -117,27 +126,34 @@ class Regression(Task):
         return value[None], valid & held
 
     def write(self, path: Path, value_CHW: Array, valid_HW: Array | None = None) -> None:
+        """Write floats in the user's unit; pixels that are not valid become void."""
         write_floats(path, value_CHW[0], valid_HW)
 
     def colourise(self, value_CHW: Array, valid_HW: Array | None = None) -> Array:
+        """Colours from the lower to the upper end of the range; void is black."""
         colours = colour_map((value_CHW[0] - self.minimum) / self.span)
         return colours if valid_HW is None else np.where(valid_HW[..., None], colours, np.uint8(0))
 
     def legend(self, value_CHW: Array | None = None) -> Legend:
+        """A linear colour bar with both ends of the range."""
         values = np.linspace(self.minimum, self.maximum, 64, dtype=np.float32)
         ends = (f"{self.minimum:.4g} {self.unit}".strip(), f"{self.maximum:.4g} {self.unit}".strip())
         return Legend(self.name, bar=self.colourise(values[None, None])[0], ends=ends)
 
     def examine(self, value_CHW: Array, valid_HW: Array) -> dict[str, Array]:
+        """A histogram of the range, and pixels outside it."""
         return range_sums(value_CHW[0], valid_HW, self.minimum, self.maximum)
 
     def examine_stored(self, stored: StoredLabel) -> dict[str, Array]:
+        """Counts of stored numbers that usually mark missing measurements."""
         return mark_sums(stored, self.void, self.minimum, self.maximum, self.scale, self.offset)
 
     def summarise(self, sums: Sums) -> Summary:
+        """Quantiles, histogram, and signs of a wrong range or of unmarked void values."""
         return summarise_range(sums, self.minimum, self.maximum, self.unit).joined(judge_marks(sums))
 
     def pixel_loss(self, logits_BKHW: Tensor, target_BCHW: Tensor) -> Tensor:
+        """L1 in the labels' unit plus 0.1 x cross-entropy to the nearest bin, (B, 1, H, W)."""
         target = target_BCHW.float().clamp(self.minimum, self.maximum)
         nearest = ((target - self.minimum) * ((self.bins - 1) / self.span)).round().long().clamp_(0, self.bins - 1)
         log_p = F.log_softmax(logits_BKHW.float(), dim=1)
@@ -145,6 +161,7 @@ class Regression(Task):
         return (predicted - target).abs() * (10 / self.span) - 0.1 * log_p.gather(1, nearest)
 
     def decode(self, logits_BKHW: Tensor) -> Tensor:
+        """Expected value over the bins, (B, 1, H, W), in the labels' unit."""
         return expectation(logits_BKHW, self.centres()[:, None])
 
     def confidence(self, logits_BKHW: Tensor) -> Tensor:
@@ -156,9 +173,11 @@ class Regression(Task):
         return (prediction_BCHW - target_BCHW).abs() < 0.05 * self.span
 
     def paper_confidence(self, logits_BKHW: Tensor) -> Tensor:
+        """Largest probability of the softmax of 5 x logits."""
         return largest_probability(logits_BKHW, sharpness=5)
 
     def metric(self) -> RegressionErrors:
+        """MAE, RMSE and the share of pixels within 5 % of the range."""
         return RegressionErrors(self.span, self.unit)
 
 

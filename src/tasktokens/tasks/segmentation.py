@@ -55,9 +55,11 @@ class Segmentation(Task):
 
     @property
     def num_tokens(self) -> int:
+        """One logit per class."""
         return len(self.classes)
 
     def spec(self) -> dict[str, Any]:
+        """Class names and void ids; ids, colours and mirror pairs where they are set."""
         coded: dict[str, Any] = {"ids": dict(self.ids)} if self.ids else {}
         coded |= {name: [list(c) for c in colours] for name in ("colours", "void_colours")
                   if (colours := getattr(self, name))}  # fmt: skip
@@ -66,6 +68,7 @@ class Segmentation(Task):
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """As `Task.parse`; ``colours`` may be a mapping from class names to RGB, which then names the classes."""
         known_keys(values, "classes", "void", "ids", "colours", "void_colours", "mirror")
         colours = values.get("colours", [])
         named = isinstance(colours, Mapping)
@@ -93,6 +96,7 @@ class Segmentation(Task):
         }
 
     def validate(self) -> str | None:
+        """An error message for repeated names or colours, ids in conflict, or wrong mirror pairs."""
         if not self.classes:
             return "needs at least one class"
         twice = [name for name, count in Counter(self.classes).items() if count > 1]
@@ -114,9 +118,11 @@ class Segmentation(Task):
         return wrong_pairs(self.mirror, self.classes) or super().validate()
 
     def class_names(self) -> tuple[str, ...]:
+        """The names in the order of their ids."""
         return self.classes
 
     def interpret(self, stored: StoredLabel) -> tuple[Array, Array]:
+        """Class ids (1, H, W) uint8 from stored ids or colours. Raises `LabelError` for unknown ones."""
         stored = self._without_named_nodata(stored)
         if self.colours:
             return self._from_colours(stored)
@@ -173,6 +179,7 @@ class Segmentation(Task):
         return np.where(valid, found, 0).astype(np.uint8)[None], valid
 
     def write(self, path: Path, value_CHW: Array, valid_HW: Array | None = None) -> None:
+        """Write ids or colours as PNG; void is a void id, or transparent."""
         ids = value_CHW[0].astype(np.int64)
         if self.colours:
             stored = np.array(self.colours, np.uint8)[ids]
@@ -196,6 +203,7 @@ class Segmentation(Task):
         return np.array([by_class.get(of, of) for of in range(len(self.classes))])
 
     def stored_classes(self) -> tuple[tuple[str, str, Colour], ...]:
+        """The id or ``#rrggbb`` that files store, the name, and the picture's colour of each class."""
         palette = [(int(r), int(g), int(b)) for r, g, b in self._palette()]
         stored = (
             ["#{:02x}{:02x}{:02x}".format(*c) for c in self.colours] if self.colours else map(str, self._stored_ids())
@@ -203,6 +211,7 @@ class Segmentation(Task):
         return tuple(zip(stored, self.classes, palette, strict=True))
 
     def legend(self, value_CHW: Array | None = None) -> Legend:
+        """A colour per class, of all classes or of those in a label."""
         shown = range(len(self.classes)) if value_CHW is None else np.unique(value_CHW).astype(int).tolist()
         classes = self.stored_classes()
         return Legend(self.name, tuple((classes[i][2], classes[i][1]) for i in shown if i < len(classes)))
@@ -212,20 +221,25 @@ class Segmentation(Task):
         return np.array(self.colours, np.uint8) if self.colours else class_palette(len(self.classes))
 
     def colourise(self, value_CHW: Array, valid_HW: Array | None = None) -> Array:
+        """The declared colours, or a palette with a colour per class; void is black."""
         palette = self._palette()
         colours = palette[value_CHW[0].astype(np.int64).clip(0, len(self.classes) - 1)]
         return colours if valid_HW is None else np.where(valid_HW[..., None], colours, np.uint8(0))
 
     def examine(self, value_CHW: Array, valid_HW: Array) -> dict[str, Array]:
+        """Pixels per class, and the classes that occur."""
         return class_sums(value_CHW[0], valid_HW, len(self.classes))
 
     def examine_stored(self, stored: StoredLabel) -> dict[str, Array]:
+        """Counts that tell whether palettes differ between files; none for RGB-coded labels."""
         return {} if self.colours else palette_sums(stored)
 
     def seen(self, sums: Sums) -> dict[str, int]:
+        """Pixels per class name."""
         return dict(zip(self.classes, sums["pixels"].tolist(), strict=True))
 
     def summarise(self, sums: Sums) -> Summary:
+        """Share of each class, classes and mirror partners never seen, palettes that differ."""
         seen = {number: bool(count) for number, count in enumerate(sums["pixels"])}
         return (
             summarise_classes(self.classes, sums)
@@ -234,16 +248,20 @@ class Segmentation(Task):
         )
 
     def mirror_suspicions(self) -> list[Suspicion]:
+        """Classes named left and right that no ``mirror`` pair joins."""
         return unpaired(self.classes, self.mirror)
 
     def flip(self, value_CHW: Tensor) -> Tensor:
+        """Mirror the map and swap the ``mirror`` pairs."""
         return swap(value_CHW.flip(-1), self.mirror, len(self.classes))
 
     def flip_logits(self, logits_BKHW: Tensor) -> Tensor:
+        """Mirror the map and swap the channels of the ``mirror`` pairs."""
         return swap_channels(logits_BKHW.flip(-1), self.mirror)
 
     @property
     def mirror_changes_meaning(self) -> bool:
+        """Whether there are ``mirror`` pairs."""
         return bool(self.mirror)
 
     def crop_ok(self, value_CHW: Tensor, valid_1HW: Tensor, share: float) -> bool:
@@ -253,13 +271,16 @@ class Segmentation(Task):
         return bool(counts.sum() > 0 and counts.max() <= share * counts.sum())
 
     def pixel_loss(self, logits_BKHW: Tensor, target_BCHW: Tensor) -> Tensor:
+        """Cross-entropy (B, 1, H, W)."""
         # As `F.cross_entropy`, whose kernel for GPUs has no deterministic form.
         return -F.log_softmax(logits_BKHW.float(), dim=1).gather(1, target_BCHW.long())
 
     def decode(self, logits_BKHW: Tensor) -> Tensor:
+        """Most likely class id, (B, 1, H, W) uint8."""
         return logits_BKHW.argmax(dim=1, keepdim=True).to(torch.uint8)
 
     def confidence(self, logits_BKHW: Tensor) -> Tensor:
+        """Probability of the most likely class, (B, 1, H, W)."""
         return largest_probability(logits_BKHW)
 
     def correct(self, prediction_BCHW: Tensor, target_BCHW: Tensor) -> Tensor:
@@ -268,12 +289,15 @@ class Segmentation(Task):
 
     @property
     def num_groups(self) -> int:
+        """Confidences are calibrated per class."""
         return len(self.classes)
 
     def group(self, prediction_BCHW: Tensor) -> Tensor:
+        """The predicted class."""
         return prediction_BCHW.long()
 
     def metric(self) -> MeanIoU:
+        """mIoU, pixel accuracy and IoU per class."""
         return MeanIoU(len(self.classes), self.classes)
 
 

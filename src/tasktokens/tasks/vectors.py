@@ -36,10 +36,12 @@ class Vectors(UnitVectors):
     shortest: ClassVar[float] = 0.1
 
     def spec(self) -> dict[str, Any]:
+        """Number of centres and flip signs; ``void`` where it is set."""
         return {"kind": self.kind, "centres": self.centres_count, "flip": list(self.flip_signs)} | self.void_spec()
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """As `Task.parse`, for ``centres``, ``flip`` and ``void``."""
         known_keys(values, "centres", "flip", "void")
         flip = values.get("flip")
         return {
@@ -48,6 +50,7 @@ class Vectors(UnitVectors):
         }  # fmt: skip
 
     def validate(self) -> str | None:
+        """An error message unless ``centres`` is a multiple of 8 and ``flip`` holds three signs."""
         if not isinstance(self.centres_count, int) or self.centres_count < 8 or self.centres_count % 8:
             return f"centres must be a multiple of 8, found {self.centres_count!r}"
         if len(self.flip_signs) != 3 or any(sign not in (-1, 1) for sign in self.flip_signs):
@@ -59,13 +62,16 @@ class Vectors(UnitVectors):
         return _sphere(self.centres_count)
 
     def colourise(self, value_CHW: Array, valid_HW: Array | None = None) -> Array:
+        """RGB = (v + 1) x 127.5; void is black."""
         colours = np.rint((np.moveaxis(value_CHW, 0, -1).clip(-1, 1) + 1) * 127.5).astype(np.uint8)
         return colours if valid_HW is None else np.where(valid_HW[..., None], colours, np.uint8(0))
 
     def flip(self, value_CHW: Tensor) -> Tensor:
+        """Mirror the map and multiply the components by ``flip_signs``."""
         return value_CHW.flip(-1) * torch.tensor(self.flip_signs, dtype=torch.float32)[:, None, None]
 
     def flip_logits(self, logits_BKHW: Tensor) -> Tensor:
+        """Mirror the map and swap each centre with its mirror image."""
         # Bit c of a centre's number is the sign of its component c.
         mask = sum(1 << component for component, sign in enumerate(self.flip_signs) if sign < 0)
         swapped = torch.arange(self.num_tokens, device=logits_BKHW.device) ^ mask

@@ -24,6 +24,7 @@ class NyudSource(FolderOfFiles):
     )
 
     def open_index(self, size: tuple[int, int], progress: bool = False) -> DatasetIndex:
+        """List the files below ``root``, of a layout that is recognised by its files."""
         from tasktokens.datasets.nyud.dataset import open_nyud
 
         return open_nyud(self.folder(), self.classes)

@@ -21,6 +21,7 @@ class PascalContextSource(FolderOfFiles):
     )
 
     def open_index(self, size: tuple[int, int], progress: bool = False) -> DatasetIndex:
+        """List the files below ``root``, of a layout that is recognised by its files."""
         from tasktokens.datasets.pascal_context.dataset import open_pascal_context
 
         return open_pascal_context(self.folder())

@@ -30,6 +30,7 @@ class RoomsSource(DatasetSource):
     generated: ClassVar[bool] = True
 
     def open_index(self, size: tuple[int, int], progress: bool = False) -> DatasetIndex:
+        """Render the images that the cache lacks at ``size``, then list them."""
         from tasktokens.datasets.folder import open_folder
         from tasktokens.datasets.rooms.dataset import rooms_folder
 

@@ -57,8 +57,8 @@ def write_rooms(
     ``counts``: images of each split, as ``{"train": 600, "val": 120}``. Image i (from 1) of a split, named
     ``train_00001``, is ``render_room(seed * 1_000_000 + i, height, width, split)``. Written are ``images``, ``semseg``
     (class, 255 void), ``depth`` (16 bit, millimetres, 0 invalid), ``normals`` (n = 2v/255 - 1, grey 128 void), ``edge``
-    and ``saliency`` (0/255), ``human_parts`` (absent where nobody is seen), one list a split, and ``dataset.yaml``.
-    ``workers``: processes, by default one per core (a single one for few images); ``progress``: a bar on standard error.
+    and ``saliency`` (0/255), ``human_parts`` (absent where nobody is seen), one list per split, and ``dataset.yaml``.
+    ``workers``: processes, by default one per core (one for few images); ``progress``: a bar on standard error.
     The folder appears only when all is in it; an interrupted call leaves nothing. Raises ``RunExistsError`` where
     ``out`` is not empty.
     """
