@@ -55,6 +55,11 @@ class OtherRankError(TaskTokensError):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return `` (did you mean 'x'?)`` for the nearest known word, or an empty string."""
+    """Return `` (did you mean 'x'?)`` for the nearest known word, or an empty string.
+
+    Examples:
+        >>> did_you_mean("dept", ["depth", "semseg"])
+        " (did you mean 'depth'?)"
+    """
     near = difflib.get_close_matches(str(word), [str(each) for each in known], n=1, cutoff=0.5)
     return f" (did you mean '{near[0]}'?)" if near else ""

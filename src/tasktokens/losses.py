@@ -26,7 +26,7 @@ class Term:
     total: Tensor
     count: Tensor
     reported: bool = True
-    """Whether the log has it; a method may need what no reader of the log does."""
+    """Whether the log shows it; some terms only serve the method."""
 
 
 def masked_loss(
@@ -42,6 +42,13 @@ def masked_loss(
 
     Returns:
         (sum, count), scalars. Without a valid pixel the sum is exactly 0, with zero gradients, still in the graph.
+
+    Examples:
+        >>> from tasktokens.tasks import Segmentation
+        >>> task, valid = Segmentation("semseg", classes=("a", "b")), torch.tensor([[[[True, False]]]])
+        >>> total, count = masked_loss(task, torch.zeros(1, 2, 1, 2), torch.tensor([[[[0, 255]]]]), valid)
+        >>> round(total.item(), 3), count.item()
+        (0.693, 1.0)
     """
     if len(logits_BKHW) == 0:
         return logits_BKHW.float().sum(), logits_BKHW.new_zeros((), dtype=torch.float32)
@@ -59,8 +66,18 @@ def masked_divergence(
 ) -> tuple[Tensor, Tensor]:
     """Kullback-Leibler divergence of the student's distribution over bins from the teacher's; (sum, count of valid).
 
-    Its gradient fades as the two agree; that of an L1 loss to the teacher's value stays as large as it was, and drowns
-    the labels.
+    Its gradient fades as the two agree; that of an L1 loss to the teacher's value keeps its size and dominates the loss
+    on labels.
+
+    Args:
+        logits_BKHW, teacher_BKHW: logits of student and teacher.
+        valid_B1HW: bool, the pixels that count.
+        weight_B1HW: factor per pixel; it does not enter the count.
+
+    Examples:
+        >>> ones = torch.ones(1, 1, 2, 2)
+        >>> masked_divergence(torch.zeros(1, 3, 2, 2), torch.zeros(1, 3, 2, 2), ones > 0, ones)
+        (tensor(0.), tensor(4.))
     """
     log_teacher = F.log_softmax(teacher_BKHW.float(), dim=1)
     difference = log_teacher - F.log_softmax(logits_BKHW.float(), dim=1)
@@ -69,19 +86,34 @@ def masked_divergence(
 
 
 def masked_mse(student_BDHW: Tensor, teacher_BDHW: Tensor, weight_B1HW: Tensor) -> tuple[Tensor, Tensor]:
-    """Feature distillation: squared error averaged over channels, weighted; (sum, count of positions with weight)."""
+    """Feature distillation: squared error averaged over channels, weighted; (sum, count of positions with weight).
+
+    Examples:
+        >>> masked_mse(torch.ones(1, 8, 2, 2), torch.zeros(1, 8, 2, 2), torch.ones(1, 1, 2, 2))
+        (tensor(4.), tensor(4.))
+    """
     error = (student_BDHW.float() - teacher_BDHW.float()).square().mean(dim=1, keepdim=True)
     return (error * weight_B1HW).sum(), (weight_B1HW > 0).sum().float()
 
 
 def masked_distance(student_BD: Tensor, teacher_BD: Tensor, weight_B: Tensor) -> tuple[Tensor, Tensor]:
-    """Token distillation: one minus the cosine of each pair of vectors, weighted; (sum, sum of the weights)."""
+    """Token distillation: one minus the cosine of each pair of vectors, weighted; (sum, sum of the weights).
+
+    Examples:
+        >>> masked_distance(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]]), torch.ones(1))
+        (tensor(1.), tensor(1.))
+    """
     distance = 1 - F.cosine_similarity(student_BD.float(), teacher_BD.float(), dim=1)
     return (distance * weight_B).sum(), weight_B.sum()
 
 
 def mean(total: Tensor, count: Tensor) -> Tensor:
-    """``total / count``, exactly zero where nothing counted."""
+    """``total / count``, exactly zero where the count is 0; scalars.
+
+    Examples:
+        >>> mean(torch.tensor(6.0), torch.tensor(3.0)), mean(torch.tensor(0.0), torch.tensor(0.0))
+        (tensor(2.), tensor(0.))
+    """
     return total / count.clamp(min=1)
 
 

@@ -40,6 +40,11 @@ class Registry(Mapping[str, Component]):
     Args:
         sort: what they are, for messages, such as ``method``.
         package: whose modules hold the built-in ones; also the group of entry points.
+
+    Examples:
+        >>> from tasktokens.tasks import KINDS
+        >>> KINDS["depth"].__name__, "dept" in KINDS
+        ('Depth', False)
     """
 
     def __init__(self, sort: str, package: str) -> None:

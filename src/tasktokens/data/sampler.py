@@ -13,7 +13,7 @@ from tasktokens.errors import ConfigError
 
 
 class Draw(NamedTuple):
-    """Which image a sample is of, and which of its augmented variants it is."""
+    """Selects a sample: image ``number`` of the data set as augmented in ``epoch``."""
 
     epoch: int
     number: int
@@ -22,7 +22,7 @@ class Draw(NamedTuple):
 
 
 Draws = Iterable[list[Draw]] | Iterable[list[tuple[int, int]]]
-"""Batches of them."""
+"""Batches of `Draw`, or of plain (epoch, number)."""
 
 
 class EpochSampler(Sampler[list[Draw]]):
@@ -63,10 +63,10 @@ class EpochSampler(Sampler[list[Draw]]):
         while True:
             order = epoch_order(self.length, self.seed, epoch)
             for step in range(skip, self.steps_per_epoch):
-                own = order[step * self.batch_size : (step + 1) * self.batch_size][self.rank :: self.ranks]
+                indices = order[step * self.batch_size : (step + 1) * self.batch_size][self.rank :: self.ranks]
                 late = self.late_step is not None and epoch * self.steps_per_epoch + step >= self.late_step
                 for part in range(self.accumulate):
-                    yield [Draw(epoch, int(index), late) for index in own[part :: self.accumulate]]
+                    yield [Draw(epoch, int(index), late) for index in indices[part :: self.accumulate]]
             epoch, skip = epoch + 1, 0
 
 

@@ -30,3 +30,4 @@ class BatchShard:
 
 
 WHOLE_BATCH = BatchShard()
+"""The shard of a run with one rank and no accumulation."""

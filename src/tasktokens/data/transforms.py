@@ -23,6 +23,7 @@ from tasktokens.data.sharding import WHOLE_BATCH, BatchShard
 from tasktokens.tasks import Task
 
 Size = tuple[int, int]
+"""(height, width) in pixels."""
 
 _CROPS = 10  # draws of a crop, as in MMSegmentation
 

@@ -20,11 +20,11 @@ VisibleLabels = dict[str, tuple[str, ...]]
 """For each image id the tasks whose labels may be seen."""
 
 AVAILABLE = "labels-available.csv"
-"""In a run: which label files its training images, those set aside among them, had as it began, seen or hidden."""
+"""In a run: label files that its training images, held-out ones included, had at the start, visible or hidden."""
 
 
 def check_rule(labels: str) -> None:
-    """Raise `DataError` for a value of ``data.labels`` that says nothing, or names a file that does not exist."""
+    """Raise `DataError` for a value of ``data.labels`` that is no known rule, or names a missing file."""
     if labels.lower().endswith(".csv"):
         if not Path(labels).is_file():
             raise DataError(f"data.labels={labels}: there is no such file (working directory {Path.cwd()})")

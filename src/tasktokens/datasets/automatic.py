@@ -54,5 +54,5 @@ def _measured_on(config: Config, index: DatasetIndex) -> tuple[str | None, float
     share = SHARE if len(ids) >= 10 else SHARE_OF_FEW
     held = held_out(ids, share, config.data.label_seed or 0)
     rest = [id for id in ids if id not in held]
-    enough = held and all(labelled(rest, task) or not labelled(held, task) for task in tasks)
-    return ("holdout", share) if enough and any(labelled(held, task) for task in tasks) else (None, 0.0)
+    usable = held and all(labelled(rest, task) or not labelled(held, task) for task in tasks)
+    return ("holdout", share) if usable and any(labelled(held, task) for task in tasks) else (None, 0.0)

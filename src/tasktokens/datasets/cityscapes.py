@@ -48,16 +48,19 @@ from tasktokens.tasks.files import read_array
 from tasktokens.utils.safe_io import read_json
 
 CATEGORIES = ("flat", "construction", "object", "nature", "sky", "human", "vehicle")
+"""Names of the 7 categories, by id."""
 CLASSES_19 = (
     "road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation", "terrain",
     "sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle",
 )  # fmt: skip
+"""Names of the 19 evaluation classes, by train id."""
 LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 """The stored id of each of the 19 classes."""
 CATEGORY = (0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 4, 5, 5, 6, 6, 6, 6, 6, 6)
 """The category of each of the 19 classes."""
 
 PUBLISHED = {"one": "cityscapes_one_label.csv"}
+"""File of the published label split for each rule."""
 
 _KNOWN = (
     "MTAN: train/image/0.npy with label_7, label_19, depth beside image",

@@ -23,8 +23,11 @@ from tasktokens.tasks.base import Array
 from tasktokens.utils.atomic import atomically
 
 JPEG = (".jpg", ".jpeg")
+"""Endings of JPEG files."""
 LABELS = (".png", ".npy")
+"""Endings of written label files."""
 Reader = Callable[[Path], tuple[Array, Array]]
+"""From a path to value (C, H, W) and valid (H, W)."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ class Writer:
         return Record(job.id, files, rounding, tuple(left_out))
 
     def _remove_old(self, job: ConversionJob) -> None:
-        """What an earlier attempt wrote, from a source that has been mended since."""
+        """Remove what an earlier attempt wrote from a source that has been repaired since."""
         for ending in (*JPEG, ".png"):
             (self.out / "images" / f"{job.id}{ending}").unlink(missing_ok=True)
         for name in self.tasks:

@@ -36,8 +36,11 @@ from tasktokens.utils.listing import composed, existing_form, walk_files
 from tasktokens.utils.orientation import swaps_sides
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+"""Endings of image files."""
 ARRAY_ENDINGS = (".npy", ".npz")
+"""Endings of NumPy files."""
 LABEL_ENDINGS = (".png", ".npy", ".npz", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".jpg", ".jpeg")
+"""Endings of label files."""
 
 
 def open_folder(root: Path) -> DatasetIndex:
@@ -62,10 +65,10 @@ def open_folder(root: Path) -> DatasetIndex:
             raise ConfigError(f"{description}: task '{name}' must have settings such as kind: depth, found {spec!r}")
 
     settings = {name: {key: spec.get(key) for key in _FILE_KEYS} for name, spec in specs.items()}
-    for name, own in settings.items():
-        if own["resize"] not in (None, True, False):
+    for name, options in settings.items():
+        if options["resize"] not in (None, True, False):
             raise ConfigError(
-                f"{description}: 'resize' of task '{name}' must be true or false, found {own['resize']!r}"
+                f"{description}: 'resize' of task '{name}' must be true or false, found {options['resize']!r}"
             )
     tasks = {name: build_task(name, {k: v for k, v in spec.items() if k not in _FILE_KEYS})
              for name, spec in specs.items()}  # fmt: skip
@@ -96,8 +99,10 @@ def _from_folders(
     images = list_files(folder, IMAGE_ENDINGS + ARRAY_ENDINGS)
     if not images:
         raise DataError(f"no images in {folder} ({', '.join(IMAGE_ENDINGS + ARRAY_ENDINGS)})")
-    files = {name: list_files(_below(root, own["folder"] or name), LABEL_ENDINGS) for name, own in settings.items()}
-    return images, {name: {id: path for id, path in own.items() if id in images} for name, own in files.items()}
+    files = {
+        name: list_files(_below(root, options["folder"] or name), LABEL_ENDINGS) for name, options in settings.items()
+    }
+    return images, {name: {id: path for id, path in found.items() if id in images} for name, found in files.items()}
 
 
 def _from_manifest(
@@ -106,8 +111,8 @@ def _from_manifest(
     path = _below(root, values["manifest"])
     if not path.is_file():
         raise DataError(f"dataset.yaml of {root} names the manifest {path}, which does not exist")
-    for name, own in settings.items():
-        if own["folder"]:
+    for name, options in settings.items():
+        if options["folder"]:
             raise ConfigError(f"dataset.yaml of {root}: task '{name}' has a folder, but the files are those of {path}")
     if values.get("images"):
         raise ConfigError(f"dataset.yaml of {root} has both 'images' and 'manifest'; the manifest names the images")

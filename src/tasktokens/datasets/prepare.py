@@ -39,6 +39,7 @@ DESCRIPTION = """\
 # classes: ids, `void` among them. depth: 16 bit, (v + offset) * scale, 0 void. normals: 8-bit RGB, n = 2 v / 255 - 1, x
 # right, y down, z forward, towards the camera (or `frame`), (128, 128, 128) void. Probabilities: v / 255, alpha 0 void.
 """
+"""Head of the written ``dataset.yaml``."""
 
 
 def prepare(

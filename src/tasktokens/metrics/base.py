@@ -23,8 +23,8 @@ class Metric(torchmetrics.Metric, ABC):  # type: ignore[misc]
     """A ``torchmetrics.Metric`` of dense predictions, with one state: a float64 vector of sums.
 
     ``update``, ``compute``, ``reset``, ``forward``, ``to`` and the sync over ranks are those of torchmetrics. Where a
-    valid pixel holds NaN or infinity, in the prediction or in the target, all values are NaN: what was not predicted
-    has no error. What the target holds at pixels that are not valid changes nothing.
+    valid pixel holds NaN or infinity, in the prediction or in the target, all values are NaN. What the
+    target holds at pixels that are not valid changes nothing.
 
     A subclass gives `name`, `higher_is_better`, `units`, `primary`, `statistics` and `compute`.
 
@@ -36,7 +36,7 @@ class Metric(torchmetrics.Metric, ABC):  # type: ignore[misc]
     """
 
     name: ClassVar[str] = ""
-    """What the metric is registered as."""
+    """Name in the registry."""
 
     higher_is_better: ClassVar[dict[str, bool]] = {}
     """Direction of each of the names that `compute` returns; ``IoU/wall`` goes by ``IoU``."""

@@ -12,8 +12,14 @@ from tasktokens.metrics.fmeasure import FMeasure
 class BinaryOverlap(FMeasure):
     """IoU, precision and recall of "yes" at probability 0.5, and the best F1 over 19 thresholds, in percent.
 
-    F1 at 0.5 is left out: it says the same as the IoU there. The truth is positive above 0.5. Precision is NaN where
+    F1 at 0.5 is left out, since it is a function of the IoU. The truth is positive above 0.5. Precision is NaN where
     nothing is predicted, recall where nothing is true, IoU where neither is.
+
+    >>> import torch
+    >>> metric = BinaryOverlap()
+    >>> metric.update(torch.tensor([[[[0.9, 0.8, 0.2]]]]), torch.tensor([[[[1.0, 0.0, 0.0]]]]))
+    >>> metric.compute()["IoU"], metric.compute()["recall"]
+    (50.0, 100.0)
     """
 
     name: ClassVar[str] = "binary"

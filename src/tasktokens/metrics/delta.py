@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 
 _LEAST = 1e-9
-"""What a metric of 0 counts as where logarithms are taken."""
+"""Replaces a metric of 0 before the logarithm."""
 
 
 def delta_mtl(values: Mapping[str, float], reference: Mapping[str, float], higher: Mapping[str, bool]) -> float:
@@ -33,6 +33,9 @@ def mean_improvement(values: Mapping[str, float], reference: Mapping[str, float]
     Which of two networks is better by it does not depend on the reference, where Δ_MTL gives a task the more weight the
     worse its reference is: against an early network the one metric that began near 0 would decide alone. NaN where a
     value is NaN or infinite, or there is no task.
+
+    >>> round(mean_improvement({"depth": 0.25}, {"depth": 0.5}, {"depth": False}), 6)
+    100.0
     """
     if not _comparable(values, reference):
         return math.nan

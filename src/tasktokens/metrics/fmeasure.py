@@ -19,7 +19,7 @@ class FMeasure(Metric):
     """The best F over fixed thresholds, in percent: (1 + β²) P R / (β² P + R).
 
     Counts are pooled over all valid pixels of the set; the truth is positive above 0.5, the prediction strictly above
-    the threshold. Where nothing is right, F is 0; where nothing is positive and some threshold predicts nothing, NaN.
+    the threshold. F is 0 without a true positive, and NaN if no pixel is positive and a threshold predicts none.
 
     Args:
         key: what `compute` calls it: ``maxF`` or ``pixelF``.

@@ -1,4 +1,4 @@
-"""How far a confidence can be trusted: how often pixels of each confidence are right."""
+"""Reliability of a confidence: how often pixels of each confidence are right."""
 
 from __future__ import annotations
 
@@ -97,9 +97,11 @@ class Reliability(torchmetrics.Metric):  # type: ignore[misc]
     def thresholds(self, accuracy: float) -> Tensor:
         """For each group (G,) the smallest level whose pixels above it are right at least that often; 1 where none."""
         pixels, right = self._above()
-        enough = (right >= accuracy * pixels) & (pixels > 0)
-        levels = torch.tensor([*self.levels, 1.0], dtype=torch.float64, device=enough.device)
-        found = torch.cat([enough, torch.ones_like(enough[:, :1])], dim=1).int().argmax(dim=1)  # the first of several
+        accurate = (right >= accuracy * pixels) & (pixels > 0)
+        levels = torch.tensor([*self.levels, 1.0], dtype=torch.float64, device=accurate.device)
+        found = (
+            torch.cat([accurate, torch.ones_like(accurate[:, :1])], dim=1).int().argmax(dim=1)
+        )  # the first of several
         return levels[found]
 
     def _above(self) -> tuple[Tensor, Tensor]:

@@ -17,8 +17,14 @@ PAPER_LEVELS = tuple(math.log(t / (1 - t)) for t in (0.5, 0.55, 0.6, 0.65, 0.7))
 class SaliencyF(FMeasure):
     """Best (maxF) and mean (meanF) F over 19 thresholds, β² = 0.3, in percent (Achanta et al., CVPR 2009).
 
-    Published multi-task code applies a sigmoid to probabilities, so that only five of the thresholds tell pixels apart;
-    `compute_paper` takes those.
+    Published multi-task code applies a sigmoid to probabilities, so that only five of the thresholds separate pixels;
+    `compute_paper` uses those.
+
+    >>> import torch
+    >>> metric = SaliencyF()
+    >>> metric.update(torch.tensor([[[[0.9, 0.1]]]]), torch.tensor([[[[1.0, 0.0]]]]))
+    >>> metric.compute()["maxF"]
+    100.0
     """
 
     name: ClassVar[str] = "saliency"

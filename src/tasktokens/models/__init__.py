@@ -19,6 +19,7 @@ DESIGNS = {
     "htt": Design(width=64, fused=64, light=True, heads=4, image_affinity=True),
     "paper": Design(width=256, fused=512, light=False, heads=1),
 }
+"""Design of each ``variant``: ours, and that of the paper (Zhang et al., arXiv 2411.18823)."""
 
 
 def build_network(kind: str, tasks: Mapping[str, Task], settings: ModelSettings, load_weights: bool = True) -> Network:

@@ -16,6 +16,7 @@ from tasktokens.models.outputs import Network
 from tasktokens.models.tokens import CrossTaskGates, OpenGates, TokenDecoder
 
 Stages = dict[str, Tensor]
+"""Outputs of the parts of a network by name; see `stages`."""
 _Naming = Callable[[Any, Any], Stages]
 """The inputs and the output of a module to stages by name."""
 

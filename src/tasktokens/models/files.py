@@ -22,6 +22,7 @@ from tasktokens.utils.atomic import atomically
 from tasktokens.utils.safe_io import read_json, require_regular_file
 
 FORMAT = 1
+"""Version of ``model.json``."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def read_info(folder: Path) -> ModelInfo:
         height, width = (operator.index(side) for side in values["size"])
         if not (tasks and 0 < min(height, width) <= max(height, width) <= 2**15):
             raise ValueError(f"it has {len(tasks)} tasks and the size {height}x{width}")
-        mirrored = values.get("mirrored", True)  # a model of before does not say
+        mirrored = values.get("mirrored", True)  # older files lack it
         if not isinstance(mirrored, bool):
             raise ValueError(f"'mirrored' must be true or false, found {mirrored!r}")
         zoom = None if values.get("largest_zoom") is None else float(values["largest_zoom"])
@@ -123,12 +124,12 @@ def read_info(folder: Path) -> ModelInfo:
 def load_weights(network: nn.Module, path: Path) -> None:
     """Load weights that must fit exactly. Raises `CheckpointError` saying what differs."""
     state = read_tensors(path)
-    own = network.state_dict()
-    missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    expected = network.state_dict()
+    missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
     shapes = [
-        f"{k}: {tuple(state[k].shape)} for {tuple(own[k].shape)}"
-        for k in own
-        if k in state and state[k].shape != own[k].shape
+        f"{k}: {tuple(state[k].shape)} for {tuple(expected[k].shape)}"
+        for k in expected
+        if k in state and state[k].shape != expected[k].shape
     ]
     if missing or extra or shapes:
         raise CheckpointError(

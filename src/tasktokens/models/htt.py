@@ -51,11 +51,11 @@ class HttNetwork(Network):
         outputs = {}
         for t, (name, head) in enumerate(self.heads.items()):
             chosen = None if rows is None else rows[name]
-            own = [
+            gated = [
                 index_rows(x, chosen) * index_rows(gates[:, t : t + 1], chosen)
                 for x, (gates, _, _) in zip(features, mixed, strict=True)
             ]
-            outputs[name] = head(own, [index_rows(tokens[:, t], chosen) for _, tokens, _ in mixed])
+            outputs[name] = head(gated, [index_rows(tokens[:, t], chosen) for _, tokens, _ in mixed])
         return outputs
 
     def of_tokens(self, name: str) -> bool:

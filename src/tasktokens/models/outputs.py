@@ -95,15 +95,19 @@ def at_least_one(rows: Tensor) -> Tensor:
 
 
 def head_rows(rows: Tensor, absent: Tensor, multiple: int | None = None) -> Tensor:
-    """Which images a head computes for the labels of ``rows``: those, and behind them as many of ``absent`` as needed.
+    """Which images a head computes for the labels of ``rows``: those, followed by some of ``absent``.
 
     At least one (see `at_least_one`); on a GPU up to the next multiple of an eighth of the batch, so that there are few
-    different numbers: cuDNN prepares itself anew for each, which in a short training took longer than all the steps.
+    different sizes: cuDNN tunes itself for each, which in a short training took longer than all the steps.
 
     Args:
         rows: (n,) int64, positions with a label.
         absent: (B - n,) int64, the others.
         multiple: in place of an eighth of the batch on a GPU and 1 elsewhere.
+
+    Examples:
+        >>> head_rows(torch.tensor([1]), torch.tensor([0, 2, 3]), multiple=2)
+        tensor([1, 0])
     """
     eighth = -(-(len(rows) + len(absent)) // 8)
     multiple = multiple or (eighth if rows.is_cuda else 1)

@@ -25,6 +25,11 @@ def build_task(name: str, spec: Mapping[str, Any]) -> Task:
     """Build a task from its name and plain values such as ``{"kind": "depth", "range": [0.5, 10]}``.
 
     Raises `ConfigError` for a reserved name, an unknown kind or setting, or a value of the wrong form.
+
+    Examples:
+        >>> task = build_task("depth", {"kind": "depth", "range": [0.5, 10], "bins": 20})
+        >>> task.num_tokens, task.spec()["range"]
+        (20, [0.5, 10])
     """
     check_task_name(name)
     values = dict(spec)

@@ -27,7 +27,7 @@ from tasktokens.utils.legends import Legend
 
 @dataclass(frozen=True)
 class _Probability(Task):
-    """A label in [0, 1] a pixel, float32 (1, H, W); an alpha of zero and NaN mark void. Of a palette the colour counts.
+    """One label in [0, 1] per pixel, float32 (1, H, W); void: alpha 0, NaN. Of a palette the colour counts.
 
     Attributes:
         white: the stored integer that means 1; None: 255 in 8 bits, 65535 in 16 bits. Floats are probabilities.
@@ -42,7 +42,7 @@ class _Probability(Task):
     """Its own settings besides those of the files."""
 
     def interpret(self, stored: StoredLabel) -> tuple[Array, Array]:
-        # A compressed picture is near enough to a probability, but not to numbers that name something.
+        # Lossy compression hardly changes a probability, but it changes exact numbers such as void values.
         plane = stored.numbers(lossless=bool(self.void) or self.white is not None)
         valid = stored.valid & np.isfinite(plane) & ~is_void(plane, self.void)
         value = unit_interval(stored.path, np.where(valid, plane, plane.dtype.type(0)), self.white)
@@ -50,7 +50,7 @@ class _Probability(Task):
 
     def write(self, path: Path, value_CHW: Array, valid_HW: Array | None = None) -> None:
         if self.white is not None or self.void:
-            # Grey values are taken otherwise here; floats always mean the same.
+            # Grey values have another meaning here; floats always have the same.
             write_floats(path, value_CHW[0].clip(0, 1), valid_HW)
             return
         grey = np.rint(value_CHW[0].clip(0, 1) * 255).astype(np.uint8)
@@ -187,7 +187,14 @@ class _OneLogit(_Probability):
 @dataclass(frozen=True)
 @KINDS.register("binary")
 class Binary(_OneLogit):
-    """Yes or no, or a probability. Loss: binary cross-entropy. Prediction: sigmoid. Metrics: IoU, best F1."""
+    """Yes or no, or a probability. Loss: binary cross-entropy. Prediction: sigmoid. Metrics: IoU, best F1.
+
+    Examples:
+        >>> task = Binary("roof")
+        >>> logits = torch.zeros(1, 1, 1, 1)
+        >>> task.decode(logits).item(), task.confidence(logits).item()
+        (0.5, 0.0)
+    """
 
     kind: ClassVar[str] = "binary"
 

@@ -1,7 +1,7 @@
-"""What `tasktokens check` looks at in unit vectors: their length, and whether surface normals face the camera.
+"""Statistics of unit vectors for `tasktokens check`: their length, and whether surface normals face the camera.
 
-A surface that is seen faces the camera: the normal's dot product with the viewing ray is negative. That holds in the
-right order of axes and hardly in any other, so that it finds a wrong one and the one that repairs it.
+A visible surface faces the camera: the dot product of its normal and the viewing ray is negative. This holds for the
+right order of axes and for hardly any other, so it reveals a wrong order and its correction.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ OURS: Frame = ("x", "y", "z")
 FACING_SHARE = 0.9
 """Least share of a data set's normals that must face the camera, as for NYU Depth v2: elsewhere up to 0.89 do."""
 _SAMPLES = 4096
-"""Pixels of a label that are looked at: a sample says as much."""
+"""Pixels per label that are examined; a sample is enough."""
 
 
 @cache
@@ -32,7 +32,7 @@ def facing_shares(vectors_3HW: Array, valid_HW: Array) -> Array:
     """Share (48,) of the vectors that would face the camera if the components were in each of `frames`; NaN for none.
 
     The camera is taken to look along the picture's centre, with a focal length of the picture's longer side (53
-    degrees), which no result hangs on: other lenses tilt the outer rays a little.
+    degrees), which hardly matters: other lenses tilt only the outer rays.
     """
     vectors, rays = _sample(vectors_3HW, valid_HW)
     if not vectors.shape[1]:
@@ -129,14 +129,14 @@ def summarise_directions(sums: Sums, frame: Frame | None = None) -> Summary:
         )
         return Summary(numbers, bars, (Suspicion("error", "normals-0-to-1", text),))
     if "lengths" in sums and sums["lengths"].sum():
-        odd = float(sums["lengths"][1] / sums["lengths"].sum())
-        numbers["not of unit length"] = odd
-        if odd > 0.01:
+        other_length = float(sums["lengths"][1] / sums["lengths"].sum())
+        numbers["not of unit length"] = other_length
+        if other_length > 0.01:
             text = (
-                f"{odd:.1%} of the stored vectors are not of length 1 (within a tenth); expected unit vectors, in 8 "
-                f"bits n = 2 v / 255 - 1: check the encoding, and normalise them"
+                f"{other_length:.1%} of the stored vectors are not of length 1 (within a tenth); expected unit "
+                f"vectors, in 8 bits n = 2 v / 255 - 1: check the encoding, and normalise them"
             )
-            found.append(Suspicion("error" if odd > 0.2 else "warning", "not-unit-length", text))
+            found.append(Suspicion("error" if other_length > 0.2 else "warning", "not-unit-length", text))
     upper, lower = sums["thirds"][0] / max(sums["thirds"][1], 1), sums["thirds"][2] / max(sums["thirds"][3], 1)
     numbers |= {"mean y, upper third": float(upper), "mean y, lower third": float(lower)}
     if frame is not None:
@@ -156,12 +156,12 @@ def judge_frame(facing: Array, declared: Frame, upper: float, lower: float) -> l
         upper, lower: mean y in the upper and lower third of the pictures, as read.
     """
     shares = facing[: len(frames())] / facing[-1]
-    own = max(float(shares[0]), float(facing[-2] / facing[-1]))
+    facing_share = max(float(shares[0]), float(facing[-2] / facing[-1]))
     best = int(shares.argmax())
     order = composed(declared, frames()[best])
     repair = f"set the task's frame: [{', '.join(order)}]"
-    if own < FACING_SHARE:
-        text = f"only {own:.0%} of the normals face the camera, as the surfaces in a picture do"
+    if facing_share < FACING_SHARE:
+        text = f"only {facing_share:.0%} of the normals face the camera, as the surfaces in a picture do"
         if shares[best] < FACING_SHARE:
             text += f", and no order of the axes has {FACING_SHARE:.0%}: are they in the world's axes? convert them"
         else:

@@ -1,4 +1,4 @@
-"""What `tasktokens check` looks at in the labels of a kind of task: sums that add up over files, and what they suggest.
+"""Statistics of labels for `tasktokens check`: sums that can be added over files, and the faults they point to.
 
 A task's `examine` gives the sums of one label; added over all labels they go to its `summarise`. Histograms have fixed
 bins, so that quantiles of a data set of any size take constant memory, and the order of the files does not matter.
@@ -18,7 +18,9 @@ from tasktokens.tasks.stored import StoredLabel
 
 Array = npt.NDArray[Any]
 Sums = Mapping[str, Array]
+"""Sums of `Task.examine` by name, added over labels."""
 Severity = Literal["error", "warning"]
+"""An error stops training; a warning does not."""
 
 
 class Bar(NamedTuple):
@@ -60,7 +62,7 @@ class Summary:
 
 
 def one_sided(answer: str) -> Suspicion:
-    """The error that all usable pixels of a task say the same."""
+    """The error that all usable pixels of a task have the same value."""
     text = (
         f"every usable pixel of every label is {answer}: nothing can be learned or measured; check what is void "
         f"(alpha, void values, 255 of classes) and which numbers the files hold, or leave the task out"
@@ -169,7 +171,7 @@ def amount_sums(value_HW: Array, valid_HW: Array, low: float, high: float) -> di
     ratio = float(np.median(lower) / max(np.median(upper), 1e-30)) if third and upper.size and lower.size else 1.0
     return {
         "bins": np.bincount(np.floor(position).clip(0, _BINS - 1).astype(np.int64), minlength=_BINS),
-        # A thousandth is rounding, no mistake.
+        # A thousandth is rounding error.
         "outside": np.array([(values < low * 0.999).sum(), (values > high * 1.001).sum()]),
         "slopes": np.array([ratio > 1.1, ratio < 1 / 1.1], dtype=np.int64),
         "not positive": np.array([(values <= 0).sum()]),
@@ -192,12 +194,12 @@ def amount_quantile(sums: Sums, share: float) -> float:
 
 
 def summarise_depth(sums: Sums, low: float, high: float, inverse: bool) -> Summary:
-    """Quantiles, histogram and what speaks for another unit.
+    """Quantiles, histogram and signs of another unit.
 
     Args:
         sums: of `amount_sums`.
         low, high: the declared range.
-        inverse: whether what is nearer has larger values, in whatever unit.
+        inverse: whether nearer points have larger values.
     """
     total = int(sums["bins"].sum())
     if not total:
@@ -271,10 +273,10 @@ _STEPS = 200
 
 
 def range_sums(value_HW: Array, valid_HW: Array, low: float, high: float) -> dict[str, Array]:
-    """A histogram of the range in `_STEPS` bins, with as many on either side, and how many values lie outside."""
+    """A histogram of the range in `_STEPS` bins, with equally many on either side, and the number of values outside."""
     values = value_HW[valid_HW].astype(np.float64)
     position = ((values - low) / (high - low) + 1) * _STEPS
-    margin = 0.001 * (high - low)  # a thousandth is rounding, no mistake
+    margin = 0.001 * (high - low)  # a thousandth is rounding error
     return {
         "bins": np.bincount(position.clip(0, 3 * _STEPS - 1).astype(np.int64), minlength=3 * _STEPS),
         "outside": np.array([(values < low - margin).sum(), (values > high + margin).sum()]),

@@ -1,4 +1,4 @@
-"""Whether the compression of a picture file changes its values: told by its content, for endings say nothing."""
+"""Whether the compression of a picture file changes its values: judged by its content, since endings prove nothing."""
 
 from __future__ import annotations
 

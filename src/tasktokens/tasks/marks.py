@@ -1,4 +1,4 @@
-"""Stored numbers that look as if they meant "no measurement", though no task declares them void."""
+"""Stored numbers that probably mean "no measurement" but are not declared as void."""
 
 from __future__ import annotations
 

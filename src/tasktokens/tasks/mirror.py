@@ -14,6 +14,7 @@ from torch import Tensor
 from tasktokens.tasks.examine import Suspicion
 
 Pairs = tuple[tuple[int, int], ...]
+"""Pairs of class indices that swap in a mirrored image."""
 
 _SIDES = (
     ("left", "right"), ("l", "r"), ("lh", "rh"), ("lhs", "rhs"), ("links", "rechts"), ("gauche", "droite"),

@@ -26,6 +26,7 @@ from tasktokens.tasks.void import is_void, parse_void
 from tasktokens.utils.legends import Legend
 
 Triple = tuple[float, float, float]
+"""The three stored components of a vector."""
 _COS_RIGHT = math.cos(math.radians(22.5))
 
 

@@ -14,8 +14,8 @@ PALETTES = "palettes"
 def palette_sums(stored: StoredLabel) -> dict[str, Array]:
     """For each index that a palette file uses: 1, its colour, the squares of that, and whether it shares its colour.
 
-    Added over files these tell whether an index always has one colour: n times the sum of squares is then the square
-    of the sum, and else more.
+    Added over files, they show whether an index always has the same colour: n times the sum of squares is then the
+    square of the sum, and otherwise more.
     """
     if stored.palette is None:
         return {}

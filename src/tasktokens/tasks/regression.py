@@ -46,9 +46,16 @@ class Regression(Task):
         scale, offset: the value of a stored integer v is ``(v + offset) * scale``; floats are values.
         void: stored values that mean "no label"; NaN, infinity and an alpha of zero do too.
 
-    Loss: L1 in tenths of the range (so that the choice of a unit does not change what a task weighs) plus 0.1 x
+    Loss: L1 in tenths of the range (so that the loss does not depend on the unit) plus 0.1 x
     cross-entropy to the nearest bin. Targets outside the range are clamped to it. Zooming changes no value. Written
     labels are npy of floats, NaN for void.
+
+    Examples:
+        >>> task = Regression("height", minimum=0.0, maximum=2.0, bins=3, unit="m")
+        >>> task.centres()
+        tensor([0., 1., 2.])
+        >>> task.decode(torch.zeros(1, 3, 1, 1)).item()
+        1.0
     """
 
     threshold: float = 0.9
@@ -153,7 +160,7 @@ class Regression(Task):
         return summarise_range(sums, self.minimum, self.maximum, self.unit).joined(judge_marks(sums))
 
     def pixel_loss(self, logits_BKHW: Tensor, target_BCHW: Tensor) -> Tensor:
-        """L1 in the labels' unit plus 0.1 x cross-entropy to the nearest bin, (B, 1, H, W)."""
+        """L1 in tenths of the range plus 0.1 x cross-entropy to the nearest bin, (B, 1, H, W)."""
         target = target_BCHW.float().clamp(self.minimum, self.maximum)
         nearest = ((target - self.minimum) * ((self.bins - 1) / self.span)).round().long().clamp_(0, self.bins - 1)
         log_p = F.log_softmax(logits_BKHW.float(), dim=1)

@@ -30,7 +30,7 @@ from tasktokens.utils.legends import Colour, Legend
 @dataclass(frozen=True)
 @KINDS.register("classes")
 class Segmentation(Task):
-    """One class id a pixel, 0 to ``len(classes) - 1``; ids in ``void`` are ignored.
+    """One class id per pixel, 0 to ``len(classes) - 1``; ids in ``void`` are ignored.
 
     Labels are uint8 (1, H, W). Loss: cross-entropy. Confidence: the largest softmax probability.
 
@@ -38,9 +38,15 @@ class Segmentation(Task):
         classes: their names.
         void: stored ids that mean "no label".
         ids: pairs of a stored id and its class, for files whose ids are not 0, 1, 2, ...; empty: they are.
-        colours: one (red, green, blue) a class, for files that are RGB-coded; empty: they hold ids.
+        colours: one (red, green, blue) per class, for files that are RGB-coded; empty: they hold ids.
         void_colours: colours that mean "no label".
         mirror: pairs of classes that change places in a mirrored image, such as left and right arms.
+
+    Examples:
+        >>> task = Segmentation("semseg", classes=("floor", "wall"))
+        >>> logits = torch.tensor([0.0, 2.0]).view(1, 2, 1, 1)
+        >>> task.decode(logits).item(), round(task.confidence(logits).item(), 2)
+        (1, 0.88)
     """
 
     classes: tuple[str, ...] = ()

@@ -20,6 +20,7 @@ from tasktokens.utils.safe_io import open_picture, read_npy, read_npz, require_r
 
 Array = npt.NDArray[Any]
 ARRAY_FILES = (".npy", ".npz")
+"""Endings of NumPy files."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ class StoredLabel:
 
 
 def describe_shape(shape: tuple[int, ...]) -> str:
-    """A shape that is not the expected one, and what to do where that can be told.
+    """A shape that is not the expected one, and what to do where that is known.
 
     >>> describe_shape((3, 480, 640))
     'an array of shape (3, 480, 640): channels go last, so transpose it to (480, 640, 3)'
@@ -186,7 +187,7 @@ def read_stored(path: Path, key: str | None = None) -> StoredLabel:
 
 @contextmanager
 def recorded_reads() -> Iterator[list[StoredLabel]]:
-    """What `read_stored` returns to this thread meanwhile, for a look at files that somebody else reads anyway."""
+    """What `read_stored` returns to this thread meanwhile, to examine files that other code reads anyway."""
     _recorder.reads = []
     try:
         yield _recorder.reads

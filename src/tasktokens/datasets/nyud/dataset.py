@@ -57,6 +57,7 @@ from tasktokens.tasks import Edge, Normals
 from tasktokens.tasks.base import Array
 
 Reader = Callable[[Path], tuple[Array, Array]]
+"""From a path to value (C, H, W) and valid (H, W)."""
 
 
 class Layout(NamedTuple):
@@ -240,3 +241,4 @@ LAYOUTS = (
     ),
     Layout("compact", ("semseg40",), ("image", "depth", "semseg40", "train.txt", "test.txt"), _open_compact),
 )
+"""The known layouts, tried in this order."""

@@ -24,6 +24,7 @@ CLASSES_13 = (
     "bed", "books", "ceiling", "chair", "floor", "furniture", "objects", "picture", "sofa", "table", "tv", "wall",
     "window",
 )  # fmt: skip
+"""Names of the 13 classes, by id."""
 CLASSES_40 = (
     "wall", "floor", "cabinet", "bed", "chair", "sofa", "table", "door", "window", "bookshelf",
     "picture", "counter", "blinds", "desk", "shelves", "curtain", "dresser", "pillow", "mirror", "floor mat",
@@ -31,6 +32,7 @@ CLASSES_40 = (
     "whiteboard", "person", "night stand", "toilet", "sink", "lamp", "bathtub", "bag", "otherstructure",
     "otherfurniture", "otherprop",
 )  # fmt: skip
+"""Names of the 40 classes, by id."""
 PUBLISHED = {"one": "nyud_one_label.csv", "random": "nyud_random_labels.csv"}
 """Files of published label splits, by rule."""
 

@@ -29,10 +29,12 @@ from tasktokens.tasks.base import Array
 from tasktokens.utils.safe_io import check_inflated_size, check_pixels
 
 MAT_FILE = "nyu_depth_v2_labeled.mat"
+"""Name of the published MATLAB file."""
 MAT_HELP = (
     ": the first two come from the data set's page (https://cs.nyu.edu/~fergus/datasets/nyu_depth_v2.html), "
     "classMapping40.mat, which maps the 894 names to 40 classes, from https://github.com/ankurhanda/nyuv2-meta-data"
 )
+"""The files of this layout, for messages."""
 
 
 def open_mat(root: Path, classes: int) -> DatasetIndex:

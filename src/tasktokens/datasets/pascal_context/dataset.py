@@ -60,6 +60,7 @@ from tasktokens.tasks import Edge, Normals, Saliency, Segmentation, Task
 from tasktokens.utils.safe_io import read_json
 
 PUBLISHED = {"one": "pascal_context_one_label.csv", "random": "pascal_context_random_labels.csv"}
+"""File of the published label split for each rule."""
 
 _KNOWN = "ATRC: JPEGImages, semseg, human_parts, sal_distill, normals_distill, pascal-context and ImageSets/Context"
 

@@ -19,10 +19,12 @@ CLASSES_21 = (
     "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",
     "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )  # fmt: skip
+"""Names of the 21 classes, by id."""
 PERSON = 15
 """The number of ``person`` among the 21 classes."""
 
 PARTS_7 = ("background", "head", "torso", "upper arm", "lower arm", "upper leg", "lower leg")
+"""Names of the 7 human parts, by id."""
 PART_NAMES = {
     "head": ("hair", "head", "lear", "rear", "lebrow", "rebrow", "leye", "reye", "mouth", "nose"),
     "torso": ("neck", "torso"),
