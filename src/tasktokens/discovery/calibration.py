@@ -44,10 +44,12 @@ class AccuracyCalibrator:
         return stage.ema is not None and since >= 0 and since % self.settings.calibrate_every == 0
 
     def start(self) -> dict[str, Reliability]:
+        """Empty reliability sums per task."""
         return {name: Reliability(task.num_groups) for name, task in self.tasks.items()}
 
     @torch.no_grad()
     def add(self, sums: Mapping[str, Reliability], batch: Batch, teacher: nn.Module) -> None:
+        """Compare the teacher's predictions with the labels of a batch, at the size of the heads."""
         settings = self.settings
         views, zoom = settings.teacher_views, settings.teacher_zoom
         outputs = forward_views(self.tasks, teacher, batch.image, views, zoom, self.mirror)
@@ -64,6 +66,7 @@ class AccuracyCalibrator:
             sums[name].update(found.confidence, right, valid & pixels, task.group(found.value))
 
     def finish(self, sums: Mapping[str, Reliability]) -> None:
+        """Set the thresholds that reach ``target_accuracy`` according to the sums."""
         for name, task in self.tasks.items():
             self.thresholds.set(task, sums[name].thresholds(self.settings.target_accuracy))
 

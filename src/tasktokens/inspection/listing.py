@@ -30,6 +30,7 @@ def leaks(a: Sequence[str], b: Sequence[str]) -> bool:
 
 
 def splits_text(splits: Sequence[str]) -> str:
+    """Names of splits for a sentence: ``train and test``, or ``no split``."""
     return " and ".join(splits) or "no split"
 
 

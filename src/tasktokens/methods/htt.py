@@ -98,6 +98,7 @@ class HttMethod(MethodSettings):
 
     @property
     def uses_holdout(self) -> bool:
+        """True for calibrated thresholds, which are measured on held-out images."""
         return self.thresholds == "calibrated"
 
 
@@ -117,6 +118,7 @@ class Htt(Method):
         self.thresholds = Thresholds(tasks, settings.thresholds == "adaptive")
 
     def stages(self) -> tuple[Stage, ...]:
+        """Supervised and discovery stages, one discovery stage per round; ``online``: a single stage."""
         settings = self.settings
         if settings.schedule == "online":
             return (Stage("online", settings.stage1_steps + settings.stage2_steps, ema=settings.ema),)
@@ -127,14 +129,17 @@ class Htt(Method):
         return first, *(Stage(name, settings.stage2_steps, settings.student, teacher=True) for name in names)
 
     def state(self) -> nn.Module:
+        """The thresholds, so that a resumed run continues with the learned or measured ones."""
         return self.thresholds
 
     def calibrator(self) -> Calibrator | None:
+        """Measures thresholds where they are ``calibrated``; else None."""
         if self.settings.thresholds != "calibrated":
             return None
         return AccuracyCalibrator(self.tasks, self.settings, self.thresholds, self.mirrored)
 
     def observe(self, means: Mapping[str, Tensor]) -> None:
+        """Update adaptive thresholds by the teacher's mean confidences."""
         self.thresholds.observe(means)
 
     def student_view(self, image_B3HW: Tensor, generator: torch.Generator, options: StepOptions) -> Tensor:
@@ -144,6 +149,10 @@ class Htt(Method):
         return strong_view(image_B3HW, self.settings.strong, generator, options.shard)
 
     def terms(self, prepared: PreparedBatch, student: nn.Module, teacher: nn.Module | None = None) -> list[Term]:
+        """Supervised terms of each task; with a teacher also those of pixels, features and tokens.
+
+        Raises `ValueError` where ``teacher`` is not what ``prepared.options`` says.
+        """
         if prepared.options.teacher != (teacher is not None):
             raise ValueError(f"the batch was prepared with teacher={prepared.options.teacher} in its options")
         strength, batch, settings = self._strength(prepared.options), prepared.batch, self.settings
@@ -166,6 +175,7 @@ class Htt(Method):
         return terms
 
     def counts(self, prepared: PreparedBatch) -> dict[str, Tensor]:
+        """Pixels per term, and images per term of tokens."""
         pixels, counts = prepared.batch.pixels, {}
         labelled = label_counts(prepared)
         for name, labels in prepared.batch.labels.items():

@@ -35,9 +35,11 @@ class Supervised(Method):
         self.settings = settings
 
     def stages(self) -> tuple[Stage, ...]:
+        """A single stage."""
         return (Stage("supervised", self.settings.steps),)
 
     def terms(self, prepared: PreparedBatch, student: nn.Module, teacher: nn.Module | None = None) -> list[Term]:
+        """The supervised term of each task; ``teacher`` is not used."""
         image, batch = prepared.image, prepared.batch
         labels = batch.labels
         if batch.labelled is None:
@@ -53,4 +55,5 @@ class Supervised(Method):
         return [supervised_term(task, outputs[n], labels[n], prepared.sampler) for n, task in self.tasks.items()]
 
     def counts(self, prepared: PreparedBatch) -> dict[str, Tensor]:
+        """Labelled pixels per task."""
         return {f"loss/{name}": count for name, count in label_counts(prepared).items()}

@@ -39,6 +39,7 @@ class PlainDumper(yaml.SafeDumper):
     """`yaml.SafeDumper` that quotes what either version of YAML would take for something else than text."""
 
     def ignore_aliases(self, data: Any) -> bool:  # a value that is used twice is written twice: files are for people
+        """True: a value that is used twice is written twice, because files are for people."""
         return True
 
 

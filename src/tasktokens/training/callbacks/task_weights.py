@@ -25,6 +25,7 @@ class TaskWeights(Callback):
         self._steps = 0
 
     def on_step(self, trainer: Trainer) -> None:
+        """Collect the losses of the first steps, then propose weights if they differ widely."""
         if trainer.stage_index or trainer.step != self._steps + 1 or self._steps >= FIRST_STEPS:
             return  # also in a run that was resumed later
         self._steps += 1

@@ -42,6 +42,7 @@ class Tracking(Callback):
         self.starts: dict[str, int] = {}
 
     def on_start(self, trainer: Trainer) -> None:
+        """Start the trackers, on the main process only."""
         total = 0
         for stage in trainer.stages:
             self.starts[stage.name], total = total, total + stage.steps
@@ -63,6 +64,7 @@ class Tracking(Callback):
             tracker.log(numbers, step=self.starts[row["stage"]] + row["step"])
 
     def on_close(self, trainer: Trainer) -> None:
+        """Finish the trackers, so that all is flushed."""
         for tracker in self.trackers:
             tracker.finish()
 

@@ -62,6 +62,7 @@ class Validation(Callback):
     """
 
     def on_start(self, trainer: Trainer) -> None:
+        """Read earlier validations from the log and open the images to validate on."""
         self.tasks = trainer.tasks
         rows = [row for row in trainer.log.read() if "validation" in row]
         self.reference: dict[str, float] | None = self._primary(rows[0]["validation"]) if rows else None
@@ -71,6 +72,7 @@ class Validation(Callback):
             self.dataset = validation_dataset(trainer.data, trainer.config, trainer.tasks)
 
     def on_stage_start(self, trainer: Trainer) -> None:
+        """Make up for a validation that was due at the checkpoint a run resumes from."""
         if trainer.step:  # the run may have ended between a checkpoint and its validation
             self.on_step(trainer)
 
