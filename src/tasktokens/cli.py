@@ -232,11 +232,11 @@ def rooms(
 ) -> None:
     """Render the embedded data set as a plain folder with labels of six tasks."""
     from tasktokens.config import parse_config
-    from tasktokens.utils.lock import beside
+    from tasktokens.utils.lock import only_writer_of_new
 
     values = {"train": train, "val": val, "test": test, "render_seed": seed, "render_size": [height, width]}
     source: Any = parse_config({"data": {"kind": "rooms", **values}}, "rooms").data
-    with beside(out):  # the folder itself appears when all is in it
+    with only_writer_of_new(out):  # the folder itself appears when all is in it
         print(source.write(out, (height, width), progress=not quiet))
 
 
@@ -309,7 +309,7 @@ def list_() -> None:
 
 def main() -> None:
     """Entry point. A user's mistake is one sentence and exit code 2; Ctrl-C is 130, SIGTERM 143."""
-    console.print_what_the_console_can()
+    console.replace_unprintable()
     # By an exception, so that what is half done is cleaned up on the way out.
     before = signal.signal(signal.SIGTERM, _end)
     hangup = getattr(signal, "SIGHUP", signal.SIGTERM)  # a terminal that was closed; nohup ignores it
@@ -327,11 +327,11 @@ def main() -> None:
     except OtherRankError:
         sys.exit(2)  # it was said there
     except TaskTokensError as error:
-        _let_the_first_speak()
+        _wait_for_first_rank()
         console.say(f"error: {' '.join(str(error).split())}")
         sys.exit(2)
     except BrokenPipeError:  # the reader of the output, such as head, has seen enough
-        console.drop_lost_streams()
+        console.close_lost_streams()
         sys.exit(0)
     except OSError as error:
         # What happens to a disk or a folder is no mistake of the program: full, read-only, a name that is too long.
@@ -362,7 +362,7 @@ def _rank() -> int:
 def _print(text: object) -> None:
     """A result, once and not by every rank; nobody may be there to read it."""
     if _rank() == 0:
-        with console.dispensable():
+        with console.ignore_lost_output():
             print(text, flush=True)
 
 
@@ -371,7 +371,7 @@ def _ranks_joined() -> bool:
     return torch is not None and torch.is_available() and torch.is_initialized()
 
 
-def _let_the_first_speak() -> None:
+def _wait_for_first_rank() -> None:
     """What is wrong before ranks know of each other is wrong on all: others speak only if nobody ends them."""
     if _rank() > 0 and not _ranks_joined():
         time.sleep(3)

@@ -266,9 +266,9 @@ def test_two_at_once_are_refused_overwrite_too_and_a_kill_leaves_nothing_that_re
 
 
 def test_rooms_are_rendered_by_one_at_a_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from tasktokens.utils.lock import beside
+    from tasktokens.utils.lock import only_writer_of_new
 
-    with beside(tmp_path / "rooms"):
+    with only_writer_of_new(tmp_path / "rooms"):
         code, _, errors = run_cli(capsys, "rooms", "--out", tmp_path / "rooms", "-q")
     assert code == 2
     assert "another process is writing into" in errors

@@ -62,13 +62,13 @@ def load_run_config(path: str | Path | None = None, overrides: Iterable[str] = (
     for override in _listed(overrides):
         _apply(given, override)
     folder = given["run"].get("dir") if isinstance(given.get("run"), dict) else None
-    own = Path(str(folder if folder is not None else RunSettings().dir)) / "config.yaml"
-    if not own.is_file():
+    run_file = Path(str(folder if folder is not None else RunSettings().dir)) / "config.yaml"
+    if not run_file.is_file():
         return parse_config(given, where)  # the trainer says that there is no run
-    values = read_yaml(own)
+    values = read_yaml(run_file)
     for name, section in given.items():
         values[name] = section if name == "tasks" else _changed(values.get(name), section, _TAGS.get(name))
-    values["run"] = {**(values.get("run") or {}), "dir": str(own.parent)}
+    values["run"] = {**(values.get("run") or {}), "dir": str(run_file.parent)}
     return parse_config(values, where)
 
 

@@ -114,10 +114,10 @@ def discover_labels(
         confidence: ``ours`` (`Task.confidence`) or ``paper`` (`Task.paper_confidence`).
         thresholds: which confidence is enough; default: the task's own threshold.
     """
-    sure = task.paper_confidence(logits_BKHW) if confidence == "paper" else task.confidence(logits_BKHW)
+    score_B1HW = task.paper_confidence(logits_BKHW) if confidence == "paper" else task.confidence(logits_BKHW)
     value = task.decode(logits_BKHW)
-    enough = task.threshold if thresholds is None else thresholds.of(task, value)
-    return Discovered(value, sure, (sure > enough) & pixels_B1HW)
+    threshold = task.threshold if thresholds is None else thresholds.of(task, value)
+    return Discovered(value, score_B1HW, (score_B1HW > threshold) & pixels_B1HW)
 
 
 def inside(pixels_B1HW: Tensor, size: Sequence[int]) -> Tensor:

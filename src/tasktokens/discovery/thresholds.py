@@ -55,11 +55,11 @@ class Thresholds(nn.Module):
         group = torch.where(pixels_B1HW, task.group(prediction_BCHW), count)
         # Sums of each image first: a GPU's threads wait for each other where all add to a few numbers.
         image = torch.arange(len(group), device=group.device).view(-1, 1, 1, 1)
-        cell, sure = (group + image * (count + 1)).flatten(), confidence_B1HW.float().flatten()
+        cell, confidence = (group + image * (count + 1)).flatten(), confidence_B1HW.float().flatten()
         # Not `bincount`, which waits for a GPU, and with weights has no deterministic form there.
         sums, pixels = (
-            sure.new_zeros(len(group) * (count + 1)).index_add_(0, cell, x).view(len(group), count + 1).sum(0)
-            for x in (sure, torch.ones_like(sure))
+            confidence.new_zeros(len(group) * (count + 1)).index_add_(0, cell, x).view(len(group), count + 1).sum(0)
+            for x in (confidence, torch.ones_like(confidence))
         )
         return [Term(f"teacher/{task.name}/{g}", 0.0, sums[g], pixels[g], reported=False) for g in range(count)]
 

@@ -24,7 +24,7 @@ from tasktokens.inference.discovery_summary import SUMMARY, Discovery, Row, hist
 from tasktokens.inference.evaluate import run_config
 from tasktokens.inference.filled_folder import copy_image, copy_label, describe
 from tasktokens.inference.given_labels import GivenLabels, given_labels
-from tasktokens.inference.journal import Journal, goes_on
+from tasktokens.inference.journal import Journal, hint_resume
 from tasktokens.inference.label_pictures import Shown, save_label_picture
 from tasktokens.inference.predictor import Predictor
 from tasktokens.inference.results import Prediction
@@ -81,7 +81,7 @@ def discover(
     rank, main = accelerator.process_index, accelerator.is_main_process
     given = main_process_first(accelerator, lambda: given_labels(run, config))
     journal = Journal(out, "discovering", "discovery")
-    with contextlib.ExitStack() as held, goes_on():
+    with contextlib.ExitStack() as held, hint_resume():
         with raise_on_all_ranks(accelerator):
             predictor = Predictor(run, accelerator.device, views)
             thresholds = thresholds_of(given.tasks, threshold)
@@ -97,11 +97,11 @@ def discover(
                 }
                 journal.begin(settings, overwrite, clear=True)
         done = journal.done()
-        own = [id for id in labels if id not in done][rank :: accelerator.num_processes]
+        share = [id for id in labels if id not in done][rank :: accelerator.num_processes]
         accelerator.wait_for_everyone()  # all have read the journal before anyone writes to it
         fill = Filler(predictor, given, thresholds, out, pictures)
         with signals(accelerator.num_processes) as stop, journal.appending(rank) as appender:
-            for id in track(own, "discovering", shown=not quiet and main):
+            for id in track(share, "discovering", shown=not quiet and main):
                 if stop.received:
                     break
                 appender.note(id, fill(id, labels[id]))
@@ -116,7 +116,7 @@ def discover(
                 journal.end()
             if stopped:
                 going_on = "" if whole else "; the same command goes on"
-                stop.leave(f"{len(done)} of {len(labels)} images are done{going_on}", say=main)
+                stop.exit(f"{len(done)} of {len(labels)} images are done{going_on}", say=main)
     accelerator.wait_for_everyone()
     return read_discovery(out)
 
@@ -191,14 +191,14 @@ class Filler:
         return rows
 
     def _write(self, id: str, task: Task, found: Prediction) -> Row:
-        sure = self._sure(task, found)
-        task.write(self.out / task.name / f"{id}.png", found.value_CHW, sure)
+        confident = self._confident(task, found)
+        task.write(self.out / task.name / f"{id}.png", found.value_CHW, confident)
         confidence = np.rint(found.confidence * 255).astype(np.uint8)
         write_png(self.out / "confidence" / task.name / f"{id}.png", confidence)
         known = np.nan_to_num(found.confidence)
-        return [id, task.name, round(float(sure.mean()), 4), round(float(known.mean()), 4), histogram(known)]
+        return [id, task.name, round(float(confident.mean()), 4), round(float(known.mean()), 4), histogram(known)]
 
-    def _sure(self, task: Task, found: Prediction) -> Any:
+    def _confident(self, task: Task, found: Prediction) -> Any:
         return found.confidence > self.thresholds[task.name]
 
     def _draw(self, id: str, image: ImageFile, labels: Sequence[str], found: Mapping[str, Prediction]) -> None:
@@ -209,7 +209,7 @@ class Filler:
             else:
                 one = found[name]
                 caption = f"{name}, discovered"
-                shown.append(Shown(task, one.value_CHW, self._sure(task, one), one.confidence, caption=caption))
+                shown.append(Shown(task, one.value_CHW, self._confident(task, one), one.confidence, caption=caption))
         save_label_picture(self.out / "pictures" / f"{id}.png", id, image.read(), shown)
 
 

@@ -17,7 +17,7 @@ from tasktokens.utils.safe_io import read_json
 SUMMARY = "summary.json"
 SHARES = (0.2, 0.5, 0.8)
 """Shares of pixels for which a threshold is proposed."""
-LITTLE = 0.01
+WARN_BELOW = 0.01
 """A task of which a smaller share of pixels was filled is warned of."""
 _BINS = 100
 
@@ -49,7 +49,7 @@ class TaskSummary:
     @property
     def warning(self) -> str | None:
         """A sentence where next to nothing was filled."""
-        if self.filled is None or self.filled >= LITTLE:
+        if self.filled is None or self.filled >= WARN_BELOW:
             return None
         found = (
             f"next to nothing of '{self.task}' was filled ({self.filled:.1%} of its pixels, mean confidence "
@@ -111,7 +111,7 @@ def summarise(rows: Iterable[Row], thresholds: Mapping[str, float]) -> tuple[Tas
     by_task: dict[str, list[Row]] = {name: [] for name in thresholds}
     for row in rows:
         by_task[row[1]].append(row)
-    return tuple(_summary(name, own, thresholds[name]) for name, own in by_task.items())
+    return tuple(_summary(name, task_rows, thresholds[name]) for name, task_rows in by_task.items())
 
 
 def _summary(task: str, rows: Sequence[Row], threshold: float) -> TaskSummary:
@@ -123,5 +123,5 @@ def _summary(task: str, rows: Sequence[Row], threshold: float) -> TaskSummary:
     confidence = float((pixels * np.array([row[3] for row in rows])).sum() / pixels.sum())
     above = counts.sum(axis=0)[:0:-1].cumsum()[::-1] / pixels.sum()  # share above k / 100
     steps = {share: np.flatnonzero(above >= share) for share in SHARES}
-    fills = {str(share): int(enough[-1]) / _BINS for share, enough in steps.items() if len(enough)}
+    fills = {str(share): int(reached[-1]) / _BINS for share, reached in steps.items() if len(reached)}
     return TaskSummary(task, len(rows), round(filled, 4), round(confidence, 4), threshold, fills)

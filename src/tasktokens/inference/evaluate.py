@@ -68,7 +68,7 @@ def evaluate_network(
                 prediction = decode_at(task, logits[None], (height, width))
                 metrics[name].update(prediction[None], value[None], valid[None])
     if stop is not None and stopping(stop, accelerator):
-        stop.leave(note, say=accelerator.is_main_process)
+        stop.exit(note, say=accelerator.is_main_process)
     with warnings.catch_warnings():
         # A task without labels is NaN, and said to be so.
         warnings.filterwarnings("ignore", message="The ``compute`` method of metric")
@@ -136,19 +136,19 @@ def evaluate(
     config = run_config(run, None if root is None else Path(root))
     split = split or config.run.measured_on or "test"
     accelerator = start(config.run)
-    own = config.data.evaluation
+    configured = config.data.evaluation
     data = main_process_first(accelerator, lambda: _open(run, config, split))
     with raise_on_all_ranks(accelerator):
         network, info = load_model(run, accelerator.device)
         require_same_tasks(info.tasks, data.tasks, run, data.collection.root, config.data.augmentation.widest)
-        dataset = eval_dataset(data, split, info.tasks, info.size, at or own)
+        dataset = eval_dataset(data, split, info.tasks, info.size, at or configured)
     with signals(accelerator.num_processes) as stop:
         workers = config.data.workers
         results = evaluate_network(network, dataset, config.optim.images, accelerator, stop, protocol, workers=workers)
     if show is not None and accelerator.is_main_process:
         show(results)
     if write and accelerator.is_main_process:
-        suffix = "" if at in (None, own) else f"-{at}"
+        suffix = "" if at in (None, configured) else f"-{at}"
         suffix += "" if protocol == "correct" else f"-{protocol}"
         write_results(run / f"evaluation-{split}{suffix}.json", results, protocol)
     accelerator.wait_for_everyone()

@@ -70,7 +70,7 @@ def _explain_all(predictor: Predictor, model: Path, images: Mapping[str, Path], 
     pictures, figures = [], {}
     try:
         for id, image in readable(images, "explaining", quiet):
-            explanation = look(predictor, image)
+            explanation = explain_image(predictor, image)
             figures[id] = measure(predictor.tasks, explanation)
             pictures.append(write_atomically(out / f"{id}.png", picture(id, predictor.tasks, explanation)))
     finally:
@@ -80,7 +80,7 @@ def _explain_all(predictor: Predictor, model: Path, images: Mapping[str, Path], 
     return pictures
 
 
-def look(predictor: Predictor, image_HW3: Array) -> Explanation:
+def explain_image(predictor: Predictor, image_HW3: Array) -> Explanation:
     """The stages at the working size, and the predictions that `Predictor` makes of one uint8 RGB image."""
     recorded = stages(predictor.network, predictor.prepare(image_HW3))
     logits = {name: recorded[f"{name}.logits"] for name in predictor.tasks}
@@ -102,19 +102,19 @@ def measure(tasks: Mapping[str, Task], explanation: Explanation) -> dict[str, An
     figures: dict[str, Any] = {"affinity": affinity, "tasks": {}}
     for t, (name, task) in enumerate(tasks.items()):
         prediction = explanation.predictions[name]
-        own: dict[str, Any] = {
+        task_figures: dict[str, Any] = {
             "confidence": _rounded(prediction.confidence.mean()),
             "sure": _rounded(prediction.valid(task.threshold).mean()),
         }
         if scales:
             for gates in ("own_gates", "gates"):
-                own[gates] = {str(i): _rounded(seen[f"scale{i}.{gates}"][0, t].mean()) for i in scales}
+                task_figures[gates] = {str(i): _rounded(seen[f"scale{i}.{gates}"][0, t].mean()) for i in scales}
         if f"{name}.confidence" in seen:
-            own["learned_confidence"] = _rounded(seen[f"{name}.confidence"].sigmoid().mean())
+            task_figures["learned_confidence"] = _rounded(seen[f"{name}.confidence"].sigmoid().mean())
         if f"{name}.token_maps" in seen:
             shares = zip(task.token_names(), _shares(seen[f"{name}.logits"][0]), strict=True)
-            own["tokens"] = {token: _rounded(share) for token, share in shares if share > 0}
-        figures["tasks"][name] = own
+            task_figures["tokens"] = {token: _rounded(share) for token, share in shares if share > 0}
+        figures["tasks"][name] = task_figures
     return figures
 
 

@@ -111,7 +111,7 @@ class _Appender:
 
 
 @contextlib.contextmanager
-def goes_on() -> Iterator[None]:
+def hint_resume() -> Iterator[None]:
     """Add to an error of a full disk in the block that the same command goes on afterwards."""
     try:
         yield

@@ -18,7 +18,7 @@ from tasktokens.datasets.index import check_id, picture_facts, read_image
 from tasktokens.datasets.prepared import sha256
 from tasktokens.errors import DataError
 from tasktokens.inference.filled_folder import write_description
-from tasktokens.inference.journal import Journal, goes_on
+from tasktokens.inference.journal import Journal, hint_resume
 from tasktokens.inference.label_pictures import Shown, is_reduced, save_label_picture
 from tasktokens.inference.predictor import Predictor
 from tasktokens.inference.results import Prediction
@@ -70,7 +70,7 @@ def predict(
     accelerator = start(RunSettings())
     journal = Journal(out, "predicting", "prediction")
     main = accelerator.is_main_process
-    with ExitStack() as held, goes_on():
+    with ExitStack() as held, hint_resume():
         with raise_on_all_ranks(accelerator):
             predictor = Predictor(model, accelerator.device, views)
             images = find_images(inputs)
@@ -135,12 +135,12 @@ def readable(
     """
     unreadable, turned, paged = [], [], []
     rank, ranks = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
-    own, quiet = list(images.items())[rank::ranks], quiet or rank > 0
+    share, quiet = list(images.items())[rank::ranks], quiet or rank > 0
     with signals(ranks) as stop:
-        for number, (id, path) in enumerate(track(own, doing, shown=not quiet)):
+        for number, (id, path) in enumerate(track(share, doing, shown=not quiet)):
             if stop.received:
-                done = f"{number} of {len(own)} images" + (f" of rank {rank}" if ranks > 1 else "")
-                stop.leave(f"{done} are done; {afterwards}")
+                done = f"{number} of {len(share)} images" + (f" of rank {rank}" if ranks > 1 else "")
+                stop.exit(f"{done} are done; {afterwards}")
             try:
                 image = read_image(path)
             except DataError as error:
@@ -151,7 +151,7 @@ def readable(
             paged += [str(path)] if facts.frames > 1 else []
             yield id, image
         if stop.received:
-            stop.leave("all images are done")
+            stop.exit("all images are done")
     if accelerator is not None:
         unreadable, turned, paged = (
             [text for of_rank in all_gather(accelerator, texts) for text in of_rank]

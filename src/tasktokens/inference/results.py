@@ -88,11 +88,11 @@ class Prediction:
             expected = self.confidence.shape
             raise DataError(f"valid must be bool of shape {expected}, found {valid.dtype} of shape {valid.shape}")
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as own:
-            self.task.write(Path(own) / "label.png", self.value_CHW, valid)
-            (written,) = Path(own).iterdir()
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as temporary:
+            self.task.write(Path(temporary) / "label.png", self.value_CHW, valid)
+            (written,) = Path(temporary).iterdir()
             self._check_range_kept(written)
-            return written.replace(folder / f"{Path(own).name}{written.suffix}")
+            return written.replace(folder / f"{Path(temporary).name}{written.suffix}")
 
     def _check_range_kept(self, written: Path) -> None:
         """16-bit files of a scale hold no more than 65535 times that; what lies beyond would be cut off in silence."""
@@ -177,8 +177,8 @@ class Result(Mapping[str, Prediction]):
         """For notebooks: the pictures, and below each its task and how sure it is."""
         captions = [self.path.name if self.path else "image"]
         for name, prediction in self.items():
-            sure = f"confidence {prediction.confidence.mean():.2f}, {prediction.valid().mean():.0%} valid"
-            captions.append(f"{name}: {sure}")
+            trust = f"confidence {prediction.confidence.mean():.2f}, {prediction.valid().mean():.0%} valid"
+            captions.append(f"{name}: {trust}")
         cells = [_figure(picture, text) for text, (_, picture) in zip(captions, self._shown(), strict=True)]
         return f'<div style="display:flex;flex-wrap:wrap;gap:8px">{"".join(cells)}</div>'
 

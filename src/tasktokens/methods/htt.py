@@ -222,14 +222,14 @@ class Htt(Method):
         weighted = self.settings.confidence_weighting and (soft or task.confidence_weighted)
         weight = found.confidence if weighted else torch.ones_like(found.confidence)
         if soft:
-            total, sure = masked_divergence(logits, teacher_logits, found.valid, weight)
+            total, discovered = masked_divergence(logits, teacher_logits, found.valid, weight)
         else:
-            total, sure = masked_loss(task, logits, found.value, found.valid, weight)
+            total, discovered = masked_loss(task, logits, found.value, found.valid, weight)
         total = total * _pixels_per_cell(image_pixels, logits)
         weight_of = task.weight * task.discovered_weight * self.settings.prediction_level
         return [
             Term(f"discovered_loss/{task.name}", weight_of, total, image_pixels[absent].sum().float()),
-            Term(f"discovered/{task.name}", 0.0, sure, pixels.sum().float()),
+            Term(f"discovered/{task.name}", 0.0, discovered, pixels.sum().float()),
             *self.thresholds.statistics(task, found.value, found.confidence, pixels),
         ]
 

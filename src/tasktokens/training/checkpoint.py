@@ -130,13 +130,13 @@ def latest_checkpoint(folder: Path, quiet: bool = False) -> Path:
     """
     found = _checkpoints(folder)
     for path in reversed(found):
-        wrong = fault(path)
-        if wrong is None:
+        damage = fault(path)
+        if damage is None:
             return path
         if not quiet:
-            console.say(f"checkpoint {path} is not whole: {wrong}; passed over")
-    there = f" (none of {len(found)} is whole)" if found else ""
-    raise CheckpointError(f"{folder} holds no complete checkpoint to resume from{there}; start the run anew")
+            console.say(f"checkpoint {path} is not whole: {damage}; passed over")
+    damaged = f" (none of {len(found)} is whole)" if found else ""
+    raise CheckpointError(f"{folder} holds no complete checkpoint to resume from{damaged}; start the run anew")
 
 
 def tidy(folder: Path) -> None:

@@ -171,7 +171,7 @@ class Trainer:
                 move_average(self.teacher, self.student, min(self.stage.ema, self.step / (self.step + 10)))
             self.clock.stepped(sum(len(batch.ids) for batch in self.batches) * self.accelerator.num_processes)
             self.step += 1
-            self.stopping = self._told_to_stop()
+            self.stopping = self._stop_requested()
             self.notify("on_step")  # log, save, validate
         self._close_stage(take_step)
 
@@ -195,7 +195,7 @@ class Trainer:
         if accelerator.is_main_process and not finished:
             self.write_row({"finished": True, "minutes": minutes})
         if stopping(self.stop, accelerator):
-            self.stop.leave("the run is complete", say=accelerator.is_main_process)
+            self.stop.exit("the run is complete", say=accelerator.is_main_process)
 
     # -- for callbacks -------------------------------------------------------------------------------------------------
     @property
@@ -311,7 +311,7 @@ class Trainer:
         self.guard = finite_guard(self.optimizer, self.student, self.accelerator)
         return Step(self.method, self.accelerator, model, optimizer, self.guard, self.config.optim.clip, self.balance)
 
-    def _told_to_stop(self) -> bool:
+    def _stop_requested(self) -> bool:
         """Whether a signal has come; several ranks ask each other, which waits for the device, every few steps."""
         asks = self.accelerator.num_processes == 1 or self.is_last_step or self.step % STOP_EVERY == 0
         return asks and stopping(self.stop, self.accelerator)

@@ -93,11 +93,11 @@ def cache_folder(name: str) -> Path:
     try:
         return Path(base).expanduser() / "tasktokens" / name
     except RuntimeError:  # neither HOME nor an entry in the list of users
-        return _homeless() / name
+        return _fallback_cache_folder() / name
 
 
 @cache
-def _homeless() -> Path:
+def _fallback_cache_folder() -> Path:
     user = os.getuid() if hasattr(os, "getuid") else "user"
     folder = Path(tempfile.gettempdir()) / f"tasktokens-{user}"
     folder.mkdir(mode=0o700, exist_ok=True)

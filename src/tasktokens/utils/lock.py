@@ -37,7 +37,7 @@ def only_writer(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def beside(folder: Path) -> Iterator[None]:
+def only_writer_of_new(folder: Path) -> Iterator[None]:
     """`only_writer` for a folder that is not there before it is whole: the lock lies beside it."""
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 def check_trackers(run: RunSettings) -> None:
     """Raise `ConfigError` for a tracker whose package is not installed."""
-    there = {str(getattr(name, "value", name)) for name in get_available_trackers()}
+    installed = {str(getattr(name, "value", name)) for name in get_available_trackers()}
     for name in run.track:
-        if name not in there:
+        if name not in installed:
             extra = " or pip install 'tasktokens[track]'" if name == "tensorboard" else ""
             raise ConfigError(f"run.track names {name}, which is not installed: pip install {name}{extra}")
 

@@ -106,9 +106,9 @@ class Validation(Callback):
         # After the network is on disk: a run that is killed in between validates this step again.
         trainer.write_row(row)
         unmeasured = sorted(self.tasks.keys() - self._primary(results).keys())
-        told = "nothing to compare" if score is None else f"{score:+.2f} %{' (the best so far)' if best else ''}"
-        told += f"; not measured: {', '.join(unmeasured)}" if unmeasured else ""
-        trainer.log.say(f"validation after step {trainer.step} of stage {trainer.stage.name}: {told}")
+        outcome = "nothing to compare" if score is None else f"{score:+.2f} %{' (the best so far)' if best else ''}"
+        outcome += f"; not measured: {', '.join(unmeasured)}" if unmeasured else ""
+        trainer.log.say(f"validation after step {trainer.step} of stage {trainer.stage.name}: {outcome}")
         trainer.notify("on_validation", row)
 
     def _keep(self, trainer: Trainer, row: Row) -> None:
