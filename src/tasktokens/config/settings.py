@@ -47,7 +47,7 @@ class OptimSettings(Settings):
     weight_decay: float = Field(0.01, ge=0)
     batch_size: int | Literal["auto"] = Field(
         16,
-        description="images of an update, over all processes and parts; auto: the largest that fits into memory, "
+        description="images per update, over all processes and parts; auto: the largest that fits into memory, "
         "measured at the start",
     )
     warmup: int = Field(20, ge=0, description="steps of linear warm-up at the start of a stage")

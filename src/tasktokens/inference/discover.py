@@ -1,9 +1,9 @@
 """``tasktokens discover``: fill in the missing labels of the training images, with a confidence.
 
 What is written is a data folder in the own-folder layout, ready to be trained on: images and given labels of all splits
-are copied byte for byte, discovered labels stand beside them, void where they are not sure enough. A journal lies in it
-until it is whole, so that an interrupted discovery goes on (`tasktokens.inference.journal`). Several ranks share the
-images.
+are copied byte for byte, discovered labels stand beside them, void below the threshold. A journal lies in it until
+it is complete, so that an interrupted discovery can be resumed (`tasktokens.inference.journal`). Several ranks share
+the images.
 """
 
 from __future__ import annotations
@@ -52,15 +52,15 @@ def discover(
 
     Args:
         run: a finished run of any method, or a model folder in it, such as ``best``.
-        out: new folder, or one in which the same discovery was interrupted: it goes on. It holds the images of all
+        out: new folder, or one in which the same discovery was interrupted: it is resumed. It holds the images of all
             splits with their given labels, what was discovered, ``confidence/{task}/{id}.png`` (0..255 for 0..1),
-            ``discovered.csv`` (id, task, share of sure pixels and mean confidence of each discovered label),
+            ``discovered.csv`` (id, task, share of valid pixels and mean confidence of each discovered label),
             ``classes.csv`` and ``summary.json``.
         threshold: confidence in [0, 1] that a pixel must exceed, else it is void: of all tasks, or by task; default:
             each task's own.
         overwrite: delete what lies in ``out`` first.
-        quiet: no progress.
-        views: how the network looks at an image (`Predictor`): 1 as it is, 2 also mirrored and enlarged.
+        quiet: do not show progress.
+        views: 1: the image as it is; 2: averaged with a mirrored and enlarged view (`Predictor`).
         pictures: also write ``pictures/{id}.png``: each training image with its labels and confidences in colours.
         root: where the run's data lies now; default: where it lay (``data.root``).
 
@@ -70,10 +70,10 @@ def discover(
     Raises:
         CheckpointError: the run is not finished.
         ConfigError: a threshold out of range or of no task; or the data's tasks are no longer those of the model.
-        DataError: a label that the run has seen is gone. WriteError: the disk is full; the same call goes on.
+        DataError: a label that the run has seen is gone. WriteError: the disk is full; the same call resumes.
         RunExistsError: ``out`` is not empty, another discovery was begun there, or another process writes into it.
         OtherRankError: another rank has failed.
-        SystemExit: 130 or 143 after SIGINT or SIGTERM; the same call goes on.
+        SystemExit: 130 or 143 after SIGINT or SIGTERM; the same call resumes.
     """
     run, out = Path(run), Path(out)
     config = run_config(run, None if root is None else Path(root))
@@ -175,7 +175,7 @@ class Filler:
         self.out, self.pictures = out, pictures
 
     def __call__(self, id: str, labels: Sequence[str]) -> list[Row]:
-        """Copy an image and its given labels; of a training image discover the others. Returns a row for each."""
+        """Copy an image and its given labels; discover the others of training images. Returns a row per discovery."""
         index, tasks = self.given.index, self.given.tasks
         image = index.images[id]
         copy_image(image, self.out / "images", id)

@@ -18,7 +18,7 @@ SUMMARY = "summary.json"
 SHARES = (0.2, 0.5, 0.8)
 """Shares of pixels for which a threshold is proposed."""
 WARN_BELOW = 0.01
-"""A task of which a smaller share of pixels was filled is warned of."""
+"""A task is warned of if a smaller share of its pixels was filled."""
 _BINS = 100
 
 Row = list[Any]
@@ -48,7 +48,7 @@ class TaskSummary:
 
     @property
     def warning(self) -> str | None:
-        """A sentence where next to nothing was filled."""
+        """A sentence where hardly any pixel was filled."""
         if self.filled is None or self.filled >= WARN_BELOW:
             return None
         found = (
@@ -85,7 +85,7 @@ class Discovery(os.PathLike[str]):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """A sentence for each task of which next to nothing was filled."""
+        """A sentence per task of which hardly any pixel was filled."""
         return tuple(task.warning for task in self.tasks if task.warning is not None)
 
     def to_json(self) -> str:

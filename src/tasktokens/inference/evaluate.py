@@ -1,4 +1,4 @@
-"""Evaluation: every task's metrics over a split, exact under any batch size and number of ranks."""
+"""Evaluation: the metrics of every task over a split, independent of batch size and number of ranks."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def evaluate_network(
             outputs = network(batch.image, {name: labels.rows for name, labels in batch.labels.items()})
         for name, task in network.tasks.items():
             labels = batch.labels[name]
-            # A head with nothing to do returns one image's output; there is no label to pair it with.
+            # A head without labels still returns the output of one image, which has no label to pair with.
             height, width = labels.value.shape[-2:]
             for logits, value, valid in zip(outputs[name].logits, labels.value, labels.valid, strict=False):
                 prediction = decode_at(task, logits[None], (height, width))
@@ -70,7 +70,7 @@ def evaluate_network(
     if stop is not None and stopping(stop, accelerator):
         stop.exit(note, say=accelerator.is_main_process)
     with warnings.catch_warnings():
-        # A task without labels is NaN, and said to be so.
+        # A task without labels is NaN, as documented.
         warnings.filterwarnings("ignore", message="The ``compute`` method of metric")
         # Both read the sums of all ranks.
         return {name: m.compute() if protocol == "correct" else m.compute_paper() for name, m in metrics.items()}
@@ -111,8 +111,8 @@ def evaluate(
 
     Args:
         run: folder that `train` wrote, or a model folder in it, such as ``best``: results are then written there.
-        split: a split of the data set, or ``holdout``: the training images that the run set aside. Default: what the
-            run measures itself on (``run.evaluate``), else ``test``.
+        split: a split of the data set, or ``holdout``: the training images that the run set aside. Default:
+            ``run.evaluate`` of the run, else ``test``.
         write: also write ``evaluation-{split}.json`` into the run; ``evaluation-{split}-{at}.json`` where ``at`` is not
             the run's own. Under the ``paper`` protocol the name ends in ``-paper`` and the file says so too.
         at: ``network`` or ``full`` size; default: as configured.

@@ -1,4 +1,4 @@
-"""``tasktokens explain``: what the network sees on the way to its predictions, one picture an image."""
+"""``tasktokens explain``: what the network computes on the way to its predictions, one picture per image."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tasktokens.utils.atomic import write_atomically
 from tasktokens.utils.lock import only_writer
 
 STRONGEST = 4
-"""Token maps shown a task."""
+"""Token maps shown per task."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def explain_image(predictor: Predictor, image_HW3: Array) -> Explanation:
 def measure(tasks: Mapping[str, Task], explanation: Explanation) -> dict[str, Any]:
     """The figures of one image, as plain values.
 
-    ``affinity``: a T x T matrix a scale, row t what task t takes of each task. For each task of ``tasks``:
+    ``affinity``: a T x T matrix per scale, row t what task t takes of each task. For each task of ``tasks``:
     ``confidence``, the mean; ``sure``, the share of pixels over the task's threshold; ``own_gates`` and ``gates``, the
     mean gate a scale before and after the mixing; ``learned_confidence``, the mean of the learned map; ``tokens``, the
     share of pixels where a fine-grained token has the largest logit. What the network does not have is left out.

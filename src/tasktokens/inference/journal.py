@@ -1,7 +1,7 @@
-"""Which images of a folder that is being written are done, so that the same command goes on after any end.
+"""Which images of an output folder are done, so that the same command resumes after an interruption.
 
 The first rank's journal, ``NAME.jsonl``, begins with the settings; then comes a line per image that is done, by rank N
-in a ``NAME.N.jsonl`` of its own. The folder is whole when no journal lies in it.
+in a ``NAME.N.jsonl`` of its own. The folder is complete when it has no journal.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class _Appender:
 
 @contextlib.contextmanager
 def hint_resume() -> Iterator[None]:
-    """Add to an error of a full disk in the block that the same command goes on afterwards."""
+    """Add to an error of a full disk that the same command resumes afterwards."""
     try:
         yield
     except WriteError as error:

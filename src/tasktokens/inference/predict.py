@@ -43,7 +43,7 @@ def predict(
     views: int = 1,
     pictures: bool = True,
 ) -> list[Path]:
-    """Predict all tasks of images; several ranks share them. Interrupted, the same call goes on.
+    """Predict all tasks of images; several ranks share them. After an interruption the same call resumes.
 
     Args:
         model: a run that `train` wrote, or its model folder.
@@ -52,9 +52,9 @@ def predict(
             (0..255 for 0..1), ``pictures/{id}.png``, and ``dataset.yaml`` and ``classes.csv``, which say what the
             files hold.
         overwrite: whether ``out`` may hold files already; those with the same names are replaced.
-        quiet: no progress.
-        views: how the network looks at an image (`Predictor`): 1 as it is, 2 also mirrored and enlarged.
-        pictures: also draw each image with its predictions in colours, at most 1024 pixels a side.
+        quiet: do not show progress.
+        views: 1: the image as it is; 2: averaged with a mirrored and enlarged view (`Predictor`).
+        pictures: also draw each image with its predictions in colours, at most 1024 pixels per side.
 
     Returns:
         The pictures, of this rank's images; none without ``pictures``.
@@ -165,8 +165,10 @@ def readable(
             raise DataError(f"{len(unreadable)} of {len(images)} images were left out: {'; '.join(unreadable[:5])}")
 
 
-_TURNED = "an EXIF orientation, which is not applied: turn them first (docs/data.md), for the network saw them unturned"
-_PAGED = "several pages or frames, of which the first was taken"
+_TURNED = (
+    "an EXIF orientation, which is not applied: rotate them first (docs/data.md); the network used the stored pixels"
+)
+_PAGED = "several pages or frames, of which the first was used"
 
 
 def find_images(inputs: str | Path | Sequence[str | Path]) -> dict[str, Path]:

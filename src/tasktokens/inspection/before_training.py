@@ -95,7 +95,7 @@ def _mistakes(report: Report) -> str:
     more = f" | and {report.totals['error'] - 3} more" if report.totals["error"] > 3 else ""
     return (
         f"the data is not fit to train on: {shown}{more}. 'tasktokens check' lists every mistake; "
-        f"data.check=false trains all the same"
+        f"data.check=false skips this check"
     )
 
 

@@ -30,7 +30,7 @@ _DISPARITY = re.compile(r"dispar|inverse|inv_?depth", re.IGNORECASE)
 _THINGS = re.compile(r"instance|SegmentationObject", re.IGNORECASE)
 
 FEW = 32
-"""Up to so many different values may be ids wherever they lie; more are ids only where neighbours are mostly equal."""
+"""Up to this many different values may be ids; more are ids only where neighbours are mostly equal."""
 
 
 def infer_kind(name: str, scan: FolderScan, known: ClassNames | None = None) -> Inferred:

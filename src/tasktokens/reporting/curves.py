@@ -1,4 +1,4 @@
-"""What a run looks like: ``curves.png``, and ``samples/`` with what its network says of a few images."""
+"""Pictures of a run: ``curves.png``, and ``samples/`` with predictions for a few images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every file of results says of its making: command, commit, date, machine, versions and seeds."""
+"""Provenance of result files: command, commit, date, machine, versions and seeds."""
 
 from __future__ import annotations
 

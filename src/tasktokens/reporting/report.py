@@ -1,4 +1,4 @@
-"""Finished runs on one page: ``report.html`` is a single file that opens with a double click, without a network."""
+"""Finished runs on one page: ``report.html`` is a single HTML file that needs no network connection."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def _facts(
     counts = [_label_counts(run.folder / "labels.csv") for run in runs]
     rows = [
         ("Minutes of training", [f"{log.minutes:.1f}" if log.minutes is not None else "–" for log in logs]),
-        ("Images a second", [f"{median(v):.1f}" if (v := log.all("images_per_second")) else "–" for log in logs]),
+        ("Images per second", [f"{median(v):.1f}" if (v := log.all("images_per_second")) else "–" for log in logs]),
         ("Peak memory, GB", [f"{max(v) / 1024:.1f}" if (v := log.all("memory_mb")) else "–" for log in logs]),
         ("Training images", [str(total) if total else "–" for _, total in counts]),
     ]

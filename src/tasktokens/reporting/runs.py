@@ -1,4 +1,4 @@
-"""``tasktokens runs``: what lies in a folder of runs, and what differs between some of them."""
+"""``tasktokens runs``: list the runs in a folder, or compare some of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many images fit into memory, and what helps where they do not: measured, not guessed."""
+"""How many images fit into memory, and which settings help if they do not, by measurement."""
 
 from __future__ import annotations
 

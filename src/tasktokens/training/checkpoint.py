@@ -238,7 +238,7 @@ def _remove(checkpoint: Path) -> None:
 
 
 def _crc32(path: Path) -> str:
-    """Of a file's content; several GB a second, and enough against accidents."""
+    """Of a file's content; several GB per second, and sufficient against accidental damage."""
     value = 0
     with path.open("rb") as file:
         while block := file.read(2**22):

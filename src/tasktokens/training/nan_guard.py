@@ -1,4 +1,4 @@
-"""What keeps a run safe: numbers that are not finite never reach the network."""
+"""Guards against NaN and infinity: they never reach the weights."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ class FiniteGuard:
         if count >= self.patience:
             names = ", ".join(list(dict.fromkeys(self.gather(tuple(id for ids in self.recent for id in ids))))[:8])
             raise TrainingError(
-                f"the loss was not finite {count} steps in a row; the weights of before are kept. Samples: {names}. "
-                f"Look at these files, or lower optim.lr"
+                f"the loss was not finite {count} steps in a row; the last good weights are kept. Samples: {names}. "
+                f"Check these files, or lower optim.lr"
             )
         return count
 

@@ -1,4 +1,4 @@
-"""What training steps cost in memory, measured by taking some.
+"""Memory of training steps, measured by running some.
 
 On a GPU they are taken in this process. On a CPU, where a process's peak never falls again, they are taken in another
 one: ``python -m tasktokens.training.step_memory`` reads a configuration, whose data it opens, and then lines of a

@@ -65,7 +65,7 @@ def train(
         overwrite: delete what lies in the run folder first.
         init_from: a run or model folder whose weights the first stage of this new run starts from; if that stage has
             no steps, they are the teacher's of the second.
-        quiet: no progress line.
+        quiet: do not show progress.
         callbacks: called at each step, validation, checkpoint and so on, after what the trainer itself does then.
 
     Raises:
@@ -326,6 +326,6 @@ class Trainer:
         self._before = self.network
 
     def _release(self) -> None:
-        """Let go of what fills the memory, so that what has failed can be measured."""
+        """Free the memory of networks and batches, so that steps can be measured afterwards."""
         for name in ("student", "teacher", "optimizer", "guard", "batches", "losses", "_before"):
             self.__dict__.pop(name, None)

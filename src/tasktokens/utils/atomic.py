@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, disks that refuse to write, and the user's cache folder."""
+"""Atomic writing, errors of full disks, and the user's cache folder."""
 
 from __future__ import annotations
 

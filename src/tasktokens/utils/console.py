@@ -1,4 +1,4 @@
-"""What is printed while a piece of work goes on: never a reason for it to end."""
+"""Printing that never ends the program: closed pipes and full disks are ignored."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def close_lost_streams() -> None:
 
 
 def say(text: str) -> None:
-    """A line on standard error, if somebody still listens."""
+    """Print a line on standard error; a closed stream is ignored."""
     with ignore_lost_output():
         print(text, file=sys.stderr, flush=True)
 

@@ -1,6 +1,6 @@
 """Several processes as one run: how they find each other, fail together and stop together.
 
-They are started by ``torchrun`` (docs/scaling.md); a single process goes through the same lines and waits for nobody.
+They are started by ``torchrun`` (docs/scaling.md); a single process runs the same code and waits for nobody.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Environment variables that other libraries read: a run's settings decide, and what is set is written down."""
+"""Environment variables that other libraries read: a run's settings come first; relevant variables are recorded."""
 
 from __future__ import annotations
 

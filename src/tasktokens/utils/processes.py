@@ -1,4 +1,4 @@
-"""Do a job for each of many images in several processes: spawned, without the caller's script, ended with it."""
+"""Map a function over jobs in several processes: spawned, without the caller's script, killed with the caller."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def process_map(
 
     Args:
         function, jobs: picklable. What a job wrote before an interrupt is the caller's to clean up.
-        workers: processes; by default one a core, fewer for few jobs; 1 works in this process.
+        workers: processes; by default one per core, fewer for few jobs; 1 works in this process.
 
     Raises:
         What a job raised. Then, and on an interrupt, the processes are killed: waiting for them can take for ever.

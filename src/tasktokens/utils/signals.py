@@ -1,4 +1,4 @@
-"""Signals end a piece of work at its next boundary, with what was done saved."""
+"""Signals stop the program at its next safe point, after saving."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run does beside its updates hangs on a few moments of its loop."""
+"""The interface of callbacks: methods that are called at certain points of the training loop."""
 
 from __future__ import annotations
 
@@ -64,4 +64,4 @@ class Callback:
         """The run is complete: its model is saved and evaluated, its log closed; all ranks."""
 
     def on_close(self, trainer: Trainer) -> None:
-        """Training has ended, by whatever reason; for what must be closed. All ranks."""
+        """Training has ended, for whatever reason; close resources here. All ranks."""

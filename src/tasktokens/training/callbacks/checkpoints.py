@@ -26,7 +26,7 @@ class Checkpoints(Callback):
         if trainer.stopping:
             accelerator.wait_for_everyone()  # a launcher kills the others when one has left
             done = f"{trainer.step} of {trainer.stage.steps} steps of stage {trainer.stage.name} are saved"
-            trainer.stop.exit(f"{done}; --resume goes on", say=accelerator.is_main_process)
+            trainer.stop.exit(f"{done}; --resume continues", say=accelerator.is_main_process)
 
     def _save(self, trainer: Trainer) -> None:
         scaler = trainer.accelerator.scaler

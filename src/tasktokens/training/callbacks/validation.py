@@ -1,4 +1,4 @@
-"""Evaluation while training goes on, on images that are not trained on; the best network by it is kept."""
+"""Evaluation during training, on images that are not trained on; the best network is kept."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Validation(Callback):
         with torch.random.fork_rng(devices=[accelerator.device] if accelerator.device.type == "cuda" else []):
             results = evaluate_network(
                 network, self.dataset, trainer.config.optim.images, accelerator, trainer.stop,
-                note="a validation was not finished; the training until then is saved, --resume goes on",
+                note="a validation was not finished; the training until then is saved, --resume continues",
             )  # fmt: skip
         network.train(network_in_training)
         self.last = trainer.cursor
