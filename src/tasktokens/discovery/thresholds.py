@@ -3,8 +3,8 @@ measured (`tasktokens.discovery.calibration`).
 
 An adaptive threshold is the teacher's running mean confidence on unlabelled images, for each task and each of its
 groups (the classes): about the more confident half of the pixels of every class supervise the student, however
-confident the teacher is in general. Thresholds per class that follow the network are the idea of FreeMatch (Wang et al.,
-ICLR 2023).
+confident the teacher is in general. Thresholds per class that follow the network are the idea of FreeMatch (Wang et
+al., ICLR 2023).
 """
 
 from __future__ import annotations
