@@ -91,7 +91,12 @@ def forward_views(
 
 
 def enlarge(image_B3HW: Tensor, zoom: float) -> Tensor:
-    """uint8 images (B, 3, H, W), bilinear, at the multiple of 32 that is nearest to ``zoom`` times their size."""
+    """uint8 images (B, 3, H, W), bilinear, at the multiple of 32 that is nearest to ``zoom`` times their size.
+
+    Examples:
+        >>> enlarge(torch.zeros(1, 3, 96, 128, dtype=torch.uint8), 1.25).shape
+        torch.Size([1, 3, 128, 160])
+    """
     if zoom == 1:
         return image_B3HW
     size = [32 * max(1, round(zoom * side / 32)) for side in image_B3HW.shape[-2:]]
@@ -121,7 +126,12 @@ def discover_labels(
 
 
 def inside(pixels_B1HW: Tensor, size: Sequence[int]) -> Tensor:
-    """Positions (B, 1, h, w) bool of a coarser grid most of whose pixels are True in a bool map."""
+    """Positions (B, 1, h, w) bool of a coarser grid most of whose pixels are True in a bool map.
+
+    Examples:
+        >>> inside(torch.tensor([[[[True, True, True, False], [True, True, False, False]]]]), (1, 2)).tolist()
+        [[[[True, False]]]]
+    """
     return upsample(pixels_B1HW.float(), size) > 0.5
 
 

@@ -74,6 +74,12 @@ def discover(
         RunExistsError: ``out`` is not empty, another discovery was begun there, or another process writes into it.
         OtherRankError: another rank has failed.
         SystemExit: 130 or 143 after SIGINT or SIGTERM; the same call resumes.
+
+    Examples:
+        >>> import tasktokens
+        >>> found = tasktokens.discover("runs/mine", "discovered", threshold={"depth": 0.3}, quiet=True, views=1)
+        >>> [task.task for task in found.tasks], found.tasks[1].threshold, (found.folder / "dataset.yaml").is_file()
+        (['semseg', 'depth'], 0.3, True)
     """
     run, out = Path(run), Path(out)
     config = run_config(run, None if root is None else Path(root))
@@ -137,7 +143,12 @@ def thresholds_of(tasks: Mapping[str, Task], chosen: float | Mapping[str, float]
 
 
 def parse_thresholds(words: Sequence[str]) -> float | dict[str, float] | None:
-    """Thresholds of the command line: ``0.5`` for all tasks, or ``depth=0.5`` for each. Raises `ConfigError`."""
+    """Thresholds of the command line: ``0.5`` for all tasks, or ``depth=0.5`` for each. Raises `ConfigError`.
+
+    Examples:
+        >>> parse_thresholds(["depth=0.5", "semseg=0.8"]), parse_thresholds(["0.5"]), parse_thresholds([])
+        ({'depth': 0.5, 'semseg': 0.8}, 0.5, None)
+    """
     by_task: dict[str, float] = {}
     of_all: list[float] = []
     for word in words:

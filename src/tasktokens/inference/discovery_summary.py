@@ -100,7 +100,13 @@ def read_discovery(folder: Path) -> Discovery:
 
 
 def histogram(confidence_HW: Array) -> list[int]:
-    """Pixels with a confidence of 0, then with one above k / 100 and at most (k + 1) / 100, for k = 0..99."""
+    """Pixels with a confidence of 0, then with one above k / 100 and at most (k + 1) / 100, for k = 0..99.
+
+    Examples:
+        >>> counts = histogram(np.array([[0.0, 0.005, 1.0]]))
+        >>> len(counts), counts[:2], counts[-1]
+        (101, [1, 1], 1)
+    """
     bins = np.ceil(confidence_HW.ravel() * _BINS).astype(np.int64)
     counts: list[int] = np.bincount(bins.clip(0, _BINS), minlength=_BINS + 1).tolist()
     return counts

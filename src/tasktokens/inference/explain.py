@@ -58,6 +58,11 @@ def explain(
         CheckpointError: no model there.
         RunExistsError: ``out`` is not empty, or another process writes into it.
         DataError: no image found, two with one name, or, after all others were explained, unreadable ones.
+
+    Examples:
+        >>> import tasktokens
+        >>> [path.as_posix() for path in tasktokens.explain("runs/mine", "photos/one.jpg", "explained", quiet=True)]
+        ['explained/one.png']
     """
     out, predictor = Path(out), Predictor(model)
     images = find_images(inputs)

@@ -65,6 +65,12 @@ def predict(
         DataError: no image found, two with one name, or, after all others were predicted, unreadable ones.
         WriteError: the disk is full.
         SystemExit: 130 or 143 after SIGINT or SIGTERM; the images until then are whole.
+
+    Examples:
+        >>> import tasktokens
+        >>> pictures = tasktokens.predict("runs/mine", "photos/one.jpg", "predicted", quiet=True)
+        >>> [picture.as_posix() for picture in pictures]
+        ['predicted/pictures/one.png']
     """
     model, out = Path(model), Path(out)
     accelerator = start(RunSettings())

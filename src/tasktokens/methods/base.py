@@ -70,6 +70,11 @@ class PixelSampler:
 
     Neighbouring pixels are nearly redundant: a stride of 2 makes full-size losses four times cheaper, and the offset is
     redrawn in each step, so all pixels are used over time.
+
+    Examples:
+        >>> sampler = PixelSampler((5, 6), stride=2, top=1, left=0)
+        >>> sampler.size, sampler.subsample(torch.zeros(1, 3, 5, 6)).shape
+        ((2, 3), torch.Size([1, 3, 2, 3]))
     """
 
     image_size: tuple[int, int]
