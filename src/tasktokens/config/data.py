@@ -71,6 +71,6 @@ class DataSettings(Settings):
     workers: int = Field(0, ge=0, le=1024, description="loader processes, of training and evaluation; 0: none")
     check: bool = Field(True, description="examine every visible file before the first run on it; see docs/check.md")
     skip_corrupt: bool = Field(
-        False, description="training: leave out images and labels that cannot be read, named and counted, and go on"
+        False, description="training: skip images and labels that cannot be read; they are named and counted"
     )
     cache: bool = Field(True, description="keep decoded images and labels in memory when they fit")

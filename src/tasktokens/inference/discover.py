@@ -121,7 +121,7 @@ def discover(
                 describe(out, given, rows, thresholds)
                 journal.end()
             if stopped:
-                going_on = "" if whole else "; the same command goes on"
+                going_on = "" if whole else "; run the same command to resume"
                 stop.exit(f"{len(done)} of {len(labels)} images are done{going_on}", say=main)
     accelerator.wait_for_everyone()
     return read_discovery(out)

@@ -52,7 +52,7 @@ class TaskSummary:
         if self.filled is None or self.filled >= WARN_BELOW:
             return None
         found = (
-            f"next to nothing of '{self.task}' was filled ({self.filled:.1%} of its pixels, mean confidence "
+            f"hardly any pixel of '{self.task}' was filled ({self.filled:.1%}, mean confidence "
             f"{self.confidence:.2f}, threshold {self.threshold:g})"
         )
         others = ", ".join(

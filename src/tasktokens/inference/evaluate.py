@@ -156,7 +156,7 @@ def evaluate(
 
 
 def _open(run: Path, config: Config, split: str) -> Data:
-    """The data of a run as far as a split needs it: which images were held out, the run itself says."""
+    """The data of a run that a split needs; which images were held out is read from the run."""
     if split == "holdout":
         return open_run_data(run_folder(run), config)
     index = open_index(config)

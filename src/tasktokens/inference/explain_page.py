@@ -107,7 +107,7 @@ def _panel(axes: Any, panel: Panel) -> None:
 
 
 def _stretched(values_HW: Array) -> tuple[float, float]:
-    """From the least to the largest value; from lower down where they hardly differ: no pattern is made of rounding."""
+    """From the least to the largest value, with a minimal range, so that rounding errors show no pattern."""
     low, high = float(values_HW.min()), float(values_HW.max())
     return min(low, high - _LEAST_RANGE), high
 

@@ -37,7 +37,7 @@ class Journal:
         return self._path(0).is_file()
 
     def begin(self, settings: Mapping[str, Any], overwrite: bool, clear: bool) -> None:
-        """Begin in an empty folder, or go on: what all ranks did before is then in the first rank's journal.
+        """Begin in an empty folder, or resume: the journals of all ranks are then merged into the first rank's.
 
         Args:
             settings: what decides the result, by a name that a user understands.
@@ -116,7 +116,7 @@ def hint_resume() -> Iterator[None]:
     try:
         yield
     except WriteError as error:
-        raise WriteError(f"{error}, and the same command goes on") from error
+        raise WriteError(f"{error}, then run the same command to resume") from error
 
 
 def require_empty(out: Path, overwrite: bool, clear: bool = False) -> None:

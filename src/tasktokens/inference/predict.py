@@ -97,7 +97,7 @@ def predict(
         written = [out / "pictures" / f"{id}.png" for id in done if pictures and main]
         reduced = 0
         with journal.appending(accelerator.process_index) as appender:
-            for id, image in readable(left, "predicting", quiet, accelerator, "the same command goes on"):
+            for id, image in readable(left, "predicting", quiet, accelerator, "run the same command to resume"):
                 found = predictor(image)
                 for name, prediction in found.items():
                     _write(out, predictor.tasks[name], id, prediction)

@@ -37,7 +37,7 @@ class Predictor:
 
     def __init__(self, path: str | Path, device: torch.device | str | None = None, views: int = 1) -> None:
         if views not in (1, 2):
-            raise ConfigError(f"an image can be looked at with 1 or 2 views, found views={views!r}")
+            raise ConfigError(f"views must be 1 or 2, found {views!r}")
         self.views = views
         self.device = _device(device)
         self.network, self.info = load_model(path, self.device)

@@ -215,7 +215,7 @@ def _answers(task: Task, files: Sequence[Path], scan: FolderScan) -> str:
     words = f"; {100 * void / total:.3g} % void" if void else ""
     if task.label_channels == 1 and len(values) < 2 and total:
         same = "nothing is labelled" if not values else "all pixels that are not void have the same answer"
-        words += f"; {same} in these files, from which nothing can be learned: look at void"
+        words += f"; {same} in these files, from which nothing can be learned: check void"
     return words
 
 

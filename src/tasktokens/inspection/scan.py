@@ -1,4 +1,4 @@
-"""What lies in a folder of label files, as far as a few of them show it: for `tasktokens.inspection.infer`."""
+"""What a folder of label files holds, judged by a few of them: for `tasktokens.inspection.infer`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class FolderScan:
     """What up to `MAX_SCANNED` files of a folder hold.
 
     Attributes:
-        files: number of readable files looked at; ``unreadable`` says what was wrong with the others.
+        files: number of readable files that were scanned; ``unreadable`` says what was wrong with the others.
         channels: 1 or 3, 0 where the files differ or have another number; alpha does not count.
         dtype: of the arrays, such as ``uint8``; the widest where they differ.
         lossy: the compression that changed the values of a file, such as ``JPEG``; empty where there is none.

@@ -112,7 +112,7 @@ def _metric_rows(task: Task, results: Sequence[Mapping[str, float | None]]) -> l
 
 
 def _change(reference: float | None, value: float | None, higher: bool) -> float | None:
-    """Relative change in percent, positive where better; None where it cannot be said."""
+    """Relative change in percent, positive where better; None where it is undefined."""
     if reference is None or value is None or reference == 0:
         return None
     return delta_mtl({"": value}, {"": reference}, {"": higher})
@@ -125,7 +125,7 @@ def _delta_mtl(tables: Mapping[str, Sequence[_Row]]) -> _Row | None:
 
 
 def _signed(change: float | None) -> str:
-    """``+1.2 %``, with a true minus sign; beyond tenfold only that it is, for the reference is next to nothing then."""
+    """``+1.2 %``, with a true minus sign; beyond 999 % only a bound, since the reference is close to zero."""
     if change is None:
         return "–"
     if abs(change) > 999:

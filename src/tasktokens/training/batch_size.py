@@ -33,7 +33,7 @@ CPU_MOST = 32
 
 # -- optim.batch_size=auto ---------------------------------------------------------------------------------------------
 def with_batch_size(config: Config, data: Data, accelerator: Accelerator, resume: bool, quiet: bool) -> Config:
-    """The configuration with a number for ``auto``: that of the run that goes on, or the largest that fits.
+    """The configuration with a number for ``auto``: that of the resumed run, or the largest that fits.
 
     Raises:
         OutOfMemoryError: not one image fits.

@@ -31,7 +31,7 @@ class _ProgressConsole(Console):
 class RunLog:
     """Appends rows to ``metrics.jsonl`` and shows progress on standard error.
 
-    On a terminal one line is kept up to date; elsewhere a line is written about every 15 seconds. What is said is also
+    On a terminal one line is kept up to date; elsewhere a line is written about every 15 seconds. Messages are also
     appended to ``log.txt`` beside it, with the time. Without a path (all ranks but the first have none) it does
     nothing. The file is locked while the log is open.
 
@@ -150,7 +150,7 @@ class RunLog:
 
 
 def _or_dash(value: float | None, form: str) -> str:
-    """A number for a person; a dash where there is none."""
+    """A formatted number; a dash for None."""
     return "-" if value is None else format(value, form)
 
 

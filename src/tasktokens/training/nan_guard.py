@@ -17,9 +17,9 @@ from tasktokens.utils.distributed import all_gather
 class FiniteGuard:
     """Skips the update of a step whose gradient norm is not finite, on the device, without waiting for it.
 
-    The fused optimisers look at ``found_inf`` and leave weights and moments alone where it is 1; the statistics of
+    The fused optimisers read ``found_inf`` and keep weights and moments where it is 1; the statistics of
     batch norm, which the forward pass has changed already, go back to what they were. How many steps in a row were bad
-    is looked at only when `check` is called.
+    is read only when `check` is called.
 
     Args:
         network: whose statistics to guard, on its device; None: of no network.

@@ -73,7 +73,7 @@ def _open(config: Config, resume: bool, quiet: bool) -> tuple[Config, Data]:
 
 
 def check_settings(config: Config, accelerator: Accelerator, init_from: Path | None, resume: bool) -> None:
-    """Raise what can be said of settings without their data: `ConfigError`, `WeightsError`, `CheckpointError`."""
+    """Check settings that need no data. Raises `ConfigError`, `WeightsError`, `CheckpointError`."""
     check_validation(config.run)
     check_trackers(config.run)
     check_rule(config.data.labels)
@@ -111,7 +111,7 @@ def check_method(method: Method, config: Config, accelerator: Accelerator) -> No
 
 
 def check_first_stage(stage: Stage, init_from: Path | None) -> None:
-    """A first stage without steps hands on the network of another run; `ConfigError` where there is none."""
+    """Raise `ConfigError` for a first stage without steps unless another run's network is given."""
     if stage.steps == 0 and init_from is None:
         raise ConfigError(
             f"stage '{stage.name}' has no steps, so its network has to come from another run: give --init-from "

@@ -103,7 +103,7 @@ class OneProcess:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None)
 
     def no_sync(self, model: nn.Module) -> AbstractContextManager[Any]:
-        """Nothing: there is nobody to synchronise with."""
+        """No-op: there are no other ranks."""
         return contextlib.nullcontext()
 
     def reduce(self, tensor: Tensor, reduction: str) -> Tensor:

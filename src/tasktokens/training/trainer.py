@@ -60,7 +60,7 @@ def train(
 
     Args:
         config: see `load_config`.
-        resume: go on with the run in ``config.run.dir`` from its last checkpoint, with the same result as if it had
+        resume: continue the run in ``config.run.dir`` from its last checkpoint, with the same result as if it had
             never stopped; what is left may be the evaluation, or nothing. The configuration must be the run's own.
         overwrite: delete what lies in the run folder first.
         init_from: a run or model folder whose weights the first stage of this new run starts from; if that stage has

@@ -86,7 +86,7 @@ def disk_of(path: Path) -> Path:
 def cache_folder(name: str) -> Path:
     """``tasktokens/{name}`` under ``$TASKTOKENS_CACHE``, ``$XDG_CACHE_HOME`` or ``~/.cache``; it may not exist yet.
 
-    A user without a home, as in many containers, gets a folder of their own among the temporary files, and is told so
+    A user without a home, as in many containers, gets a folder of their own among the temporary files, and a message
     once. Raises `ConfigError` where somebody else's lies there.
     """
     base = os.environ.get("TASKTOKENS_CACHE") or os.environ.get("XDG_CACHE_HOME") or "~/.cache"

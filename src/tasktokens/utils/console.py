@@ -22,7 +22,7 @@ def replace_unprintable() -> None:
 
 @contextlib.contextmanager
 def ignore_lost_output() -> Iterator[None]:
-    """Progress whose reader has gone, or whose disk is full, is left out from then on; the work goes on."""
+    """Ignore a closed pipe or a full disk while printing in the block; later output is dropped, the work continues."""
     try:
         yield
     except OSError:
@@ -33,7 +33,7 @@ def ignore_lost_output() -> Iterator[None]:
 
 
 def close_lost_streams() -> None:
-    """Let what is still in the buffers of streams that cannot be written to go nowhere."""
+    """Discard what is buffered for standard streams that cannot be written."""
     for name in ("stdout", "stderr"):
         _replace_if_lost(name)
 
@@ -45,8 +45,8 @@ def say(text: str) -> None:
 
 
 def table_console(width: int | None = None) -> Console:
-    """A rich console for tables; once nobody reads them it is quiet, where rich's own would end the program with 1."""
-    from rich.console import Console  # takes longer to import than most verbs to look at their words
+    """A rich console for tables; on a closed pipe it goes quiet, where rich's own exits with 1."""
+    from rich.console import Console  # slow to import, so only when a table is printed
 
     class QuietWhenLost(Console):
         def on_broken_pipe(self) -> None:
@@ -57,7 +57,7 @@ def table_console(width: int | None = None) -> Console:
 
 
 def _replace_if_lost(name: str) -> None:
-    """Let a stream that cannot be written to end in nothing; else its buffer fails again when Python ends."""
+    """Redirect a broken stream to the null device; else flushing its buffer fails again when Python exits."""
     stream = getattr(sys, name)
     try:
         stream.flush()

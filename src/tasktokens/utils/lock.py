@@ -13,7 +13,7 @@ from tasktokens.errors import RunExistsError
 from tasktokens.utils.atomic import writing
 
 LOCK = ".tasktokens.lock"
-"""The file that is locked. The system gives up the lock when the process ends, so one that lies there stops nobody."""
+"""The file that is locked. The system releases the lock when the process ends, so a leftover file blocks nobody."""
 
 
 @contextlib.contextmanager

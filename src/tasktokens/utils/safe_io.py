@@ -103,7 +103,7 @@ def read_npz(archive: zipfile.ZipFile, member: str) -> npt.NDArray[Any]:
 
 
 def _read_npy(file: IO[bytes], size: int) -> npt.NDArray[Any]:
-    """An npy of ``size`` bytes, after a look at what its header claims."""
+    """An npy of ``size`` bytes, whose header is checked first."""
     version = np.lib.format.read_magic(file)
     if version not in _HEADERS:
         raise ValueError(f"version {version} of npy, which plain numbers do not need")

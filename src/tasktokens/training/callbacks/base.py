@@ -15,7 +15,7 @@ class Callback:
 
     Every method gets the `Trainer`, whose documented attributes say where the run stands: ``stage``, ``step``,
     ``losses``, ``student``, ``teacher``, ``network``, ``folder``, ``config``. An error that a callback raises ends the
-    run; ``--resume`` goes on from the last checkpoint. With several ranks each has its own callbacks, and what reads
+    run; ``--resume`` continues from the last checkpoint. With several ranks each has its own callbacks, and what reads
     a tensor, as ``float(trainer.losses["loss/depth"])``, waits for the device.
 
     Example:

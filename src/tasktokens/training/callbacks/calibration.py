@@ -1,4 +1,4 @@
-"""Before some steps a method measures its teacher on the held-out images, as far as their labels may be seen."""
+"""Before some steps a method measures its teacher on the visible labels of held-out images."""
 
 from __future__ import annotations
 

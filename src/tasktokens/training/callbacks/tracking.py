@@ -33,7 +33,7 @@ class Tracking(Callback):
     """Passes the rows of a run's log on to its trackers, at steps counted over all stages.
 
     TensorBoard's files lie in ``tensorboard/`` of the run, those of Weights & Biases in ``wandb/``. The latter stay
-    there (``wandb sync`` uploads them) unless the environment says ``WANDB_MODE=online``. A resumed run goes on in
+    there (``wandb sync`` uploads them) unless the environment says ``WANDB_MODE=online``. A resumed run continues
     both; what was logged of steps after its checkpoint is hidden.
     """
 
