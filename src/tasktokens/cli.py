@@ -1,4 +1,4 @@
-"""The command line: one verb a thing to do. Heavy imports happen inside the verbs, so ``--help`` answers at once."""
+"""The command line: one function per verb. Heavy imports happen inside the verbs, so ``--help`` answers at once."""
 
 from __future__ import annotations
 
@@ -36,33 +36,37 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def tasktokens(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and nothing else.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """One network for many dense prediction tasks from partially labelled images; discovers the missing labels."""
 
 
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what lies in the output folder.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what the output folder holds.")]
 Views = Annotated[
-    int, typer.Option(min=1, max=2, help="2: look at images mirrored and enlarged too, in 2.6 times the time.")
+    int,
+    typer.Option(
+        min=1, max=2, help="2: average with a mirrored, enlarged view of each image; takes 2.6 times as long."
+    ),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Do not show progress.")]
 Model = Annotated[Path, typer.Argument(help="A finished run, or its model folder.")]
 Inputs = Annotated[list[str], typer.Argument(help="Images, folders or glob patterns.")]
-Root = Annotated[Path | None, typer.Option(help="Where the run's data lies now, if it was moved.")]
+Root = Annotated[Path | None, typer.Option(help="Folder of the run's data, if it has moved since training.")]
 Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings, such as optim.lr=1e-3")
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Settings that override the file, such as optim.lr=1e-3."),
 ]
 
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("runs/demo"),
-    seed: Annotated[int, typer.Option(help="Seed of labels, networks and order.")] = 0,
+    out: Annotated[Path, typer.Option(help="Output folder.")] = Path("runs/demo"),
+    seed: Annotated[int, typer.Option(help="Seed of the visible labels, the networks and the order of images.")] = 0,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """The main job on an embedded data set: train, compare, discover, predict, report. No downloads."""
+    """Train, compare, discover, predict and report on an embedded data set. No downloads."""
     from tasktokens.reporting.demo import demo as run
 
     print(run(out, seed, overwrite, quiet))
@@ -72,19 +76,17 @@ def demo(
 def train(
     overrides: Overrides = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of settings; see configs/.")] = None,
-    data: Annotated[
-        str | None, typer.Option(help="Kind of the data, as `tasktokens list` names them (data.kind).")
-    ] = None,
-    root: Annotated[Path | None, typer.Option(help="Folder of the data (data.root).")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
+    data: Annotated[str | None, typer.Option(help="Kind of data set (data.kind); `tasktokens list` shows all.")] = None,
+    root: Annotated[Path | None, typer.Option(help="Folder of the data set (data.root).")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume from the run's last checkpoint.")] = False,
     init_from: Annotated[
         Path | None,
-        typer.Option(help="Start a new run from another run's weights (method.stage1_steps=0: they are the teacher)."),
+        typer.Option(help="Start from another run's weights; with method.stage1_steps=0 they are the teacher."),
     ] = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train as configured into the run folder (run.dir)."""
+    """Train a network as configured; results go to the run folder (run.dir)."""
     from tasktokens.config import load_config, load_run_config
 
     # JSON is YAML in which a folder called 2024 is no number; YAML knows no pairs of surrogates, as an emoji's in JSON.
@@ -101,17 +103,21 @@ def train(
 
 @app.command()
 def check(
-    folder: Annotated[Path | None, typer.Argument(metavar="[DIR]", help="A folder with a dataset.yaml.")] = None,
-    data: Annotated[str | None, typer.Option(help="Another kind of data, such as nyud.")] = None,
-    root: Annotated[Path | None, typer.Option(help="Where data of that kind lies.")] = None,
-    config: Annotated[Path | None, typer.Option(help="Or: a YAML file of settings whose data is meant.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON and nothing else.")] = False,
-    html: Annotated[Path | None, typer.Option(help="Also write this page, with panels of images and labels.")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: as many as pay.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Examine at most so many images, evenly spread.")] = None,
+    folder: Annotated[Path | None, typer.Argument(metavar="[DIR]", help="A data folder with a dataset.yaml.")] = None,
+    data: Annotated[str | None, typer.Option(help="Instead of a folder: a kind of data set, such as nyud.")] = None,
+    root: Annotated[Path | None, typer.Option(help="Folder of that data set.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Instead of both: a YAML file of settings; its data is checked.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON only.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Also write an HTML page with panels of images and labels.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Number of processes; default: by the number of cores and images.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Examine at most this many images, evenly spread.")] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Look at every image and label: statistics, and what is wrong. Exit code 1 where something is."""
+    """Examine every image and label: statistics and mistakes. Exit code 1 if there are errors."""
     from tasktokens.inspection.check import check as run
     from tasktokens.inspection.check import print_json, print_report, settings
 
@@ -124,11 +130,11 @@ def check(
 def evaluate(
     run: Annotated[Path, typer.Argument(help="A finished run, or RUN/best: its best network by validation.")],
     split: Annotated[
-        str | None, typer.Option(help="A split of the data, or holdout; default: what the run measures itself on.")
+        str | None, typer.Option(help="A split of the data, or holdout; default: run.evaluate of the run.")
     ] = None,
-    full: Annotated[bool, typer.Option("--full-size", help="At the labels' own size, however the run did.")] = False,
+    full: Annotated[bool, typer.Option("--full-size", help="Measure at the labels' own size.")] = False,
     protocol: Annotated[
-        Literal["correct", "paper"], typer.Option(help="correct, or paper: with the quirks of published code.")
+        Literal["correct", "paper"], typer.Option(help="paper: with the quirks of published code.")
     ] = "correct",
     root: Root = None,
 ) -> None:
@@ -144,13 +150,13 @@ def evaluate(
 def predict(
     model: Model,
     inputs: Inputs,
-    out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("predictions"),
+    out: Annotated[Path, typer.Option(help="Output folder.")] = Path("predictions"),
     views: Views = 1,
-    pictures: Annotated[bool, typer.Option(help="Also draw images and predictions in colours.")] = True,
+    pictures: Annotated[bool, typer.Option(help="Also write coloured pictures of images and predictions.")] = True,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write label files, confidences and coloured pictures of all tasks for images of any size."""
+    """Predict all tasks for images of any size: label files, confidences and coloured pictures."""
     from tasktokens.inference.predict import predict as run
 
     run(model, inputs, out, overwrite, quiet, views, pictures)
@@ -161,11 +167,11 @@ def predict(
 def explain(
     model: Model,
     inputs: Inputs,
-    out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("explanations"),
+    out: Annotated[Path, typer.Option(help="Output folder.")] = Path("explanations"),
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Draw what the network sees in images: task gates, affinity between tasks, token maps, confidences."""
+    """Draw what the network computes for images: task gates, affinity between tasks, token maps, confidences."""
     from tasktokens.inference.explain import explain as run
 
     run(model, inputs, out, overwrite, quiet)
@@ -175,22 +181,24 @@ def explain(
 @app.command()
 def discover(
     run: Annotated[Path, typer.Argument(help="A finished run.")],
-    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    out: Annotated[Path, typer.Option(help="Output folder.")],
     threshold: Annotated[
         list[str] | None,
         typer.Option(
             metavar="[TASK=]NUMBER",
-            help="Confidence, 0 to 1, that a pixel must exceed, else it is void: 0.5 for all tasks, depth=0.5 for one; "
-            "can be repeated. Default: each task's own (docs/data.md).",
+            help="Confidence, 0 to 1, that a pixel must exceed to be kept: 0.5 for all tasks, depth=0.5 for one task; "
+            "may be repeated. Default: the threshold of each task (docs/data.md).",
         ),
     ] = None,
     views: Views = 2,
     root: Root = None,
-    pictures: Annotated[bool, typer.Option("--pictures", help="Also draw images and labels in colours.")] = False,
+    pictures: Annotated[
+        bool, typer.Option("--pictures", help="Also write coloured pictures of images and labels.")
+    ] = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Fill in the missing labels of a run's training images: a new data folder, with confidences."""
+    """Discover the missing labels of a run's training images; writes a new data folder with confidences."""
     from tasktokens.inference.discover import discover as discover_run
     from tasktokens.inference.discover import parse_thresholds
     from tasktokens.reporting.tables import print_discovery
@@ -206,13 +214,13 @@ def discover(
 def init(
     folder: Annotated[
         Path,
-        typer.Argument(help="A folder of images/ and one folder of labels per task, or of a table that names them."),
+        typer.Argument(help="A folder with images/ and one folder of labels per task, or with a table of the files."),
     ],
     force: Annotated[
-        bool, typer.Option("--force", help="Replace a dataset.yaml (and manifest.csv) that is there.")
+        bool, typer.Option("--force", help="Replace an existing dataset.yaml (and manifest.csv).")
     ] = False,
 ) -> None:
-    """Write the dataset.yaml of your own data folder by looking at it."""
+    """Write a dataset.yaml for your own data folder, inferred from its files."""
     from tasktokens.inspection.init import init as run
     from tasktokens.inspection.init import print_inferred
 
@@ -221,48 +229,48 @@ def init(
 
 @app.command()
 def rooms(
-    out: Annotated[Path, typer.Option(help="Folder to write.")],
-    train: Annotated[int, typer.Option(min=1)] = 400,
-    val: Annotated[int, typer.Option(min=1)] = 40,
-    test: Annotated[int, typer.Option(min=1)] = 120,
-    height: Annotated[int, typer.Option(min=16)] = 96,
-    width: Annotated[int, typer.Option(min=16)] = 128,
-    seed: Annotated[int, typer.Option()] = 0,
+    out: Annotated[Path, typer.Option(help="Output folder.")],
+    train: Annotated[int, typer.Option(min=1, help="Number of training images.")] = 400,
+    val: Annotated[int, typer.Option(min=1, help="Number of validation images.")] = 40,
+    test: Annotated[int, typer.Option(min=1, help="Number of test images.")] = 120,
+    height: Annotated[int, typer.Option(min=16, help="Height in pixels.")] = 96,
+    width: Annotated[int, typer.Option(min=16, help="Width in pixels.")] = 128,
+    seed: Annotated[int, typer.Option(help="Seed of the rooms.")] = 0,
     quiet: Quiet = False,
 ) -> None:
-    """Render the embedded data set as a plain folder with labels of six tasks."""
+    """Render the embedded data set of rooms as a data folder with labels of six tasks."""
     from tasktokens.config import parse_config
-    from tasktokens.utils.lock import beside
+    from tasktokens.utils.lock import only_writer_of_new
 
     values = {"train": train, "val": val, "test": test, "render_seed": seed, "render_size": [height, width]}
     source: Any = parse_config({"data": {"kind": "rooms", **values}}, "rooms").data
-    with beside(out):  # the folder itself appears when all is in it
+    with only_writer_of_new(out):  # the folder itself appears when all is in it
         print(source.write(out, (height, width), progress=not quiet))
 
 
 @app.command()
 def prepare(
-    data: Annotated[str | None, typer.Option(help="Kind of the data, as `tasktokens list` names them.")] = None,
+    data: Annotated[str | None, typer.Option(help="Kind of data set; `tasktokens list` shows all.")] = None,
     root: Annotated[
-        Path | None, typer.Option(help="Where the data set lies; docs/datasets.md says what to get.")
+        Path | None, typer.Option(help="Folder of the downloaded data set; docs/datasets.md says what to download.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder to write; an interrupted preparation goes on.")] = None,
-    classes: Annotated[int | None, typer.Option(help="nyud: 13 or 40; cityscapes: 7 or 19.")] = None,
-    depth: Annotated[str | None, typer.Option(help="cityscapes: inverse or metres.")] = None,
-    height: Annotated[int | None, typer.Option(min=1, help="Stretch to this size; default: as it is.")] = None,
-    width: Annotated[int | None, typer.Option(min=1)] = None,
+    out: Annotated[Path | None, typer.Option(help="Output folder; an interrupted preparation is resumed.")] = None,
+    classes: Annotated[
+        int | None, typer.Option(help="Number of classes: 13 or 40 for nyud, 7 or 19 for cityscapes.")
+    ] = None,
+    depth: Annotated[str | None, typer.Option(help="Depth of cityscapes: inverse or metres.")] = None,
+    height: Annotated[int | None, typer.Option(min=1, help="Stretch to this height; default: the original.")] = None,
+    width: Annotated[int | None, typer.Option(min=1, help="Stretch to this width.")] = None,
     jpeg: Annotated[int | None, typer.Option(min=1, max=100, help="Write images as JPEG of this quality.")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: one a core.")] = None,
-    skip_corrupt: Annotated[
-        bool, typer.Option("--skip-corrupt", help="Leave unreadable files out and list them.")
-    ] = False,
+    workers: Annotated[int | None, typer.Option(min=1, help="Number of processes; default: one per core.")] = None,
+    skip_corrupt: Annotated[bool, typer.Option("--skip-corrupt", help="Skip unreadable files and list them.")] = False,
     upright: Annotated[
-        bool, typer.Option("--upright", help="Turn images by their EXIF orientation; labels stay as they are.")
+        bool, typer.Option("--upright", help="Rotate images by their EXIF orientation; labels are not rotated.")
     ] = False,
-    verify: Annotated[Path | None, typer.Option(help="Only check the files of such a folder.")] = None,
+    verify: Annotated[Path | None, typer.Option(help="Only verify the files of this prepared folder.")] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Turn a data set into a compact folder of JPEG and PNG files, which every verb takes as data.root."""
+    """Convert a data set to a compact folder of JPEG and PNG files, which every verb takes as data.root."""
     from tasktokens.datasets import prepare as app_prepare
 
     if verify is not None:
@@ -282,12 +290,17 @@ def prepare(
 @app.command()
 def runs(
     folders: Annotated[
-        list[Path] | None, typer.Argument(metavar="[FOLDER] | RUN RUN...", help="Default: runs/.")
+        list[Path] | None,
+        typer.Argument(
+            metavar="[FOLDER] | RUN RUN...", help="A folder of runs to list (default: runs/), or runs to compare."
+        ),
     ] = None,
-    split: Annotated[str | None, typer.Option(help="Compare on this split; default: the first run's own.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
+    split: Annotated[
+        str | None, typer.Option(help="Split to compare on; default: run.evaluate of the first run.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
 ) -> None:
-    """List the runs in a folder; or compare two and more: settings that differ, metrics, change against the first."""
+    """List the runs in a folder, or compare two or more runs: settings that differ, metrics, change from the first."""
     from tasktokens.reporting import runs as app_runs
 
     folders = folders or [Path("runs")]
@@ -301,15 +314,15 @@ def runs(
 
 @app.command("list")
 def list_() -> None:
-    """What there is to choose from: kinds of tasks, networks, methods, data, metrics, backbones."""
+    """List the kinds of tasks, networks, methods, data sets, metrics and backbones."""
     from tasktokens.reporting.tables import print_choices
 
     print_choices()
 
 
 def main() -> None:
-    """Entry point. A user's mistake is one sentence and exit code 2; Ctrl-C is 130, SIGTERM 143."""
-    console.print_what_the_console_can()
+    """Entry point. Errors of the user are one sentence and exit code 2; Ctrl-C exits with 130, SIGTERM with 143."""
+    console.replace_unprintable()
     # By an exception, so that what is half done is cleaned up on the way out.
     before = signal.signal(signal.SIGTERM, _end)
     hangup = getattr(signal, "SIGHUP", signal.SIGTERM)  # a terminal that was closed; nohup ignores it
@@ -325,20 +338,22 @@ def main() -> None:
             sys.modules["torch.distributed"].destroy_process_group()
         raise
     except OtherRankError:
-        sys.exit(2)  # it was said there
+        sys.exit(2)  # that rank has printed it
     except TaskTokensError as error:
-        _let_the_first_speak()
+        _wait_for_first_rank()
         console.say(f"error: {' '.join(str(error).split())}")
         sys.exit(2)
     except BrokenPipeError:  # the reader of the output, such as head, has seen enough
-        console.drop_lost_streams()
+        console.close_lost_streams()
         sys.exit(0)
     except OSError as error:
         # What happens to a disk or a folder is no mistake of the program: full, read-only, a name that is too long.
         where = f" ({error.filename})" if error.filename else ""
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         reason = "no space is left on the disk" if full else error.strerror or error
-        advice = "make room, then go on or start again" if full else "see that the path exists and can be used"
+        advice = (
+            "free some space, then resume or start again" if full else "check that the path exists and is accessible"
+        )
         console.say(f"error: {reason}{where}; {advice}")
         sys.exit(2)
     except KeyboardInterrupt:
@@ -360,9 +375,9 @@ def _rank() -> int:
 
 
 def _print(text: object) -> None:
-    """A result, once and not by every rank; nobody may be there to read it."""
+    """Print a result on the first rank only; a closed output is ignored."""
     if _rank() == 0:
-        with console.dispensable():
+        with console.ignore_lost_output():
             print(text, flush=True)
 
 
@@ -371,8 +386,8 @@ def _ranks_joined() -> bool:
     return torch is not None and torch.is_available() and torch.is_initialized()
 
 
-def _let_the_first_speak() -> None:
-    """What is wrong before ranks know of each other is wrong on all: others speak only if nobody ends them."""
+def _wait_for_first_rank() -> None:
+    """Before ranks are connected all meet the same error: the first reports it, the launcher then ends the others."""
     if _rank() > 0 and not _ranks_joined():
         time.sleep(3)
 

@@ -176,7 +176,7 @@ def test_the_table_fits_and_warns_where_next_to_nothing_was_filled(
     assert max(map(len, lines[1:-1])) <= 80
     assert any("depth" in line and "0.0%" in line and " 1 " in line for line in lines)
     assert any("semseg" in line and "100.0%" in line for line in lines)
-    assert "WARNING: next to nothing of 'depth' was filled" in errors
+    assert "WARNING: hardly any pixel of 'depth' was filled" in errors
     assert "no threshold would" in errors  # after two steps it is sure of no depth at all
     assert "'semseg'" not in errors
 
@@ -266,9 +266,9 @@ def test_two_at_once_are_refused_overwrite_too_and_a_kill_leaves_nothing_that_re
 
 
 def test_rooms_are_rendered_by_one_at_a_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from tasktokens.utils.lock import beside
+    from tasktokens.utils.lock import only_writer_of_new
 
-    with beside(tmp_path / "rooms"):
+    with only_writer_of_new(tmp_path / "rooms"):
         code, _, errors = run_cli(capsys, "rooms", "--out", tmp_path / "rooms", "-q")
     assert code == 2
     assert "another process is writing into" in errors
@@ -293,7 +293,7 @@ def test_a_full_disk_names_the_file_written_and_the_same_command_goes_on(
             assert code == 2
             assert errors.startswith(f"error: {out}/")
             assert f"no space is left on the disk at {disk} (0.0 MB are free)" in errors
-            assert "the same command goes on" in errors
+            assert "run the same command to resume" in errors
             assert not list(out.glob("dataset.yaml")) or words[0] == "predict"
             subprocess.run(["mount", "-o", "remount,size=50m", disk], check=True)
             code, _, errors = run_cli(capsys, *words, "--out", out, "-q")
@@ -346,7 +346,7 @@ def test_predict_describes_its_files_and_goes_on_after_a_signal(
     words = ("predict", run, root / "images", "--out", tmp_path / "out", "-q")
     code, _, errors = run_cli(capsys, *words)
     assert code == 143
-    assert "3 of 8 images are done; the same command goes on" in errors
+    assert "3 of 8 images are done; run the same command to resume" in errors
     code, _, errors = run_cli(capsys, *words, "--views", 2)
     assert code == 2
     assert "another number of views" in errors

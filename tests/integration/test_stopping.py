@@ -169,7 +169,7 @@ def test_discover_is_as_sure_as_predict_with_as_many_views(finished: Path, tmp_p
             assert sure[views, name] == (predicted / name).read_bytes()
     names = {name for _, name in sure}
     assert len(names) == len(sure) / 2 == 6 * 5 - 6
-    with pytest.raises(ConfigError, match="1 or 2 views"):
+    with pytest.raises(ConfigError, match="views must be 1 or 2"):
         discover(finished, tmp_path / "third", views=3, quiet=True)
     # After four steps the network is sure of no depth however it looks.
     assert all(sure[1, name] != sure[2, name] for name in names if name.parts[1] == "semseg")

@@ -18,8 +18,8 @@ class Removed:
     """A setting that earlier versions had.
 
     Attributes:
-        what: it turned on.
-        off: the value that did so not; None for a setting that had no effect unless another turned it on.
+        what: the feature that it turned on.
+        off: the value that turned it off; None for a setting that had no effect unless another turned it on.
     """
 
     what: str
@@ -42,7 +42,7 @@ class Settings(BaseModel):
             gone, found = cls.removed[key], values[key]
             if gone.off is not None and found != gone.off:
                 raise PydanticCustomError(
-                    "removed", "{what} left after version 0.1: measured to be worth nothing (docs/dev/lab-log.md)",
+                    "removed", "{what} was removed after version 0.1, since it brought no gain (docs/dev/lab-log.md)",
                     {"what": gone.what, "key": key, "found": found},
                 )  # fmt: skip
         return {key: value for key, value in values.items() if key not in cls.removed}
@@ -94,7 +94,7 @@ def _members(annotation: Any) -> Iterator[Any]:
         yield from _members(member)
 
 
-# Bounds are far above what is useful: they turn a slip of the finger into an error, not into a machine without memory.
+# Bounds are far above useful values: they turn a typing error into a message before memory runs out.
 Side = Annotated[int, Field(ge=1, le=2**15)]
 Seed = Annotated[int, Field(ge=0, lt=2**29)]
 
@@ -109,7 +109,7 @@ class Chosen:
         tag: the key that chooses, such as ``kind``.
         classes: settings class by tag.
         default: the tag of values that have none.
-        aliases: former tags by which configurations of before call a class.
+        aliases: former tags, as older configurations have them.
     """
 
     tag: str

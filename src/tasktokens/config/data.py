@@ -1,4 +1,4 @@
-"""Settings of data: what the images and labels are, and how they are shown."""
+"""Settings of data: which images and labels, at what size, and their augmentation."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ class DataSettings(Settings):
         description="network: images and labels stretched to 'size'; full: images keep their shape, labels their size",
     )
     workers: int = Field(0, ge=0, le=1024, description="loader processes, of training and evaluation; 0: none")
-    check: bool = Field(True, description="look at every visible file before the first run on it; see docs/check.md")
+    check: bool = Field(True, description="examine every visible file before the first run on it; see docs/check.md")
     skip_corrupt: bool = Field(
-        False, description="training: leave out images and labels that cannot be read, named and counted, and go on"
+        False, description="training: skip images and labels that cannot be read; they are named and counted"
     )
     cache: bool = Field(True, description="keep decoded images and labels in memory when they fit")

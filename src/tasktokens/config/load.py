@@ -54,7 +54,7 @@ def as_config(config: Config | Mapping[str, Any] | str | Path, overrides: Iterab
 
 
 def load_run_config(path: str | Path | None = None, overrides: Iterable[str] = ()) -> Config:
-    """The settings of a run that is to go on: its own, changed by those that are given.
+    """The settings of a run to resume: its own, overridden by those that are given.
 
     Which run is meant, ``run.dir`` says, or a path that is its own ``config.yaml``.
     """
@@ -62,13 +62,13 @@ def load_run_config(path: str | Path | None = None, overrides: Iterable[str] = (
     for override in _listed(overrides):
         _apply(given, override)
     folder = given["run"].get("dir") if isinstance(given.get("run"), dict) else None
-    own = Path(str(folder if folder is not None else RunSettings().dir)) / "config.yaml"
-    if not own.is_file():
+    run_file = Path(str(folder if folder is not None else RunSettings().dir)) / "config.yaml"
+    if not run_file.is_file():
         return parse_config(given, where)  # the trainer says that there is no run
-    values = read_yaml(own)
+    values = read_yaml(run_file)
     for name, section in given.items():
         values[name] = section if name == "tasks" else _changed(values.get(name), section, _TAGS.get(name))
-    values["run"] = {**(values.get("run") or {}), "dir": str(own.parent)}
+    values["run"] = {**(values.get("run") or {}), "dir": str(run_file.parent)}
     return parse_config(values, where)
 
 
@@ -128,7 +128,7 @@ def to_yaml(config: Settings) -> str:
 
 
 def _listed(overrides: Iterable[str]) -> list[str]:
-    """Text is an iterable of letters; nobody means those."""
+    """The overrides as a list. Text is rejected: as an iterable it would be single letters."""
     if isinstance(overrides, str):
         raise ConfigError(f"overrides must be a list of settings, found the text '{overrides}'; give ['{overrides}']")
     return list(overrides)
@@ -180,7 +180,7 @@ def _sentence(item: Any, values: Any) -> str:
     key = ".".join(map(str, item["loc"]))
     if item["type"] == "removed":
         name = ".".join([*map(str, item["loc"]), item["ctx"]["key"]])
-        return f"'{name}' is {_SHORT.repr(item['ctx']['found'])}, but {item['msg']}; leave the key out"
+        return f"'{name}' is {_SHORT.repr(item['ctx']['found'])}, but {item['msg']}; remove the key"
     if item["type"] == "extra_forbidden":
         return f"unknown key '{key}'{did_you_mean(str(last), _fields(model))}"
     if item["type"] == "union_tag_invalid":

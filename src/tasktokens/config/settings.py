@@ -22,9 +22,9 @@ class TaskOptions(Settings):
 
 
 class ModelSettings(Settings):
-    """The network."""
+    """Settings of the network."""
 
-    variant: Literal["htt", "paper"] = Field("htt", description="htt: light; paper: to the letter")
+    variant: Literal["htt", "paper"] = Field("htt", description="htt: light; paper: exactly as published")
     backbone: str = Field("resnet18", description="any timm backbone with four feature maps")
     pretrained: bool = Field(True, description="ImageNet weights from timm's hub")
     weights: Path | None = Field(None, description="backbone weights from a .safetensors or .pth file instead")
@@ -47,7 +47,7 @@ class OptimSettings(Settings):
     weight_decay: float = Field(0.01, ge=0)
     batch_size: int | Literal["auto"] = Field(
         16,
-        description="images of an update, over all processes and parts; auto: the largest that fits into memory, "
+        description="images per update, over all processes and parts; auto: the largest that fits into memory, "
         "measured at the start",
     )
     warmup: int = Field(20, ge=0, description="steps of linear warm-up at the start of a stage")
@@ -146,7 +146,7 @@ class Config(Settings):
     @model_validator(mode="before")
     @classmethod
     def _defaults_of_the_paper(cls, values: Any) -> Any:
-        """A network to the letter is trained as published where nothing else is said."""
+        """With ``model.variant=paper`` the published settings of the method are the defaults."""
         if not isinstance(values, Mapping):
             return values
         model, method = values.get("model"), values.get("method", {})

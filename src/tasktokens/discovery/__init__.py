@@ -1,0 +1,1 @@
+"""Pseudo-labels: what a teacher predicts where labels are missing, with confidences and thresholds."""

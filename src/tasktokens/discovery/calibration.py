@@ -1,4 +1,4 @@
-"""Thresholds by accuracy: a discovered pixel must be as sure as pixels are that are right often enough.
+"""Thresholds by accuracy: the confidence above which enough of the teacher's pixels are correct.
 
 Where labels are visible but not trained on, the teacher's predictions are compared with them, at the head's size and
 with the same views and confidence as in discovery: the confidences are those that the thresholds will apply to. A label
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 
 class AccuracyCalibrator:
-    """Sets ``thresholds`` to the least confidence above which ``target_accuracy`` of the pixels are right.
+    """Sets ``thresholds`` to the lowest confidence above which ``target_accuracy`` of the pixels are correct.
 
-    For each task and group; a group that is nowhere right often enough, or was not predicted, gets 1: nothing of it is
-    discovered. ``mirror`` is as for `forward_views`.
+    One threshold per task and group. A group that never reaches this accuracy, or was not predicted, gets 1: none of
+    its pixels are discovered. ``mirror`` is as for `forward_views`.
     """
 
     def __init__(
@@ -37,17 +37,19 @@ class AccuracyCalibrator:
         self.tasks, self.settings, self.thresholds, self.mirror = tasks, settings, thresholds, mirror
 
     def due(self, stage: Stage, step: int) -> bool:
-        """Before the first step that has something to discover; online then every ``calibrate_every`` steps."""
+        """Before the first step with discovery; online also every ``calibrate_every`` steps after it."""
         if stage.teacher:
             return step == 0
         since = step - self.settings.stage1_steps
         return stage.ema is not None and since >= 0 and since % self.settings.calibrate_every == 0
 
     def start(self) -> dict[str, Reliability]:
+        """Empty reliability sums per task."""
         return {name: Reliability(task.num_groups) for name, task in self.tasks.items()}
 
     @torch.no_grad()
     def add(self, sums: Mapping[str, Reliability], batch: Batch, teacher: nn.Module) -> None:
+        """Compare the teacher's predictions with the labels of a batch, at the size of the heads."""
         settings = self.settings
         views, zoom = settings.teacher_views, settings.teacher_zoom
         outputs = forward_views(self.tasks, teacher, batch.image, views, zoom, self.mirror)
@@ -64,6 +66,7 @@ class AccuracyCalibrator:
             sums[name].update(found.confidence, right, valid & pixels, task.group(found.value))
 
     def finish(self, sums: Mapping[str, Reliability]) -> None:
+        """Set the thresholds that reach ``target_accuracy`` according to the sums."""
         for name, task in self.tasks.items():
             self.thresholds.set(task, sums[name].thresholds(self.settings.target_accuracy))
 

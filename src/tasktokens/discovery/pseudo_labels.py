@@ -1,7 +1,7 @@
 """Label discovery: a teacher's predictions and features supervise the pairs of image and task that have no label.
 
-Sources: HTT (arXiv 2411.18823, section 3.3) with the defects of its release mended: targets stay soft, confident pixels
-are kept and not the unsure ones, padding is never discovered, and given labels are never touched.
+Sources: HTT (arXiv 2411.18823, section 3.3) with the defects of its release fixed: targets stay soft, the confident
+pixels are kept rather than the others, padding is never discovered, and given labels are never touched.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tasktokens.models.layers import upsample
 from tasktokens.tasks import Task
 
 VIEW_ZOOM = 1.25
-"""How much larger than the image the second view of it is, in training and where a trained network predicts."""
+"""Zoom of the second view relative to the image, in training and in prediction."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Discovered:
 
 
 class ThresholdRule(Protocol):
-    """Which confidence each predicted pixel must exceed."""
+    """Says which confidence each predicted pixel must exceed."""
 
     def of(self, task: Task, prediction_BCHW: Tensor) -> Tensor:
         """(B, 1, H, W) in [0, 1]."""
@@ -55,13 +55,13 @@ def forward_views(
 ) -> dict[str, TaskOutput]:
     """The teacher's outputs for a batch; with two views, the mean over the images and their mirror images.
 
-    The mean of two views is better than either, more so if they differ in size too, and less sure where they disagree.
+    The mean of two views is better than either, more so if they differ in size, and less confident where they disagree.
     Where the features of a mirror image mean other labels (`Task.mirror_changes_meaning`), those of the image are kept.
 
     Args:
         zoom: by how much the mirror images are enlarged first.
-        mirror: False for a teacher that has never seen a mirror image: the second view is enlarged only, and without a
-            zoom there is none.
+        mirror: False for a teacher that was trained without mirroring: the second view is only enlarged, and omitted
+            without a zoom.
     """
     outputs: dict[str, TaskOutput] = teacher(image_B3HW)
     if views == 1 or (not mirror and zoom == 1):
@@ -91,7 +91,12 @@ def forward_views(
 
 
 def enlarge(image_B3HW: Tensor, zoom: float) -> Tensor:
-    """uint8 images (B, 3, H, W), bilinear, at the multiple of 32 that is nearest to ``zoom`` times their size."""
+    """uint8 images (B, 3, H, W), bilinear, at the multiple of 32 that is nearest to ``zoom`` times their size.
+
+    Examples:
+        >>> enlarge(torch.zeros(1, 3, 96, 128, dtype=torch.uint8), 1.25).shape
+        torch.Size([1, 3, 128, 160])
+    """
     if zoom == 1:
         return image_B3HW
     size = [32 * max(1, round(zoom * side / 32)) for side in image_B3HW.shape[-2:]]
@@ -112,16 +117,21 @@ def discover_labels(
         logits_BKHW: at the size of ``pixels_B1HW``.
         pixels_B1HW: bool, False where nothing may be discovered, such as padding.
         confidence: ``ours`` (`Task.confidence`) or ``paper`` (`Task.paper_confidence`).
-        thresholds: which confidence is enough; default: the task's own threshold.
+        thresholds: confidence that a pixel must exceed; default: the task's own threshold.
     """
-    sure = task.paper_confidence(logits_BKHW) if confidence == "paper" else task.confidence(logits_BKHW)
+    score_B1HW = task.paper_confidence(logits_BKHW) if confidence == "paper" else task.confidence(logits_BKHW)
     value = task.decode(logits_BKHW)
-    enough = task.threshold if thresholds is None else thresholds.of(task, value)
-    return Discovered(value, sure, (sure > enough) & pixels_B1HW)
+    threshold = task.threshold if thresholds is None else thresholds.of(task, value)
+    return Discovered(value, score_B1HW, (score_B1HW > threshold) & pixels_B1HW)
 
 
 def inside(pixels_B1HW: Tensor, size: Sequence[int]) -> Tensor:
-    """Positions (B, 1, h, w) bool of a coarser grid most of whose pixels are True in a bool map."""
+    """Positions (B, 1, h, w) bool of a coarser grid most of whose pixels are True in a bool map.
+
+    Examples:
+        >>> inside(torch.tensor([[[[True, True, True, False], [True, True, False, False]]]]), (1, 2)).tolist()
+        [[[[True, False]]]]
+    """
     return upsample(pixels_B1HW.float(), size) > 0.5
 
 
@@ -134,7 +144,7 @@ def feature_weights(teacher: TaskOutput, labelled: Tensor, pixels_B1HW: Tensor, 
         teacher: output for the whole batch.
         labelled: (n,) rows that have a label for the task.
         pixels_B1HW: bool, False on padding.
-        weighted: False leaves the confidence map out: 1 on every pair.
+        weighted: False ignores the confidence map: 1 on every pair.
     """
     size = teacher.feature.shape[-2:]
     usable = inside(pixels_B1HW, size).float()

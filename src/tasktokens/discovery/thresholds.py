@@ -1,9 +1,10 @@
-"""Which confidence is enough for a discovered pixel: fixed, as published, learned from the teacher as it goes, or
+"""The confidence that a discovered pixel must exceed: fixed, as published; adapted to the teacher during training; or
 measured (`tasktokens.discovery.calibration`).
 
 An adaptive threshold is the teacher's running mean confidence on unlabelled images, for each task and each of its
-groups (the classes): about the surer half of the pixels of every class supervise the student, however sure the teacher
-is in general. The idea of thresholds that follow the network, for each class, is FreeMatch's (Wang et al., ICLR 2023).
+groups (the classes): about the more confident half of the pixels of every class supervise the student, however
+confident the teacher is in general. Thresholds per class that follow the network are the idea of FreeMatch (Wang et
+al., ICLR 2023).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class Thresholds(nn.Module):
     """The thresholds of every task and group; a part of the run's state where they are not fixed.
 
     Args:
-        tasks: by name; their own thresholds apply until something was seen, and for ever where not ``adaptive``.
+        tasks: by name; their own thresholds apply until adaptive ones are updated, or always if not ``adaptive``.
     """
 
     def __init__(self, tasks: Mapping[str, Task], adaptive: bool) -> None:
@@ -41,7 +42,7 @@ class Thresholds(nn.Module):
 
     @torch.no_grad()
     def set(self, task: Task, values_G: Tensor) -> None:
-        """Give the groups of a task thresholds from outside."""
+        """Set the thresholds (G,) of a task's groups."""
         values: Tensor = getattr(self, self.names[task.name])
         values.copy_(values_G)
 
@@ -55,17 +56,17 @@ class Thresholds(nn.Module):
         group = torch.where(pixels_B1HW, task.group(prediction_BCHW), count)
         # Sums of each image first: a GPU's threads wait for each other where all add to a few numbers.
         image = torch.arange(len(group), device=group.device).view(-1, 1, 1, 1)
-        cell, sure = (group + image * (count + 1)).flatten(), confidence_B1HW.float().flatten()
+        cell, confidence = (group + image * (count + 1)).flatten(), confidence_B1HW.float().flatten()
         # Not `bincount`, which waits for a GPU, and with weights has no deterministic form there.
         sums, pixels = (
-            sure.new_zeros(len(group) * (count + 1)).index_add_(0, cell, x).view(len(group), count + 1).sum(0)
-            for x in (sure, torch.ones_like(sure))
+            confidence.new_zeros(len(group) * (count + 1)).index_add_(0, cell, x).view(len(group), count + 1).sum(0)
+            for x in (confidence, torch.ones_like(confidence))
         )
         return [Term(f"teacher/{task.name}/{g}", 0.0, sums[g], pixels[g], reported=False) for g in range(count)]
 
     @torch.no_grad()
     def observe(self, means: Mapping[str, Tensor]) -> None:
-        """Take in the mean confidences of a step, summed over all ranks; a group that was not met keeps its value."""
+        """Update by the mean confidences of a step over all ranks; a group that was not predicted keeps its value."""
         for name, buffer in self.names.items():
             values, seen = getattr(self, buffer), getattr(self, f"{buffer}_seen")
             now = [means.get(f"teacher/{name}/{g}") for g in range(len(values))]
@@ -73,7 +74,7 @@ class Thresholds(nn.Module):
                 continue
             new = torch.stack([mean for mean in now if mean is not None]).to(values.device)
             met = torch.isfinite(new) & (new > 0)
-            # A short memory at first: what the task's own threshold says is only a start.
+            # Short memory at first, so that the task's own threshold is soon forgotten.
             decay = torch.minimum(torch.full_like(seen, _DECAY), seen / (seen + 1))
             values.copy_(torch.where(met, decay * values + (1 - decay) * torch.nan_to_num(new), values))
             seen.add_(met.float())

@@ -1,9 +1,9 @@
 """``tasktokens discover``: fill in the missing labels of the training images, with a confidence.
 
 What is written is a data folder in the own-folder layout, ready to be trained on: images and given labels of all splits
-are copied byte for byte, discovered labels stand beside them, void where they are not sure enough. A journal lies in it
-until it is whole, so that an interrupted discovery goes on (`tasktokens.inference.journal`). Several ranks share the
-images.
+are copied byte for byte, discovered labels stand beside them, void below the threshold. A journal lies in it until
+it is complete, so that an interrupted discovery can be resumed (`tasktokens.inference.journal`). Several ranks share
+the images.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tasktokens.inference.discovery_summary import SUMMARY, Discovery, Row, hist
 from tasktokens.inference.evaluate import run_config
 from tasktokens.inference.filled_folder import copy_image, copy_label, describe
 from tasktokens.inference.given_labels import GivenLabels, given_labels
-from tasktokens.inference.journal import Journal, goes_on
+from tasktokens.inference.journal import Journal, hint_resume
 from tasktokens.inference.label_pictures import Shown, save_label_picture
 from tasktokens.inference.predictor import Predictor
 from tasktokens.inference.results import Prediction
@@ -52,15 +52,15 @@ def discover(
 
     Args:
         run: a finished run of any method, or a model folder in it, such as ``best``.
-        out: new folder, or one in which the same discovery was interrupted: it goes on. It holds the images of all
+        out: new folder, or one in which the same discovery was interrupted: it is resumed. It holds the images of all
             splits with their given labels, what was discovered, ``confidence/{task}/{id}.png`` (0..255 for 0..1),
-            ``discovered.csv`` (id, task, share of sure pixels and mean confidence of each discovered label),
+            ``discovered.csv`` (id, task, share of valid pixels and mean confidence of each discovered label),
             ``classes.csv`` and ``summary.json``.
         threshold: confidence in [0, 1] that a pixel must exceed, else it is void: of all tasks, or by task; default:
             each task's own.
         overwrite: delete what lies in ``out`` first.
-        quiet: no progress.
-        views: how the network looks at an image (`Predictor`): 1 as it is, 2 also mirrored and enlarged.
+        quiet: do not show progress.
+        views: 1: the image as it is; 2: averaged with a mirrored and enlarged view (`Predictor`).
         pictures: also write ``pictures/{id}.png``: each training image with its labels and confidences in colours.
         root: where the run's data lies now; default: where it lay (``data.root``).
 
@@ -70,10 +70,16 @@ def discover(
     Raises:
         CheckpointError: the run is not finished.
         ConfigError: a threshold out of range or of no task; or the data's tasks are no longer those of the model.
-        DataError: a label that the run has seen is gone. WriteError: the disk is full; the same call goes on.
+        DataError: a label that the run has seen is gone. WriteError: the disk is full; the same call resumes.
         RunExistsError: ``out`` is not empty, another discovery was begun there, or another process writes into it.
         OtherRankError: another rank has failed.
-        SystemExit: 130 or 143 after SIGINT or SIGTERM; the same call goes on.
+        SystemExit: 130 or 143 after SIGINT or SIGTERM; the same call resumes.
+
+    Examples:
+        >>> import tasktokens
+        >>> found = tasktokens.discover("runs/mine", "discovered", threshold={"depth": 0.3}, quiet=True, views=1)
+        >>> [task.task for task in found.tasks], found.tasks[1].threshold, (found.folder / "dataset.yaml").is_file()
+        (['semseg', 'depth'], 0.3, True)
     """
     run, out = Path(run), Path(out)
     config = run_config(run, None if root is None else Path(root))
@@ -81,7 +87,7 @@ def discover(
     rank, main = accelerator.process_index, accelerator.is_main_process
     given = main_process_first(accelerator, lambda: given_labels(run, config))
     journal = Journal(out, "discovering", "discovery")
-    with contextlib.ExitStack() as held, goes_on():
+    with contextlib.ExitStack() as held, hint_resume():
         with raise_on_all_ranks(accelerator):
             predictor = Predictor(run, accelerator.device, views)
             thresholds = thresholds_of(given.tasks, threshold)
@@ -97,11 +103,11 @@ def discover(
                 }
                 journal.begin(settings, overwrite, clear=True)
         done = journal.done()
-        own = [id for id in labels if id not in done][rank :: accelerator.num_processes]
+        share = [id for id in labels if id not in done][rank :: accelerator.num_processes]
         accelerator.wait_for_everyone()  # all have read the journal before anyone writes to it
         fill = Filler(predictor, given, thresholds, out, pictures)
         with signals(accelerator.num_processes) as stop, journal.appending(rank) as appender:
-            for id in track(own, "discovering", shown=not quiet and main):
+            for id in track(share, "discovering", shown=not quiet and main):
                 if stop.received:
                     break
                 appender.note(id, fill(id, labels[id]))
@@ -115,8 +121,8 @@ def discover(
                 describe(out, given, rows, thresholds)
                 journal.end()
             if stopped:
-                going_on = "" if whole else "; the same command goes on"
-                stop.leave(f"{len(done)} of {len(labels)} images are done{going_on}", say=main)
+                going_on = "" if whole else "; run the same command to resume"
+                stop.exit(f"{len(done)} of {len(labels)} images are done{going_on}", say=main)
     accelerator.wait_for_everyone()
     return read_discovery(out)
 
@@ -137,7 +143,12 @@ def thresholds_of(tasks: Mapping[str, Task], chosen: float | Mapping[str, float]
 
 
 def parse_thresholds(words: Sequence[str]) -> float | dict[str, float] | None:
-    """Thresholds of the command line: ``0.5`` for all tasks, or ``depth=0.5`` for each. Raises `ConfigError`."""
+    """Thresholds of the command line: ``0.5`` for all tasks, or ``depth=0.5`` for each. Raises `ConfigError`.
+
+    Examples:
+        >>> parse_thresholds(["depth=0.5", "semseg=0.8"]), parse_thresholds(["0.5"]), parse_thresholds([])
+        ({'depth': 0.5, 'semseg': 0.8}, 0.5, None)
+    """
     by_task: dict[str, float] = {}
     of_all: list[float] = []
     for word in words:
@@ -175,7 +186,7 @@ class Filler:
         self.out, self.pictures = out, pictures
 
     def __call__(self, id: str, labels: Sequence[str]) -> list[Row]:
-        """Copy an image and its given labels; of a training image discover the others. Returns a row for each."""
+        """Copy an image and its given labels; discover the others of training images. Returns a row per discovery."""
         index, tasks = self.given.index, self.given.tasks
         image = index.images[id]
         copy_image(image, self.out / "images", id)
@@ -191,14 +202,14 @@ class Filler:
         return rows
 
     def _write(self, id: str, task: Task, found: Prediction) -> Row:
-        sure = self._sure(task, found)
-        task.write(self.out / task.name / f"{id}.png", found.value_CHW, sure)
+        confident = self._confident(task, found)
+        task.write(self.out / task.name / f"{id}.png", found.value_CHW, confident)
         confidence = np.rint(found.confidence * 255).astype(np.uint8)
         write_png(self.out / "confidence" / task.name / f"{id}.png", confidence)
         known = np.nan_to_num(found.confidence)
-        return [id, task.name, round(float(sure.mean()), 4), round(float(known.mean()), 4), histogram(known)]
+        return [id, task.name, round(float(confident.mean()), 4), round(float(known.mean()), 4), histogram(known)]
 
-    def _sure(self, task: Task, found: Prediction) -> Any:
+    def _confident(self, task: Task, found: Prediction) -> Any:
         return found.confidence > self.thresholds[task.name]
 
     def _draw(self, id: str, image: ImageFile, labels: Sequence[str], found: Mapping[str, Prediction]) -> None:
@@ -209,7 +220,7 @@ class Filler:
             else:
                 one = found[name]
                 caption = f"{name}, discovered"
-                shown.append(Shown(task, one.value_CHW, self._sure(task, one), one.confidence, caption=caption))
+                shown.append(Shown(task, one.value_CHW, self._confident(task, one), one.confidence, caption=caption))
         save_label_picture(self.out / "pictures" / f"{id}.png", id, image.read(), shown)
 
 

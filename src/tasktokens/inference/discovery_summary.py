@@ -17,8 +17,8 @@ from tasktokens.utils.safe_io import read_json
 SUMMARY = "summary.json"
 SHARES = (0.2, 0.5, 0.8)
 """Shares of pixels for which a threshold is proposed."""
-LITTLE = 0.01
-"""A task of which a smaller share of pixels was filled is warned of."""
+WARN_BELOW = 0.01
+"""A task is warned of if a smaller share of its pixels was filled."""
 _BINS = 100
 
 Row = list[Any]
@@ -48,11 +48,11 @@ class TaskSummary:
 
     @property
     def warning(self) -> str | None:
-        """A sentence where next to nothing was filled."""
-        if self.filled is None or self.filled >= LITTLE:
+        """A sentence where hardly any pixel was filled."""
+        if self.filled is None or self.filled >= WARN_BELOW:
             return None
         found = (
-            f"next to nothing of '{self.task}' was filled ({self.filled:.1%} of its pixels, mean confidence "
+            f"hardly any pixel of '{self.task}' was filled ({self.filled:.1%}, mean confidence "
             f"{self.confidence:.2f}, threshold {self.threshold:g})"
         )
         others = ", ".join(
@@ -85,7 +85,7 @@ class Discovery(os.PathLike[str]):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """A sentence for each task of which next to nothing was filled."""
+        """A sentence per task of which hardly any pixel was filled."""
         return tuple(task.warning for task in self.tasks if task.warning is not None)
 
     def to_json(self) -> str:
@@ -100,7 +100,13 @@ def read_discovery(folder: Path) -> Discovery:
 
 
 def histogram(confidence_HW: Array) -> list[int]:
-    """Pixels with a confidence of 0, then with one above k / 100 and at most (k + 1) / 100, for k = 0..99."""
+    """Pixels with a confidence of 0, then with one above k / 100 and at most (k + 1) / 100, for k = 0..99.
+
+    Examples:
+        >>> counts = histogram(np.array([[0.0, 0.005, 1.0]]))
+        >>> len(counts), counts[:2], counts[-1]
+        (101, [1, 1], 1)
+    """
     bins = np.ceil(confidence_HW.ravel() * _BINS).astype(np.int64)
     counts: list[int] = np.bincount(bins.clip(0, _BINS), minlength=_BINS + 1).tolist()
     return counts
@@ -111,7 +117,7 @@ def summarise(rows: Iterable[Row], thresholds: Mapping[str, float]) -> tuple[Tas
     by_task: dict[str, list[Row]] = {name: [] for name in thresholds}
     for row in rows:
         by_task[row[1]].append(row)
-    return tuple(_summary(name, own, thresholds[name]) for name, own in by_task.items())
+    return tuple(_summary(name, task_rows, thresholds[name]) for name, task_rows in by_task.items())
 
 
 def _summary(task: str, rows: Sequence[Row], threshold: float) -> TaskSummary:
@@ -123,5 +129,5 @@ def _summary(task: str, rows: Sequence[Row], threshold: float) -> TaskSummary:
     confidence = float((pixels * np.array([row[3] for row in rows])).sum() / pixels.sum())
     above = counts.sum(axis=0)[:0:-1].cumsum()[::-1] / pixels.sum()  # share above k / 100
     steps = {share: np.flatnonzero(above >= share) for share in SHARES}
-    fills = {str(share): int(enough[-1]) / _BINS for share, enough in steps.items() if len(enough)}
+    fills = {str(share): int(reached[-1]) / _BINS for share, reached in steps.items() if len(reached)}
     return TaskSummary(task, len(rows), round(filled, 4), round(confidence, 4), threshold, fills)

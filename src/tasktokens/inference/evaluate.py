@@ -1,4 +1,4 @@
-"""Evaluation: every task's metrics over a split, exact under any batch size and number of ranks."""
+"""Evaluation: the metrics of every task over a split, independent of batch size and number of ranks."""
 
 from __future__ import annotations
 
@@ -62,15 +62,15 @@ def evaluate_network(
             outputs = network(batch.image, {name: labels.rows for name, labels in batch.labels.items()})
         for name, task in network.tasks.items():
             labels = batch.labels[name]
-            # A head with nothing to do returns one image's output; there is no label to pair it with.
+            # A head without labels still returns the output of one image, which has no label to pair with.
             height, width = labels.value.shape[-2:]
             for logits, value, valid in zip(outputs[name].logits, labels.value, labels.valid, strict=False):
                 prediction = decode_at(task, logits[None], (height, width))
                 metrics[name].update(prediction[None], value[None], valid[None])
     if stop is not None and stopping(stop, accelerator):
-        stop.leave(note, say=accelerator.is_main_process)
+        stop.exit(note, say=accelerator.is_main_process)
     with warnings.catch_warnings():
-        # A task without labels is NaN, and said to be so.
+        # A task without labels is NaN, as documented.
         warnings.filterwarnings("ignore", message="The ``compute`` method of metric")
         # Both read the sums of all ranks.
         return {name: m.compute() if protocol == "correct" else m.compute_paper() for name, m in metrics.items()}
@@ -111,8 +111,8 @@ def evaluate(
 
     Args:
         run: folder that `train` wrote, or a model folder in it, such as ``best``: results are then written there.
-        split: a split of the data set, or ``holdout``: the training images that the run set aside. Default: what the
-            run measures itself on (``run.evaluate``), else ``test``.
+        split: a split of the data set, or ``holdout``: the training images that the run set aside. Default:
+            ``run.evaluate`` of the run, else ``test``.
         write: also write ``evaluation-{split}.json`` into the run; ``evaluation-{split}-{at}.json`` where ``at`` is not
             the run's own. Under the ``paper`` protocol the name ends in ``-paper`` and the file says so too.
         at: ``network`` or ``full`` size; default: as configured.
@@ -136,19 +136,19 @@ def evaluate(
     config = run_config(run, None if root is None else Path(root))
     split = split or config.run.measured_on or "test"
     accelerator = start(config.run)
-    own = config.data.evaluation
+    configured = config.data.evaluation
     data = main_process_first(accelerator, lambda: _open(run, config, split))
     with raise_on_all_ranks(accelerator):
         network, info = load_model(run, accelerator.device)
         require_same_tasks(info.tasks, data.tasks, run, data.collection.root, config.data.augmentation.widest)
-        dataset = eval_dataset(data, split, info.tasks, info.size, at or own)
+        dataset = eval_dataset(data, split, info.tasks, info.size, at or configured)
     with signals(accelerator.num_processes) as stop:
         workers = config.data.workers
         results = evaluate_network(network, dataset, config.optim.images, accelerator, stop, protocol, workers=workers)
     if show is not None and accelerator.is_main_process:
         show(results)
     if write and accelerator.is_main_process:
-        suffix = "" if at in (None, own) else f"-{at}"
+        suffix = "" if at in (None, configured) else f"-{at}"
         suffix += "" if protocol == "correct" else f"-{protocol}"
         write_results(run / f"evaluation-{split}{suffix}.json", results, protocol)
     accelerator.wait_for_everyone()
@@ -156,7 +156,7 @@ def evaluate(
 
 
 def _open(run: Path, config: Config, split: str) -> Data:
-    """The data of a run as far as a split needs it: which images were held out, the run itself says."""
+    """The data of a run that a split needs; which images were held out is read from the run."""
     if split == "holdout":
         return open_run_data(run_folder(run), config)
     index = open_index(config)

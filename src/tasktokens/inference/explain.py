@@ -1,4 +1,4 @@
-"""``tasktokens explain``: what the network sees on the way to its predictions, one picture an image."""
+"""``tasktokens explain``: what the network computes on the way to its predictions, one picture per image."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tasktokens.utils.atomic import write_atomically
 from tasktokens.utils.lock import only_writer
 
 STRONGEST = 4
-"""Token maps shown a task."""
+"""Token maps shown per task."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,11 @@ def explain(
         CheckpointError: no model there.
         RunExistsError: ``out`` is not empty, or another process writes into it.
         DataError: no image found, two with one name, or, after all others were explained, unreadable ones.
+
+    Examples:
+        >>> import tasktokens
+        >>> [path.as_posix() for path in tasktokens.explain("runs/mine", "photos/one.jpg", "explained", quiet=True)]
+        ['explained/one.png']
     """
     out, predictor = Path(out), Predictor(model)
     images = find_images(inputs)
@@ -70,7 +75,7 @@ def _explain_all(predictor: Predictor, model: Path, images: Mapping[str, Path], 
     pictures, figures = [], {}
     try:
         for id, image in readable(images, "explaining", quiet):
-            explanation = look(predictor, image)
+            explanation = explain_image(predictor, image)
             figures[id] = measure(predictor.tasks, explanation)
             pictures.append(write_atomically(out / f"{id}.png", picture(id, predictor.tasks, explanation)))
     finally:
@@ -80,7 +85,7 @@ def _explain_all(predictor: Predictor, model: Path, images: Mapping[str, Path], 
     return pictures
 
 
-def look(predictor: Predictor, image_HW3: Array) -> Explanation:
+def explain_image(predictor: Predictor, image_HW3: Array) -> Explanation:
     """The stages at the working size, and the predictions that `Predictor` makes of one uint8 RGB image."""
     recorded = stages(predictor.network, predictor.prepare(image_HW3))
     logits = {name: recorded[f"{name}.logits"] for name in predictor.tasks}
@@ -91,7 +96,7 @@ def look(predictor: Predictor, image_HW3: Array) -> Explanation:
 def measure(tasks: Mapping[str, Task], explanation: Explanation) -> dict[str, Any]:
     """The figures of one image, as plain values.
 
-    ``affinity``: a T x T matrix a scale, row t what task t takes of each task. For each task of ``tasks``:
+    ``affinity``: a T x T matrix per scale, row t what task t takes of each task. For each task of ``tasks``:
     ``confidence``, the mean; ``sure``, the share of pixels over the task's threshold; ``own_gates`` and ``gates``, the
     mean gate a scale before and after the mixing; ``learned_confidence``, the mean of the learned map; ``tokens``, the
     share of pixels where a fine-grained token has the largest logit. What the network does not have is left out.
@@ -102,19 +107,19 @@ def measure(tasks: Mapping[str, Task], explanation: Explanation) -> dict[str, An
     figures: dict[str, Any] = {"affinity": affinity, "tasks": {}}
     for t, (name, task) in enumerate(tasks.items()):
         prediction = explanation.predictions[name]
-        own: dict[str, Any] = {
+        task_figures: dict[str, Any] = {
             "confidence": _rounded(prediction.confidence.mean()),
             "sure": _rounded(prediction.valid(task.threshold).mean()),
         }
         if scales:
             for gates in ("own_gates", "gates"):
-                own[gates] = {str(i): _rounded(seen[f"scale{i}.{gates}"][0, t].mean()) for i in scales}
+                task_figures[gates] = {str(i): _rounded(seen[f"scale{i}.{gates}"][0, t].mean()) for i in scales}
         if f"{name}.confidence" in seen:
-            own["learned_confidence"] = _rounded(seen[f"{name}.confidence"].sigmoid().mean())
+            task_figures["learned_confidence"] = _rounded(seen[f"{name}.confidence"].sigmoid().mean())
         if f"{name}.token_maps" in seen:
             shares = zip(task.token_names(), _shares(seen[f"{name}.logits"][0]), strict=True)
-            own["tokens"] = {token: _rounded(share) for token, share in shares if share > 0}
-        figures["tasks"][name] = own
+            task_figures["tokens"] = {token: _rounded(share) for token, share in shares if share > 0}
+        figures["tasks"][name] = task_figures
     return figures
 
 

@@ -1,4 +1,4 @@
-"""The picture that `tasktokens explain` writes: a row of the image and tables, then a row of maps a task."""
+"""The picture that `tasktokens explain` writes: a row with the image and tables, then a row of maps per task."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tasktokens.tasks.base import Array
 _WIDE, _HIGH, _TABLE = 1.75, 2.6, 1.7  # the largest a panel gets, and a table, in inches
 _NARROWEST = 1.45  # a column, for its texts
 _TEXT, _GAP, _LEFT = 0.44, 0.12, 0.5  # room for a panel's title and note, between columns, for the names of the rows
-_SHARPEST = 480  # pixels a side that a panel can show; larger maps are thinned out first
+_SHARPEST = 480  # pixels per side that a panel shows; larger maps are subsampled first
 _DPI = 130
 _LEAST_RANGE = 0.2
 _LEGEND = (
@@ -107,7 +107,7 @@ def _panel(axes: Any, panel: Panel) -> None:
 
 
 def _stretched(values_HW: Array) -> tuple[float, float]:
-    """From the least to the largest value; from lower down where they hardly differ: no pattern is made of rounding."""
+    """From the least to the largest value, with a minimal range, so that rounding errors show no pattern."""
     low, high = float(values_HW.min()), float(values_HW.max())
     return min(low, high - _LEAST_RANGE), high
 

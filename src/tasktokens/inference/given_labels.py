@@ -1,4 +1,4 @@
-"""Which labels a finished run's data has now: given ones, ones added since, and hidden ones that nobody may open."""
+"""Which labels a finished run's data has now: given ones, ones added since, and hidden ones, which are never opened."""
 
 from __future__ import annotations
 

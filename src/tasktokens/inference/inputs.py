@@ -1,4 +1,4 @@
-"""What may be given to a model as an image: files, pictures, arrays and tensors, all made (H, W, 3) uint8."""
+"""What a model takes as an image: files, PIL images, arrays and tensors, all converted to (H, W, 3) uint8."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def as_image(image: object) -> Array:
     Args:
         image: the path of an image file, a PIL image, an array (H, W) or (H, W, 1, 3 or 4) of uint8 or uint16 in RGB
             order, or a tensor (3, H, W) or (1, H, W) of uint8. Grey is repeated, alpha is left out, 16 bits are scaled
-            to 8. Floats are refused: whether they mean 0..1 or 0..255 cannot be seen. The pixels of files and PIL
+            to 8. Floats are rejected, since 0..1 and 0..255 cannot be told apart. The pixels of files and PIL
             images stay as they are stored: an EXIF orientation is not applied.
 
     Raises:

@@ -1,7 +1,7 @@
-"""Which images of a folder that is being written are done, so that the same command goes on after any end.
+"""Which images of an output folder are done, so that the same command resumes after an interruption.
 
 The first rank's journal, ``NAME.jsonl``, begins with the settings; then comes a line per image that is done, by rank N
-in a ``NAME.N.jsonl`` of its own. The folder is whole when no journal lies in it.
+in a ``NAME.N.jsonl`` of its own. The folder is complete when it has no journal.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Journal:
         return self._path(0).is_file()
 
     def begin(self, settings: Mapping[str, Any], overwrite: bool, clear: bool) -> None:
-        """Begin in an empty folder, or go on: what all ranks did before is then in the first rank's journal.
+        """Begin in an empty folder, or resume: the journals of all ranks are then merged into the first rank's.
 
         Args:
             settings: what decides the result, by a name that a user understands.
@@ -111,12 +111,12 @@ class _Appender:
 
 
 @contextlib.contextmanager
-def goes_on() -> Iterator[None]:
-    """Add to an error of a full disk in the block that the same command goes on afterwards."""
+def hint_resume() -> Iterator[None]:
+    """Add to an error of a full disk that the same command resumes afterwards."""
     try:
         yield
     except WriteError as error:
-        raise WriteError(f"{error}, and the same command goes on") from error
+        raise WriteError(f"{error}, then run the same command to resume") from error
 
 
 def require_empty(out: Path, overwrite: bool, clear: bool = False) -> None:

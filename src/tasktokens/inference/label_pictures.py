@@ -27,7 +27,7 @@ class Shown:
 
 
 def save_label_picture(path: Path, title: str, image_HW3: Array, shown: Sequence[Shown]) -> Path:
-    """Draw image | labels in colours | their confidences as one PNG, each at most `LARGEST` pixels a side."""
+    """Draw image | labels in colours | their confidences as one PNG, each at most `LARGEST` pixels per side."""
     panels, below = [Picture("image", reduced(image_HW3))], []
     for one in shown:
         name = one.task.name

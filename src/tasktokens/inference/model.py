@@ -1,4 +1,4 @@
-"""A trained model as users hold it: images of any kind in, predictions that show and save themselves out."""
+"""The model that users load: takes images of any kind, returns predictions that can be shown and saved."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def load(path: str | Path, device: torch.device | str | None = None, views: int 
     Args:
         path: a run that `tasktokens.train` wrote, its ``best`` network, or any folder with a ``model.json``.
         device: such as ``cpu`` or ``cuda:1``; default: the GPU, where there is one.
-        views: 2 averages each image with its mirror image, enlarged by a quarter: surer, in 2.6 times the time.
+        views: 2 averages each image with an enlarged mirror image: more accurate, takes 2.6 times as long.
 
     Raises:
         CheckpointError: there is no model, or it is damaged. ConfigError: no such device, or another number of views.
@@ -62,12 +62,12 @@ class Model:
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """The device that it computes on."""
         return self._predictor.device
 
     @property
     def size(self) -> tuple[int, int]:
-        """(height, width) of the images that it was trained on; others are brought to about as many pixels."""
+        """(height, width) of the images that it was trained on; others are resized to about as many pixels."""
         return self._predictor.info.size
 
     @overload  # a str is an iterable of str to a type checker
@@ -91,7 +91,7 @@ class Model:
 
         Returns:
             A `Result` of one image; a list of them for a list, a tuple, a batched array or tensor; an iterator for any
-            other iterable, which is read ``batch_size`` images ahead, so that a million files need no memory.
+            other iterable, which is read ``batch_size`` images ahead, so that memory does not grow with their number.
 
         Raises:
             DataError: an image that is missing, a URL, or of the wrong dtype or shape.

@@ -18,7 +18,7 @@ from tasktokens.datasets.index import check_id, picture_facts, read_image
 from tasktokens.datasets.prepared import sha256
 from tasktokens.errors import DataError
 from tasktokens.inference.filled_folder import write_description
-from tasktokens.inference.journal import Journal, goes_on
+from tasktokens.inference.journal import Journal, hint_resume
 from tasktokens.inference.label_pictures import Shown, is_reduced, save_label_picture
 from tasktokens.inference.predictor import Predictor
 from tasktokens.inference.results import Prediction
@@ -43,7 +43,7 @@ def predict(
     views: int = 1,
     pictures: bool = True,
 ) -> list[Path]:
-    """Predict all tasks of images; several ranks share them. Interrupted, the same call goes on.
+    """Predict all tasks of images; several ranks share them. After an interruption the same call resumes.
 
     Args:
         model: a run that `train` wrote, or its model folder.
@@ -52,9 +52,9 @@ def predict(
             (0..255 for 0..1), ``pictures/{id}.png``, and ``dataset.yaml`` and ``classes.csv``, which say what the
             files hold.
         overwrite: whether ``out`` may hold files already; those with the same names are replaced.
-        quiet: no progress.
-        views: how the network looks at an image (`Predictor`): 1 as it is, 2 also mirrored and enlarged.
-        pictures: also draw each image with its predictions in colours, at most 1024 pixels a side.
+        quiet: do not show progress.
+        views: 1: the image as it is; 2: averaged with a mirrored and enlarged view (`Predictor`).
+        pictures: also draw each image with its predictions in colours, at most 1024 pixels per side.
 
     Returns:
         The pictures, of this rank's images; none without ``pictures``.
@@ -65,12 +65,18 @@ def predict(
         DataError: no image found, two with one name, or, after all others were predicted, unreadable ones.
         WriteError: the disk is full.
         SystemExit: 130 or 143 after SIGINT or SIGTERM; the images until then are whole.
+
+    Examples:
+        >>> import tasktokens
+        >>> pictures = tasktokens.predict("runs/mine", "photos/one.jpg", "predicted", quiet=True)
+        >>> [picture.as_posix() for picture in pictures]
+        ['predicted/pictures/one.png']
     """
     model, out = Path(model), Path(out)
     accelerator = start(RunSettings())
     journal = Journal(out, "predicting", "prediction")
     main = accelerator.is_main_process
-    with ExitStack() as held, goes_on():
+    with ExitStack() as held, hint_resume():
         with raise_on_all_ranks(accelerator):
             predictor = Predictor(model, accelerator.device, views)
             images = find_images(inputs)
@@ -91,7 +97,7 @@ def predict(
         written = [out / "pictures" / f"{id}.png" for id in done if pictures and main]
         reduced = 0
         with journal.appending(accelerator.process_index) as appender:
-            for id, image in readable(left, "predicting", quiet, accelerator, "the same command goes on"):
+            for id, image in readable(left, "predicting", quiet, accelerator, "run the same command to resume"):
                 found = predictor(image)
                 for name, prediction in found.items():
                     _write(out, predictor.tasks[name], id, prediction)
@@ -135,12 +141,12 @@ def readable(
     """
     unreadable, turned, paged = [], [], []
     rank, ranks = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
-    own, quiet = list(images.items())[rank::ranks], quiet or rank > 0
+    share, quiet = list(images.items())[rank::ranks], quiet or rank > 0
     with signals(ranks) as stop:
-        for number, (id, path) in enumerate(track(own, doing, shown=not quiet)):
+        for number, (id, path) in enumerate(track(share, doing, shown=not quiet)):
             if stop.received:
-                done = f"{number} of {len(own)} images" + (f" of rank {rank}" if ranks > 1 else "")
-                stop.leave(f"{done} are done; {afterwards}")
+                done = f"{number} of {len(share)} images" + (f" of rank {rank}" if ranks > 1 else "")
+                stop.exit(f"{done} are done; {afterwards}")
             try:
                 image = read_image(path)
             except DataError as error:
@@ -151,7 +157,7 @@ def readable(
             paged += [str(path)] if facts.frames > 1 else []
             yield id, image
         if stop.received:
-            stop.leave("all images are done")
+            stop.exit("all images are done")
     if accelerator is not None:
         unreadable, turned, paged = (
             [text for of_rank in all_gather(accelerator, texts) for text in of_rank]
@@ -165,8 +171,10 @@ def readable(
             raise DataError(f"{len(unreadable)} of {len(images)} images were left out: {'; '.join(unreadable[:5])}")
 
 
-_TURNED = "an EXIF orientation, which is not applied: turn them first (docs/data.md), for the network saw them unturned"
-_PAGED = "several pages or frames, of which the first was taken"
+_TURNED = (
+    "an EXIF orientation, which is not applied: rotate them first (docs/data.md); the network used the stored pixels"
+)
+_PAGED = "several pages or frames, of which the first was used"
 
 
 def find_images(inputs: str | Path | Sequence[str | Path]) -> dict[str, Path]:

@@ -20,7 +20,7 @@ from tasktokens.tasks.base import Array
 
 
 class Predictor:
-    """The network of a model, applied to arrays; `tasktokens.inference.model.Model` takes whatever users have.
+    """The network of a model, applied to arrays; `tasktokens.inference.model.Model` takes images of any kind.
 
     The image is resized, keeping its shape, to about as many pixels as the training images had; predictions come back
     at the image's own size.
@@ -28,7 +28,7 @@ class Predictor:
     Args:
         path: a run, or the model folder in it.
         device: such as ``cpu`` or ``cuda:1``; default: the GPU, where there is one.
-        views: 2: the mean of an image and its mirror image, enlarged by a quarter. Surer, in 2.6 times the time.
+        views: 2: the mean of an image and its mirror image, enlarged by a quarter. More accurate, 2.6 times as slow.
             Enlarged only, and no more than training images were, where those were not mirrored (`ModelInfo`).
 
     Raises:
@@ -37,7 +37,7 @@ class Predictor:
 
     def __init__(self, path: str | Path, device: torch.device | str | None = None, views: int = 1) -> None:
         if views not in (1, 2):
-            raise ConfigError(f"an image can be looked at with 1 or 2 views, found views={views!r}")
+            raise ConfigError(f"views must be 1 or 2, found {views!r}")
         self.views = views
         self.device = _device(device)
         self.network, self.info = load_model(path, self.device)

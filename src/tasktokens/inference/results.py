@@ -1,4 +1,4 @@
-"""What a model says of an image: per task a map with its confidence, that can show and save itself."""
+"""What a model predicts for an image: per task a map and its confidence, which can be shown and saved."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Prediction:
     Attributes:
         task: the task, which says what the values mean.
         value_CHW: the prediction (C, H, W) as tasks and metrics take it; see `value`.
-        confidence: (H, W) float32 in [0, 1]: how far the prediction can be trusted.
+        confidence: (H, W) float32 in [0, 1]; what it means per kind of task is in docs/data.md.
     """
 
     task: Task
@@ -88,14 +88,14 @@ class Prediction:
             expected = self.confidence.shape
             raise DataError(f"valid must be bool of shape {expected}, found {valid.dtype} of shape {valid.shape}")
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as own:
-            self.task.write(Path(own) / "label.png", self.value_CHW, valid)
-            (written,) = Path(own).iterdir()
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as temporary:
+            self.task.write(Path(temporary) / "label.png", self.value_CHW, valid)
+            (written,) = Path(temporary).iterdir()
             self._check_range_kept(written)
-            return written.replace(folder / f"{Path(own).name}{written.suffix}")
+            return written.replace(folder / f"{Path(temporary).name}{written.suffix}")
 
     def _check_range_kept(self, written: Path) -> None:
-        """16-bit files of a scale hold no more than 65535 times that; what lies beyond would be cut off in silence."""
+        """16-bit files of a scale hold no more than 65535 times that; larger values would be clipped silently."""
         if self.task.storable() == self.task:
             return
         stored, valid = self.task.read(written)
@@ -174,11 +174,11 @@ class Result(Mapping[str, Prediction]):
         )
 
     def _repr_html_(self) -> str:
-        """For notebooks: the pictures, and below each its task and how sure it is."""
+        """For notebooks: the pictures, each with its task and confidence below."""
         captions = [self.path.name if self.path else "image"]
         for name, prediction in self.items():
-            sure = f"confidence {prediction.confidence.mean():.2f}, {prediction.valid().mean():.0%} valid"
-            captions.append(f"{name}: {sure}")
+            trust = f"confidence {prediction.confidence.mean():.2f}, {prediction.valid().mean():.0%} valid"
+            captions.append(f"{name}: {trust}")
         cells = [_figure(picture, text) for text, (_, picture) in zip(captions, self._shown(), strict=True)]
         return f'<div style="display:flex;flex-wrap:wrap;gap:8px">{"".join(cells)}</div>'
 

@@ -1,0 +1,1 @@
+"""Before training: describe a data folder (`init`) and check its files (`check`)."""

@@ -52,8 +52,8 @@ def check_before_run(data: Data, config: Config, quiet: bool = False) -> None:
         report = check(data.collection, data.tasks, visible, threads=threads, progress=progress, flip=flip)
         unmeasured = len(_unmeasured(data, config))
         # A file that cannot be read can be left out; what is wrong with a whole task cannot.
-        whole = any(finding.path is None and finding.id is None for finding in report.errors)
-        if not report.ok and (whole or not config.data.skip_corrupt):
+        of_whole_task = any(finding.path is None and finding.id is None for finding in report.errors)
+        if not report.ok and (of_whole_task or not config.data.skip_corrupt):
             raise DataError(_mistakes(report))
         if not report.ok:
             found = f"data: {report.totals['error']} mistakes ('tasktokens check' lists them)"
@@ -61,15 +61,15 @@ def check_before_run(data: Data, config: Config, quiet: bool = False) -> None:
             return
         before = {"images": report.examined, "warnings": report.totals["warning"] + unmeasured}
         _write(note, before)
-        told = f"checked in {time.monotonic() - started:.1f} s"
+        outcome = f"checked in {time.monotonic() - started:.1f} s"
     else:
-        told = f"as checked before ({time.monotonic() - started:.1f} s)"
+        outcome = f"as checked before ({time.monotonic() - started:.1f} s)"
     if not quiet:
         warnings = (
             f"{before['warnings']} warnings (tasktokens check lists them)" if before["warnings"] else "no warning"
         )
         labels = sum(len(names) for names in visible.values())
-        console.say(f"data: {len(visible)} images and {labels} labels {told}, {warnings}")
+        console.say(f"data: {len(visible)} images and {labels} labels {outcome}, {warnings}")
 
 
 def _visible(data: Data, config: Config) -> VisibleLabels:
@@ -95,7 +95,7 @@ def _mistakes(report: Report) -> str:
     more = f" | and {report.totals['error'] - 3} more" if report.totals["error"] > 3 else ""
     return (
         f"the data is not fit to train on: {shown}{more}. 'tasktokens check' lists every mistake; "
-        f"data.check=false trains all the same"
+        f"data.check=false skips this check"
     )
 
 

@@ -27,14 +27,14 @@ def check(
     page: str | Path | None = None,
     quiet: bool = True,
 ) -> Report:
-    """Look at every image and label of a data set.
+    """Examine every image and label of a data set.
 
     Args:
         data: an own folder, or the configuration, or its plain values, whose ``data`` and ``tasks`` are meant.
-        workers: processes; None: as many as pay; 1 works in this one.
-        limit: examine at most so many images, evenly spread over the list.
+        workers: number of processes; None: by the number of cores and images; 1: this process.
+        limit: examine at most this many images, evenly spread over the list.
         page: also write this HTML page, with panels of images and labels.
-        quiet: no progress.
+        quiet: do not show progress.
 
     Returns:
         Every file's mistakes and the statistics; a data set that cannot even be listed is a report with one error.
@@ -74,7 +74,7 @@ def check(
 
 
 def settings(folder: Path | None, kind: str | None, root: Path | None, file: Path | None) -> Config:
-    """The configuration that the command line's words mean. Raises `ConfigError` where they say nothing or too much."""
+    """The configuration for the arguments of the command line. Raises `ConfigError` for none or too many of them."""
     given = [folder is not None, kind is not None or root is not None, file is not None]
     if sum(given) != 1 or (kind is None and root is not None):
         raise ConfigError("give one of: a data folder; --data KIND --root DIR; --config FILE")

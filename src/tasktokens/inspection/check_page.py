@@ -108,10 +108,10 @@ def _data_uri(draw: Callable[[], Array], form: str) -> str | None:
 def verdict(report: Report) -> str:
     """The outcome in a sentence."""
     errors, warnings = (report.totals.get(severity, 0) for severity in ("error", "warning"))
-    told = f"{warnings} warning{'s' * (warnings != 1)}"
+    warned = f"{warnings} warning{'s' * (warnings != 1)}"
     if errors:
-        return f"{errors} error{'s' * (errors != 1)}, {told}"
-    return f"nothing wrong found, {told}" if warnings else "nothing wrong found"
+        return f"{errors} error{'s' * (errors != 1)}, {warned}"
+    return f"nothing wrong found, {warned}" if warnings else "nothing wrong found"
 
 
 def number_text(value: float) -> str:

@@ -22,7 +22,7 @@ from tasktokens.inspection.infer_images import IMAGES, images_folder
 from tasktokens.inspection.infer_kind import infer_kind
 from tasktokens.inspection.infer_splits import FOLDERS, infer_splits
 from tasktokens.inspection.pairing import Pairing, pair
-from tasktokens.inspection.scan import FolderScan, scan_files, some
+from tasktokens.inspection.scan import FolderScan, evenly_spread_files, scan_files
 from tasktokens.tasks import Task, build_task
 from tasktokens.tasks.names import RESERVED
 from tasktokens.utils.listing import walk_files
@@ -175,38 +175,38 @@ def _add_task(
     guess: InferredFolder, label: str, name: str, pairing: Pairing, known: ClassNames, where: Mapping[str, Any]
 ) -> None:
     """Add a task, or say why there is none. ``where`` are its settings that say where the files lie."""
-    chosen = some(list(pairing.files.values()))
+    chosen = evenly_spread_files(list(pairing.files.values()))
     image_of = {path: guess.image_files[id] for id, path in pairing.files.items()}
-    look = scan_files([(path, image_of[path]) for path in chosen], name)
+    scan = scan_files([(path, image_of[path]) for path in chosen], name)
     try:
-        spec, saw = infer_kind(label, look, known)
+        spec, saw = infer_kind(label, scan, known)
         task = build_task(name, spec)
-        saw += _answers(task, chosen, look)
+        saw += _answers(task, chosen, scan)
     except TaskTokensError as error:
         guess.left_out[label] = str(error)
         return
-    if look.other_size and not look.other_shape:
+    if scan.other_size and not scan.other_shape:
         spec["resize"] = True
-        saw += f"; {look.other_size} of them have another size than their image"
-    if look.unreadable:
-        saw += f"; {len(look.unreadable)} could not be read: {look.unreadable[0]}"
-    if look.other_shape:
-        saw += f"; {look.other_shape} of them do not have the shape of their image: crop them"
-    if look.turned:
+        saw += f"; {scan.other_size} of them have another size than their image"
+    if scan.unreadable:
+        saw += f"; {len(scan.unreadable)} could not be read: {scan.unreadable[0]}"
+    if scan.other_shape:
+        saw += f"; {scan.other_shape} of them do not have the shape of their image: crop them"
+    if scan.turned:
         saw += (
-            f"; {look.turned} of their images have an EXIF orientation, which is not applied: turn them with {UPRIGHT}"
+            f"; {scan.turned} of their images have an EXIF orientation, which is not applied: turn them with {UPRIGHT}"
         )
     if not pairing.exact:
         saw += f"; paired by names of the form {pairing.words}"
-    saw = f"{look.files} of {len(pairing.files)} files: {saw}"
+    saw = f"{scan.files} of {len(pairing.files)} files: {saw}"
     guess.tasks.append(InferredTask(name, {**spec, **where}, pairing.files, saw, pairing.exact))
 
 
-def _answers(task: Task, files: Sequence[Path], look: FolderScan) -> str:
+def _answers(task: Task, files: Sequence[Path], scan: FolderScan) -> str:
     """Read files as the task will: how much is void, and whether all the rest says the same."""
     values, void, total = set[float](), 0, 0
     for path in files:
-        if path.name in look.mixed or any(str(path) in text for text in look.unreadable):
+        if path.name in scan.mixed or any(str(path) in text for text in scan.unreadable):
             continue
         value, valid = task.read(path)
         void, total = void + int((~valid).sum()), total + valid.size
@@ -215,7 +215,7 @@ def _answers(task: Task, files: Sequence[Path], look: FolderScan) -> str:
     words = f"; {100 * void / total:.3g} % void" if void else ""
     if task.label_channels == 1 and len(values) < 2 and total:
         same = "nothing is labelled" if not values else "all pixels that are not void have the same answer"
-        words += f"; {same} in these files, from which nothing can be learned: look at void"
+        words += f"; {same} in these files, from which nothing can be learned: check void"
     return words
 
 

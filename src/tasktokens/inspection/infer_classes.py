@@ -18,27 +18,27 @@ _NAMES = "write the names"
 Inferred = tuple[dict[str, Any], str]
 
 
-def classes_of_ids(look: FolderScan, known: ClassNames) -> Inferred:
+def classes_of_ids(scan: FolderScan, known: ClassNames) -> Inferred:
     """Classes of one-channel files of whole numbers. Raises `DataError` where the numbers name things, not classes."""
-    values = sorted(look.values or {0: 0})
-    saw = f"{'palette' if look.palette else look.dtype}, ids {listed(values)}"
-    if look.palette_conflict:
-        first, second = look.palette_conflict
+    values = sorted(scan.values or {0: 0})
+    saw = f"{'palette' if scan.palette else scan.dtype}, ids {listed(values)}"
+    if scan.palette_conflict:
+        first, second = scan.palette_conflict
         raise DataError(
             f"{first} and {second} have palettes that order the same colours in different ways, so an id has no one "
             f"meaning; export all files with one palette, or as RGB"
         )
-    refuse_things(values)
+    check_not_instance_ids(values)
     if spread := evenly_spread(values):
-        names = _names(known, len(spread), look)
+        names = _names(known, len(spread), scan)
         saw += f"; {len(spread)} ids at equal distances up to {spread[-1]}, so {spread[-1]} is taken for a class"
         saw += f" (the other reading: no label; then leave out its class and write void: [{spread[-1]}]); {_NAMES}"
         return _with_mirror(_named(names, {"ids": {id: i for i, id in enumerate(spread)}, "void": []}), saw, names)
-    void = [value for value in values if value < 0 or value in VOID_IDS or value in look.nodata]
+    void = [value for value in values if value < 0 or value in VOID_IDS or value in scan.nodata]
     ids = [value for value in values if value not in void] or [0]
     if any(value in VOID_IDS for value in void):
         saw += f"; {void[-1]} stands apart from the other ids and is taken for no label (the other reading: a class)"
-    if named_void := [f"{value:g}" for value in look.nodata if value in values]:
+    if named_void := [f"{value:g}" for value in scan.nodata if value in values]:
         saw += f"; the files name {', '.join(named_void)} as no data"
     if ids[-1] > 255 or (len(ids) <= 12 and ids[-1] >= 10 * len(ids)):
         if len(ids) > 256:
@@ -49,7 +49,7 @@ def classes_of_ids(look: FolderScan, known: ClassNames) -> Inferred:
     elif 0 in void:
         names, settings = [f"class_{id}" for id in ids], {"ids": {id: i for i, id in enumerate(ids)}}
     else:
-        names, settings = _names(known, ids[-1] + 1, look), {}
+        names, settings = _names(known, ids[-1] + 1, scan), {}
         if known.names and len(known.names) != len(names) and names[0] == "class_0":
             saw += f"; {known.file} has {len(known.names)} names for ids up to {ids[-1]}: not used"
     saw += f"; {_NAMES}" if names[0].startswith("class_") else f"; names from {known.file}"
@@ -70,12 +70,12 @@ def _with_mirror(spec: dict[str, Any], saw: str, names: Sequence[str]) -> Inferr
     return spec | {"mirror": pairs}, f"{saw}; a mirror swaps {', '.join(' and '.join(pair) for pair in pairs)}"
 
 
-def _names(known: ClassNames, count: int, look: FolderScan) -> list[str]:
+def _names(known: ClassNames, count: int, scan: FolderScan) -> list[str]:
     """Names for the ids from 0 on: of the list if it fits, of the palette's colours if they all have one."""
     if count <= len(known.names):
         return list(known.names)
     by_colour = {colour: name for name, colour in known.colours.items()}
-    colours = look.palette or {}
+    colours = scan.palette or {}
     if by_colour and all(colours[id] in by_colour for id in colours if id not in VOID_IDS):
         return [by_colour[colours[id]] if id in colours else f"class_{id}" for id in range(count)]
     return [f"class_{id}" for id in range(count)]
@@ -100,7 +100,7 @@ def look_like_ids(values: Sequence[int]) -> bool:
     return 1 < len({*values}) <= 64 and bool(used) and max(used) <= max(31, 2 * len(used)) and {*values} != {0, 1}
 
 
-def refuse_things(values: Sequence[int]) -> None:
+def check_not_instance_ids(values: Sequence[int]) -> None:
     """Raise `DataError` for instance ids of the form class x 1000 + number."""
     by_class: dict[int, list[int]] = {}
     for value in values:
@@ -115,31 +115,31 @@ def refuse_things(values: Sequence[int]) -> None:
         )
 
 
-def classes_of_colours(look: FolderScan, known: ClassNames) -> Inferred:
+def classes_of_colours(scan: FolderScan, known: ClassNames) -> Inferred:
     """Classes of RGB-coded files. Raises `DataError` for pictures, and for colours that a colour map does not have."""
-    if look.colours is None or len(look.colours) > MOST_COLOURS:
+    if scan.colours is None or len(scan.colours) > MOST_COLOURS:
         raise DataError(
             f"three channels that are no unit vectors, and more than {MOST_COLOURS} colours: pictures, no labels"
         )
-    if look.lossy:
+    if scan.lossy:
         raise DataError(
-            f"{look.lossy} files of what seem to be colour-coded classes, which compression has changed; export PNG"
+            f"{scan.lossy} files of what seem to be colour-coded classes, which compression has changed; export PNG"
         )
-    saw = f"{len(look.colours)} colours"
+    saw = f"{len(scan.colours)} colours"
     if known.colours:
-        strange = sorted({*look.colours} - {*known.colours.values()})
+        strange = sorted({*scan.colours} - {*known.colours.values()})
         if strange:
             raise DataError(
-                f"{len(strange)} of its {len(look.colours)} colours are not in {known.file}, such as "
+                f"{len(strange)} of its {len(scan.colours)} colours are not in {known.file}, such as "
                 f"{list(strange[0])}: ids of things, or of another set of classes"
             )
         colours = {name: list(colour) for name, colour in known.colours.items()}
         saw += f", names from {known.file}"
     else:
-        colours = {f"class_{i}": list(colour) for i, colour in enumerate(sorted(look.colours))}
+        colours = {f"class_{i}": list(colour) for i, colour in enumerate(sorted(scan.colours))}
         saw += "; one that was not seen will be an error"
-    if look.mixed:
-        shown = ", ".join(sorted(look.mixed)[:3]) + (f" and {len(look.mixed) - 3} more" if len(look.mixed) > 3 else "")
+    if scan.mixed:
+        shown = ", ".join(sorted(scan.mixed)[:3]) + (f" and {len(scan.mixed) - 3} more" if len(scan.mixed) > 3 else "")
         saw += (
             f"; not taken from {shown}, with colours that no other file has, as smoothing makes them along borders: "
             f"an error until exported anew without smoothing"

@@ -8,7 +8,7 @@ from pathlib import Path
 from tasktokens.datasets.folder import ARRAY_ENDINGS, IMAGE_ENDINGS, list_files
 from tasktokens.datasets.index import read_image
 from tasktokens.errors import DataError
-from tasktokens.inspection.scan import scan_files, some
+from tasktokens.inspection.scan import evenly_spread_files, scan_files
 
 IMAGES = IMAGE_ENDINGS + ARRAY_ENDINGS
 
@@ -20,7 +20,7 @@ def images_folder(root: Path, folders: Sequence[str]) -> str:
     photographs: dict[str, float] = {}
     for folder in folders:
         files = list(list_files(root / folder, IMAGE_ENDINGS).values())
-        chosen = some(files) if files else []
+        chosen = evenly_spread_files(files) if files else []
         photographs[folder] = len(files) * sum(map(_is_photograph, chosen)) / max(len(chosen), 1)
     if not any(photographs.values()):
         raise DataError(
@@ -36,5 +36,5 @@ def _is_photograph(path: Path) -> bool:
         read_image(path)
     except DataError:
         return False
-    look = scan_files([(path, path)], "")
-    return look.channels == 3 and look.unit < 0.9 and (look.colours is None or len(look.colours) > 64)
+    scan = scan_files([(path, path)], "")
+    return scan.channels == 3 and scan.unit < 0.9 and (scan.colours is None or len(scan.colours) > 64)

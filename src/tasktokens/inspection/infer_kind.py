@@ -13,11 +13,11 @@ from tasktokens.errors import DataError
 from tasktokens.inspection.class_names import ClassNames
 from tasktokens.inspection.infer_classes import (
     Inferred,
+    check_not_instance_ids,
     classes_of_colours,
     classes_of_ids,
     evenly_spread,
     look_like_ids,
-    refuse_things,
 )
 from tasktokens.inspection.scan import FolderScan
 from tasktokens.tasks.directions import FACING_SHARE, frames
@@ -30,39 +30,39 @@ _DISPARITY = re.compile(r"dispar|inverse|inv_?depth", re.IGNORECASE)
 _THINGS = re.compile(r"instance|SegmentationObject", re.IGNORECASE)
 
 FEW = 32
-"""Up to so many different values may be ids wherever they lie; more are ids only where neighbours are mostly equal."""
+"""Up to this many different values may be ids; more are ids only where neighbours are mostly equal."""
 
 
-def infer_kind(name: str, look: FolderScan, known: ClassNames | None = None) -> Inferred:
+def infer_kind(name: str, scan: FolderScan, known: ClassNames | None = None) -> Inferred:
     """The settings of a task and the words for what speaks for them. Raises `DataError` where nothing fits.
 
     Args:
         name: of the folder or column.
-        look: what its files hold.
+        scan: what its files hold.
         known: names of classes that lie beside them.
     """
     known = known or ClassNames()
-    if not look.files:
-        raise DataError(f"none of its files can be read: {look.unreadable[0]}")
-    if not look.channels:
+    if not scan.files:
+        raise DataError(f"none of its files can be read: {scan.unreadable[0]}")
+    if not scan.channels:
         raise DataError("its files have neither one nor three channels, or differ in that")
     if _THINGS.search(name):
-        refuse_things(list(look.values or ()))
+        check_not_instance_ids(list(scan.values or ()))
         raise DataError("by its name, ids of things, not of classes; to use it all the same, write it into tasks")
-    if look.channels == 3:
-        return _of_vectors(name, look) if look.unit > 0.9 else classes_of_colours(look, known)
-    found = _of_two_values(name, look, known) or _of_levels(name, look) or _of_depth(name, look)
+    if scan.channels == 3:
+        return _of_vectors(name, scan) if scan.unit > 0.9 else classes_of_colours(scan, known)
+    found = _of_two_values(name, scan, known) or _of_levels(name, scan) or _of_depth(name, scan)
     if found:
         return found
-    if look.lossy and _nearly_two_valued(look):
-        return {"kind": _probability(name)}, f"{look.lossy}, nearly all pixels near 0 or 255"
-    if look.lossy and _few_peaks(look):
+    if scan.lossy and _nearly_two_valued(scan):
+        return {"kind": _probability(name)}, f"{scan.lossy}, nearly all pixels near 0 or 255"
+    if scan.lossy and _few_peaks(scan):
         raise DataError(
-            f"{look.lossy} files of what seem to be class ids, which compression has changed; export PNG files"
+            f"{scan.lossy} files of what seem to be class ids, which compression has changed; export PNG files"
         )
-    if look.values is not None and not look.lossy and (len(look.values) <= FEW or look.flat > 0.8):
-        return classes_of_ids(look, known)
-    return _of_numbers(look)
+    if scan.values is not None and not scan.lossy and (len(scan.values) <= FEW or scan.flat > 0.8):
+        return classes_of_ids(scan, known)
+    return _of_numbers(scan)
 
 
 def _probability(name: str) -> str:
@@ -70,67 +70,67 @@ def _probability(name: str) -> str:
 
 
 # -- probabilities -----------------------------------------------------------------------------------------------------
-def _of_two_values(name: str, look: FolderScan, known: ClassNames) -> Inferred | None:
+def _of_two_values(name: str, scan: FolderScan, known: ClassNames) -> Inferred | None:
     """Yes and no: 0 and the type's largest number, or 0 and 1 where the name speaks for it."""
-    if look.values is None:
+    if scan.values is None:
         return None
-    kind, values = _probability(name), {*look.values}
-    if not look.palette:
-        _refuse_two_whites(look)
-        if look.dtype == "bool" or values in ({0, 255}, {0, 65535}, {255}):
-            return {"kind": kind}, f"two values, {_range(look)}"
-    if values <= {0, 1} and not look.palette and (kind != "binary" or _MASK.search(name)):
+    kind, values = _probability(name), {*scan.values}
+    if not scan.palette:
+        _check_one_white(scan)
+        if scan.dtype == "bool" or values in ({0, 255}, {0, 65535}, {255}):
+            return {"kind": kind}, f"two values, {_range(scan)}"
+    if values <= {0, 1} and not scan.palette and (kind != "binary" or _MASK.search(name)):
         return {"kind": kind, "white": 1}, (
             "values of 0 and 1; yes and no by its name (the other reading: kind: classes, classes: [class_0, class_1])"
         )
     if values <= {0, 1}:
-        spec, saw = classes_of_ids(look, known)
+        spec, saw = classes_of_ids(scan, known)
         return spec, f"{saw} (the other reading: yes and no, kind: binary, white: 1)"
-    if values <= {0, 1, 255} and not look.palette and kind != "binary":
+    if values <= {0, 1, 255} and not scan.palette and kind != "binary":
         return {"kind": kind, "white": 1, "void": [255]}, (
             f"values of 0, 1 and 255; {kind} by its name, 255 taken for no label (the other reading: kind: classes)"
         )
     return None
 
 
-def _refuse_two_whites(look: FolderScan) -> None:
+def _check_one_white(scan: FolderScan) -> None:
     """Files of 0 and 1 among files of 0 and 255: no one reading is right for both."""
-    ones = [name for name, values in look.values_of.items() if values == {0, 1}]
-    whites = [name for name, values in look.values_of.items() if values == {0, 255}]
-    if ones and whites and all(values <= {0, 1} or values <= {0, 255} for values in look.values_of.values()):
+    ones = [name for name, values in scan.values_of.items() if values == {0, 1}]
+    whites = [name for name, values in scan.values_of.items() if values == {0, 255}]
+    if ones and whites and all(values <= {0, 1} or values <= {0, 255} for values in scan.values_of.values()):
         raise DataError(
             f"yes is 1 in {len(ones)} files (such as {ones[0]}) and 255 in {len(whites)} (such as {whites[0]}), so "
             f"neither can be read for the other; save them all in one way"
         )
 
 
-def _of_levels(name: str, look: FolderScan) -> Inferred | None:
+def _of_levels(name: str, scan: FolderScan) -> Inferred | None:
     """A probability by its name: edges and saliency unless the numbers are ids, masks where there are many levels."""
-    kind, values = _probability(name), list(look.values or ())
-    if look.palette or not (look.dtype in ("uint8", "uint16") or (look.least >= 0 and look.most <= 1)):
+    kind, values = _probability(name), list(scan.values or ())
+    if scan.palette or not (scan.dtype in ("uint8", "uint16") or (scan.least >= 0 and scan.most <= 1)):
         return None
-    saw = f"{look.dtype}, {_range(look)}; taken as a probability by its name"
+    saw = f"{scan.dtype}, {_range(scan)}; taken as a probability by its name"
     if kind != "binary":
-        if look.values is not None and not look.lossy and look_like_ids(values):
+        if scan.values is not None and not scan.lossy and look_like_ids(values):
             return None
         if evenly_spread(values):
             saw += " (the other reading: kind: classes, whose ids were spread for viewing)"
         return {"kind": kind}, saw
     if not _MASK.search(name):
         return None
-    if look.values is None or (len(values) > FEW and (look.flat <= 0.8 or _nearly_two_valued(look))):
+    if scan.values is None or (len(values) > FEW and (scan.flat <= 0.8 or _nearly_two_valued(scan))):
         return {"kind": kind}, f"{saw} and its many levels"
     return None
 
 
-def _nearly_two_valued(look: FolderScan) -> bool:
-    counts = look.values or {}
+def _nearly_two_valued(scan: FolderScan) -> bool:
+    counts = scan.values or {}
     return sum(n for value, n in counts.items() if value <= 16 or value >= 239) > 0.95 * sum(counts.values())
 
 
-def _few_peaks(look: FolderScan) -> bool:
+def _few_peaks(scan: FolderScan) -> bool:
     """Whether up to ten values, each with what lies within 4 of it, make up 90 % of the pixels."""
-    left, total = dict(look.values or {}), sum((look.values or {}).values())
+    left, total = dict(scan.values or {}), sum((scan.values or {}).values())
     covered = 0
     for _ in range(10):
         if not left:
@@ -141,85 +141,85 @@ def _few_peaks(look: FolderScan) -> bool:
 
 
 # -- measurements ------------------------------------------------------------------------------------------------------
-def _of_depth(name: str, look: FolderScan) -> Inferred | None:
+def _of_depth(name: str, scan: FolderScan) -> Inferred | None:
     inverse = bool(_DISPARITY.search(name))
     if not inverse and not _DEPTH.search(name):
         return None
-    if look.dtype in ("uint8", "bool", "int8"):
-        return None if look.values is not None and len(look.values) <= 12 else _of_relative_depth(inverse, look)
-    if look.least < 0:
-        spec, saw = _of_numbers(look)
+    if scan.dtype in ("uint8", "bool", "int8"):
+        return None if scan.values is not None and len(scan.values) <= 12 else _of_relative_depth(inverse, scan)
+    if scan.least < 0:
+        spec, saw = _of_numbers(scan)
         return spec, f"{saw}; depth by its name, but several negative values: list under void those that are no depth"
-    saw = f"{look.dtype}, {_range(look)}, half of the pixels below {look.middle:g}" + _void_words(look)
-    whole = look.dtype.startswith(("uint", "int"))
+    saw = f"{scan.dtype}, {_range(scan)}, half of the pixels below {scan.middle:g}" + _void_words(scan)
+    whole = scan.dtype.startswith(("uint", "int"))
     if inverse:
         scale = 1 / 65535 if whole else 1
-        spec = {"kind": "depth", "inverse": True, "range": _round_range(look.low * scale, look.high * scale)}
-        return spec | _void(look), f"{saw}; inverse depth by its name" + (", in units of 1/65535" if whole else "")
+        spec = {"kind": "depth", "inverse": True, "range": _round_range(scan.low * scale, scan.high * scale)}
+        return spec | _void(scan), f"{saw}; inverse depth by its name" + (", in units of 1/65535" if whole else "")
     if not whole:
-        advice = "; floats are read as metres, these look like millimetres: divide them" if look.middle > 100 else ""
-        return {"kind": "depth", "range": _round_range(look.low, look.high)} | _void(look), saw + advice
-    scale = 0.001 if look.middle > 100 else 1.0
-    spec = {"kind": "depth", "scale": scale, "range": _round_range(look.low * scale, look.high * scale)}
+        advice = "; floats are read as metres, these look like millimetres: divide them" if scan.middle > 100 else ""
+        return {"kind": "depth", "range": _round_range(scan.low, scan.high)} | _void(scan), saw + advice
+    scale = 0.001 if scan.middle > 100 else 1.0
+    spec = {"kind": "depth", "scale": scale, "range": _round_range(scan.low * scale, scan.high * scale)}
     unit = "looks like millimetres (scale: 0.00390625 if it is metres x 256)" if scale < 1 else "looks like metres"
-    return spec | _void(look), f"{saw}; {unit}"
+    return spec | _void(scan), f"{saw}; {unit}"
 
 
-def _of_relative_depth(inverse: bool, look: FolderScan) -> Inferred:
+def _of_relative_depth(inverse: bool, scan: FolderScan) -> Inferred:
     """8 bits: relative depth of no known unit."""
     if inverse:
         spec = {
             "kind": "depth",
             "inverse": True,
             "scale": 1 / 255,
-            "range": _round_range(look.low / 255, look.high / 255),
+            "range": _round_range(scan.low / 255, scan.high / 255),
         }
-        return spec, f"{look.dtype}, {_range(look)}; inverse depth by its name, in units of 1/255"
-    spec = {"kind": "regression", "range": _round_range(look.least, look.most)}
-    near = f"kind: depth, inverse: true, scale: {1 / 255:.6f}, range: {_round_range(look.low / 255, look.high / 255)}"
+        return spec, f"{scan.dtype}, {_range(scan)}; inverse depth by its name, in units of 1/255"
+    spec = {"kind": "regression", "range": _round_range(scan.least, scan.most)}
+    near = f"kind: depth, inverse: true, scale: {1 / 255:.6f}, range: {_round_range(scan.low / 255, scan.high / 255)}"
     return spec, (
-        f"{look.dtype}, {_range(look)}; depth by its name, but 8 bits tell no unit, so it is taken as a plain number; "
+        f"{scan.dtype}, {_range(scan)}; depth by its name, but 8 bits tell no unit, so it is taken as a plain number; "
         f"where near is bright: {near}; where it is metres: kind: depth with the scale and the range in metres"
     )
 
 
-def _of_numbers(look: FolderScan) -> Inferred:
-    spec = {"kind": "regression", "range": _round_range(look.least, look.most)} | _void(look)
-    saw = f"{look.dtype}, {_range(look)}" + _void_words(look)
-    if look.dtype.startswith("float") and look.whole and look.least >= 0 and look.most - look.least < FEW:
+def _of_numbers(scan: FolderScan) -> Inferred:
+    spec = {"kind": "regression", "range": _round_range(scan.least, scan.most)} | _void(scan)
+    saw = f"{scan.dtype}, {_range(scan)}" + _void_words(scan)
+    if scan.dtype.startswith("float") and scan.whole and scan.least >= 0 and scan.most - scan.least < FEW:
         saw += "; whole numbers only: if they are class ids, save them as integers (the other reading: kind: classes)"
-    if look.lossy:
-        saw += f"; {look.lossy} compression has changed the values: export them as PNG"
+    if scan.lossy:
+        saw += f"; {scan.lossy} compression has changed the values: export them as PNG"
     return spec, f"{saw}; set its unit, and scale where a stored 1 is not 1 of the unit"
 
 
-def _of_vectors(name: str, look: FolderScan) -> Inferred:
-    saw = f"three channels, {look.unit:.0%} of the vectors of length 1, mean z {look.mean_z:+.2f}"
-    if "norm" not in name.lower() and look.one_sided < 0.9:
+def _of_vectors(name: str, scan: FolderScan) -> Inferred:
+    saw = f"three channels, {scan.unit:.0%} of the vectors of length 1, mean z {scan.mean_z:+.2f}"
+    if "norm" not in name.lower() and scan.one_sided < 0.9:
         return {"kind": "vectors"}, f"{saw}, z of both signs; set flip if a mirrored picture does not negate x"
-    saw += f", mean y {look.mean_y_below:+.2f} in the lower third (ours: z and the y of floors are negative)"
-    frame = ["x", "-y" if look.mean_y_below > 0.05 else "y", "-z" if look.mean_z > 0 else "z"]
-    if look.facing is not None and look.facing.max() >= FACING_SHARE:
-        frame = list(frames()[int(look.facing.argmax())])
-        saw += f"; {look.facing.max():.0%} face the camera in this frame"
+    saw += f", mean y {scan.mean_y_below:+.2f} in the lower third (ours: z and the y of floors are negative)"
+    frame = ["x", "-y" if scan.mean_y_below > 0.05 else "y", "-z" if scan.mean_z > 0 else "z"]
+    if scan.facing is not None and scan.facing.max() >= FACING_SHARE:
+        frame = list(frames()[int(scan.facing.argmax())])
+        saw += f"; {scan.facing.max():.0%} face the camera in this frame"
     return {"kind": "normals"} | ({"frame": frame} if frame != ["x", "y", "z"] else {}), saw
 
 
-def _void(look: FolderScan) -> dict[str, Any]:
-    values = [int(value) if value == int(value) and abs(value) < 2**53 else value for value in look.unmeasured]
+def _void(scan: FolderScan) -> dict[str, Any]:
+    values = [int(value) if value == int(value) and abs(value) < 2**53 else value for value in scan.unmeasured]
     return {"void": values} if values else {}
 
 
-def _void_words(look: FolderScan) -> str:
-    if not look.unmeasured:
+def _void_words(scan: FolderScan) -> str:
+    if not scan.unmeasured:
         return ""
-    marks = ", ".join(f"{value:g}" for value in look.unmeasured)
-    why = "which the files name as no data" if look.nodata else "which stands apart from all other values"
+    marks = ", ".join(f"{value:g}" for value in scan.unmeasured)
+    why = "which the files name as no data" if scan.nodata else "which stands apart from all other values"
     return f"; void is {marks}, {why}"
 
 
-def _range(look: FolderScan) -> str:
-    return f"{look.least:g} to {look.most:g}"
+def _range(scan: FolderScan) -> str:
+    return f"{scan.least:g} to {scan.most:g}"
 
 
 def _round_range(low: float, high: float) -> list[float]:

@@ -68,7 +68,7 @@ def _require_none(path: Path, force: bool) -> None:
 def describe(name: str, guess: InferredFolder) -> str:
     """The text of the ``dataset.yaml``."""
     lines = [
-        "# Written by `tasktokens init`. It looked at some of the files: check each guess (docs/data.md).",
+        "# Written by `tasktokens init`. Inferred from some of the files: check each line (docs/data.md).",
         f"name: {_flow(name)}",
     ]
     if guess.is_table or guess.needs_manifest:

@@ -30,11 +30,12 @@ def leaks(a: Sequence[str], b: Sequence[str]) -> bool:
 
 
 def splits_text(splits: Sequence[str]) -> str:
+    """Names of splits for a sentence: ``train and test``, or ``no split``."""
     return " and ".join(splits) or "no split"
 
 
 def listing(collection: DatasetIndex, tasks: Mapping[str, Task]) -> Iterator[Finding]:
-    """What can be said without opening a file."""
+    """Findings that need no file to be opened."""
     yield from passed_over(collection, tasks)
     member = membership(collection)
     for name, ids in collection.splits.items():
@@ -109,7 +110,7 @@ _PICTURES = frozenset(
     (*IMAGE_ENDINGS, *ARRAY_ENDINGS, *LABEL_ENDINGS, ".exr", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".hdr", ".jp2",
      ".jxl", ".avif", ".heic", ".heif", ".dng", ".tga", ".mat", ".h5", ".hdf5", ".pt", ".dcm", ".nii")
 )  # fmt: skip
-"""Endings of pictures and arrays; other files, such as notes and tables, are nobody's images."""
+"""Endings of pictures and arrays; other files, such as notes and tables, are not counted."""
 
 
 def _counted(code: str, ids: Sequence[str], text: str, what: str) -> Iterator[Finding]:

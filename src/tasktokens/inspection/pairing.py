@@ -112,7 +112,7 @@ def _affix(id: str, cores: Mapping[str, str]) -> tuple[str, str] | None:
 
 
 def _stands_alone(text: str, start: int, end: int) -> bool:
-    """Whether a part of a name does not go on: 1 in 12 does, and so does the in there."""
+    """Whether a part of a name ends there: 1 in 12 does not, nor does the in there."""
 
     def goes_on(before: str, after: str) -> bool:
         return (before.isdigit() and after.isdigit()) or (before.isalpha() and after.isalpha())

@@ -22,7 +22,7 @@ class Finding:
         severity: ``error``: training would fail or learn nonsense; ``warning``: it may be meant.
         code: what kind of mistake, such as ``unreadable`` (docs/check.md lists them).
         message: what was expected, what was found, what to do.
-        task, id, path: where, as far as it concerns one of them.
+        task, id, path: where, if it concerns a certain one.
     """
 
     severity: Severity
@@ -86,7 +86,7 @@ class Report:
 
     @property
     def errors(self) -> tuple[Finding, ...]:
-        """The findings that stop a run, as far as they are kept."""
+        """The kept findings that stop a run."""
         return tuple(finding for finding in self.findings if finding.severity == "error")
 
     @property

@@ -1,4 +1,4 @@
-"""What lies in a folder of label files, as far as a few of them show it: for `tasktokens.inspection.infer`."""
+"""What a folder of label files holds, judged by a few of them: for `tasktokens.inspection.infer`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tasktokens.tasks.base import Array
 from tasktokens.tasks.directions import facing_shares
 from tasktokens.tasks.void import is_void
 
-LOOK_AT = 20
+MAX_SCANNED = 20
 MOST_VALUES = 4096
 """More different values or colours than this are not kept: they are no classes."""
 
@@ -27,10 +27,10 @@ Colour = tuple[int, int, int]
 
 @dataclass
 class FolderScan:
-    """What up to `LOOK_AT` files of a folder hold.
+    """What up to `MAX_SCANNED` files of a folder hold.
 
     Attributes:
-        files: number of readable files looked at; ``unreadable`` says what was wrong with the others.
+        files: number of readable files that were scanned; ``unreadable`` says what was wrong with the others.
         channels: 1 or 3, 0 where the files differ or have another number; alpha does not count.
         dtype: of the arrays, such as ``uint8``; the widest where they differ.
         lossy: the compression that changed the values of a file, such as ``JPEG``; empty where there is none.
@@ -84,45 +84,45 @@ class FolderScan:
     turned: int = 0
 
 
-def some(files: Sequence[Path]) -> list[Path]:
-    """Up to `LOOK_AT` of them, evenly spread."""
-    return [files[i] for i in np.linspace(0, len(files) - 1, min(len(files), LOOK_AT)).round().astype(int)]
+def evenly_spread_files(files: Sequence[Path]) -> list[Path]:
+    """Up to `MAX_SCANNED` of them, evenly spread."""
+    return [files[i] for i in np.linspace(0, len(files) - 1, min(len(files), MAX_SCANNED)).round().astype(int)]
 
 
 def scan_files(files: Sequence[tuple[Path, Path]], name: str) -> FolderScan:
     """Read label files, each given with its image. ``name`` chooses among the arrays of an npz."""
-    look, read = FolderScan(), list[ScannedFile]()
+    scan, read = FolderScan(), list[ScannedFile]()
     for path, image in files:
         try:
             file = scan_file(path, name)
             sides, image_sides = file.array.shape[:2], image_size(image)
             orientation = exif_orientation(image)
         except DataError as error:
-            look.unreadable.append(str(error))
+            scan.unreadable.append(str(error))
             continue
         read.append(file)
-        look.lossy = look.lossy or file.lossy
-        look.turned += orientation > 1
+        scan.lossy = scan.lossy or file.lossy
+        scan.turned += orientation > 1
         if is_turned(orientation, sides, image_sides):
             image_sides = image_sides[::-1]
-        look.other_size += sides != image_sides
-        look.other_shape += abs(sides[0] * image_sides[1] - sides[1] * image_sides[0]) > sum(image_sides)
-    look.files = len(read)
-    look.nodata = tuple(sorted({file.nodata for file in read if file.nodata is not None}))
+        scan.other_size += sides != image_sides
+        scan.other_shape += abs(sides[0] * image_sides[1] - sides[1] * image_sides[0]) > sum(image_sides)
+    scan.files = len(read)
+    scan.nodata = tuple(sorted({file.nodata for file in read if file.nodata is not None}))
     arrays = [file.array for file in read]
     shapes = {1 if a.ndim == 2 else a.shape[-1] if a.ndim == 3 else 0 for a in arrays}
-    look.channels = shapes.pop() if len(shapes) == 1 and shapes <= {1, 3} else 0
-    if look.channels:
-        look.dtype = str(np.result_type(*arrays))
-        look.flat = _flatness(arrays)
-        _measure(look, read)
-    if look.channels == 1 and np.dtype(look.dtype).kind in "bui":
-        _count_values(look, read)
-    if look.channels == 3:
-        _directions(look, read)
-        if look.dtype == "uint8":
-            _count_colours(look, read)
-    return look
+    scan.channels = shapes.pop() if len(shapes) == 1 and shapes <= {1, 3} else 0
+    if scan.channels:
+        scan.dtype = str(np.result_type(*arrays))
+        scan.flat = _flatness(arrays)
+        _measure(scan, read)
+    if scan.channels == 1 and np.dtype(scan.dtype).kind in "bui":
+        _count_values(scan, read)
+    if scan.channels == 3:
+        _directions(scan, read)
+        if scan.dtype == "uint8":
+            _count_colours(scan, read)
+    return scan
 
 
 def _flatness(arrays: Sequence[Array]) -> float:
@@ -134,47 +134,47 @@ def _flatness(arrays: Sequence[Array]) -> float:
     return equal / max(pairs, 1)
 
 
-def _measure(look: FolderScan, read: Sequence[ScannedFile]) -> None:
+def _measure(scan: FolderScan, read: Sequence[ScannedFile]) -> None:
     """Extremes and quantiles of what was measured."""
-    look.whole = True
+    scan.whole = True
     found = []
     for file in read:
         values = file.array[file.valid].reshape(-1)
-        values = values[np.isfinite(values)].astype(look.dtype)
-        look.whole = look.whole and bool((values == np.rint(values)).all())
+        values = values[np.isfinite(values)].astype(scan.dtype)
+        scan.whole = scan.whole and bool((values == np.rint(values)).all())
         found.append(values)
-    if look.channels == 1:
-        look.unmeasured = unmeasured_values(np.concatenate(found), look.nodata)
-    measured = [values[~is_void(values, look.unmeasured)].astype(np.float64) for values in found]
+    if scan.channels == 1:
+        scan.unmeasured = unmeasured_values(np.concatenate(found), scan.nodata)
+    measured = [values[~is_void(values, scan.unmeasured)].astype(np.float64) for values in found]
     known = [values for values in measured if values.size]
     if known:
-        look.least, look.most = min(float(v.min()) for v in known), max(float(v.max()) for v in known)
+        scan.least, scan.most = min(float(v.min()) for v in known), max(float(v.max()) for v in known)
     # A few of each file: quantiles need no more.
     used = np.concatenate([values[:: max(1, values.size // 20_000)] for values in measured])
     used = used[used != 0]
     if used.size:
-        look.low, look.middle, look.high = (float(v) for v in np.quantile(used, (0.01, 0.5, 0.99)))
+        scan.low, scan.middle, scan.high = (float(v) for v in np.quantile(used, (0.01, 0.5, 0.99)))
 
 
-def _count_values(look: FolderScan, read: Sequence[ScannedFile]) -> None:
+def _count_values(scan: FolderScan, read: Sequence[ScannedFile]) -> None:
     counts, owner = Counter[int](), dict[Colour, tuple[int, str]]()
     for file in read:
         values, pixels = np.unique(file.array[file.valid].astype(np.int64), return_counts=True)
         own = dict(zip(values.tolist(), pixels.tolist(), strict=True))
-        look.values_of[file.path.name] = frozenset(own)
+        scan.values_of[file.path.name] = frozenset(own)
         counts.update(own)
         if file.palette is None:
             continue
-        look.palette = look.palette or {}
+        scan.palette = scan.palette or {}
         for id in own:
             colour: Colour = tuple(file.palette[id].tolist())
-            look.palette.setdefault(id, colour)
+            scan.palette.setdefault(id, colour)
             if owner.setdefault(colour, (id, file.path.name))[0] != id and sum(colour):
-                look.palette_conflict = look.palette_conflict or (owner[colour][1], file.path.name)
-    look.values = dict(counts) if len(counts) <= MOST_VALUES else None
+                scan.palette_conflict = scan.palette_conflict or (owner[colour][1], file.path.name)
+    scan.values = dict(counts) if len(counts) <= MOST_VALUES else None
 
 
-def _count_colours(look: FolderScan, read: Sequence[ScannedFile]) -> None:
+def _count_colours(scan: FolderScan, read: Sequence[ScannedFile]) -> None:
     """Colours of the clean files. A file with more than three colours of its own is taken for a smoothed one."""
     own = {}
     for file in read:
@@ -186,17 +186,17 @@ def _count_colours(look: FolderScan, read: Sequence[ScannedFile]) -> None:
     alone = {name: MOST_VALUES if counts is None else sum(files_with[value] == 1 for value in counts)
              for name, counts in own.items()}  # fmt: skip
     odd = {name: count for name, count in alone.items() if count > 3}
-    look.mixed = odd if 2 * len(odd) < len(read) else {}
+    scan.mixed = odd if 2 * len(odd) < len(read) else {}
     total = Counter[int]()
     for name, counts in own.items():
-        if name not in look.mixed and counts is None:
+        if name not in scan.mixed and counts is None:
             return
-        total.update({} if name in look.mixed else counts)
+        total.update({} if name in scan.mixed else counts)
     if len(total) <= MOST_VALUES:
-        look.colours = {(v >> 16, v >> 8 & 255, v & 255): count for v, count in total.items()}
+        scan.colours = {(v >> 16, v >> 8 & 255, v & 255): count for v, count in total.items()}
 
 
-def _directions(look: FolderScan, read: Sequence[ScannedFile]) -> None:
+def _directions(scan: FolderScan, read: Sequence[ScannedFile]) -> None:
     near = total = up = 0
     z, y_below, below = 0.0, 0.0, 0
     facing = []
@@ -216,7 +216,7 @@ def _directions(look: FolderScan, read: Sequence[ScannedFile]) -> None:
         y_below += float(vectors[third][unit[third]][:, 1].sum())
         below += int(unit[third].sum())
     known = [shares for shares in facing if np.isfinite(shares).all()]
-    look.facing = np.mean(known, axis=0) if known else None
-    look.unit = near / max(total, 1)
-    look.mean_z, look.mean_y_below = z / max(near, 1), y_below / max(below, 1)
-    look.one_sided = max(up, near - up) / max(near, 1)
+    scan.facing = np.mean(known, axis=0) if known else None
+    scan.unit = near / max(total, 1)
+    scan.mean_z, scan.mean_y_below = z / max(near, 1), y_below / max(below, 1)
+    scan.one_sided = max(up, near - up) / max(near, 1)

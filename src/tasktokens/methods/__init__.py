@@ -19,7 +19,14 @@ __all__ = [
 
 
 def build_method(settings: MethodSettings, tasks: Mapping[str, Task], mirrored: bool = True) -> Method:
-    """The method that the settings describe; ``mirrored``: whether training images are (`Method.mirrored`)."""
+    """The method that the settings describe; ``mirrored``: whether training images are (`Method.mirrored`).
+
+    Examples:
+        >>> import tasktokens
+        >>> config = tasktokens.load_config(overrides=["method.name=mtl", "method.steps=20"])
+        >>> [(stage.name, stage.steps) for stage in build_method(config.method, {}).stages()]
+        [('supervised', 20)]
+    """
     method = METHODS[settings.name](tasks, settings)
     method.mirrored = mirrored
     return method

@@ -43,13 +43,13 @@ class Stage:
 
 @dataclass(frozen=True)
 class StepOptions:
-    """What a method is told of a step beside its batch.
+    """What a method knows of a step besides its batch.
 
     Attributes:
         step: number of the step within its stage, from 0.
         teacher: whether the student has a teacher.
         photometric: strength of colour changes, 0 to 1.
-        loss_stride: losses look at every n-th row and column.
+        loss_stride: losses use every n-th row and column.
         shard: which images of the step's whole batch these are.
     """
 
@@ -68,8 +68,13 @@ FIRST_STEP = StepOptions()
 class PixelSampler:
     """The pixels of a step's losses: every n-th row and column, from an offset on.
 
-    Neighbouring pixels say nearly the same; a stride of 2 costs a quarter at full-size losses, and since the offset is
-    drawn anew each step all pixels are seen in the end.
+    Neighbouring pixels are nearly redundant: a stride of 2 makes full-size losses four times cheaper, and the offset is
+    redrawn in each step, so all pixels are used over time.
+
+    Examples:
+        >>> sampler = PixelSampler((5, 6), stride=2, top=1, left=0)
+        >>> sampler.size, sampler.subsample(torch.zeros(1, 3, 5, 6)).shape
+        ((2, 3), torch.Size([1, 3, 2, 3]))
     """
 
     image_size: tuple[int, int]
@@ -85,12 +90,12 @@ class PixelSampler:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of what is sampled."""
+        """Height and width of the sampled grid."""
         height, width = self.image_size
         return len(range(self.top, height, self.stride)), len(range(self.left, width, self.stride))
 
     def subsample(self, x_BCHW: Tensor) -> Tensor:
-        """Those pixels of a map at image size."""
+        """The sampled pixels of a map (B, C, H, W) at image size: (B, C, h, w)."""
         return x_BCHW[..., self.top :: self.stride, self.left :: self.stride]
 
     def logits(self, output: TaskOutput) -> Tensor:
@@ -105,9 +110,9 @@ class PreparedBatch:
     Attributes:
         batch: as it was loaded; a teacher reads its images.
         image: (B, 3, H, W) uint8, the images as the student sees them.
-        sampler: of the pixels that the losses look at.
+        sampler: chooses the pixels that the losses use.
         options: of the step.
-        seed: of what the networks draw themselves, such as dropout; each shard of a step's batch has its own.
+        seed: for what the networks draw themselves, such as dropout; differs between the shards of a batch.
     """
 
     batch: Batch
@@ -118,7 +123,7 @@ class PreparedBatch:
 
 
 class Calibrator(Protocol):
-    """What a method measures of a teacher, against visible labels of held-out images."""
+    """Measures a teacher against visible labels of held-out images."""
 
     def due(self, stage: Stage, step: int) -> bool:
         """Whether to measure before step number ``step`` (from 0) of a stage; must depend on nothing else."""
@@ -127,10 +132,10 @@ class Calibrator(Protocol):
         """Empty sums by task."""
 
     def add(self, sums: Mapping[str, Reliability], batch: Batch, teacher: nn.Module) -> None:
-        """Add a batch, whose labels are visible ones."""
+        """Add a batch; all its labels are visible ones."""
 
     def finish(self, sums: Mapping[str, Reliability]) -> None:
-        """Take in the sums over all images and ranks."""
+        """Use the sums over all images and ranks."""
 
 
 class Method(ABC):
@@ -144,7 +149,7 @@ class Method(ABC):
     settings_class: ClassVar[type[MethodSettings]]
     network: ClassVar[str]
     mirrored: bool = True
-    """Whether training images are mirrored (``data.augmentation.flip``): only then may a teacher's second view be."""
+    """Whether training images are mirrored (``data.augmentation.flip``); else a teacher's second view is not."""
 
     def __init__(self, tasks: Mapping[str, Task], settings: Any = None) -> None:
         self.tasks = dict(tasks)
@@ -159,23 +164,23 @@ class Method(ABC):
         return sum(stage.steps for stage in self.stages())
 
     def state(self) -> nn.Module | None:
-        """What the method itself has learned and a checkpoint must hold: buffers of a module, or None."""
+        """State that a checkpoint must hold besides the networks: a module with buffers, or None."""
         return None
 
     def calibrator(self) -> Calibrator | None:
-        """What has to be measured on held-out images now and then, or None."""
+        """What measures the teacher on held-out images, or None."""
         return None
 
     def observe(self, means: Mapping[str, Tensor]) -> None:  # noqa: B027, most methods learn nothing themselves
-        """Take in the means of a step's terms, which are those over all ranks. Must not wait for the device."""
+        """Use the mean of each term of a step, over all ranks. Must not wait for the device."""
 
     def prepare(self, batch: Batch, generator: torch.Generator, options: StepOptions = FIRST_STEP) -> PreparedBatch:
         """Draw all that is random in a step: the pixels of its losses, then the student's view of the images.
 
         Args:
             generator: on the CPU, seeded for this step. Shards of one batch get generators of the same seed, and each
-                draws the numbers of the whole batch, so that the result does not depend on how it is shared out.
-            options: what else is known of the step.
+                draws the numbers of the whole batch, so that the result does not depend on the number of shards.
+            options: number of the step, strength of augmentation and so on.
         """
         seed = (generator.initial_seed() + (options.shard.number << 44)) % 2**63
         sampler = PixelSampler.draw(batch.image, options.loss_stride, generator)
@@ -198,10 +203,10 @@ class Method(ABC):
     def counts(self, prepared: PreparedBatch) -> dict[str, Tensor]:
         """The count of each term of `terms` that has a weight, by name, from the batch alone; there may be more.
 
-        A step in several parts divides each part's sums by the counts of all, before the others are computed. A method
+        A step with several parts divides the sums of each part by the counts of all parts. A method
         without this raises `ConfigError` where ``optim.accumulate`` is above 1.
         """
-        raise ConfigError(f"{type(self).__name__} cannot take a batch in parts; leave optim.accumulate at 1")
+        raise ConfigError(f"{type(self).__name__} cannot accumulate gradients; set optim.accumulate=1")
 
 
 METHODS: Registry[type[Method]] = Registry("method", "tasktokens.methods")
@@ -223,6 +228,6 @@ def supervised_term(task: Task, output: TaskOutput, labels: Labels, sampler: Pix
     """
     logits = sampler.logits(output)[: len(labels.rows)]
     total, count = masked_loss(task, logits, sampler.subsample(labels.value), sampler.subsample(labels.valid))
-    # What no term learns from stays in the graph: ranks wait for the gradient of every parameter.
+    # Unused outputs stay in the graph, since ranks wait for the gradient of every parameter.
     idle = [x.float().sum() for x in (output.confidence, output.token) if x is not None]
     return Term(f"loss/{task.name}", task.weight, total + sum(0.0 * x for x in idle), count)

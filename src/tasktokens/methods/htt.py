@@ -55,7 +55,7 @@ class HttMethod(MethodSettings):
         1,
         ge=1,
         le=100,
-        description="two-stage: how many students, of stage2_steps each; the teacher of each is the one before",
+        description="two-stage: number of students, each trained for stage2_steps by the one before",
     )
     student: Literal["fresh", "teacher"] = Field(
         "teacher", description="what the student starts from; the paper: fresh"
@@ -71,9 +71,11 @@ class HttMethod(MethodSettings):
     thresholds: Literal["fixed", "adaptive", "calibrated"] = Field(
         "adaptive",
         description="fixed: each task's own, as published; adaptive: the teacher's mean confidence so far, for each "
-        "task and class; calibrated: what makes it right often enough on visible labels of the held-out images",
+        "task and class; calibrated: reaches target_accuracy on visible labels of the held-out images",
     )
-    target_accuracy: float = Field(0.8, gt=0, le=1, description="calibrated: share of pixels that are to be right")
+    target_accuracy: float = Field(
+        0.8, gt=0, le=1, description="calibrated: share of discovered pixels that should be correct"
+    )
     calibrate_every: int = Field(500, ge=1, description="calibrated, online: steps between two calibrations")
     strong: StrongView = StrongView()
     ramp: int = Field(100, ge=1, description="online: steps over which the discovery losses grow to their weights")
@@ -93,11 +95,12 @@ class HttMethod(MethodSettings):
     @classmethod
     def _some_steps(cls, value: int, info: ValidationInfo) -> int:
         if value == 0 and info.data.get("stage1_steps") == 0:
-            raise ValueError("it is 0 and so is stage1_steps: there would be nothing to train")
+            raise ValueError("stage1_steps is 0 too, so there is nothing to train; give one of them some steps")
         return value
 
     @property
     def uses_holdout(self) -> bool:
+        """True for calibrated thresholds, which are measured on held-out images."""
         return self.thresholds == "calibrated"
 
 
@@ -117,6 +120,7 @@ class Htt(Method):
         self.thresholds = Thresholds(tasks, settings.thresholds == "adaptive")
 
     def stages(self) -> tuple[Stage, ...]:
+        """Supervised and discovery stages, one discovery stage per round; ``online``: a single stage."""
         settings = self.settings
         if settings.schedule == "online":
             return (Stage("online", settings.stage1_steps + settings.stage2_steps, ema=settings.ema),)
@@ -127,23 +131,30 @@ class Htt(Method):
         return first, *(Stage(name, settings.stage2_steps, settings.student, teacher=True) for name in names)
 
     def state(self) -> nn.Module:
+        """The thresholds, so that a resumed run continues with the learned or measured ones."""
         return self.thresholds
 
     def calibrator(self) -> Calibrator | None:
+        """Measures thresholds where they are ``calibrated``; else None."""
         if self.settings.thresholds != "calibrated":
             return None
         return AccuracyCalibrator(self.tasks, self.settings, self.thresholds, self.mirrored)
 
     def observe(self, means: Mapping[str, Tensor]) -> None:
+        """Update adaptive thresholds by the teacher's mean confidences."""
         self.thresholds.observe(means)
 
     def student_view(self, image_B3HW: Tensor, generator: torch.Generator, options: StepOptions) -> Tensor:
-        """Changed more strongly where there is something to discover."""
+        """With stronger changes once discovery has begun."""
         if self._strength(options) == 0:
             return super().student_view(image_B3HW, generator, options)
         return strong_view(image_B3HW, self.settings.strong, generator, options.shard)
 
     def terms(self, prepared: PreparedBatch, student: nn.Module, teacher: nn.Module | None = None) -> list[Term]:
+        """Supervised terms of each task; with a teacher also those of pixels, features and tokens.
+
+        Raises `ValueError` where ``teacher`` is not what ``prepared.options`` says.
+        """
         if prepared.options.teacher != (teacher is not None):
             raise ValueError(f"the batch was prepared with teacher={prepared.options.teacher} in its options")
         strength, batch, settings = self._strength(prepared.options), prepared.batch, self.settings
@@ -166,6 +177,7 @@ class Htt(Method):
         return terms
 
     def counts(self, prepared: PreparedBatch) -> dict[str, Tensor]:
+        """Pixels per term, and images per term of tokens."""
         pixels, counts = prepared.batch.pixels, {}
         labelled = label_counts(prepared)
         for name, labels in prepared.batch.labels.items():
@@ -176,7 +188,7 @@ class Htt(Method):
         return counts
 
     def _strength(self, options: StepOptions) -> float:
-        """Factor of the discovery losses: online it is 0 for the first stage's steps, then grows to 1."""
+        """Factor of the discovery losses. Online: 0 for the first ``stage1_steps`` steps, then growing to 1."""
         if not options.teacher:
             return 0.0
         if self.settings.schedule == "two-stage":
@@ -200,9 +212,9 @@ class Htt(Method):
     def _pixels(
         self, task: Task, output: TaskOutput, teacher_output: TaskOutput, prepared: PreparedBatch
     ) -> list[Term]:
-        """Prediction level, at the head's own size: the teacher says nothing finer.
+        """Prediction level, at the head's own resolution, which is the finest that the teacher has.
 
-        The mean is over all pixels whose image has no label, so that few sure pixels weigh little.
+        The mean is over all pixels whose image has no label, so that a few confident pixels weigh little.
         """
         absent, image_pixels = prepared.batch.labels[task.name].absent, prepared.batch.pixels
         logits, teacher_logits = output.logits[absent], teacher_output.logits[absent]
@@ -212,21 +224,21 @@ class Htt(Method):
         weighted = self.settings.confidence_weighting and (soft or task.confidence_weighted)
         weight = found.confidence if weighted else torch.ones_like(found.confidence)
         if soft:
-            total, sure = masked_divergence(logits, teacher_logits, found.valid, weight)
+            total, discovered = masked_divergence(logits, teacher_logits, found.valid, weight)
         else:
-            total, sure = masked_loss(task, logits, found.value, found.valid, weight)
+            total, discovered = masked_loss(task, logits, found.value, found.valid, weight)
         total = total * _pixels_per_cell(image_pixels, logits)
         weight_of = task.weight * task.discovered_weight * self.settings.prediction_level
         return [
             Term(f"discovered_loss/{task.name}", weight_of, total, image_pixels[absent].sum().float()),
-            Term(f"discovered/{task.name}", 0.0, sure, pixels.sum().float()),
+            Term(f"discovered/{task.name}", 0.0, discovered, pixels.sum().float()),
             *self.thresholds.statistics(task, found.value, found.confidence, pixels),
         ]
 
     def _features(
         self, task: Task, output: TaskOutput, teacher_output: TaskOutput, prepared: PreparedBatch
     ) -> list[Term]:
-        """Feature level: nothing random, such as dropout, lies between the student's feature and the teacher's."""
+        """Feature level: distillation of the feature, to which no dropout is applied."""
         if self.settings.feature_level == 0:
             return []
         batch, weighted = prepared.batch, self.settings.confidence_weighting
@@ -249,5 +261,5 @@ class Htt(Method):
 
 
 def _pixels_per_cell(pixels_B1HW: Tensor, map_BChw: Tensor) -> float:
-    """How many pixels a position of a coarser map stands for: terms count pixels, which the batch alone tells."""
+    """Pixels per cell of a coarser map: terms are counted in pixels, which depend on the batch alone."""
     return pixels_B1HW.shape[-2:].numel() / map_BChw.shape[-2:].numel()

@@ -17,7 +17,7 @@ from tasktokens.tasks import Task
 
 
 class MtlMethod(MethodSettings):
-    """Shared backbone and a head a task, losses of the given labels only; with one task, the single-task network."""
+    """Shared backbone and one head per task, losses of given labels only; with one task, the single-task network."""
 
     name: Literal["mtl"] = "mtl"
     steps: int = Field(1000, ge=1)
@@ -25,7 +25,7 @@ class MtlMethod(MethodSettings):
 
 @METHODS.register("mtl")
 class Supervised(Method):
-    """Leave out the losses of missing labels, and their heads."""
+    """Skips the heads and losses of missing labels."""
 
     settings_class: ClassVar[type[MethodSettings]] = MtlMethod
     network: ClassVar[str] = "mtl"
@@ -35,16 +35,17 @@ class Supervised(Method):
         self.settings = settings
 
     def stages(self) -> tuple[Stage, ...]:
+        """A single stage."""
         return (Stage("supervised", self.settings.steps),)
 
     def terms(self, prepared: PreparedBatch, student: nn.Module, teacher: nn.Module | None = None) -> list[Term]:
+        """The supervised term of each task; ``teacher`` is not used."""
         image, batch = prepared.image, prepared.batch
         labels = batch.labels
         if batch.labelled is None:
             rows = {name: head_rows(item.rows, item.absent) for name, item in labels.items()}
         else:
-            # An image without any label, as most are for a single-task network, would cost its forward pass and teach
-            # nothing.
+            # Images without any label, the majority for a single-task network, are not forwarded: they add no loss.
             useful = at_least_one(batch.labelled)
             place = torch.zeros(len(image), dtype=torch.int64, device=image.device)
             place[useful] = torch.arange(len(useful), device=image.device)
@@ -53,4 +54,5 @@ class Supervised(Method):
         return [supervised_term(task, outputs[n], labels[n], prepared.sampler) for n, task in self.tasks.items()]
 
     def counts(self, prepared: PreparedBatch) -> dict[str, Tensor]:
+        """Labelled pixels per task."""
         return {f"loss/{name}": count for name, count in label_counts(prepared).items()}

@@ -1,7 +1,8 @@
 """The student's view of a batch: colours and blur; the teacher reads the images as they are.
 
 Strong changes for the student and none for the teacher make discovered labels worth learning: FixMatch (Sohn et al.,
-NeurIPS 2020). All of it works on the whole batch on its device; what is drawn depends on the step's generator alone.
+NeurIPS 2020). All changes are applied to the whole batch on its device; random draws depend on the step's generator
+alone.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def blur(image_B3HW: Tensor, share: float, generator: torch.Generator, part: Bat
     most = height / 100
     reach = min(max(1, round(2 * most)), height - 1, width - 1)
     draws = part.rand(generator, count, 2)
-    # A width of next to nothing leaves the image as it is.
+    # A tiny sigma leaves the image unchanged.
     sigma_B1 = torch.where(draws[:, :1] < share, 0.1 + draws[:, 1:] * most, 1e-3).to(image_B3HW.device)
     offset = torch.arange(-reach, reach + 1, device=image_B3HW.device)
     kernel_BN = torch.softmax(-0.5 * (offset / sigma_B1) ** 2, dim=1).repeat_interleave(3, dim=0)

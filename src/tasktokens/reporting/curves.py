@@ -1,4 +1,4 @@
-"""What a run looks like: ``curves.png``, and ``samples/`` with what its network says of a few images."""
+"""Pictures of a run: ``curves.png``, and ``samples/`` with predictions for a few images."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ def write_samples(run: Path, count: int = 4) -> list[Path]:
             if (label := sample.labels.get(name)) is not None:
                 given = task.colourise(label.value.numpy(), label.valid[0].numpy())
             predicted = Picture("prediction", task.colourise(prediction.value_CHW))
-            sure = Picture("confidence", colour_map(prediction.confidence))
-            strips.append(Strip(name, (Picture("image", image), Picture("label", given), predicted, sure)))
+            confidence = Picture("confidence", colour_map(prediction.confidence))
+            strips.append(Strip(name, (Picture("image", image), Picture("label", given), predicted, confidence)))
         path = run / "samples" / f"{id.replace('/', '-')}.png"
         path.parent.mkdir(exist_ok=True)
         paths.append(save_strips(path, strips))

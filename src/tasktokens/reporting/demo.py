@@ -1,4 +1,4 @@
-"""``tasktokens demo``: the main job from nothing to a report, on rooms rendered on the spot."""
+"""``tasktokens demo``: train, compare, discover, predict and report, on rooms that are rendered first."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def demo(out: str | Path = Path("runs/demo"), seed: int = 0, overwrite: bool = F
     def say(text: str) -> None:
         console.print(f"[{int(time.monotonic() - started):3d} s] {text}", highlight=False, markup=False)
 
-    say("embedded data set: rooms with one label an image (rendered once, then cached)")
+    say("embedded data set: rooms with one label per image (rendered once, then cached)")
     configs = {method: demo_config(method, out, seed) for method in ("mtl", "htt")}
     data = open_data(configs["htt"], progress=not quiet)
     say(f"{len(data.train)} training images, tasks: {', '.join(data.tasks)}")
@@ -58,7 +58,7 @@ def demo(out: str | Path = Path("runs/demo"), seed: int = 0, overwrite: bool = F
     minutes = (time.monotonic() - started) / 60
     report = write_report(
         out / "report.html",
-        "TaskTokens demo: rooms, one label an image",
+        "TaskTokens demo: rooms, one label per image",
         [RunColumn("MTL baseline", out / "mtl"), RunColumn("HTT", out / "htt")],
         data.tasks,
         {"Discovered labels of training images": strips, "Photographs, predicted by HTT": photo_strips},

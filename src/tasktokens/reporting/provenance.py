@@ -1,4 +1,4 @@
-"""What every file of results says of its making: command, commit, date, machine, versions and seeds."""
+"""Provenance of result files: command, commit, date, machine, versions and seeds."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def describe(
         how: how the machine was used, such as ``one thread``.
         packages: whose versions matter, besides this one's and Python's.
         measured: files and folders of the project that the figures depend on; where they differ from the commit, the
-            commit's name ends in ``+changes``. A copy without a repository is told its commit by ``GIT_COMMIT``.
+            commit's name ends in ``+changes``. In a copy without a repository ``GIT_COMMIT`` gives the commit.
     """
     return {
         "command": " ".join(["python", *(shlex.quote(_public(argument)) for argument in sys.argv)]),

@@ -1,4 +1,4 @@
-"""Finished runs on one page: ``report.html`` is a single file that opens with a double click, without a network."""
+"""Finished runs on one page: ``report.html`` is a single HTML file that needs no network connection."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def _metric_rows(task: Task, results: Sequence[Mapping[str, float | None]]) -> l
 
 
 def _change(reference: float | None, value: float | None, higher: bool) -> float | None:
-    """Relative change in percent, positive where better; None where it cannot be said."""
+    """Relative change in percent, positive where better; None where it is undefined."""
     if reference is None or value is None or reference == 0:
         return None
     return delta_mtl({"": value}, {"": reference}, {"": higher})
@@ -125,7 +125,7 @@ def _delta_mtl(tables: Mapping[str, Sequence[_Row]]) -> _Row | None:
 
 
 def _signed(change: float | None) -> str:
-    """``+1.2 %``, with a true minus sign; beyond tenfold only that it is, for the reference is next to nothing then."""
+    """``+1.2 %``, with a true minus sign; beyond 999 % only a bound, since the reference is close to zero."""
     if change is None:
         return "–"
     if abs(change) > 999:
@@ -142,7 +142,7 @@ def _facts(
     counts = [_label_counts(run.folder / "labels.csv") for run in runs]
     rows = [
         ("Minutes of training", [f"{log.minutes:.1f}" if log.minutes is not None else "–" for log in logs]),
-        ("Images a second", [f"{median(v):.1f}" if (v := log.all("images_per_second")) else "–" for log in logs]),
+        ("Images per second", [f"{median(v):.1f}" if (v := log.all("images_per_second")) else "–" for log in logs]),
         ("Peak memory, GB", [f"{max(v) / 1024:.1f}" if (v := log.all("memory_mb")) else "–" for log in logs]),
         ("Training images", [str(total) if total else "–" for _, total in counts]),
     ]

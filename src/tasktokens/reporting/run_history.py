@@ -48,9 +48,9 @@ class RunHistory:
     def _curves(self, points: Sequence[tuple[str, int, float | None]]) -> Iterator[Curve]:
         start = 0
         for stage, steps in self.stages():
-            own = [(step, value) for of, step, value in points if of == stage and value is not None]
-            if not all(math.isnan(value) for _, value in own):
-                yield stage, start, [start + step for step, _ in own], [value for _, value in own]
+            of_stage = [(step, value) for of, step, value in points if of == stage and value is not None]
+            if not all(math.isnan(value) for _, value in of_stage):
+                yield stage, start, [start + step for step, _ in of_stage], [value for _, value in of_stage]
             start += steps
 
 

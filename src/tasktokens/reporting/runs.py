@@ -1,4 +1,4 @@
-"""``tasktokens runs``: what lies in a folder of runs, and what differs between some of them."""
+"""``tasktokens runs``: list the runs in a folder, or compare some of them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tasktokens.tasks import Task
 from tasktokens.training.callbacks.validation import BEST
 from tasktokens.training.log import is_finished, is_written, minutes_of, read_rows
 from tasktokens.utils import strict_json
-from tasktokens.utils.console import for_tables
+from tasktokens.utils.console import table_console
 from tasktokens.utils.safe_io import read_json
 
 DEPTH = 3
@@ -183,8 +183,8 @@ def to_json(runs: Sequence[RunFacts]) -> str:
 
 def _console() -> Console:
     """As wide as the terminal; in a file or a pipe, wide enough not to break cells."""
-    console = for_tables()
-    return console if console.is_terminal else for_tables(width=200)
+    console = table_console()
+    return console if console.is_terminal else table_console(width=200)
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------

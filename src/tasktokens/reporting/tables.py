@@ -26,7 +26,7 @@ def print_results(run: Path, results: Mapping[str, Mapping[str, float]]) -> None
                 f"{key} {'↑' if higher_is_better(metric, key) else '↓'}",
                 f"{value:.4g} {unit}" if value == value else "-",
             )
-    console.for_tables().print(table)
+    console.table_console().print(table)
 
 
 def print_discovery(discovery: Discovery) -> None:
@@ -36,7 +36,7 @@ def print_discovery(discovery: Discovery) -> None:
         filled = "-" if task.filled is None else f"{task.filled:.1%}"
         confidence = "-" if task.confidence is None else f"{task.confidence:.2f}"
         table.add_row(task.task, str(task.images), filled, confidence, f"{task.threshold:g}")
-    console.for_tables().print(table)
+    console.table_console().print(table)
     for note in discovery.notes:
         console.say(f"note: {note}")
     for warning in discovery.warnings:
@@ -73,4 +73,4 @@ def print_choices() -> None:
     table.add_row(
         "model.backbone", "resnet18, …", f"any of timm's {len(timm.list_models())} models with four feature maps"
     )
-    console.for_tables().print(table)
+    console.table_console().print(table)

@@ -19,9 +19,11 @@ class RunPictures(Callback):
     """Draws ``curves.png`` after each validation and at the end, and then ``samples/``."""
 
     def on_validation(self, trainer: Trainer, row: Row) -> None:
+        """Redraw ``curves.png`` from the open log."""
         _attempt(lambda: draw_curves(trainer.folder, trainer.log.read()), trainer.folder)
 
     def on_end(self, trainer: Trainer) -> None:
+        """Draw ``curves.png`` and ``samples/``, on the main process only."""
         if trainer.accelerator.is_main_process:
             _attempt(lambda: draw_curves(trainer.folder), trainer.folder)
             _attempt(lambda: write_samples(trainer.folder), trainer.folder)

@@ -1,4 +1,4 @@
-"""How many images fit into memory, and what helps where they do not: measured, not guessed."""
+"""How many images fit into memory, and which settings help if they do not, by measurement."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CPU_MOST = 32
 
 # -- optim.batch_size=auto ---------------------------------------------------------------------------------------------
 def with_batch_size(config: Config, data: Data, accelerator: Accelerator, resume: bool, quiet: bool) -> Config:
-    """The configuration with a number for ``auto``: that of the run that goes on, or the largest that fits.
+    """The configuration with a number for ``auto``: that of the resumed run, or the largest that fits.
 
     Raises:
         OutOfMemoryError: not one image fits.
@@ -57,15 +57,15 @@ def largest_batch(config: Config, data: Data, accelerator: Accelerator, quiet: b
     most = max(1, len(data.train) // parts)
     config = _with_precision(config, accelerator.mixed_precision)
     with peaks(config, data, device) as peak:
-        own, cost = largest_fitting(partial(peak, config), budget, most, most if on_gpu else CPU_MOST)
-    chosen: int = int(accelerator.gather(torch.tensor([own], device=device)).min()) * parts
+        per_part, cost = largest_fitting(partial(peak, config), budget, most, most if on_gpu else CPU_MOST)
+    chosen: int = int(accelerator.gather(torch.tensor([per_part], device=device)).min()) * parts
     if chosen == 0:
         raise OutOfMemoryError(
             f"not one image fits into memory ({gb(free)} free); lower data.size or model.width, or choose a smaller "
             f"model.backbone"
         )
     if accelerator.is_main_process and not quiet:
-        at_once = f" ({own} at once)" if parts > 1 else ""
+        at_once = f" ({per_part} at once)" if parts > 1 else ""
         whole = ", all training images" if chosen == len(data.train) else ""
         note = f"a step takes about {gb(cost)} of {gb(free)} that are free"
         console.say(f"optim.batch_size: auto is {chosen}{at_once}{whole}: {note}")
@@ -95,16 +95,16 @@ def largest_fitting(peak: Callable[[int], int | None], budget: int, most: int, t
     while count < bad:
         if not fits(count):
             bad = count
-        elif count == most or 2 * count > tried or (len(costs) > 1 and Line(costs)(2 * count) > budget):
+        elif count == most or 2 * count > tried or (len(costs) > 1 and LinearCost(costs)(2 * count) > budget):
             break
         else:
             count = min(2 * count, most)
     if not costs:
         return (1, costs[1]) if bad > 1 and fits(1) else (0, 0)
     good = max(costs)
-    guess = good if len(costs) < 2 else max(good, min(Line(costs).fitting(budget), bad - 1))
+    guess = good if len(costs) < 2 else max(good, min(LinearCost(costs).fitting(budget), bad - 1))
     if guess > tried:
-        return guess, Line(costs)(guess)
+        return guess, LinearCost(costs)(guess)
     while guess > good:
         if fits(guess):
             good = guess
@@ -116,7 +116,7 @@ def largest_fitting(peak: Callable[[int], int | None], budget: int, most: int, t
     return good, costs[good]
 
 
-class Line:
+class LinearCost:
     """What a number of images takes, by the line through the costs of the two largest batches that were measured."""
 
     def __init__(self, costs: Mapping[int, int]) -> None:
@@ -155,14 +155,16 @@ def advice(config: Config, data: Data, accelerator: Accelerator) -> str:
     free = free_memory(accelerator.device)
     config = _with_precision(config, accelerator.mixed_precision)
     with peaks(config, data, accelerator.device) as peak:
-        now = _line(peak, config)
-        others = [(text, _line(peak, other)) for text, other in _changes(config, accelerator.device)] if now else []
+        now = _linear_cost(peak, config)
+        others = (
+            [(text, _linear_cost(peak, other)) for text, other in _changes(config, accelerator.device)] if now else []
+        )
     if now is None:
         return (
             f"{gb(free)} are free, and not even steps on one or two images could be measured in that; lower data.size "
             f"or model.width, or choose a smaller model.backbone"
         )
-    told = f"steps on {images} images take about {gb(now(images))}, {gb(now.image)} per image, and {gb(free)} are free"
+    usage = f"steps on {images} images take about {gb(now(images))}, {gb(now.image)} per image, and {gb(free)} are free"
     fitting = max(1, min(images // 2, now.fitting(int(GPU_SHARE * free))))
     fewer = f"optim.batch_size={fitting * parts} (about {gb(now(fitting))})"
     changes = [fewer] if images > 1 else []
@@ -170,7 +172,7 @@ def advice(config: Config, data: Data, accelerator: Accelerator) -> str:
         changes.append(f"optim.accumulate={2 * config.optim.accumulate} (about {gb(now(-(-images // 2)))})")
     better = [(text, line) for text, line in others if line is not None and line(images) < now(images)]
     changes += [f"{text} (about {gb(line(images))})" for text, line in better]
-    return f"{told} (measured). What helps, alone or together: {'; '.join(changes[:3])}"
+    return f"{usage} (measured). What helps, alone or together: {'; '.join(changes[:3])}"
 
 
 def _parts(config: Config, accelerator: Accelerator) -> int:
@@ -196,11 +198,11 @@ def _changes(config: Config, device: torch.device) -> Iterator[tuple[str, Config
         yield f"model.width={width}", config.model_copy(update={"model": model})
 
 
-def _line(peak: Peak, config: Config) -> Line | None:
+def _linear_cost(peak: Peak, config: Config) -> LinearCost | None:
     """The cost of images under these settings; None where it cannot be measured."""
     with contextlib.suppress(TaskTokensError):
         costs = {images: bytes_ for images in (1, 2, 4) if (bytes_ := peak(config, images)) is not None}
-        return Line(costs) if len(costs) > 1 else None
+        return LinearCost(costs) if len(costs) > 1 else None
     return None
 
 

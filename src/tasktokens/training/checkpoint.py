@@ -1,8 +1,8 @@
-"""Checkpoints from which a run goes on exactly: networks, optimiser, the state of the method, the cursor (stage, step).
+"""Checkpoints for exact resuming: networks, optimiser, the state of the method, the cursor (stage, step).
 
 A checkpoint is written into a temporary folder, flushed to disk, marked complete and then renamed, so a kill at any
 moment leaves the older ones whole. The mark holds size and CRC-32 of every file: what was cut off or damaged later is
-found when the run goes on. Randomness needs no state: it depends on (seed, stage, step) alone.
+found on resuming. Randomness needs no state: it depends on (seed, stage, step) alone.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def save_checkpoint(
     except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise CheckpointError(
-            f"cannot write checkpoint {target} ({error}); older ones are still there: make room, then --resume goes on"
+            f"cannot write checkpoint {target} ({error}); older ones are still there: free space, then --resume"
         ) from error
     if target.exists():  # damaged, or the run would not have come by again
         _remove(target)
@@ -130,13 +130,13 @@ def latest_checkpoint(folder: Path, quiet: bool = False) -> Path:
     """
     found = _checkpoints(folder)
     for path in reversed(found):
-        wrong = fault(path)
-        if wrong is None:
+        damage = fault(path)
+        if damage is None:
             return path
         if not quiet:
-            console.say(f"checkpoint {path} is not whole: {wrong}; passed over")
-    there = f" (none of {len(found)} is whole)" if found else ""
-    raise CheckpointError(f"{folder} holds no complete checkpoint to resume from{there}; start the run anew")
+            console.say(f"checkpoint {path} is not whole: {damage}; passed over")
+    damaged = f" (none of {len(found)} is whole)" if found else ""
+    raise CheckpointError(f"{folder} holds no complete checkpoint to resume from{damaged}; start the run anew")
 
 
 def tidy(folder: Path) -> None:
@@ -238,7 +238,7 @@ def _remove(checkpoint: Path) -> None:
 
 
 def _crc32(path: Path) -> str:
-    """Of a file's content; several GB a second, and enough against accidents."""
+    """Of a file's content; several GB per second, and sufficient against accidental damage."""
     value = 0
     with path.open("rb") as file:
         while block := file.read(2**22):

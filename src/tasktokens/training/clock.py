@@ -23,7 +23,7 @@ class Clock:
         self._wait, self._last = self._wait + now - self._last, now
 
     def skip(self) -> None:
-        """What was done since the last step, such as saving, is neither waiting nor training."""
+        """Do not count the time since the last step, such as that of saving."""
         self._last = time.monotonic()
 
     def stepped(self, images: int) -> None:

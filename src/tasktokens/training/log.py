@@ -15,7 +15,7 @@ from rich.text import Text
 from tasktokens.errors import RunExistsError
 from tasktokens.utils import strict_json
 from tasktokens.utils.atomic import atomically
-from tasktokens.utils.console import dispensable
+from tasktokens.utils.console import ignore_lost_output
 from tasktokens.utils.safe_io import load_json
 
 Row = dict[str, Any]
@@ -31,7 +31,7 @@ class _ProgressConsole(Console):
 class RunLog:
     """Appends rows to ``metrics.jsonl`` and shows progress on standard error.
 
-    On a terminal one line is kept up to date; elsewhere a line is written about every 15 seconds. What is said is also
+    On a terminal one line is kept up to date; elsewhere a line is written about every 15 seconds. Messages are also
     appended to ``log.txt`` beside it, with the time. Without a path (all ranks but the first have none) it does
     nothing. The file is locked while the log is open.
 
@@ -106,7 +106,7 @@ class RunLog:
             self._text.flush()
 
     def _print(self, text: str) -> None:
-        with dispensable():
+        with ignore_lost_output():
             self._console.print(text, soft_wrap=True, highlight=False, markup=False)
 
     def progress(self, values: Mapping[str, Any], steps: int, eta: float) -> None:
@@ -131,7 +131,7 @@ class RunLog:
         ]
         line = " | ".join(parts)
         if self._live:
-            with dispensable():
+            with ignore_lost_output():
                 self._live.update(Text(line, no_wrap=True, overflow="ellipsis"), refresh=True)
         elif not self._quiet:
             self._print(line)
@@ -142,7 +142,7 @@ class RunLog:
     def close(self) -> None:
         """End the progress line and the file."""
         if self._live:
-            with dispensable():
+            with ignore_lost_output():
                 self._live.stop()
         if self._file and self._text:
             self._file.close()
@@ -150,7 +150,7 @@ class RunLog:
 
 
 def _or_dash(value: float | None, form: str) -> str:
-    """A number for a person; a dash where there is none."""
+    """A formatted number; a dash for None."""
     return "-" if value is None else format(value, form)
 
 

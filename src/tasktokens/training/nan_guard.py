@@ -1,4 +1,4 @@
-"""What keeps a run safe: numbers that are not finite never reach the network."""
+"""Guards against NaN and infinity: they never reach the weights."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from tasktokens.utils.distributed import all_gather
 class FiniteGuard:
     """Skips the update of a step whose gradient norm is not finite, on the device, without waiting for it.
 
-    The fused optimisers look at ``found_inf`` and leave weights and moments alone where it is 1; the statistics of
+    The fused optimisers read ``found_inf`` and keep weights and moments where it is 1; the statistics of
     batch norm, which the forward pass has changed already, go back to what they were. How many steps in a row were bad
-    is looked at only when `check` is called.
+    is read only when `check` is called.
 
     Args:
         network: whose statistics to guard, on its device; None: of no network.
@@ -58,8 +58,8 @@ class FiniteGuard:
         if count >= self.patience:
             names = ", ".join(list(dict.fromkeys(self.gather(tuple(id for ids in self.recent for id in ids))))[:8])
             raise TrainingError(
-                f"the loss was not finite {count} steps in a row; the weights of before are kept. Samples: {names}. "
-                f"Look at these files, or lower optim.lr"
+                f"the loss was not finite {count} steps in a row; the last good weights are kept. Samples: {names}. "
+                f"Check these files, or lower optim.lr"
             )
         return count
 

@@ -24,7 +24,7 @@ def make_optimizer(network: Network, settings: OptimSettings) -> torch.optim.Opt
 
 
 def set_lr(optimizer: torch.optim.Optimizer, settings: OptimSettings, step: int, steps: int) -> None:
-    """Linear warm-up, polynomial decay; a function of the step alone."""
+    """Set the learning rates for step ``step`` (from 0) of ``steps``: linear warm-up, then polynomial decay."""
     factor = min(1.0, (step + 1) / (settings.warmup + 1)) * (1 - step / steps) ** settings.power
     for group in optimizer.param_groups:
         group["lr"] = settings.lr * factor * group["factor"]

@@ -1,4 +1,4 @@
-"""Where a run goes on: its newest whole checkpoint, the same for all ranks, and the rows of its log until then."""
+"""Where a run resumes: its newest complete checkpoint, the same for all ranks, and the log rows up to it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tasktokens.utils.distributed import all_gather, raise_on_all_ranks
 
 
 def resume_point(folder: Path, accelerator: Accelerator, resume: bool) -> tuple[Path | None, Cursor]:
-    """The checkpoint to go on from, or None for a new run, and where it stands.
+    """The checkpoint to resume from, or None for a new run, and its cursor.
 
     Raises:
         CheckpointError: there is none, or ranks see different ones: machines must share the run folder.

@@ -1,4 +1,4 @@
-"""The folder of a run: refuse to mix runs, write down what a run is made of."""
+"""The folder of a run: never mixes two runs, and records settings, labels, tasks and environment."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def check_run_folder(folder: Path, resume: bool, overwrite: bool) -> None:
             raise RunExistsError(f"{folder} is not empty; choose another run.dir, or give --resume or --overwrite")
         if not is_run:
             raise RunExistsError(
-                f"{folder} is not empty and no run (no config.yaml); it is not deleted, do so yourself"
+                f"{folder} is not empty and no run (no config.yaml); it is not overwritten, delete it yourself"
             )
 
 
 def prepare_folder(config: Config, data: Data, resume: bool, overwrite: bool) -> None:
-    """Make the folder of a new run and write what it is made of: settings, visible labels, environment.
+    """Make the folder of a new run and write its settings, visible labels, tasks and environment.
 
     Raises:
         RunExistsError: it holds something, and neither ``resume`` nor ``overwrite`` is set; or it is being written to.

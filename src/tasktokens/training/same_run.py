@@ -1,4 +1,4 @@
-"""Whether a run that is to go on is the run that was begun: its settings, its tasks, its environment."""
+"""Whether a run may be resumed: its settings, tasks and environment are compared with those that it began with."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _CHANGE_NOTHING: Mapping[str, tuple[str, ...]] = {
 
 
 def settings_to_resume(config: Config) -> Config:
-    """The settings that a run goes on with: those given, with the run's own values for what is ``auto``.
+    """The settings to resume a run with: those given, with the run's own values for ``auto``.
 
     Raises `ConfigError` where one that changes results is not the run's; the first is named.
     """
@@ -51,7 +51,7 @@ def require_same_run(folder: Path, data: Data, zooms: tuple[float, float]) -> li
         zooms: by which the run's images are zoomed (`Augmentation.widest`).
 
     Returns:
-        Lines to be said: tasks that only the data has, and versions that are others than those of before.
+        Lines to print: tasks that only the data has, and versions that have changed.
     """
     root = data.collection.root
     if (folder / TASKS).is_file():
@@ -61,7 +61,9 @@ def require_same_run(folder: Path, data: Data, zooms: tuple[float, float]) -> li
         written = next((path for path in models if path.is_file()), None)
         model = {} if written is None else _tasks(written, ("tasks",))
         added = require_same_tasks(model, data.collection.tasks, folder, root, zooms) if model else []
-    lines = [f"task '{name}' of {root} is new; the run goes on without it" for name in added if name not in data.tasks]
+    lines = [
+        f"task '{name}' of {root} is new; the run continues without it" for name in added if name not in data.tasks
+    ]
     return [*lines, *_other_versions(folder)]
 
 

@@ -1,4 +1,4 @@
-"""Before training: what can be checked is checked, data and ranks are opened; and what an error of training means."""
+"""Before training: check the settings, open the data and connect the ranks; and explain errors of torch."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ from tasktokens.utils.distributed import main_process_first, raise_on_all_ranks,
 def open_run(
     config: Config, resume: bool, overwrite: bool, quiet: bool, init_from: Path | None = None
 ) -> tuple[Config, Data, Accelerator]:
-    """Open what a run needs; what is wrong with it is said now and not after training. Nothing is written yet.
+    """Open what a run needs, so that mistakes are found before training. Nothing is written yet.
 
-    What can be judged without data is judged before any is opened, rendered or checked.
+    Settings are checked first, before any data is opened, rendered or checked.
 
     Returns:
         The configuration with values for all that was ``auto``, the data, and this rank.
@@ -73,7 +73,7 @@ def _open(config: Config, resume: bool, quiet: bool) -> tuple[Config, Data]:
 
 
 def check_settings(config: Config, accelerator: Accelerator, init_from: Path | None, resume: bool) -> None:
-    """Raise what can be said of settings without their data: `ConfigError`, `WeightsError`, `CheckpointError`."""
+    """Check settings that need no data. Raises `ConfigError`, `WeightsError`, `CheckpointError`."""
     check_validation(config.run)
     check_trackers(config.run)
     check_rule(config.data.labels)
@@ -103,15 +103,15 @@ def check_method(method: Method, config: Config, accelerator: Accelerator) -> No
     accumulate = config.optim.accumulate
     if accumulate > 1 and type(method).counts is Method.counts:
         raise ConfigError(
-            f"method '{config.method.name}' cannot take a batch in parts, as optim.accumulate={accumulate} asks; "
-            f"leave it at 1"
+            f"method '{config.method.name}' cannot accumulate gradients, but optim.accumulate is {accumulate}; "
+            f"set it to 1"
         )
     if config.run.sync_batch_norm and accelerator.device.type != "cuda":
         raise ConfigError("run.sync_batch_norm needs GPUs: torch has no SyncBatchNorm for CPUs; leave it out")
 
 
 def check_first_stage(stage: Stage, init_from: Path | None) -> None:
-    """A first stage without steps hands on the network of another run; `ConfigError` where there is none."""
+    """Raise `ConfigError` for a first stage without steps unless another run's network is given."""
     if stage.steps == 0 and init_from is None:
         raise ConfigError(
             f"stage '{stage.name}' has no steps, so its network has to come from another run: give --init-from "

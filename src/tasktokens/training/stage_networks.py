@@ -1,4 +1,4 @@
-"""The networks of a stage: where its student and its teacher come from, and which of them it hands on."""
+"""The networks of a stage: where its student and teacher come from, and which of them the next stage gets."""
 
 from __future__ import annotations
 

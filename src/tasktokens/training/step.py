@@ -100,8 +100,8 @@ class Step:
     def _counts(self, parts: Sequence[PreparedBatch]) -> dict[str, Tensor]:
         """The count of each term over all parts of all ranks."""
         each = [self.method.counts(prepared) for prepared in parts]
-        own = torch.stack([torch.stack(list(counts.values())) for counts in each]).sum(0)
-        return dict(zip(each[0], self.engine.reduce(own, "sum"), strict=True))
+        local = torch.stack([torch.stack(list(counts.values())) for counts in each]).sum(0)
+        return dict(zip(each[0], self.engine.reduce(local, "sum"), strict=True))
 
 
 def check_first_batch(

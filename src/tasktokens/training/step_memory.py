@@ -1,4 +1,4 @@
-"""What training steps cost in memory, measured by taking some.
+"""Memory of training steps, measured by running some.
 
 On a GPU they are taken in this process. On a CPU, where a process's peak never falls again, they are taken in another
 one: ``python -m tasktokens.training.step_memory`` reads a configuration, whose data it opens, and then lines of a
@@ -99,18 +99,23 @@ class OneProcess:
     num_processes: int = 1
 
     def autocast(self) -> AbstractContextManager[Any]:
+        """Mixed precision in ``dtype``; full precision for None."""
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None)
 
     def no_sync(self, model: nn.Module) -> AbstractContextManager[Any]:
+        """No-op: there are no other ranks."""
         return contextlib.nullcontext()
 
     def reduce(self, tensor: Tensor, reduction: str) -> Tensor:
+        """The tensor itself."""
         return tensor
 
     def backward(self, loss: Tensor) -> None:
+        """Plain backward pass, without loss scaling."""
         loss.backward()  # type: ignore[no-untyped-call]
 
     def clip_grad_norm_(self, parameters: Iterable[nn.Parameter], max_norm: float) -> Tensor:
+        """Clip as torch does; returns the norm before."""
         return nn.utils.clip_grad_norm_(parameters, max_norm)
 
 

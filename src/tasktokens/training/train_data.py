@@ -1,6 +1,6 @@
 """What the steps of a run get: batches in their order, and what a step draws at random.
 
-Both depend on (seed, stage, step) alone, so a run can go on at any step, and not on how a batch is shared out.
+Both depend on (seed, stage, step) alone, so a run resumes at any step, and the number of ranks does not matter.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class TrainData:
         return self.config.seed * 1000 + stage
 
     def loader(self, stage: int, first: int) -> Iterator[Batch]:
-        """Batches of a stage from step ``first`` on, ``optim.accumulate`` of them a step."""
+        """Batches of a stage from step ``first`` on, ``optim.accumulate`` of them per step."""
         settings = self.config.data
         dataset = PartialDataset(
             self.data.collection,

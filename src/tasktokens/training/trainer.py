@@ -60,12 +60,12 @@ def train(
 
     Args:
         config: see `load_config`.
-        resume: go on with the run in ``config.run.dir`` from its last checkpoint, with the same result as if it had
+        resume: continue the run in ``config.run.dir`` from its last checkpoint, with the same result as if it had
             never stopped; what is left may be the evaluation, or nothing. The configuration must be the run's own.
         overwrite: delete what lies in the run folder first.
         init_from: a run or model folder whose weights the first stage of this new run starts from; if that stage has
             no steps, they are the teacher's of the second.
-        quiet: no progress line.
+        quiet: do not show progress.
         callbacks: called at each step, validation, checkpoint and so on, after what the trainer itself does then.
 
     Raises:
@@ -171,7 +171,7 @@ class Trainer:
                 move_average(self.teacher, self.student, min(self.stage.ema, self.step / (self.step + 10)))
             self.clock.stepped(sum(len(batch.ids) for batch in self.batches) * self.accelerator.num_processes)
             self.step += 1
-            self.stopping = self._told_to_stop()
+            self.stopping = self._stop_requested()
             self.notify("on_step")  # log, save, validate
         self._close_stage(take_step)
 
@@ -195,7 +195,7 @@ class Trainer:
         if accelerator.is_main_process and not finished:
             self.write_row({"finished": True, "minutes": minutes})
         if stopping(self.stop, accelerator):
-            self.stop.leave("the run is complete", say=accelerator.is_main_process)
+            self.stop.exit("the run is complete", say=accelerator.is_main_process)
 
     # -- for callbacks -------------------------------------------------------------------------------------------------
     @property
@@ -311,7 +311,7 @@ class Trainer:
         self.guard = finite_guard(self.optimizer, self.student, self.accelerator)
         return Step(self.method, self.accelerator, model, optimizer, self.guard, self.config.optim.clip, self.balance)
 
-    def _told_to_stop(self) -> bool:
+    def _stop_requested(self) -> bool:
         """Whether a signal has come; several ranks ask each other, which waits for the device, every few steps."""
         asks = self.accelerator.num_processes == 1 or self.is_last_step or self.step % STOP_EVERY == 0
         return asks and stopping(self.stop, self.accelerator)
@@ -326,6 +326,6 @@ class Trainer:
         self._before = self.network
 
     def _release(self) -> None:
-        """Let go of what fills the memory, so that what has failed can be measured."""
+        """Free the memory of networks and batches, so that steps can be measured afterwards."""
         for name in ("student", "teacher", "optimizer", "guard", "batches", "losses", "_before"):
             self.__dict__.pop(name, None)

@@ -1,0 +1,1 @@
+"""Tools that know nothing of tasks: safe reading, atomic writing, processes, signals, pictures."""

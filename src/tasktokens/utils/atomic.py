@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, disks that refuse to write, and the user's cache folder."""
+"""Atomic writing, errors of full disks, and the user's cache folder."""
 
 from __future__ import annotations
 
@@ -86,18 +86,18 @@ def disk_of(path: Path) -> Path:
 def cache_folder(name: str) -> Path:
     """``tasktokens/{name}`` under ``$TASKTOKENS_CACHE``, ``$XDG_CACHE_HOME`` or ``~/.cache``; it may not exist yet.
 
-    A user without a home, as in many containers, gets a folder of their own among the temporary files, and is told so
+    A user without a home, as in many containers, gets a folder of their own among the temporary files, and a message
     once. Raises `ConfigError` where somebody else's lies there.
     """
     base = os.environ.get("TASKTOKENS_CACHE") or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     try:
         return Path(base).expanduser() / "tasktokens" / name
     except RuntimeError:  # neither HOME nor an entry in the list of users
-        return _homeless() / name
+        return _fallback_cache_folder() / name
 
 
 @cache
-def _homeless() -> Path:
+def _fallback_cache_folder() -> Path:
     user = os.getuid() if hasattr(os, "getuid") else "user"
     folder = Path(tempfile.gettempdir()) / f"tasktokens-{user}"
     folder.mkdir(mode=0o700, exist_ok=True)

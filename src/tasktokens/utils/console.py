@@ -1,4 +1,4 @@
-"""What is printed while a piece of work goes on: never a reason for it to end."""
+"""Printing that never ends the program: closed pipes and full disks are ignored."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-def print_what_the_console_can() -> None:
+def replace_unprintable() -> None:
     """Characters that the console's encoding lacks are written as ``?``; without this they would end the program."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -21,43 +21,43 @@ def print_what_the_console_can() -> None:
 
 
 @contextlib.contextmanager
-def dispensable() -> Iterator[None]:
-    """Progress whose reader has gone, or whose disk is full, is left out from then on; the work goes on."""
+def ignore_lost_output() -> Iterator[None]:
+    """Ignore a closed pipe or a full disk while printing in the block; later output is dropped, the work continues."""
     try:
         yield
     except OSError:
-        drop_lost_streams()
+        close_lost_streams()
     except ValueError as error:  # what Python makes of a stream that is closed
         if "closed file" not in str(error):
             raise
 
 
-def drop_lost_streams() -> None:
-    """Let what is still in the buffers of streams that cannot be written to go nowhere."""
+def close_lost_streams() -> None:
+    """Discard what is buffered for standard streams that cannot be written."""
     for name in ("stdout", "stderr"):
         _replace_if_lost(name)
 
 
 def say(text: str) -> None:
-    """A line on standard error, if somebody still listens."""
-    with dispensable():
+    """Print a line on standard error; a closed stream is ignored."""
+    with ignore_lost_output():
         print(text, file=sys.stderr, flush=True)
 
 
-def for_tables(width: int | None = None) -> Console:
-    """A rich console for tables; once nobody reads them it is quiet, where rich's own would end the program with 1."""
-    from rich.console import Console  # takes longer to import than most verbs to look at their words
+def table_console(width: int | None = None) -> Console:
+    """A rich console for tables; on a closed pipe it goes quiet, where rich's own exits with 1."""
+    from rich.console import Console  # slow to import, so only when a table is printed
 
-    class Dispensable(Console):
+    class QuietWhenLost(Console):
         def on_broken_pipe(self) -> None:
             self.quiet = True
             _to_nowhere(sys.stdout)
 
-    return Dispensable(markup=False, width=width)  # a run may be called [a]
+    return QuietWhenLost(markup=False, width=width)  # a run may be called [a]
 
 
 def _replace_if_lost(name: str) -> None:
-    """Let a stream that cannot be written to end in nothing; else its buffer fails again when Python ends."""
+    """Redirect a broken stream to the null device; else flushing its buffer fails again when Python exits."""
     stream = getattr(sys, name)
     try:
         stream.flush()

@@ -48,7 +48,7 @@ def read_csv(path: Path, what: str, columns: Sequence[str], skip_blanks: bool = 
 
 
 def require_columns(path: Path, what: str, names: Sequence[str], columns: Sequence[str]) -> None:
-    """Raise `DataError` where a column is not there, or more than once: which one is meant cannot be told."""
+    """Raise `DataError` where a column is missing or ambiguous because it appears more than once."""
     for name in columns:
         if name not in names:
             found = ", ".join(name for name in names if name)

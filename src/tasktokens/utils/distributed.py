@@ -1,6 +1,6 @@
 """Several processes as one run: how they find each other, fail together and stop together.
 
-They are started by ``torchrun`` (docs/scaling.md); a single process goes through the same lines and waits for nobody.
+They are started by ``torchrun`` (docs/scaling.md); a single process runs the same code and waits for nobody.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Value = TypeVar("Value")
 
 STOP_EVERY = 4
-"""Training steps between two questions whether a rank was told to stop: each waits for the device."""
+"""Training steps between two checks whether a rank was told to stop: each check waits for the device."""
 
 _SIZES = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
 
@@ -117,10 +117,10 @@ def all_gather(accelerator: Accelerator, value: Value) -> list[Value]:
 
 @contextmanager
 def raise_on_all_ranks(accelerator: Accelerator) -> Iterator[None]:
-    """All ranks leave the block, or none: an error on one is an error on all, and nobody waits for the lost.
+    """An error on one rank is raised on all at the end of the block, so that no rank waits for a failed one.
 
-    The first rank that failed raises its own error, which is said once; the others raise `OtherRankError`. No rank may
-    wait for another within the block.
+    The first rank that failed raises its own error, which is printed once; the others raise `OtherRankError`. No rank
+    may wait for another within the block.
     """
     error: Exception | None = None
     try:
@@ -169,7 +169,7 @@ def sync_batch_norm(network: nn.Module) -> nn.Module:
 
 
 def lost_contact(error: BaseException) -> bool:
-    """Whether an error only says that another rank has gone; what went wrong was said there."""
+    """Whether an error only means that another rank is gone, which has printed the reason."""
     words = ("Connection closed by peer", "Connection reset by peer", "NCCL", "Broken pipe", "Timed out waiting")
     network = isinstance(error, distributed.DistError) or type(error) is RuntimeError
     return "torch.distributed" in sys.modules and network and any(word in str(error) for word in words)

@@ -1,4 +1,4 @@
-"""Environment variables that other libraries read: a run's settings decide, and what is set is written down."""
+"""Environment variables that other libraries read: a run's settings come first; relevant variables are recorded."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ON_SCREEN = ("ACCELERATE_LOG_LEVEL", "ACCELERATE_DEBUG_MODE")
 _OTHER_TRAINING = tuple(
     f"ACCELERATE_USE_{name}" for name in ("FSDP", "DEEPSPEED", "MEGATRON_LM", "PARALLELISM_CONFIG", "SAGEMAKER")
 )
-"""These are also read while training goes on."""
+"""These are also read during training."""
 
 _PRECISION = (
     "NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",

@@ -38,16 +38,16 @@ def walk_files(folder: Path) -> list[tuple[str, ...]]:
                 listed = [(entry.name, entry.is_dir()) for entry in entries if not entry.name.startswith(".")]
         except OSError as error:
             raise DataError(f"cannot list the folder {path} ({error.strerror or error})") from error
-        own = (status.st_dev, status.st_ino)
-        if own in above:
+        identity = (status.st_dev, status.st_ino)
+        if identity in above:
             continue
-        revisits += own in seen
+        revisits += identity in seen
         if revisits > MOST_REVISITS:
             raise DataError(
                 f"links below {folder} lead to the same folders again and again, such as {path}; remove them"
             )
-        seen.add(own)
-        inside = above | {own}
+        seen.add(identity)
+        inside = above | {identity}
         waiting += [(os.path.join(path, name), (*parts, name), inside) for name, is_folder in listed if is_folder]
         found += [(*parts, name) for name, is_folder in listed if not is_folder]
     return sorted(found)

@@ -13,7 +13,7 @@ from tasktokens.errors import RunExistsError
 from tasktokens.utils.atomic import writing
 
 LOCK = ".tasktokens.lock"
-"""The file that is locked. The system gives up the lock when the process ends, so one that lies there stops nobody."""
+"""The file that is locked. The system releases the lock when the process ends, so a leftover file blocks nobody."""
 
 
 @contextlib.contextmanager
@@ -37,7 +37,7 @@ def only_writer(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def beside(folder: Path) -> Iterator[None]:
+def only_writer_of_new(folder: Path) -> Iterator[None]:
     """`only_writer` for a folder that is not there before it is whole: the lock lies beside it."""
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -51,7 +51,7 @@ LARGEST = 1024
 
 
 def reduced(pixels_HW3: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """A picture of at most `LARGEST` pixels a side; of a larger one, the nearest pixels, so that colours keep."""
+    """A picture of at most `LARGEST` pixels per side; of a larger one, the nearest pixels, so that colours keep."""
     height, width = pixels_HW3.shape[:2]
     share = LARGEST / max(height, width)
     if share >= 1:

@@ -39,6 +39,7 @@ class PlainDumper(yaml.SafeDumper):
     """`yaml.SafeDumper` that quotes what either version of YAML would take for something else than text."""
 
     def ignore_aliases(self, data: Any) -> bool:  # a value that is used twice is written twice: files are for people
+        """True: a value that is used twice is written twice, because files are for people."""
         return True
 
 
@@ -56,7 +57,7 @@ def _construct_float(loader: PlainLoader, node: yaml.ScalarNode) -> float:
     return float(re.sub(r"\.(?=[a-zA-Z])", "", loader.construct_scalar(node)))
 
 
-def _refuse_leading_zero(loader: PlainLoader, node: yaml.ScalarNode) -> int:
+def _reject_leading_zero(loader: PlainLoader, node: yaml.ScalarNode) -> int:
     text = loader.construct_scalar(node)
     raise ValueError(
         f"line {node.start_mark.line + 1} has {text}, which some take for {int(text)} and some for an octal number: "
@@ -66,7 +67,7 @@ def _refuse_leading_zero(loader: PlainLoader, node: yaml.ScalarNode) -> int:
 
 PlainLoader.add_constructor(_INT, _construct_int)
 PlainLoader.add_constructor(_FLOAT, _construct_float)
-PlainLoader.add_constructor(_LEADING_ZERO, _refuse_leading_zero)
+PlainLoader.add_constructor(_LEADING_ZERO, _reject_leading_zero)
 
 
 def check_unique_keys(loader: PlainLoader, node: yaml.MappingNode) -> None:

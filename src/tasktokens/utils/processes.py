@@ -1,4 +1,4 @@
-"""Do a job for each of many images in several processes: spawned, without the caller's script, ended with it."""
+"""Map a function over jobs in several processes: spawned, without the caller's script, killed with the caller."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def process_map(
 
     Args:
         function, jobs: picklable. What a job wrote before an interrupt is the caller's to clean up.
-        workers: processes; by default one a core, fewer for few jobs; 1 works in this process.
+        workers: processes; by default one per core, fewer for few jobs; 1 works in this process.
 
     Raises:
         What a job raised. Then, and on an interrupt, the processes are killed: waiting for them can take for ever.
@@ -38,7 +38,7 @@ def process_map(
     others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin_worker)
     try:
-        with _lean_children(), _signals_held_back():
+        with _single_threaded_children(), _signals_deferred():
             futures = [pool.submit(function, job) for job in jobs]
         for future in as_completed(futures):
             yield future.result()
@@ -51,7 +51,7 @@ def process_map(
 
 
 @contextlib.contextmanager
-def _signals_held_back() -> Iterator[None]:
+def _signals_deferred() -> Iterator[None]:
     """Let an interrupt wait: while processes are being started it can lock up Python's pool for ever."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -83,7 +83,7 @@ def _begin_worker() -> None:
 
 
 @contextlib.contextmanager
-def _lean_children() -> Iterator[None]:
+def _single_threaded_children() -> Iterator[None]:
     """Start processes with one numeric thread each and without the caller's ``__main__``.
 
     A spawned process normally runs the caller's script again, which fails for scripts without a ``__main__`` guard and

@@ -1,4 +1,4 @@
-"""Opening what somebody else wrote: pictures, arrays, JSON and YAML, refused before they fill memory or run anything.
+"""Reading untrusted files: pictures, arrays, JSON and YAML that would fill memory or run code are rejected.
 
 Nothing here unpickles or starts another program, and what a file claims to hold is looked at before memory is asked for
 (docs/security.md). Whatever is wrong is a `ValueError` or `OSError` that does not name the file; callers do.
@@ -27,7 +27,7 @@ from tasktokens.utils.tiff import describe_bands
 
 MAX_PIXELS, MAX_ROWS = "TASKTOKENS_MAX_PIXELS", "TASKTOKENS_MAX_ROWS"
 _DEFAULTS = {MAX_PIXELS: 2**27, MAX_ROWS: 10_000_000}
-BYTES_A_PIXEL = 32
+BYTES_PER_PIXEL = 32
 """Four channels of 64 bits: no picture or label has more."""
 
 FORMATS = ("BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
@@ -103,7 +103,7 @@ def read_npz(archive: zipfile.ZipFile, member: str) -> npt.NDArray[Any]:
 
 
 def _read_npy(file: IO[bytes], size: int) -> npt.NDArray[Any]:
-    """An npy of ``size`` bytes, after a look at what its header claims."""
+    """An npy of ``size`` bytes, whose header is checked first."""
     version = np.lib.format.read_magic(file)
     if version not in _HEADERS:
         raise ValueError(f"version {version} of npy, which plain numbers do not need")
@@ -114,7 +114,7 @@ def _read_npy(file: IO[bytes], size: int) -> npt.NDArray[Any]:
         raise ValueError(f"its header claims the shape {shape}")
     check_pixels(math.prod(shape[:1]), math.prod(shape[1:2]))
     claimed = math.prod(shape) * dtype.itemsize
-    if claimed > size or claimed > BYTES_A_PIXEL * limit(MAX_PIXELS):
+    if claimed > size or claimed > BYTES_PER_PIXEL * limit(MAX_PIXELS):
         raise ValueError(f"its header claims {claimed} bytes, shape {shape}, in a file of {size}")
     file.seek(0)
     return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
@@ -126,7 +126,7 @@ _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.r
 def check_inflated_size(path: Path) -> None:
     """Raise `ValueError` for a MATLAB file of version 5 whose compressed parts unpack to more than a label can need."""
     require_regular_file(path)
-    most, found = BYTES_A_PIXEL * limit(MAX_PIXELS), 0
+    most, found = BYTES_PER_PIXEL * limit(MAX_PIXELS), 0
     with path.open("rb") as file:
         order: Literal["little", "big"] = "little" if file.read(128)[126:] == b"IM" else "big"
         while len(tag := file.read(8)) == 8:

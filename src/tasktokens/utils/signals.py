@@ -1,4 +1,4 @@
-"""Signals end a piece of work at its next boundary, with what was done saved."""
+"""Signals stop the program at its next safe point, after saving."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP"
 
 
 class StopSignal:
-    """While active, `SIGNALS` only set ``received``; the work ends at its next boundary, by `leave`.
+    """While active, `SIGNALS` only set ``received``; the work ends at its next boundary, by `exit`.
 
     SIGHUP counts as SIGTERM, unless it is ignored, as under ``nohup``. A second signal ends the work at once, unless it
     comes within ``echo`` seconds: a launcher hands on what a batch system has already sent to every process.
@@ -31,7 +31,7 @@ class StopSignal:
         """130 after SIGINT, 143 after SIGTERM."""
         return 128 + (self.received or 0)
 
-    def leave(self, note: str, say: bool = True) -> NoReturn:
+    def exit(self, note: str, say: bool = True) -> NoReturn:
         """Say on standard error where the work stands and end with `exit_code`."""
         if say:
             console.say(f"stopped by {signal.Signals(self.received or 0).name}: {note}")

@@ -22,7 +22,7 @@ from tasktokens.datasets.open import open_data
 from tasktokens.errors import ConfigError, OutOfMemoryError, RunExistsError, TrainingError
 from tasktokens.methods import Supervised
 from tasktokens.training import batch_size as memory
-from tasktokens.training.batch_size import Line, largest_batch, largest_fitting
+from tasktokens.training.batch_size import LinearCost, largest_batch, largest_fitting
 from tasktokens.training.step_memory import CpuPeak, is_out_of_memory
 from tasktokens.training.trainer import train
 
@@ -64,7 +64,7 @@ def test_costs_that_bend_are_approached_from_both_sides() -> None:
 
 
 def test_a_line_goes_by_the_two_largest_batches() -> None:
-    line = Line({1: 50, 2: 100, 4: 120})
+    line = LinearCost({1: 50, 2: 100, 4: 120})
     assert (line.image, line(4), line(10), line.fitting(200)) == (10, 120, 180, 12)
 
 

@@ -143,7 +143,7 @@ def test_a_full_disk_is_one_sentence(
     (tmp_path / "c.yaml").write_text(to_yaml(make_config(folder_root, tmp_path / "run", **{"data.check": False})))
     code, _, err = run_cli(capsys, "train", "--config", tmp_path / "c.yaml", "-q")
     assert code == 2
-    assert err == "error: no space is left on the disk; make room, then go on or start again\n"
+    assert err == "error: no space is left on the disk; free some space, then resume or start again\n"
 
 
 # -- kills -------------------------------------------------------------------------------------------------------------

@@ -91,7 +91,7 @@ def test_a_method_that_cannot_say_its_counts_refuses_parts_before_the_run(
     folder_root: Path, make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Supervised, "counts", Method.counts)
-    with pytest.raises(ConfigError, match=r"'mtl' cannot take a batch in parts, as optim\.accumulate=2"):
+    with pytest.raises(ConfigError, match=r"'mtl' cannot accumulate gradients, but optim\.accumulate is 2"):
         train(make_config(folder_root, tmp_path / "run", **SHORT, **{"optim.accumulate": 2}), quiet=True)
     assert not (tmp_path / "run").exists()
 

@@ -95,10 +95,10 @@ def test_a_user_without_a_home_has_a_cache_of_their_own_and_is_told_once(
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(Path, "expanduser", nobody)
     monkeypatch.setattr(atomic.tempfile, "gettempdir", lambda: str(tmp_path))
-    atomic._homeless.cache_clear()
+    atomic._fallback_cache_folder.cache_clear()
     try:
         assert cache_folder("rooms").parent.parent == tmp_path
         assert cache_folder("check").parent == cache_folder("rooms").parent
     finally:
-        atomic._homeless.cache_clear()
+        atomic._fallback_cache_folder.cache_clear()
     assert capsys.readouterr().err.count("no home folder") == 1

@@ -11,8 +11,8 @@ reads, writes = os.pipe()
 os.close(reads)
 os.dup2(writes, 1)
 from rich.table import Table
-from tasktokens.utils.console import for_tables
-console = for_tables()
+from tasktokens.utils.console import table_console
+console = table_console()
 for _ in range(2):
     console.print(Table("a", title="t"))
 print("more")

@@ -1,4 +1,4 @@
-"""What a run does beside its updates: one file each; `Trainer` says in which order."""
+"""What a run does besides updating weights, one file per concern; `Trainer` sets the order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run does beside its updates hangs on a few moments of its loop."""
+"""The interface of callbacks: methods that are called at certain points of the training loop."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Callback:
 
     Every method gets the `Trainer`, whose documented attributes say where the run stands: ``stage``, ``step``,
     ``losses``, ``student``, ``teacher``, ``network``, ``folder``, ``config``. An error that a callback raises ends the
-    run; ``--resume`` goes on from the last checkpoint. With several ranks each has its own callbacks, and what reads
+    run; ``--resume`` continues from the last checkpoint. With several ranks each has its own callbacks, and what reads
     a tensor, as ``float(trainer.losses["loss/depth"])``, waits for the device.
 
     Example:
@@ -64,4 +64,4 @@ class Callback:
         """The run is complete: its model is saved and evaluated, its log closed; all ranks."""
 
     def on_close(self, trainer: Trainer) -> None:
-        """Training has ended, by whatever reason; for what must be closed. All ranks."""
+        """Training has ended, for whatever reason; close resources here. All ranks."""

@@ -1,4 +1,4 @@
-"""Before some steps a method measures its teacher on the held-out images, as far as their labels may be seen."""
+"""Before some steps a method measures its teacher on the visible labels of held-out images."""
 
 from __future__ import annotations
 
@@ -51,6 +51,7 @@ class Calibration(Callback):
         self.dataset = PartialDataset(data.collection, held, tasks, config.data.size, cache=config.data.cache)
 
     def on_step_start(self, trainer: Trainer) -> None:
+        """Measure the trainer's teacher where it is due."""
         self.measure(trainer.stage, trainer.step, trainer.teacher, trainer.log)
 
     def measure(self, stage: Stage, step: int, teacher: nn.Module | None, log: RunLog) -> bool:

@@ -16,6 +16,7 @@ class Checkpoints(Callback):
     """Writes ``checkpoints/``; a run that was told to stop ends here, with everything saved."""
 
     def on_step(self, trainer: Trainer) -> None:
+        """Save where a checkpoint is due; exit afterwards if the run was told to stop."""
         run, accelerator = trainer.config.run, trainer.accelerator
         # Saved before it is validated, which may take long: then the best network is never of a step that is not.
         due = trainer.is_last_step or trainer.step % run.checkpoint_every == 0
@@ -25,7 +26,7 @@ class Checkpoints(Callback):
         if trainer.stopping:
             accelerator.wait_for_everyone()  # a launcher kills the others when one has left
             done = f"{trainer.step} of {trainer.stage.steps} steps of stage {trainer.stage.name} are saved"
-            trainer.stop.leave(f"{done}; --resume goes on", say=accelerator.is_main_process)
+            trainer.stop.exit(f"{done}; --resume continues", say=accelerator.is_main_process)
 
     def _save(self, trainer: Trainer) -> None:
         scaler = trainer.accelerator.scaler

@@ -21,6 +21,7 @@ class MetricsLog(Callback):
         self._named: set[str] = set()
 
     def on_step(self, trainer: Trainer) -> None:
+        """Name unreadable files, and write a row where one is due."""
         self._name_left_out(trainer)
         if not (trainer.is_last_step or trainer.step % trainer.config.run.log_every == 0):
             return

@@ -1,4 +1,4 @@
-"""Tasks whose losses differ by far: the largest decides what the network learns, and nothing says so."""
+"""Tasks whose losses differ widely: the largest dominates training, so weights are proposed."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ class TaskWeights(Callback):
         self._steps = 0
 
     def on_step(self, trainer: Trainer) -> None:
+        """Collect the losses of the first steps, then propose weights if they differ widely."""
         if trainer.stage_index or trainer.step != self._steps + 1 or self._steps >= FIRST_STEPS:
             return  # also in a run that was resumed later
         self._steps += 1
@@ -41,7 +42,7 @@ class TaskWeights(Callback):
             shown = ", ".join(f"{name} {loss:.3g}" for name, loss in weighted.items())
             trainer.log.say(
                 f"the weighted losses of the first {FIRST_STEPS} steps differ more than tenfold ({shown}): the largest "
-                f"decides what is learned. For about equal ones: {' '.join(proposed)}, or "
+                f"dominates training. Weights that balance them: {' '.join(proposed)}, or "
                 f"optim.balance=first_losses"
             )
 

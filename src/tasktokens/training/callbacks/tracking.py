@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 def check_trackers(run: RunSettings) -> None:
     """Raise `ConfigError` for a tracker whose package is not installed."""
-    there = {str(getattr(name, "value", name)) for name in get_available_trackers()}
+    installed = {str(getattr(name, "value", name)) for name in get_available_trackers()}
     for name in run.track:
-        if name not in there:
+        if name not in installed:
             extra = " or pip install 'tasktokens[track]'" if name == "tensorboard" else ""
             raise ConfigError(f"run.track names {name}, which is not installed: pip install {name}{extra}")
 
@@ -33,7 +33,7 @@ class Tracking(Callback):
     """Passes the rows of a run's log on to its trackers, at steps counted over all stages.
 
     TensorBoard's files lie in ``tensorboard/`` of the run, those of Weights & Biases in ``wandb/``. The latter stay
-    there (``wandb sync`` uploads them) unless the environment says ``WANDB_MODE=online``. A resumed run goes on in
+    there (``wandb sync`` uploads them) unless the environment says ``WANDB_MODE=online``. A resumed run continues
     both; what was logged of steps after its checkpoint is hidden.
     """
 
@@ -42,6 +42,7 @@ class Tracking(Callback):
         self.starts: dict[str, int] = {}
 
     def on_start(self, trainer: Trainer) -> None:
+        """Start the trackers, on the main process only."""
         total = 0
         for stage in trainer.stages:
             self.starts[stage.name], total = total, total + stage.steps
@@ -63,6 +64,7 @@ class Tracking(Callback):
             tracker.log(numbers, step=self.starts[row["stage"]] + row["step"])
 
     def on_close(self, trainer: Trainer) -> None:
+        """Finish the trackers, so that all is flushed."""
         for tracker in self.trackers:
             tracker.finish()
 

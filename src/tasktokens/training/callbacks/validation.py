@@ -1,4 +1,4 @@
-"""Evaluation while training goes on, on images that are not trained on; the best network by it is kept."""
+"""Evaluation during training, on images that are not trained on; the best network is kept."""
 
 from __future__ import annotations
 
@@ -62,6 +62,7 @@ class Validation(Callback):
     """
 
     def on_start(self, trainer: Trainer) -> None:
+        """Read earlier validations from the log and open the images to validate on."""
         self.tasks = trainer.tasks
         rows = [row for row in trainer.log.read() if "validation" in row]
         self.reference: dict[str, float] | None = self._primary(rows[0]["validation"]) if rows else None
@@ -71,6 +72,7 @@ class Validation(Callback):
             self.dataset = validation_dataset(trainer.data, trainer.config, trainer.tasks)
 
     def on_stage_start(self, trainer: Trainer) -> None:
+        """Make up for a validation that was due at the checkpoint a run resumes from."""
         if trainer.step:  # the run may have ended between a checkpoint and its validation
             self.on_step(trainer)
 
@@ -84,7 +86,7 @@ class Validation(Callback):
         with torch.random.fork_rng(devices=[accelerator.device] if accelerator.device.type == "cuda" else []):
             results = evaluate_network(
                 network, self.dataset, trainer.config.optim.images, accelerator, trainer.stop,
-                note="a validation was not finished; the training until then is saved, --resume goes on",
+                note="a validation was not finished; the training until then is saved, --resume continues",
             )  # fmt: skip
         network.train(network_in_training)
         self.last = trainer.cursor
@@ -104,9 +106,9 @@ class Validation(Callback):
         # After the network is on disk: a run that is killed in between validates this step again.
         trainer.write_row(row)
         unmeasured = sorted(self.tasks.keys() - self._primary(results).keys())
-        told = "nothing to compare" if score is None else f"{score:+.2f} %{' (the best so far)' if best else ''}"
-        told += f"; not measured: {', '.join(unmeasured)}" if unmeasured else ""
-        trainer.log.say(f"validation after step {trainer.step} of stage {trainer.stage.name}: {told}")
+        outcome = "nothing to compare" if score is None else f"{score:+.2f} %{' (the best so far)' if best else ''}"
+        outcome += f"; not measured: {', '.join(unmeasured)}" if unmeasured else ""
+        trainer.log.say(f"validation after step {trainer.step} of stage {trainer.stage.name}: {outcome}")
         trainer.notify("on_validation", row)
 
     def _keep(self, trainer: Trainer, row: Row) -> None:
