@@ -222,12 +222,12 @@ def init(
 @app.command()
 def rooms(
     out: Annotated[Path, typer.Option(help="Folder to write.")],
-    train: Annotated[int, typer.Option(min=1)] = 400,
-    val: Annotated[int, typer.Option(min=1)] = 40,
-    test: Annotated[int, typer.Option(min=1)] = 120,
-    height: Annotated[int, typer.Option(min=16)] = 96,
-    width: Annotated[int, typer.Option(min=16)] = 128,
-    seed: Annotated[int, typer.Option()] = 0,
+    train: Annotated[int, typer.Option(min=1, help="Images for training.")] = 400,
+    val: Annotated[int, typer.Option(min=1, help="Images for validation.")] = 40,
+    test: Annotated[int, typer.Option(min=1, help="Images for the test.")] = 120,
+    height: Annotated[int, typer.Option(min=16, help="Of the images, in pixels.")] = 96,
+    width: Annotated[int, typer.Option(min=16, help="Of the images, in pixels.")] = 128,
+    seed: Annotated[int, typer.Option(help="Of the rooms: another one, other rooms.")] = 0,
     quiet: Quiet = False,
 ) -> None:
     """Render the embedded data set as a plain folder with labels of six tasks."""
@@ -250,7 +250,7 @@ def prepare(
     classes: Annotated[int | None, typer.Option(help="nyud: 13 or 40; cityscapes: 7 or 19.")] = None,
     depth: Annotated[str | None, typer.Option(help="cityscapes: inverse or metres.")] = None,
     height: Annotated[int | None, typer.Option(min=1, help="Stretch to this size; default: as it is.")] = None,
-    width: Annotated[int | None, typer.Option(min=1)] = None,
+    width: Annotated[int | None, typer.Option(min=1, help="Belongs to --height.")] = None,
     jpeg: Annotated[int | None, typer.Option(min=1, max=100, help="Write images as JPEG of this quality.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: one a core.")] = None,
     skip_corrupt: Annotated[
