@@ -39,11 +39,14 @@ def train(run: Path, options: Sequence[str]) -> tuple[int, float]:
     """
     if STOPPED.is_set():
         raise SystemExit("stopped; the same command goes on")
+    print(f"{run.name}: begun; it writes to {_log(run)}", file=sys.stderr, flush=True)
     with _log(run).open("a") as log:
         command = [sys.executable, "-m", "tasktokens.cli", "train", *options]
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         _, status, usage = os.wait4(process.pid, 0)
-    return os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime
+    seconds = usage.ru_utime + usage.ru_stime
+    print(f"{run.name}: ended after {seconds / 60:.1f} CPU minutes", file=sys.stderr, flush=True)
+    return os.waitstatus_to_exitcode(status), seconds
 
 
 def expect_success(run: Path, status: int) -> None:

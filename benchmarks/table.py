@@ -62,7 +62,8 @@ class Table:
         lines = [f"| method | labels | seeds | {' | '.join(columns)} |", "|---" * (3 + len(columns)) + "|"]
         for labels, method in dict.fromkeys((row["labels"], row["method"]) for row in self.rows):
             rows = [r for r in self.rows if (r["labels"], r["method"]) == (labels, method)]
-            cells = [f"{_mean(rows, key):.{digits}f}" for key, digits in columns.items()]
+            means = {key: _mean(rows, key) for key in columns}
+            cells = ["–" if means[key] is None else f"{means[key]:.{columns[key]}f}" for key in columns]
             lines.append(f"| {method} | {labels} | {len(rows)} | {' | '.join(cells)} |")
         return "\n".join(lines)
 
@@ -75,6 +76,7 @@ class Table:
         return delta_mtl({key: row[key] for key in reference}, reference, {key: key in HIGHER for key in reference})
 
 
-def _mean(rows: Sequence[Mapping[str, Any]], key: str) -> float:
+def _mean(rows: Sequence[Mapping[str, Any]], key: str) -> float | None:
+    """None where no row has a value: there is no change without single-task networks."""
     values = [row[key] for row in rows if row.get(key) is not None]
-    return sum(values) / len(values) if values else float("nan")
+    return sum(values) / len(values) if values else None

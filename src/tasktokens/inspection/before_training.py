@@ -65,9 +65,8 @@ def check_before_run(data: Data, config: Config, quiet: bool = False) -> None:
     else:
         outcome = f"as checked before ({time.monotonic() - started:.1f} s)"
     if not quiet:
-        warnings = (
-            f"{before['warnings']} warnings (tasktokens check lists them)" if before["warnings"] else "no warning"
-        )
+        number = before["warnings"]
+        warnings = f"{number} warning{'s' * (number > 1)} (tasktokens check lists them)" if number else "no warning"
         labels = sum(len(names) for names in visible.values())
         console.say(f"data: {len(visible)} images and {labels} labels {outcome}, {warnings}")
 

@@ -95,9 +95,10 @@ def read_info(folder: Path) -> ModelInfo:
     """Read ``model.json``."""
     path = folder / "model.json"
     if not path.is_file():
-        raise CheckpointError(
-            f"{folder} holds no trained model (no model.json); give a finished run or its model folder"
-        )
+        advice = "give a finished run or its model folder"
+        if (run := folder.parent if folder.name == "model" else folder).joinpath("config.yaml").is_file():
+            advice = f"a run that was interrupted goes on by 'tasktokens train --resume run.dir={run}'"
+        raise CheckpointError(f"{folder} holds no trained model (no model.json); {advice}")
     try:
         values = read_json(path)
         if values["format"] != FORMAT:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from tasktokens.config import Config
@@ -140,40 +141,74 @@ def compare_runs(folders: Sequence[Path], split: str | None = None) -> dict[str,
 
 # -- printing ----------------------------------------------------------------------------------------------------------
 def print_runs(runs: Sequence[RunFacts]) -> None:
-    """The list as a table, with a column for each task's primary metric; then what is wrong with broken runs."""
+    """The list, with a column for each task's primary metric; then what is wrong with broken runs.
+
+    On a narrow terminal the columns go on in further tables, each of which begins with the names of the runs.
+    """
     tasks = dict.fromkeys(name for run in runs for name in run.metrics)
-    best = ["best"] if any(run.best for run in runs) else []
-    table = Table("run", "method", "data", "steps", "state", "minutes", *tasks, *best, "changed")
-    for run in runs:
-        steps = f"{run.steps[0]}/{run.steps[1]}" if run.steps else ""
-        minutes = f"{run.minutes:.1f}" if run.minutes is not None else ""
-        cells = [str(run.metrics.get(name, "")) for name in tasks]
-        if best:
-            cells.append(f"{run.best['stage']} {run.best['step']} ({run.best['score']:+.1f} %)" if run.best else "")
-        table.add_row(run.name, run.method, run.data, steps, run.state, minutes, *cells, run.changed)
+    columns = {
+        "run": [run.name for run in runs],
+        "method": [run.method for run in runs],
+        "data": [run.data for run in runs],
+        "steps": [f"{run.steps[0]}/{run.steps[1]}" if run.steps else "" for run in runs],
+        "state": [run.state for run in runs],
+        "minutes": [f"{run.minutes:.1f}" if run.minutes is not None else "" for run in runs],
+    }
+    metrics = [(name, [str(run.metrics.get(name, "")) for run in runs]) for name in tasks]
+    last = [("changed", [run.changed for run in runs])]
+    if any(run.best for run in runs):
+        last.insert(0, ("best", [_best_text(run.best) for run in runs]))
     console = _console()
-    console.print(table)
+    for table in _tables_that_fit([*columns.items(), *metrics, *last], console):
+        console.print(table)
     for run in runs:
         if run.fault:
             console.print(f"{run.name}: {' '.join(run.fault.split())}", highlight=False, soft_wrap=True)
+
+
+def _best_text(best: Mapping[str, Any] | None) -> str:
+    return f"{best['stage']} {best['step']} ({best['score']:+.1f} %)" if best else ""
+
+
+def _tables_that_fit(columns: Sequence[tuple[str, Sequence[str]]], console: Console) -> Iterator[Table]:
+    """All columns, in as few tables as the console's width allows; the first column is repeated in each."""
+
+    def table_of(chosen: Sequence[tuple[str, Sequence[str]]]) -> Table:
+        table = Table(*(name for name, _ in chosen))
+        for row in zip(*(cells for _, cells in chosen), strict=True):
+            table.add_row(*row)
+        return table
+
+    first, *rest = columns
+    begin = 0
+    while begin < len(rest):
+        end = begin + 1  # one column at least, however long its cells are
+        while end < len(rest):
+            wider = table_of([first, *rest[begin : end + 1]])
+            if Measurement.get(console, console.options.update(max_width=10**6), wider).maximum > console.width:
+                break
+            end += 1
+        yield table_of([first, *rest[begin:end]])
+        begin = end
 
 
 def print_comparison(found: Mapping[str, Any]) -> None:
     """`compare_runs` as tables."""
     settings = Table("setting", *found["runs"], title="settings that differ")
     for key, values in found["settings"].items():
-        settings.add_row(key, *map(str, values))
+        settings.add_row(key, *("–" if value is None else str(value) for value in values))
     table = Table("task", "metric", *found["runs"], title=f"metrics on {found['split']}")
     for task, rows in found["metrics"].items():
         for metric, values in rows.items():
             table.add_row(task, metric, *("–" if v is None else f"{v:.4g}" for v in values))
-    changes = [
-        "–" if d["value"] is None else f"{d['value']:+.1f} % ({', '.join(d['tasks'])})" for d in found["delta_mtl"]
-    ]
-    table.add_row("Δ_MTL", "", "", *changes)
+    deltas = found["delta_mtl"]
+    table.add_row("Δ_MTL", "", "", *("–" if d["value"] is None else f"{d['value']:+.1f} %" for d in deltas))
     console = _console()
     console.print(settings)
     console.print(table)
+    for run, delta in zip(found["runs"][1:], deltas, strict=True):
+        tasks = ", ".join(delta["tasks"]) or "no task: none was measured in both runs and means the same"
+        console.print(f"Δ_MTL of {run} is over {tasks}", highlight=False, soft_wrap=True)
 
 
 def to_json(runs: Sequence[RunFacts]) -> str:

@@ -365,6 +365,10 @@ def test_a_run_its_model_folder_and_text_mean_the_same(run: Path) -> None:
 def test_what_cannot_be_loaded(run: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no trained model"):
         tasktokens.load(str(tmp_path))
+    (tmp_path / "config.yaml").touch()  # as a run has it from its first step on
+    for path in (tmp_path, tmp_path / "model"):
+        with pytest.raises(CheckpointError, match=f"interrupted .*--resume run.dir={tmp_path}'"):
+            tasktokens.load(path)
     for device in ("gpu9", "cuda:99", "meta9"):
         with pytest.raises(ConfigError, match="device"):
             tasktokens.load(run, device=device)

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from conftest import run_cli
 from tasktokens.config import ModelSettings, load_config, to_yaml
 from tasktokens.errors import CheckpointError
 from tasktokens.models.files import ModelInfo, to_json
+from tasktokens.reporting import runs
 from tasktokens.reporting.runs import compare_runs, list_runs, run_facts
 from tasktokens.tasks import build_task
 
@@ -83,7 +85,7 @@ def test_the_list_says_where_each_run_stands(some: Path) -> None:
     ("file", "content", "says"),
     [
         ("config.yaml", "optim: {lrr: 1}", "unknown key 'optim.lrr'"),
-        ("config.yaml", "[", "not YAML"),
+        ("config.yaml", "[", "cannot be read as YAML"),
         ("evaluation-test.json", "{", "evaluation-test.json is damaged"),
         ("evaluation-test.json", "[1]", "evaluation-test.json is damaged"),
         ("model/model.json", "{}", "model.json is damaged"),
@@ -167,6 +169,30 @@ def test_the_verb(some: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
         assert text in out
     code, out = run_verb(capsys, some / "base", some / "new", "--json")
     assert json.loads(out) == compare_runs([some / "base", some / "new"])
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 400])
+def test_every_width_shows_every_column_whole(
+    some: Path, width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "_console", lambda: Console(width=width, markup=False))
+    runs.print_runs(list_runs(some))
+    out = capsys.readouterr().out
+    for text in ("more/cut", "interrupted", "6/10", "mIoU 44 %", "absErr 0.51 m", "changed", "minutes"):
+        assert text in out
+    assert "…" not in out
+    assert max(map(len, out.splitlines())) <= width
+    tables = out.count("┏")
+    assert out.count("more/cut") == tables  # each says whose rows they are
+    assert tables == 1 if width == 400 else tables >= 1 + (width <= 80)
+
+
+def test_a_comparison_says_which_tasks_the_change_is_over(some: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out = run_verb(capsys, some / "base", some / "new", some / "more" / "cut")
+    assert code == 0
+    assert f"Δ_MTL of {some / 'new'} is over semseg, depth\n" in out
+    assert f"Δ_MTL of {some / 'more' / 'cut'} is over no task" in out
+    assert "None" not in out  # a setting that a method does not have
 
 
 def test_what_is_no_folder_or_no_run_is_an_error(some: Path, capsys: pytest.CaptureFixture[str]) -> None:
