@@ -108,6 +108,7 @@ class Regression(Task):
         return tuple(f"{centre:.3g} {self.unit}".strip() for centre in self.centres().tolist())
 
     def interpret(self, stored: StoredLabel) -> tuple[Array, Array]:
+        stored.check_exact()
         plane = stored.numbers(lossless=bool(self.void))
         valid = stored.valid & np.isfinite(plane) & ~is_void(plane, self.void)
         whole = not np.issubdtype(plane.dtype, np.floating)
