@@ -14,7 +14,6 @@ from tasktokens.inspection.init import init
 
 ODD: dict[str, Callable[[str], bytes]] = {
     "UTF-16 without a mark": lambda text: text.encode("utf-16-le"),
-    "with endings": lambda text: text.replace("\n", ".png\n").encode(),
     "with the folder": lambda text: "".join(f"images/{id}.png\n" for id in text.split()).encode(),
     "without zeros": lambda text: "".join(f"{int(id)}\n" for id in text.split()).encode(),
     "Latin-1": lambda text: (text + "küche\n").encode("latin-1"),
