@@ -87,7 +87,7 @@ def likely_marks(plane: Array) -> tuple[float, ...]:
     if not plane.size or plane.dtype in (np.uint8, bool):
         return ()  # of 8 bits 255 is white, or the usual void id
     least, most = float(plane.min()), float(plane.max())
-    found = []
+    found: list[float] = []
     for mark in MARKS:
         count = _mark_count(plane, mark, least, most)
         with np.errstate(over="ignore"):  # float16 ends at 65504
