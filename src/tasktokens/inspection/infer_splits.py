@@ -39,6 +39,10 @@ def infer_splits(
 
     Returns:
         The value of ``splits`` in a ``dataset.yaml``, the ids by split, and by list why it is not used.
+
+    Raises:
+        DataError: there are lists of splits, and none that says what to train on: all images, those to be measured on
+            among them, would be trained on.
     """
     declared: dict[str, str] = {}
     members: dict[str, tuple[str, ...]] = {}
@@ -51,6 +55,8 @@ def infer_splits(
             continue
         if found:
             declared[split], members[split] = file, found
+    if unused and "train" not in declared:
+        raise DataError(f"{next(iter(unused.values()))}; correct it, or rename it if it is no list of a split")
     if declared:
         return declared, members, unused
     above = {id.split("/")[0] for id in ids if "/" in id}

@@ -32,6 +32,9 @@ MARKS = (
     Mark(65504, "the largest number of float16", largest=True),
     *(Mark(value, _CUSTOM) for value in (9999, 99999, 999999, -999, -9999, -99999)),
     *(Mark(value, _CONVERTED) for value in (6553.5, 655.35, 65.535, 65535 / 256, 65535 / 512, 65535 / 5000)),
+    *(Mark(sign * float(np.finfo(kind).max), f"the largest number of {np.dtype(kind)}, or minus it", largest=True)
+      for kind in (np.float32, np.float64) for sign in (1, -1)),
+    *(Mark(sign * value, _CUSTOM) for value in (9.969209968386869e36, 1e38, 1e30, 1e20, 1e10) for sign in (1, -1)),
     Mark(1e10, f"{_CUSTOM}: 1e10 and more", largest=True),
     Mark(-1e10, f"{_CUSTOM}: -1e10 and less"),
 )  # fmt: skip
@@ -67,7 +70,9 @@ def _mark_count(plane: Array, mark: Mark, least: float, most: float) -> int:
         return int((plane >= 1e10).sum()) if most >= 1e10 else 0
     if mark is MARKS[-1]:
         return int((plane <= -1e10).sum()) if least <= -1e10 else 0
-    if not least - 1 <= mark.value <= most * 1.001 + 1 or (mark.value == 255 and plane.dtype != np.uint8):
+    if not least - 0.001 * abs(least) - 1 <= mark.value <= most * 1.001 + 1 or (
+        mark.value == 255 and plane.dtype != np.uint8
+    ):
         return 0
     return int(is_void(plane, (mark.value,)).sum())
 
@@ -82,12 +87,14 @@ def likely_marks(plane: Array) -> tuple[float, ...]:
     if not plane.size or plane.dtype in (np.uint8, bool):
         return ()  # of 8 bits 255 is white, or the usual void id
     least, most = float(plane.min()), float(plane.max())
-    found = []
+    found: list[float] = []
     for mark in MARKS:
         count = _mark_count(plane, mark, least, most)
-        # Not by abs(), which is negative for the smallest number of a type of integers.
-        near = plane >= 0.9 * mark.value if mark.value > 0 else plane <= 0.9 * mark.value
-        if count >= 0.001 * plane.size and count == near.sum():
+        with np.errstate(over="ignore"):  # float16 ends at 65504
+            # Not by abs(), which is negative for the smallest number of a type of integers.
+            near = plane >= 0.9 * mark.value if mark.value > 0 else plane <= 0.9 * mark.value
+        named = mark in MARKS[-2:] and any(value / mark.value >= 1 for value in found)  # by a mark of its own
+        if count >= 0.001 * plane.size and count == near.sum() and not named:
             found.append(most if mark is MARKS[-2] else least if mark is MARKS[-1] else mark.value)
     return tuple(found)
 
@@ -107,10 +114,11 @@ def judge_marks(sums: Sums) -> list[Suspicion]:
               if mark.largest and n >= 0.01 * pixels > 0]  # fmt: skip
     count, mark = max(outside or within, default=(0, MARKS[0]), key=lambda each: each[0])
     if count:
+        named = f"void: [{_exact(mark.value)}]" if mark not in MARKS[-2:] else "the number under void"
         place = "outside the range" if outside else "at the end of what the type holds"
         text = (
             f"{_percent(count / pixels)} of the pixels hold {mark.value:.10g}, {mark.reason}, {place}: probably "
-            f'"no measurement"; then declare void: [{mark.value:.10g}]'
+            f'"no measurement"; then declare {named}'
         )
         return [Suspicion("error" if outside and count >= 0.001 * pixels else "warning", "saturated", text)]
     if lone >= 0.001 * pixels > 0:
@@ -120,6 +128,12 @@ def judge_marks(sums: Sums) -> list[Suspicion]:
         )
         return [Suspicion("warning", "saturated", text)]
     return []
+
+
+def _exact(number: float) -> str:
+    """The number in few digits where they say it all."""
+    short = f"{number:.10g}"
+    return short if float(short) == number else repr(float(number))
 
 
 def _percent(share: float) -> str:

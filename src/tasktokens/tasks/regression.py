@@ -124,6 +124,7 @@ class Regression(Task):
 
         Void: declared void values, and numbers that are not finite.
         """
+        stored.check_exact()
         plane = stored.numbers(lossless=bool(self.void))
         valid = stored.valid & np.isfinite(plane) & ~is_void(plane, self.void)
         whole = not np.issubdtype(plane.dtype, np.floating)

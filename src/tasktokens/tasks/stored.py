@@ -62,7 +62,7 @@ class StoredLabel:
     def ids(self) -> Array:
         """(H, W): numbers that name something; of a palette file the indices. Raises `LabelError`."""
         self.check_lossless()
-        self._check_exact()
+        self.check_exact()
         return self._plane(self.array)
 
     def numbers(self, lossless: bool) -> Array:
@@ -76,7 +76,7 @@ class StoredLabel:
         """
         if lossless:
             self.check_lossless()
-            self._check_exact()
+            self.check_exact()
         if self.palette is None:
             return self._plane(self.array)
         used = np.unique(self.array if self.opaque is None else self.array[self.opaque])
@@ -91,6 +91,8 @@ class StoredLabel:
     def colours(self) -> Array:
         """(H, W, 3) uint8, grey and palettes included. Raises `LabelError` for others, and for lossy files."""
         self.check_lossless()
+        if self.cut_to_8_bits:
+            self.check_exact()
         array = self.array if self.palette is None else self.palette[self.array]
         if array.ndim == 2 and array.dtype in (np.uint8, bool) and self.path.suffix.lower() not in ARRAY_FILES:
             grey = array.astype(np.uint8) * np.uint8(255) if array.dtype == bool else array
@@ -114,7 +116,7 @@ class StoredLabel:
         """The file, and the task where it is known, for messages."""
         return f"{self.path}" + (f" of task '{self.task}'" if self.task else "")
 
-    def _check_exact(self) -> None:
+    def check_exact(self) -> None:
         """Raise `LabelError` where the numbers that were read are perhaps not those that were written."""
         if self.odd_grey and self.array.any():
             raise LabelError(f"label file {self.where} {self.odd_grey}; save it with 8 bits per pixel, black as 0")

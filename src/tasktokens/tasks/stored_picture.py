@@ -16,7 +16,7 @@ from tasktokens.utils.tiff import nodata_value
 
 Array = npt.NDArray[Any]
 _MODES = ("1", "L", "P", "LA", "PA", "RGB", "RGBA", "I", "F", "I;16", "I;16B", "I;16L", "I;16N")
-_TIFF_SUBFILE, _TIFF_PHOTOMETRIC = 254, 262
+_TIFF_SUBFILE, _TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_SAMPLE_FORMAT = 254, 258, 262, 339
 
 
 class PictureContent(NamedTuple):
@@ -43,15 +43,17 @@ def picture_content(path: Path, image: Image.Image) -> PictureContent:
             f"label file {path} has the colour mode {image.mode}; expected grey, a palette or RGB, perhaps with alpha"
         )
     _check_depth_kept(path, image)
-    lossy, odd, cut = lossy_compression(path, image), _odd_grey(image), _is_cut_to_8_bits(image)
-    array = picture_array(image)
+    # What the file says, before decoding, which forgets some of it.
+    raw = [str(tile.args) for tile in getattr(image, "tile", ())]
+    lossy, odd, cut = lossy_compression(path, image), _odd_grey(image, raw), _is_cut_to_8_bits(image, raw)
+    array = _as_declared(image, picture_array(image))
     array = array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
     opaque = None
     if image.mode in ("LA", "PA", "RGBA"):
         array, opaque = array[..., :-1], array[..., -1] > 0
         array = array[..., 0] if image.mode != "RGBA" else array
     elif "transparency" in image.info:
-        opaque = _opaque(image, array)
+        opaque = _opaque(image, array, raw)
     return PictureContent(array, opaque, _palette(image), lossy, odd, cut, nodata_value(image))
 
 
@@ -74,21 +76,45 @@ def _check_depth_kept(path: Path, image: Image.Image) -> None:
         raise LabelError(f"label file {path} is 16-bit grey with alpha; save it without alpha, void as a void value")
 
 
-def _is_cut_to_8_bits(image: Image.Image) -> bool:
+def _as_declared(image: Image.Image, array: Array) -> Array:
+    """Decoded pixels with the type that the file declares, where Pillow's modes have none for it."""
+    tags = getattr(image, "tag_v2", {})
+    signed = 2 in tags.get(_TIFF_SAMPLE_FORMAT, (1,))
+    if image.mode == "1":  # whose true is the byte 255
+        return np.asarray(array.view(np.uint8) > 0)
+    if image.mode == "L" and signed:
+        return array.view(np.int8)
+    if image.mode == "I" and tags.get(_TIFF_BITS) == (32,) and not signed:
+        return array.view(np.uint32)
+    return array
+
+
+def _is_cut_to_8_bits(image: Image.Image, raw: list[str]) -> bool:
     """Whether channels of 16 bits come as 8, as Pillow reads all but grey."""
-    raw = [str(tile.args) for tile in getattr(image, "tile", ())]
-    return image.mode in ("RGB", "RGBA") and any(";16" in args for args in raw)
+    return image.mode in ("RGB", "RGBA") and any(";16" in args or "65535" in args for args in raw)
 
 
-def _odd_grey(image: Image.Image) -> str | None:
-    """Grey of 2 or 4 bits comes scaled to 255, and a TIFF whose zeros are white comes inverted: right for a mask."""
-    raw = [str(tile.args[0] if isinstance(tile.args, tuple) else tile.args) for tile in getattr(image, "tile", ())]
+def _odd_grey(image: Image.Image, raw: list[str]) -> str | None:
+    """Grey of 2 or 4 bits comes scaled to 255, a PNM by its own maximum, and where zeros are white inverted: right for
+    a mask."""
     if getattr(image, "tag_v2", {}).get(_TIFF_PHOTOMETRIC) == 0:
         return "is a TIFF whose zeros are white (MinIsWhite), so that its numbers can be read in two ways"
-    bits = next((bits for bits in (2, 4) for args in raw if args.startswith(f"L;{bits}")), None)
+    if image.format == "PPM":
+        if image.mode == "1":
+            return "is a PBM, whose zeros are white, so that its numbers can be read in two ways"
+        tiles = getattr(image, "tile", ())
+        most = next((tile.args[1] for tile in tiles if tile.codec_name.startswith("ppm")), 255)
+        if most not in (255, 65535):
+            return f"is a PNM with the maximum {most}, whose numbers can be read as they are or as shares of it"
+    bits = _few_bits(raw)
     if bits and image.mode == "L":
         return f"is grey of {bits} bits, whose numbers can be read as 0 to {2**bits - 1} or as 0 to 255"
     return None
+
+
+def _few_bits(raw: list[str]) -> int | None:
+    """2 or 4 where grey has so few bits a pixel."""
+    return next((bits for bits in (2, 4) for args in raw if f"L;{bits}" in args), None)
 
 
 def _palette(image: Image.Image) -> Array | None:
@@ -100,7 +126,7 @@ def _palette(image: Image.Image) -> Array | None:
     return colours
 
 
-def _opaque(image: Image.Image, array: Array) -> Array | None:
+def _opaque(image: Image.Image, array: Array, raw: list[str]) -> Array | None:
     """What is not transparent by a palette's alpha table, or by a colour that stands for "transparent"."""
     key = image.info["transparency"]
     if image.mode == "P":
@@ -117,7 +143,6 @@ def _opaque(image: Image.Image, array: Array) -> Array | None:
     if image.mode == "1" and isinstance(key, int):
         return np.asarray(array != bool(key))
     if isinstance(key, int):
-        raw = [str(tile.args) for tile in getattr(image, "tile", ())]
-        factor = next((255 // (2**bits - 1) for bits in (2, 4) for args in raw if f"L;{bits}" in args), 1)
-        return np.asarray(array != key * factor)
+        bits = _few_bits(raw)
+        return np.asarray(array != (key * (255 // (2**bits - 1)) if bits else key))
     return None
