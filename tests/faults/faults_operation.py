@@ -198,7 +198,12 @@ class Operations:
     def lost_terminals(self) -> None:
         """SIGHUP saves; a closed pipe is nothing to a run."""
         self.data, self.run = self.fresh()
-        ended = child.run(self.resume(), self.log, lambda: end_at(STEP, 1, "before", signal.SIGHUP))
+
+        def hang_up() -> None:
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)  # or a campaign under nohup would try a run that ignores it
+            end_at(STEP, 1, "before", signal.SIGHUP)
+
+        ended = child.run(self.resume(), self.log, hang_up)
         self.add("SIGHUP", ended, lambda: any(self.run.glob("checkpoints/*")) and self.goes_on(), "saved")
         for case, closed in (("standard output is closed", (1,)), ("both outputs are closed", (1, 2))):
             self.data, self.run = self.fresh()
