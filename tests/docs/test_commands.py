@@ -28,7 +28,6 @@ LAUNCHER = re.compile(r"torchrun --standalone --nproc_per_node 2 -m tasktokens\.
 NOT_RUN = {
     "pip install": "needs the network",
     "tasktokens demo": "takes minutes; tests/integration/test_demo.py runs it on fewer images",
-    "pytest": "is what runs this",
     "python benchmarks/": "takes hours, and data that must be asked for; the options are compared with the script",
     "torchrun --standalone --nproc_per_node 8": "needs eight GPUs",
     "torchrun --nnodes 2": "needs two machines",

@@ -468,7 +468,11 @@ def test_a_hangup_saves_and_ends_unless_ignored(ignored: bool, own_folder: Path,
     words = command("train", f"data.root={own_folder}", *TINY, f"run.dir={tmp_path / 'run'}",
                     f"method.steps={40 if ignored else 4000}", "run.evaluate=none")  # fmt: skip
     shell = ["bash", "-c", 'trap "" HUP; exec "$@"', "-", *words] if ignored else words
-    with subprocess.Popen(shell, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
+
+    def default() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # or tests under nohup would try a run that ignores it
+
+    with subprocess.Popen(shell, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, preexec_fn=default) as process:
         log = tmp_path / "run" / "metrics.jsonl"
         while not (log.is_file() and log.read_text()):
             assert process.poll() is None
@@ -532,7 +536,7 @@ def test_losses_that_differ_tenfold_are_said_once_with_weights(own_folder: Path,
     )
     assert code == 0
     assert said.count("tenfold") == 1
-    proposed = dict(word.split("=") for word in said.split() if word.startswith("tasks."))
+    proposed = dict(word.rstrip(",").split("=") for word in said.split() if word.startswith("tasks."))
     first = [row for row in rows(tmp_path / "b") if "stage" in row][:10]
     means = {t: np.mean([row[f"loss/{t}"] for row in first]) for t in ("semseg", "normals")}
     balanced = [float(proposed[f"tasks.{t}.weight"]) * means[t] for t in means]

@@ -232,9 +232,12 @@ def test_a_removed_setting_that_was_off_is_left_out(off: str, tmp_path: Path) ->
     [
         (
             "method.geometry=true",
-            r"'method\.geometry' is True, but the geometric check left after .*lab-log",
+            r"'method\.geometry' is True, but the geometric check was removed after .*lab-log",
         ),
-        ("method.strong.cutmix=0.5", r"'method\.strong\.cutmix' is 0\.5, but patches of other images left after"),
+        (
+            "method.strong.cutmix=0.5",
+            r"'method\.strong\.cutmix' is 0\.5, but patches of other images was removed after",
+        ),
     ],
 )
 def test_a_removed_setting_that_was_on_is_refused_by_a_sentence(on: str, says: str) -> None:

@@ -477,7 +477,7 @@ def test_evaluation_sees_each_image_once(folder_root: Path, ranks: int) -> None:
 def partial(
     root: Path, seed: int = 0, cache: bool = False, augmentation: Augmentation | None = MOVING
 ) -> PartialDataset:
-    data = open_data(folder_config(root))
+    data = open_data(folder_config(root, data={"labels": "one"}))
     return PartialDataset(data.collection, data.train, data.tasks, SIZE, augmentation, seed, cache)
 
 

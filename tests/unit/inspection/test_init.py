@@ -212,10 +212,10 @@ def test_lists_and_folders_of_splits_are_found(tmp_path: Path) -> None:
         save(tmp_path / "semseg" / f"{id}.png", blocks([0, 1, 2]).astype(np.uint8))
     (tmp_path / "train.txt").write_text("p0\np2\n")
     (tmp_path / "valid.txt").write_text("p1\n")
-    (tmp_path / "test.txt").write_text("p1.png\n")
+    (tmp_path / "test.txt").write_text("p9\n")
     guess = init(tmp_path)
     assert guess.splits == {"train": "train.txt", "val": "valid.txt"}
-    assert "'p1.png' (1 such), which is not the id" in guess.left_out["test.txt"]
+    assert "'p9'" in guess.left_out["test.txt"]
     assert open_folder(tmp_path).splits == {"train": ("p0", "p2"), "val": ("p1",)}
 
 

@@ -189,7 +189,7 @@ def test_the_page_looks_for_nothing_outside(tmp_path: Path) -> None:
 
 def test_names_are_text_not_markup(tmp_path: Path) -> None:
     evil = "<script>alert(1)</script>\"'$x^{$"
-    task: Task = Depth(evil)
+    task: Task = Depth("depth")
     folder = make_run(tmp_path / "run", {evil: {"absErr": 1.0, f"IoU/{evil}": 2.0}})
     rows = [log_row(evil, 1, **{f"loss/{evil}": 1.0}), log_row(f"{evil}2", 1, **{f"loss/{evil}": 1.0})]
     (folder / "metrics.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
