@@ -355,7 +355,7 @@ def leftovers(folder: Path) -> list[str]:
 
 # -- folders that are written ------------------------------------------------------------------------------------------
 WRITES: tuple[Target, ...] = (
-    ("tasktokens.inference.discover", "write_png"),
+    ("tasktokens.inference.discover", "write_prediction"),
     ("tasktokens.inference.discover", "copy_label"),
     ("tasktokens.inference.discover", "describe"),
     ("pathlib.Path", "replace"),

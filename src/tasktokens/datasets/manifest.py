@@ -94,7 +94,7 @@ def _parquet_rows(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
         raise DataError(f"{path} needs pyarrow: pip install 'tasktokens[parquet]', or save it as CSV") from error
     try:
         with parquet.ParquetFile(path) as file:
-            _refuse_rows(path, file.metadata.num_rows)
+            _check_row_count(path, file.metadata.num_rows)
             names = file.schema_arrow.names
             groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
         if (found := sum(group.total_byte_size for group in groups)) > _BYTES_A_ROW * limit(MAX_ROWS):
@@ -111,7 +111,7 @@ def _parquet_rows(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
 _BYTES_A_ROW = 256
 
 
-def _refuse_rows(path: Path, count: int) -> None:
+def _check_row_count(path: Path, count: int) -> None:
     most = limit(MAX_ROWS)
     if count > most:
         raise DataError(f"the manifest {path} has more than {most} rows; if that is meant, set {MAX_ROWS} higher")

@@ -82,7 +82,7 @@ def prepare(
     try:
         with only_writer(out):
             if check_settings(out, settings):
-                _refuse_damaged(out, quiet)
+                _check_undamaged(out, quiet)
                 (out / JOURNAL).unlink(missing_ok=True)  # from a kill at the very end
                 return out
             journal = Journal(out, settings)
@@ -164,7 +164,7 @@ def _check_names(collection: DatasetIndex) -> None:
         raise DataError(f"a task of {collection.root} is called 'images', which is where the images lie; rename it")
 
 
-def _refuse_damaged(out: Path, quiet: bool) -> None:
+def _check_undamaged(out: Path, quiet: bool) -> None:
     faults = verify(out, quiet)
     if faults:
         raise DataError(

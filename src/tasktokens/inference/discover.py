@@ -22,7 +22,7 @@ from tasktokens.datasets.prepared import sha256
 from tasktokens.errors import ConfigError, did_you_mean
 from tasktokens.inference.discovery_summary import SUMMARY, Discovery, Row, histogram, read_discovery, summarise
 from tasktokens.inference.evaluate import run_config
-from tasktokens.inference.filled_folder import copy_image, copy_label, describe
+from tasktokens.inference.filled_folder import copy_image, copy_label, describe, write_prediction
 from tasktokens.inference.given_labels import GivenLabels, given_labels
 from tasktokens.inference.journal import Journal, hint_resume
 from tasktokens.inference.label_pictures import Shown, save_label_picture
@@ -30,7 +30,6 @@ from tasktokens.inference.predictor import Predictor
 from tasktokens.inference.results import Prediction
 from tasktokens.models.files import model_folder
 from tasktokens.tasks import Task
-from tasktokens.tasks.files import write_png
 from tasktokens.utils import strict_json
 from tasktokens.utils.atomic import write_atomically
 from tasktokens.utils.distributed import main_process_first, raise_on_all_ranks, signals, start, stopping
@@ -203,9 +202,7 @@ class Filler:
 
     def _write(self, id: str, task: Task, found: Prediction) -> Row:
         confident = self._confident(task, found)
-        task.write(self.out / task.name / f"{id}.png", found.value_CHW, confident)
-        confidence = np.rint(found.confidence * 255).astype(np.uint8)
-        write_png(self.out / "confidence" / task.name / f"{id}.png", confidence)
+        write_prediction(self.out, task, id, found, confident)
         known = np.nan_to_num(found.confidence)
         return [id, task.name, round(float(confident.mean()), 4), round(float(known.mean()), 4), histogram(known)]
 

@@ -1,4 +1,4 @@
-"""The files of a completed folder: copies of what is given, and the description that makes it a data folder."""
+"""The files of a completed folder: given labels, predicted ones, and what describes them as a data folder."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from tasktokens.datasets.index import ImageFile, LabelFile, read_image
 from tasktokens.inference.discovery_summary import Row
 from tasktokens.inference.given_labels import GivenLabels
+from tasktokens.inference.results import Prediction
 from tasktokens.tasks import Task
+from tasktokens.tasks.base import Array
 from tasktokens.tasks.files import write_png
 from tasktokens.utils.atomic import atomically, writing
 
@@ -23,6 +26,13 @@ FORMATS = """\
 # normals: 8-bit RGB, n = 2 v / 255 - 1, x right, y down, z forward (or `frame`), (128, 128, 128) void.
 # Probabilities: v / 255, alpha 0 void; npy: as they are. Numbers: npy. NaN is void.
 """
+
+
+def write_prediction(folder: Path, task: Task, id: str, prediction: Prediction, valid: Array | None = None) -> None:
+    """A predicted label, void where ``valid`` (H, W) is False, and its confidence."""
+    task.write(folder / task.name / f"{id}.png", prediction.value_CHW, valid)
+    confidence = np.rint(prediction.confidence * 255).astype(np.uint8)
+    write_png(folder / "confidence" / task.name / f"{id}.png", confidence)
 
 
 def copy_image(image: ImageFile, folder: Path, id: str) -> None:

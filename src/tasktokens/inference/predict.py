@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
-import numpy as np
 from accelerate import Accelerator
 
 from tasktokens.config import RunSettings
@@ -17,15 +16,12 @@ from tasktokens.datasets.folder import IMAGE_ENDINGS, list_paths
 from tasktokens.datasets.index import check_id, picture_facts, read_image
 from tasktokens.datasets.prepared import sha256
 from tasktokens.errors import DataError
-from tasktokens.inference.filled_folder import write_description
+from tasktokens.inference.filled_folder import write_description, write_prediction
 from tasktokens.inference.journal import Journal, hint_resume
 from tasktokens.inference.label_pictures import Shown, is_reduced, save_label_picture
 from tasktokens.inference.predictor import Predictor
-from tasktokens.inference.results import Prediction
 from tasktokens.models.files import model_folder
-from tasktokens.tasks import Task
 from tasktokens.tasks.base import Array
-from tasktokens.tasks.files import write_png
 from tasktokens.utils import console, strict_json
 from tasktokens.utils.distributed import all_gather, raise_on_all_ranks, signals, start
 from tasktokens.utils.listing import composed, matches, walk_files
@@ -100,7 +96,7 @@ def predict(
             for id, image in readable(left, "predicting", quiet, accelerator, "run the same command to resume"):
                 found = predictor(image)
                 for name, prediction in found.items():
-                    _write(out, predictor.tasks[name], id, prediction)
+                    write_prediction(out, predictor.tasks[name], id, prediction)
                 if pictures:
                     shown = [Shown(predictor.tasks[name], prediction.value_CHW) for name, prediction in found.items()]
                     written.append(save_label_picture(out / "pictures" / f"{id}.png", id, image, shown))
@@ -112,13 +108,6 @@ def predict(
     if reduced and not quiet:
         console.say(f"pictures of {reduced} images are reduced to {LARGEST} pixels; label files are not")
     return written
-
-
-def _write(out: Path, task: Task, id: str, prediction: Prediction) -> None:
-    """The label file and the confidence."""
-    task.write(out / task.name / f"{id}.png", prediction.value_CHW)
-    confidence = np.rint(prediction.confidence * 255).astype(np.uint8)
-    write_png(out / "confidence" / task.name / f"{id}.png", confidence)
 
 
 def _digest(images: Mapping[str, Path]) -> str:
