@@ -131,7 +131,9 @@ def test_a_signal_ends_discover_and_the_same_command_goes_on(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, out = discover(finished, tmp_path / "whole", quiet=True).folder, tmp_path / "out"
-    code, errors = interrupt("inference.discover", "write_prediction", signal.SIGINT, "discover", finished, "--out", out, "-q")
+    code, errors = interrupt(
+        "inference.discover", "write_prediction", signal.SIGINT, "discover", finished, "--out", out, "-q"
+    )
     assert code == 130, errors
     assert "Traceback" not in errors
     assert "1 of 8 images are done" in errors
