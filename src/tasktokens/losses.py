@@ -19,7 +19,14 @@ from tasktokens.tasks import Task
 
 @dataclass(frozen=True)
 class Term:
-    """One term of the loss: ``weight * total / count``, both summed over all ranks. Weight 0: reported only."""
+    """One term of the loss: ``weight * total / count``, both summed over all ranks. Weight 0: reported only.
+
+    Attributes:
+        name: ``kind/task``, as in the log.
+        weight: factor in the total loss.
+        total: sum over the pixels of this rank, ().
+        count: what it is divided by once both are summed over all ranks, ().
+    """
 
     name: str
     weight: float

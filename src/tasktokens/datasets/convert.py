@@ -32,7 +32,13 @@ Reader = Callable[[Path], tuple[Array, Array]]
 
 @dataclass(frozen=True)
 class ConversionJob:
-    """An image and its labels."""
+    """An image and its labels.
+
+    Attributes:
+        id: of the image.
+        image: its file.
+        labels: label file by task; none of a hidden label.
+    """
 
     id: str
     image: ImageFile

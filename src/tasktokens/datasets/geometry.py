@@ -23,6 +23,10 @@ MIN_ROUNDNESS = 1e-3
 class Camera:
     """A pinhole camera without distortion; all four numbers are in pixels, pixel centres at integer coordinates.
 
+    Attributes:
+        fx, fy: focal lengths along x and y.
+        cx, cy: the principal point.
+
     Raises:
         ValueError: a focal length is not positive.
     """

@@ -80,7 +80,13 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 class PictureFacts(NamedTuple):
-    """The EXIF orientation (1..8) and the number of pages or frames of a picture file, and whether it has 16 bits."""
+    """The EXIF orientation (1..8) and the number of pages or frames of a picture file, and whether it has 16 bits.
+
+    Attributes:
+        orientation: EXIF tag 274, 1 to 8; 1 is upright.
+        frames: pages or frames.
+        sixteen_bits: whether a channel has 16 bits.
+    """
 
     orientation: int = 1
     frames: int = 1

@@ -26,7 +26,13 @@ from tasktokens.utils.safe_io import MAX_ROWS, limit
 
 @dataclass
 class Manifest:
-    """What a table names: image by id, label by task and id, ids by split (empty: the table has no such column)."""
+    """What a table names: image by id, label by task and id, ids by split (empty: the table has no such column).
+
+    Attributes:
+        images: file by id.
+        labels: file by task and id.
+        splits: ids by split; empty: the table has no such column.
+    """
 
     images: dict[str, Path] = field(default_factory=dict)
     labels: dict[str, dict[str, Path]] = field(default_factory=dict)

@@ -28,7 +28,13 @@ STRONGEST = 4
 
 @dataclass(frozen=True)
 class Explanation:
-    """One image: the stages of the network on it, by name as in `stages`, and its predictions."""
+    """One image: the stages of the network on it, by name as in `stages`, and its predictions.
+
+    Attributes:
+        image: (H, W, 3) uint8.
+        stages: what `stages` returns.
+        predictions: by task.
+    """
 
     image: Array
     stages: Stages

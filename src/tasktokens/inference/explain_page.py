@@ -30,6 +30,12 @@ class Panel:
     """A picture (H, W, 3) uint8, or a map (H, W) in colours from the least to the most, or between ``limits``.
 
     ``note`` writes the mean and the range below it.
+
+    Attributes:
+        title: above the picture.
+        pixels: (H, W, 3) uint8 or (H, W) float.
+        note: whether the mean and the range are written below.
+        limits: values of the first and the last colour; None: the extremes.
     """
 
     title: str
@@ -40,7 +46,13 @@ class Panel:
 
 @dataclass(frozen=True)
 class Table:
-    """A square matrix of shares with the same names for rows and columns."""
+    """A square matrix of shares with the same names for rows and columns.
+
+    Attributes:
+        title: above the matrix.
+        names: N, of rows and columns.
+        values: (N, N) in [0, 1].
+    """
 
     title: str
     names: list[str]

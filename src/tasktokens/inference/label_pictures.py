@@ -17,7 +17,15 @@ from tasktokens.utils.pictures import LARGEST, Picture, Strip, reduced, save_str
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """A label or prediction: value (C, H, W), valid (H, W) bool (None: all), confidence (H, W) in [0, 1] or None."""
+    """A label or prediction: value (C, H, W), valid (H, W) bool (None: all), confidence (H, W) in [0, 1] or None.
+
+    Attributes:
+        task: whose colours are used.
+        value: (C, H, W).
+        valid: (H, W) bool; None: all pixels.
+        confidence: (H, W) in [0, 1], or None.
+        caption: above the picture.
+    """
 
     task: Task
     value: Array

@@ -33,7 +33,14 @@ _WRITTEN = ("confidence", "pictures")
 
 @dataclass(frozen=True)
 class InferredTask:
-    """A task: its name, its settings in ``dataset.yaml``, its label files by their image's id, and what was seen."""
+    """A task: its name, its settings in ``dataset.yaml``, its label files by their image's id, and what was seen.
+
+    Attributes:
+        name: of the folder.
+        spec: its settings in ``dataset.yaml``.
+        labels: label file by its image's id.
+        saw: what was seen in the files, for the comment.
+    """
 
     name: str
     spec: dict[str, Any]

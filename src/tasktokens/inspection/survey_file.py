@@ -30,7 +30,13 @@ SMALLEST, LARGEST = 16, 100_000_000
 
 @dataclass(frozen=True)
 class SurveyJob:
-    """An image to examine and its labels with their tasks; picklable."""
+    """An image to examine and its labels with their tasks; picklable.
+
+    Attributes:
+        id: of the image.
+        image: its file.
+        labels: task and label file by name of the task.
+    """
 
     id: str
     image: ImageFile
@@ -44,7 +50,13 @@ class SurveyJob:
 
 @dataclass(frozen=True)
 class LabelSurvey:
-    """A label that could be read: (width, height), its pixels that are not void, and its task's sums."""
+    """A label that could be read: (width, height), its pixels that are not void, and its task's sums.
+
+    Attributes:
+        size: (width, height).
+        valid: number of pixels that are not void.
+        sums: what `Task.examine` and `Task.examine_stored` return.
+    """
 
     size: tuple[int, int]
     valid: int
@@ -56,6 +68,14 @@ class FileSurvey:
     """What a job found; ``size`` (width, height) and ``digest`` of the image's pixels are None if it is unreadable.
 
     ``peak_of_16_bits`` is the largest value, as read with 8 bits, of an image file of 16 bits; else None.
+
+    Attributes:
+        id: of the image.
+        size: (width, height), or None.
+        digest: of the image's pixels, or None.
+        labels: of those that could be read, by task.
+        findings: errors and warnings of these files.
+        peak_of_16_bits: largest value of a 16-bit image as read with 8 bits, else None.
     """
 
     id: str

@@ -24,7 +24,12 @@ from tasktokens.tasks import Task
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of training with its own optimiser and schedule."""
+    """A part of training with its own optimiser and schedule.
+
+    Attributes:
+        name: as in the log and in checkpoints.
+        steps: updates of the weights.
+    """
 
     name: str
     steps: int
@@ -70,6 +75,11 @@ class PixelSampler:
 
     Neighbouring pixels are nearly redundant: a stride of 2 makes full-size losses four times cheaper, and the offset is
     redrawn in each step, so all pixels are used over time.
+
+    Attributes:
+        image_size: (height, width).
+        stride: n.
+        top, left: the first row and column.
 
     Examples:
         >>> sampler = PixelSampler((5, 6), stride=2, top=1, left=0)

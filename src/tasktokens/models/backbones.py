@@ -30,6 +30,7 @@ class Backbone(nn.Module):
     the whole of its depth, all at one size.
 
     Attributes:
+        mean, std: of RGB, (3, 1, 1), in the units of the pixels.
         channels: C_i of the four maps.
     """
 

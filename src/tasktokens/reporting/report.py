@@ -40,7 +40,12 @@ _Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class RunColumn:
-    """A finished run's folder, and what its column is called."""
+    """A finished run's folder, and what its column is called.
+
+    Attributes:
+        label: heading of the column.
+        folder: of the run.
+    """
 
     label: str
     folder: Path

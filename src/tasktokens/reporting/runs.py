@@ -35,7 +35,13 @@ _FAULTS = (TaskTokensError, OSError, TypeError, ValueError, KeyError, AttributeE
 
 @dataclass(frozen=True)
 class Primary:
-    """A task's primary metric in a run: its name, value (None: of nothing) and unit."""
+    """A task's primary metric in a run: its name, value (None: of nothing) and unit.
+
+    Attributes:
+        metric: its name, such as ``mIoU``.
+        value: in ``unit``; None where nothing was measured.
+        unit: ``%``, ``m``, ``°`` or empty.
+    """
 
     metric: str
     value: float | None
@@ -51,6 +57,10 @@ class RunFacts:
     """What a run folder says about its run.
 
     Attributes:
+        name: of the folder.
+        folder: its path.
+        method: name of the method.
+        data: kind of the data set.
         state: ``running`` (another process writes its log), ``finished``, ``interrupted`` or ``broken``.
         steps: done, and in total, over all stages.
         minutes: of training.

@@ -24,7 +24,12 @@ Severity = Literal["error", "warning"]
 
 
 class Bar(NamedTuple):
-    """A bar of a histogram: what it counts, and its share of the valid pixels in [0, 1]."""
+    """A bar of a histogram: what it counts, and its share of the valid pixels in [0, 1].
+
+    Attributes:
+        label: what it counts.
+        share: in [0, 1].
+    """
 
     label: str
     share: float
@@ -34,6 +39,12 @@ class Suspicion(NamedTuple):
     """Something that is wrong with the labels as a whole: a code such as ``depth-millimetres`` and a sentence.
 
     ``examples`` names sums; labels where one of them is above 0 are named behind the sentence.
+
+    Attributes:
+        severity: ``error`` or ``warning``.
+        code: as docs/check.md lists them.
+        message: one sentence.
+        examples: keys of sums.
     """
 
     severity: Severity

@@ -16,7 +16,13 @@ Array = npt.NDArray[Any]
 
 
 class Mark(NamedTuple):
-    """A stored number that usually means "no measurement", and whether it is the largest of a type."""
+    """A stored number that usually means "no measurement", and whether it is the largest of a type.
+
+    Attributes:
+        value: the stored number.
+        reason: why it is usual, for messages.
+        largest: whether it is the largest of its type.
+    """
 
     value: float
     reason: str

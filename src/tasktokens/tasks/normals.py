@@ -38,6 +38,7 @@ class UnitVectors(Task):
     alpha of zero.
 
     Attributes:
+        centres_count: K, number of fixed directions.
         void: further stored vectors that mean "no label"; a number stands for three of it.
 
     Loss: L1 of the three channels, summed, after normalisation, plus 0.1 x cross-entropy to the nearest

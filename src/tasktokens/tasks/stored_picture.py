@@ -20,7 +20,11 @@ _TIFF_SUBFILE, _TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_SAMPLE_FORMAT = 254, 258, 26
 
 
 class PictureContent(NamedTuple):
-    """The attributes of `tasktokens.tasks.stored.StoredLabel` that a picture file has."""
+    """The attributes of `tasktokens.tasks.stored.StoredLabel` that a picture file has.
+
+    Attributes:
+        array, opaque, palette, lossy, odd_grey, cut_to_8_bits, nodata: as there.
+    """
 
     array: Array
     opaque: Array | None

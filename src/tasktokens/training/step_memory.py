@@ -92,7 +92,13 @@ class MeasuredSteps:
 
 @dataclass(frozen=True)
 class OneProcess:
-    """A `StepEngine` that knows of no other rank: each measures by itself."""
+    """A `StepEngine` that knows of no other rank: each measures by itself.
+
+    Attributes:
+        device: of the network.
+        dtype: of autocast; None: float32.
+        num_processes: always 1 here.
+    """
 
     device: torch.device
     dtype: torch.dtype | None = None

@@ -32,7 +32,12 @@ _LEGEND_WIDTH = 480
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture (H, W, 3) uint8 with a caption."""
+    """A picture (H, W, 3) uint8 with a caption.
+
+    Attributes:
+        caption: above it.
+        pixels: (H, W, 3) uint8.
+    """
 
     caption: str
     pixels: npt.NDArray[np.uint8]
@@ -40,7 +45,12 @@ class Picture:
 
 @dataclass(frozen=True)
 class Strip:
-    """A row of pictures, such as image | given | discovered | confidence | truth."""
+    """A row of pictures, such as image | given | discovered | confidence | truth.
+
+    Attributes:
+        title: to the left of the row.
+        pictures: from left to right.
+    """
 
     title: str
     pictures: tuple[Picture, ...]

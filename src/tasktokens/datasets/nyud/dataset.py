@@ -61,7 +61,15 @@ Reader = Callable[[Path], tuple[Array, Array]]
 
 
 class Layout(NamedTuple):
-    """One of the ways in which the data set lies on disk: it is this one where all of ``marks`` are there."""
+    """One of the ways in which the data set lies on disk: it is this one where all of ``marks`` are there.
+
+    Attributes:
+        name: as messages and the documentation call it.
+        marks: files by which it is recognised.
+        needs: files that it must have, for the message where it lacks one.
+        open: makes the index from the root and the number of classes (13 or 40).
+        help: more for the message, such as where to get the files.
+    """
 
     name: str
     marks: tuple[str, ...]

@@ -16,7 +16,12 @@ from tasktokens.datasets.rooms.shapes import Floats, Point, turn
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole; ``target`` is the instance that the picture is about."""
+    """A pinhole; ``target`` is the instance that the picture is about.
+
+    Attributes:
+        view: position and axes.
+        target: number of the instance.
+    """
 
     view: View
     target: int

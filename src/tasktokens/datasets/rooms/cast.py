@@ -16,7 +16,12 @@ Bools = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class View:
-    """A place to look from: a camera or a light. The three axes are world directions."""
+    """A place to look from: a camera or a light. The three axes are world directions.
+
+    Attributes:
+        origin: in metres.
+        right, down, forward: unit vectors, at right angles to each other.
+    """
 
     origin: Point
     right: Point
@@ -26,7 +31,13 @@ class View:
 
 @dataclass(frozen=True)
 class Rays:
-    """P rays from one view. ``u``, ``v``: where they cross the plane at distance 1, in units of that distance."""
+    """P rays from one view. ``u``, ``v``: where they cross the plane at distance 1, in units of that distance.
+
+    Attributes:
+        view: where they start.
+        u, v: coordinates (P,) in the plane at distance 1, to the right and down.
+        direction: in world axes, three (P,), not normalised: 1 along ``view.forward``.
+    """
 
     view: View
     u: Floats

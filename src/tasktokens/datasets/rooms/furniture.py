@@ -10,7 +10,13 @@ from tasktokens.datasets.rooms.kit import Frame, Kit, Material, Thing
 
 @dataclass(frozen=True)
 class Spot:
-    """A free surface: the frame is at the middle of it; width (x) and depth (y) in metres; ``room`` is free height."""
+    """A free surface: the frame is at the middle of it; width (x) and depth (y) in metres; ``room`` is free height.
+
+    Attributes:
+        frame: middle of the surface.
+        width, depth: in metres.
+        room: free height above it in metres.
+    """
 
     frame: Frame
     width: float
@@ -20,7 +26,13 @@ class Spot:
 
 @dataclass
 class Built:
-    """What a builder leaves: the thing's number, surfaces for small objects, seats for people (height of the seat)."""
+    """What a builder leaves: the thing's number, surfaces for small objects, seats for people (height of the seat).
+
+    Attributes:
+        group: the thing's number.
+        tops: surfaces for small objects.
+        seats: places for people, at the height of the seat.
+    """
 
     group: int
     tops: list[Spot] = field(default_factory=list)
@@ -29,7 +41,12 @@ class Built:
 
 @dataclass(frozen=True)
 class Plan:
-    """Something to place: its footprint and height in metres, and the function that builds it in a frame."""
+    """Something to place: its footprint and height in metres, and the function that builds it in a frame.
+
+    Attributes:
+        width, depth, height: in metres.
+        build: adds the pieces in a frame.
+    """
 
     width: float
     depth: float

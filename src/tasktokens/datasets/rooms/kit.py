@@ -15,7 +15,16 @@ PATTERNS = ("plain", "stripes", "checks", "wood", "noise", "spines", "image", "s
 
 @dataclass(frozen=True)
 class Material:
-    """How a surface looks. Colours are linear reflectances 0..1, ``scale`` the size of the pattern in metres."""
+    """How a surface looks. Colours are linear reflectances 0..1, ``scale`` the size of the pattern in metres.
+
+    Attributes:
+        pattern: one of `PATTERNS`.
+        first, second: colours of the pattern.
+        scale: size of the pattern in metres.
+        seed: of its noise.
+        gloss: strength of highlights, 0 to 1.
+        glow: light of its own, in units of reflected light.
+    """
 
     pattern: str
     first: Colour
@@ -28,7 +37,17 @@ class Material:
 
 @dataclass(frozen=True)
 class Piece:
-    """One solid. ``thing``: its instance (edges); ``group``: the thing it belongs to (saliency); ``part``: human."""
+    """One solid. ``thing``: its instance (edges); ``group``: the thing it belongs to (saliency); ``part``: human.
+
+    Attributes:
+        shape: a box, ball, limb or cone.
+        material: of its surface.
+        label: class id.
+        thing: its instance, for edges.
+        group: the thing it belongs to, for saliency.
+        part: human part; 0: none.
+        casts: whether it casts a shadow.
+    """
 
     shape: Shape
     material: Material
@@ -41,7 +60,12 @@ class Piece:
 
 @dataclass(frozen=True)
 class Frame:
-    """A place to build in: x to the right and y to the front of the thing, z up; metres, turned by (cos, sin)."""
+    """A place to build in: x to the right and y to the front of the thing, z up; metres, turned by (cos, sin).
+
+    Attributes:
+        x, y, z: origin in metres.
+        cos, sin: of the turn about the vertical.
+    """
 
     x: float
     y: float
@@ -67,7 +91,15 @@ class Frame:
 
 @dataclass
 class Thing:
-    """An instance under construction; every method adds one solid."""
+    """An instance under construction; every method adds one solid.
+
+    Attributes:
+        kit: where its pieces go.
+        frame: where it stands.
+        label: class id of its pieces.
+        number: its instance.
+        group: the thing it belongs to.
+    """
 
     kit: Kit
     frame: Frame
@@ -122,7 +154,13 @@ class Thing:
 
 @dataclass
 class Kit:
-    """The pieces of a scene so far; instance 0 is the room itself."""
+    """The pieces of a scene so far; instance 0 is the room itself.
+
+    Attributes:
+        dice: source of all random choices.
+        pieces: in the order in which they were added.
+        things: number of instances.
+    """
 
     dice: Dice
     pieces: list[Piece] = field(default_factory=list)

@@ -14,7 +14,16 @@ Rectangle = tuple[float, float, float, float]
 
 @dataclass
 class Room:
-    """A room under construction; (0, 0, 0) is a corner of its floor, ``size`` its width, depth and height in metres."""
+    """A room under construction; (0, 0, 0) is a corner of its floor, ``size`` its width, depth and height in metres.
+
+    Attributes:
+        kit: where pieces go.
+        size: width, depth and height in metres.
+        taken: occupied rectangles of the floor.
+        walls: occupied rectangles of each wall, in the order of `TURNS`.
+        groups: instances that may be what a picture is about.
+        seats: where people can sit, and whether their legs go under a table.
+    """
 
     kit: Kit
     size: Point

@@ -21,7 +21,12 @@ from tasktokens.datasets.rooms.trace import Seen
 
 @dataclass(frozen=True)
 class Light:
-    """A lamp: where it is and which half of the room it looks into, its colour times its strength."""
+    """A lamp: where it is and which half of the room it looks into, its colour times its strength.
+
+    Attributes:
+        view: position and direction.
+        colour: times strength.
+    """
 
     view: View
     colour: Colour

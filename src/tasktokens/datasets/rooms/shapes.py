@@ -37,7 +37,13 @@ class Shape(Protocol):
 
 @dataclass(frozen=True)
 class Box:
-    """A box turned about the vertical by the angle with this cosine and sine; ``half`` is half its size in metres."""
+    """A box turned about the vertical by the angle with this cosine and sine; ``half`` is half its size in metres.
+
+    Attributes:
+        centre: in metres.
+        half: half the size along each of its axes, in metres.
+        cos, sin: of the turn.
+    """
 
     centre: Point
     half: Point
@@ -123,7 +129,12 @@ class Ball:
 
 @dataclass(frozen=True)
 class Limb:
-    """A cone with round ends: spheres of two radii and what a string pulled tight around them holds."""
+    """A cone with round ends: spheres of two radii and what a string pulled tight around them holds.
+
+    Attributes:
+        start, end: centres of the spheres in metres.
+        start_radius, end_radius: in metres.
+    """
 
     start: Point
     end: Point
@@ -179,7 +190,13 @@ class Limb:
 
 @dataclass(frozen=True)
 class Cone:
-    """An upright cylinder or cut cone with flat ends; ``foot`` is the centre of its lower end."""
+    """An upright cylinder or cut cone with flat ends; ``foot`` is the centre of its lower end.
+
+    Attributes:
+        foot: centre of the lower end.
+        height: in metres.
+        low_radius, high_radius: of the two ends, in metres.
+    """
 
     foot: Point
     height: float

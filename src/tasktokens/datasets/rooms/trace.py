@@ -22,7 +22,16 @@ STEP = 0.06  # metres between the planes of neighbouring faces beyond which thei
 
 @dataclass(frozen=True)
 class Seen:
-    """What P rays see: z-depth ``t`` in metres, piece ``which``, its ``face``, point and unit normal in world axes."""
+    """What P rays see: z-depth ``t`` in metres, piece ``which``, its ``face``, point and unit normal in world axes.
+
+    Attributes:
+        rays: of the pixels.
+        t: z-depth (P,) in metres.
+        which: number of the piece (P,).
+        face: of the piece (P,).
+        point: three (P,), in metres.
+        normal: three (P,), unit length.
+    """
 
     rays: Rays
     t: Floats
