@@ -22,7 +22,7 @@ class Term:
     """One term of the loss: ``weight * total / count``, both summed over all ranks. Weight 0: reported only.
 
     Attributes:
-        name: ``kind/task``, as in the log.
+        name: as in the log, such as ``loss/semseg``.
         weight: factor in the total loss.
         total: sum over the pixels of this rank, ().
         count: what it is divided by once both are summed over all ranks, ().

@@ -96,7 +96,9 @@ def _members(annotation: Any) -> Iterator[Any]:
 
 # Bounds are far above useful values: they turn a typing error into a message before memory runs out.
 Side = Annotated[int, Field(ge=1, le=2**15)]
+"""A height or width in pixels."""
 Seed = Annotated[int, Field(ge=0, lt=2**29)]
+"""A seed; small enough that those derived from it are valid for every generator."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ class Augmentation(Settings):
         le=1,
         description="crops that one class covers by more than this share are drawn again; published: 0.75",
     )
-    flip: bool = True
+    flip: bool = Field(True, description="mirror half of the images left to right")
     photometric: float = Field(0.3, ge=0, le=1, description="strength of brightness, contrast and colour changes")
 
     @field_validator("scale", "late_scale")
@@ -44,6 +44,7 @@ class DataSettings(Settings):
     """Images and partial labels, whatever the data set; `tasktokens.datasets.base.data_settings` adds its own."""
 
     kind: str
+    """Which data set; ``tasktokens list`` names them."""
 
     size: tuple[Side, Side] = Field((96, 128), description="height and width that the network sees")
     labels: str = Field(
@@ -63,7 +64,7 @@ class DataSettings(Settings):
         lt=1,
         description="share of the training images set aside for validation and calibration, drawn by label_seed",
     )
-    augmentation: Augmentation = Augmentation()
+    augmentation: Augmentation = Field(Augmentation(), description="random changes of training images")
     evaluation: Literal["network", "full"] = Field(
         "network",
         description="network: images and labels stretched to 'size'; full: images keep their shape, labels their size",

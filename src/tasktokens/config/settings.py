@@ -40,11 +40,11 @@ class ModelSettings(Settings):
 class OptimSettings(Settings):
     """Optimiser and schedule; the schedule restarts with each stage."""
 
-    name: Literal["adam", "adamw"] = "adamw"
-    lr: float = Field(1e-3, gt=0)
+    name: Literal["adam", "adamw"] = Field("adamw", description="of torch.optim")
+    lr: float = Field(1e-3, gt=0, description="learning rate after warm-up")
     backbone_lr: float = Field(1.0, gt=0, description="factor of lr for the backbone")
     token_lr: float = Field(0.1, gt=0, description="factor of lr for the tokens of HTT and what applies them")
-    weight_decay: float = Field(0.01, ge=0)
+    weight_decay: float = Field(0.01, ge=0, description="of the optimiser")
     batch_size: int | Literal["auto"] = Field(
         16,
         description="images per update, over all processes and parts; auto: the largest that fits into memory, "
@@ -80,11 +80,11 @@ class OptimSettings(Settings):
 class RunSettings(Settings):
     """The run folder and what is written to it."""
 
-    dir: Path = Path("runs/default")
+    dir: Path = Field(Path("runs/default"), description="folder of the run")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="auto: bf16 on GPUs that have it, fp32 elsewhere"
     )
-    device: Literal["auto", "cpu"] = "auto"
+    device: Literal["auto", "cpu"] = Field("auto", description="auto: an accelerator where there is one")
     threads: int | None = Field(None, ge=1, le=1024, description="CPU threads of torch; default: torch's own choice")
     deterministic: bool = Field(False, description="GPU: only kernels that give the same bits each time")
     sync_batch_norm: bool = Field(False, description="several GPUs: batch norm over the images of all of them")
@@ -129,19 +129,25 @@ def _method_classes() -> Mapping[str, type[Settings]]:
 DATA = Chosen(
     "kind", _data_classes, lambda values: "folder" if "root" in values else "rooms", aliases=(("several", "concat"),)
 )
+"""How the section ``data`` is read."""
 METHOD = Chosen("name", _method_classes, lambda values: "htt")
+"""How the section ``method`` is read."""
 
 
 class Config(Settings):
     """Everything that decides a run."""
 
-    seed: Seed = 0
-    data: Annotated[DataSettings, DATA] = Field(default_factory=lambda: DATA.validate({}))
+    seed: Seed = Field(0, description="of all random draws but the choice of labels, which data.label_seed decides")
+    data: Annotated[DataSettings, DATA] = Field(
+        default_factory=lambda: DATA.validate({}), description="images and labels"
+    )
     tasks: dict[str, TaskOptions] | None = Field(None, description="tasks to learn; null: all of the data set")
-    model: ModelSettings = ModelSettings()
-    method: Annotated[MethodSettings, METHOD] = Field(default_factory=lambda: METHOD.validate({}))
-    optim: OptimSettings = OptimSettings()
-    run: RunSettings = RunSettings()
+    model: ModelSettings = Field(ModelSettings(), description="the network")
+    method: Annotated[MethodSettings, METHOD] = Field(
+        default_factory=lambda: METHOD.validate({}), description="how partial labels are used"
+    )
+    optim: OptimSettings = Field(OptimSettings(), description="optimiser and schedule")
+    run: RunSettings = Field(RunSettings(), description="the run folder")
 
     @model_validator(mode="before")
     @classmethod

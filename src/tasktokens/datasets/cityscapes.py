@@ -247,7 +247,7 @@ class CityscapesSource(FolderOfFiles):
     """Cityscapes in any of its usual layouts, recognised by its files."""
 
     kind: Literal["cityscapes"] = "cityscapes"
-    classes: Literal[7, 19] = 7
+    classes: Literal[7, 19] = Field(7, description="classes of semantic segmentation: 7 groups, or the official 19")
     depth: Literal["inverse", "metres"] = Field("inverse", description="inverse: disparity / 65535, as published")
     how_to_get: ClassVar[str] = (
         "register at https://www.cityscapes-dataset.com and unpack into one folder "

@@ -53,7 +53,9 @@ class DatasetEntry(Settings):
     """One of several data sets that are learned from together."""
 
     name: str = Field(pattern=r"^\w[\w.-]*$", description="first part of its images' ids")
-    source: Annotated[DatasetSource, Chosen("kind", lambda: DATASETS, lambda values: "folder")]
+    source: Annotated[DatasetSource, Chosen("kind", lambda: DATASETS, lambda values: "folder")] = Field(
+        description="its settings, as in the section data"
+    )
     tasks: dict[str, str] | list[str] | None = Field(
         None, description="its tasks to use, or new names for them ({semseg: street}); null: all"
     )
@@ -81,7 +83,7 @@ class ConcatSource(DatasetSource):
     """Several data sets, each perhaps labelled for other tasks, learned from together."""
 
     kind: Literal["concat"] = "concat"
-    parts: list[DatasetEntry] = Field(min_length=1)
+    parts: list[DatasetEntry] = Field(min_length=1, description="the data sets")
 
     @field_validator("parts")
     @classmethod

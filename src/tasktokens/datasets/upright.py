@@ -13,7 +13,10 @@ Size = tuple[int, int]
 """(height, width)."""
 
 UPRIGHT = "`tasktokens prepare --upright`"
+"""What turns images and labels upright, for messages."""
+
 REMOVE_TAG = "`exiftool -Orientation= FILE`"
+"""What removes the tag, for messages."""
 
 
 def describe_orientation(orientation: int) -> str:

@@ -15,6 +15,8 @@ from tasktokens.utils import strict_json
 from tasktokens.utils.safe_io import read_json
 
 SUMMARY = "summary.json"
+"""The table of what was filled, in the folder that `discover` writes."""
+
 SHARES = (0.2, 0.5, 0.8)
 """Shares of pixels for which a threshold is proposed."""
 WARN_BELOW = 0.01

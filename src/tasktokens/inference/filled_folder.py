@@ -26,6 +26,7 @@ FORMATS = """\
 # normals: 8-bit RGB, n = 2 v / 255 - 1, x right, y down, z forward (or `frame`), (128, 128, 128) void.
 # Probabilities: v / 255, alpha 0 void; npy: as they are. Numbers: npy. NaN is void.
 """
+"""What a filled folder says about its files, at the top of its ``dataset.yaml``."""
 
 
 def write_prediction(folder: Path, task: Task, id: str, prediction: Prediction, valid: Array | None = None) -> None:

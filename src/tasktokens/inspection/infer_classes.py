@@ -13,9 +13,12 @@ from tasktokens.tasks.mirror import mirrored_pairs
 MOST_COLOURS = 64
 """More are a picture."""
 VOID_IDS = (255, 65535)
+"""Ids that usually mean "no label": the largest of 8 and of 16 bits."""
+
 _NAMES = "write the names"
 
 Inferred = tuple[dict[str, Any], str]
+"""Settings of a task, and the comment that says what was seen."""
 
 
 def classes_of_ids(scan: FolderScan, known: ClassNames) -> Inferred:

@@ -11,6 +11,7 @@ from tasktokens.errors import DataError
 from tasktokens.inspection.scan import evenly_spread_files, scan_files
 
 IMAGES = IMAGE_ENDINGS + ARRAY_ENDINGS
+"""Endings of files that may be images."""
 
 
 def images_folder(root: Path, folders: Sequence[str]) -> str:

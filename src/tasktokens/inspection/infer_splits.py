@@ -9,6 +9,8 @@ from tasktokens.data.ids import read_ids
 from tasktokens.errors import DataError
 
 WORDS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
+"""Names of lists and folders by split."""
+
 FOLDERS = ("", "splits", "ImageSets/Segmentation", "ImageSets/Main", "ImageSets")
 """Where lists lie; the last three as PASCAL VOC and what exports its layout have them."""
 

@@ -16,6 +16,7 @@ from tasktokens.inspection.infer import InferredFolder, infer_folder
 from tasktokens.utils.safe_io import dump_yaml
 
 MANIFEST = "manifest.csv"
+"""The table that is written where files of labels do not have the names of their images."""
 
 
 def init(root: str | Path, force: bool = False) -> InferredFolder:

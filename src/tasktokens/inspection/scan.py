@@ -19,6 +19,8 @@ from tasktokens.tasks.directions import facing_shares
 from tasktokens.tasks.void import is_void
 
 MAX_SCANNED = 20
+"""Files of a folder that are read."""
+
 MOST_VALUES = 4096
 """More different values or colours than this are not kept: they are no classes."""
 

@@ -220,6 +220,8 @@ class Method(ABC):
 
 
 METHODS: Registry[type[Method]] = Registry("method", "tasktokens.methods")
+"""Methods by name."""
+
 METHOD_SETTINGS = View(METHODS, lambda method: method.settings_class)
 """The class of the ``method`` section by name."""
 

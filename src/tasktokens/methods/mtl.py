@@ -20,7 +20,7 @@ class MtlMethod(MethodSettings):
     """Shared backbone and one head per task, losses of given labels only; with one task, the single-task network."""
 
     name: Literal["mtl"] = "mtl"
-    steps: int = Field(1000, ge=1)
+    steps: int = Field(1000, ge=1, description="updates of the weights")
 
 
 @METHODS.register("mtl")

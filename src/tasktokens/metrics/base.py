@@ -45,7 +45,10 @@ class Metric(torchmetrics.Metric, ABC):  # type: ignore[misc]
     """Unit of each of them: ``%``, ``m``, ``°``."""
 
     is_differentiable = False
+    """For torchmetrics: counting has no gradient."""
+
     full_state_update = False
+    """For torchmetrics: a batch is added once."""
 
     state: Tensor
 

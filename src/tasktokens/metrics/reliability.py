@@ -36,7 +36,10 @@ class Reliability(torchmetrics.Metric):  # type: ignore[misc]
     name: ClassVar[str] = "reliability"
     higher_is_better: ClassVar[dict[str, bool]] = {"ECE": False, "accuracy": True}
     is_differentiable = False
+    """For torchmetrics: counting has no gradient."""
+
     full_state_update = False
+    """For torchmetrics: a batch is added once."""
 
     state: Tensor
 

@@ -27,9 +27,16 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What `model.json` holds: network kind, its settings, the tasks, the (height, width) it was trained at, and
-    of its training images whether they were mirrored (where not, left and right mean something to it) and the largest
-    zoom; None: not known."""
+    """What `model.json` holds.
+
+    Attributes:
+        network: kind, by its name in the registry.
+        settings: its settings.
+        tasks: by name.
+        size: the (height, width) that it was trained at.
+        mirrored: whether training images were mirrored; where not, left and right mean something to the network.
+        largest_zoom: of training images; None: not known.
+    """
 
     network: str
     settings: ModelSettings

@@ -55,7 +55,9 @@ class Task(ABC):
     discovered_weight: float = 1.0
 
     kind: ClassVar[str]
+    """Name of the task kind in a ``dataset.yaml`` and in the registry."""
     label_channels: ClassVar[int] = 1
+    """C of label maps (C, H, W)."""
     neutral: ClassVar[tuple[float, ...]] = (0.0,)
     """Per label channel, a value that is safe in every formula; it replaces invalid targets before the loss."""
     storage: ClassVar[tuple[str, ...]] = ()

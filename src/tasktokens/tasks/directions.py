@@ -14,7 +14,11 @@ import numpy as np
 from tasktokens.tasks.examine import Array, Bar, Summary, Sums, Suspicion, one_sided
 
 Frame = tuple[str, str, str]
+"""What the three channels of a file are in our axes, see `tasktokens.tasks.Normals`."""
+
 OURS: Frame = ("x", "y", "z")
+"""The frame of normals in memory: x right, y down, z forward."""
+
 FACING_SHARE = 0.9
 """Least share of a data set's normals that must face the camera, as for NYU Depth v2: elsewhere up to 0.89 do."""
 _SAMPLES = 4096

@@ -23,7 +23,7 @@ class PictureContent(NamedTuple):
     """The attributes of `tasktokens.tasks.stored.StoredLabel` that a picture file has.
 
     Attributes:
-        array, opaque, palette, lossy, odd_grey, cut_to_8_bits, nodata: as there.
+        array, opaque, palette, lossy, odd_grey, cut_to_8_bits, nodata: those of `StoredLabel`.
     """
 
     array: Array

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
 
 import torch
@@ -51,7 +52,7 @@ def single_positions(info: ModelInfo) -> tuple[list[str], list[str]]:
     return own, [name for name in found if name not in own]
 
 
-def _noting(name: str, found: list[str]):  # type: ignore[no-untyped-def]
+def _noting(name: str, found: list[str]) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
     def note(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         if inputs[0][:1].numel() == inputs[0].shape[1]:
             found.append(name)

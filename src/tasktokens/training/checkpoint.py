@@ -28,6 +28,7 @@ from tasktokens.utils import console, strict_json
 from tasktokens.utils.safe_io import load_json
 
 MARK = "complete.json"
+"""Written last: a checkpoint with it is whole."""
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from tasktokens.utils.console import ignore_lost_output
 from tasktokens.utils.safe_io import load_json
 
 Row = dict[str, Any]
+"""One line of ``metrics.jsonl``."""
 
 
 class _ProgressConsole(Console):

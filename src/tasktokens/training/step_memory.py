@@ -44,6 +44,7 @@ DISTINCT = 16
 """Images that are really read; larger batches repeat them."""
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+"""Type of autocast by ``run.precision``."""
 
 
 class MeasuredSteps:

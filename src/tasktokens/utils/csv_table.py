@@ -12,6 +12,7 @@ from tasktokens.errors import DataError, did_you_mean
 from tasktokens.utils.safe_io import MAX_ROWS, limit, read_text
 
 Row = dict[str, str]
+"""Cell by column."""
 
 
 def read_csv(path: Path, what: str, columns: Sequence[str], skip_blanks: bool = False) -> dict[int, Row]:

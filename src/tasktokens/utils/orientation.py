@@ -24,6 +24,8 @@ import numpy.typing as npt
 from PIL import Image
 
 ORIENTATION = 0x0112
+"""Number of the EXIF tag."""
+
 MEANING = {
     2: "mirrored left to right",
     3: "turned by 180 degrees",
@@ -33,6 +35,7 @@ MEANING = {
     7: "transposed along the other diagonal",
     8: "turned by 90 degrees counterclockwise",
 }
+"""How a stored picture differs from the shown one, by the value of the tag."""
 
 
 def swaps_sides(orientation: int) -> bool:

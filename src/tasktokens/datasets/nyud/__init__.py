@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from pydantic import Field
+
 from tasktokens.datasets.base import DATASETS, FolderOfFiles
 
 if TYPE_CHECKING:
@@ -15,7 +17,7 @@ class NyudSource(FolderOfFiles):
     """NYU Depth v2 in any of its usual layouts, recognised by its files."""
 
     kind: Literal["nyud"] = "nyud"
-    classes: Literal[13, 40] = 13
+    classes: Literal[13, 40] = Field(13, description="classes of semantic segmentation")
     how_to_get: ClassVar[str] = (
         "no registration; nyu_depth_v2_labeled.mat (2.8 GB) from https://cs.nyu.edu/~fergus/datasets/"
         "nyu_depth_v2.html, splits.mat from https://cs.nyu.edu/~silberman/projects/indoor_scene_seg_sup.html and "

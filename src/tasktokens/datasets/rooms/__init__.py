@@ -22,10 +22,10 @@ class RoomsSource(DatasetSource):
     """The embedded synthetic rooms, rendered on first use."""
 
     kind: Literal["rooms"] = "rooms"
-    train: int = Field(400, ge=1, le=1_000_000)
-    val: int = Field(40, ge=1, le=1_000_000)
-    test: int = Field(120, ge=1, le=1_000_000)
-    render_seed: Seed = 0
+    train: int = Field(400, ge=1, le=1_000_000, description="images of the training split")
+    val: int = Field(40, ge=1, le=1_000_000, description="images of the validation split")
+    test: int = Field(120, ge=1, le=1_000_000, description="images of the test split")
+    render_seed: Seed = Field(0, description="decides the scenes")
     render_size: tuple[Side, Side] | None = Field(None, description="height and width; default: data.size")
     generated: ClassVar[bool] = True
 

@@ -21,8 +21,11 @@ from tasktokens.utils.atomic import cache_folder
 from tasktokens.utils.processes import process_map
 from tasktokens.utils.progress import Step, bar
 
-SCENES = 1_000_000  # scenes a data set's seed owns in each split
+SCENES = 1_000_000
+"""Scenes that a data set's seed owns in each split."""
+
 MAPS = ("images", "semseg", "depth", "normals", "edge", "saliency", "human_parts")
+"""Folders of a rendered data set."""
 
 
 def rooms_folder(counts: Mapping[str, int], height: int, width: int, seed: int = 0, progress: bool = True) -> Path:

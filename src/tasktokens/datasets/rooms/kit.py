@@ -11,6 +11,7 @@ from tasktokens.datasets.rooms.shapes import Ball, Box, Cone, Limb, Point, Shape
 
 Colour = tuple[float, float, float]
 PATTERNS = ("plain", "stripes", "checks", "wood", "noise", "spines", "image", "screen", "outdoors", "tiles", "blinds")
+"""What a surface can look like, see `tasktokens.datasets.rooms.paint`."""
 
 
 @dataclass(frozen=True)

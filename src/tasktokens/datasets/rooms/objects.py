@@ -20,7 +20,10 @@ def put_on(kit: Kit, spot: Spot, count: int, kinds: tuple[str, ...]) -> None:
 
 
 TABLETOP = ("cup", "vase", "books", "books", "lamp", "box", "plant", "bowl", "laptop", "bottle", "bottle", "ball")
+"""What stands on tables; repeated names are more frequent."""
+
 SHELFTOP = ("vase", "box", "ball", "plant", "bowl", "bottle", "clock")
+"""What stands on shelves."""
 
 
 def small(kit: Kit, frame: Frame, kind: str, space: float, room: float) -> None:

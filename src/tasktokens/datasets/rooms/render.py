@@ -17,7 +17,8 @@ from tasktokens.datasets.rooms.shade import develop, lights, radiance
 from tasktokens.datasets.rooms.trace import Seen, labels, trace
 from tasktokens.errors import DataError
 
-PROBE = 40  # pixels across the small picture that decides whether a camera is kept
+PROBE = 40
+"""Pixels across the small picture that decides whether a camera is kept."""
 CAMERAS, ROOMS = 12, 40  # tries
 
 

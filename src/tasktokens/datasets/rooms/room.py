@@ -8,8 +8,11 @@ from tasktokens.datasets.rooms.furniture import Built, Plan
 from tasktokens.datasets.rooms.kit import Frame, Kit
 from tasktokens.datasets.rooms.shapes import Point, turn
 
-TURNS = ((1.0, 0.0), (0.0, 1.0), (-1.0, 0.0), (0.0, -1.0))  # walls y = 0, x = width, y = depth, x = 0
+TURNS = ((1.0, 0.0), (0.0, 1.0), (-1.0, 0.0), (0.0, -1.0))
+"""Cosine and sine of what faces the room from the walls y = 0, x = width, y = depth and x = 0."""
+
 Rectangle = tuple[float, float, float, float]
+"""Least x and y, largest x and y, in metres."""
 
 
 @dataclass

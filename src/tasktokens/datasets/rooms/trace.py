@@ -16,8 +16,11 @@ from tasktokens.datasets.rooms.room import Room
 from tasktokens.datasets.rooms.shapes import Floats, Ints, Triple
 from tasktokens.datasets.rooms.shell import PLANES
 
-CREASE = 0.8  # cosine of the angle between neighbouring faces beyond which their border is an edge
-STEP = 0.06  # metres between the planes of neighbouring faces beyond which their border is an edge
+CREASE = 0.8
+"""Cosine of the angle between neighbouring faces beyond which their border is an edge."""
+
+STEP = 0.06
+"""Metres between the planes of neighbouring faces beyond which their border is an edge."""
 
 
 @dataclass(frozen=True)

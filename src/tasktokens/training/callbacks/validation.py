@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tasktokens.training.trainer import Trainer
 
 BEST = "best.json"
+"""Stage, step and score of the network in ``best/``."""
 
 
 def check_validation(run: RunSettings) -> None:
