@@ -26,6 +26,11 @@ class Term:
         weight: factor in the total loss.
         total: sum over the pixels of this rank, ().
         count: what it is divided by once both are summed over all ranks, ().
+
+    Examples:
+        >>> term = Term("loss/depth", weight=0.5, total=torch.tensor(6.0), count=torch.tensor(3.0))
+        >>> total_loss([term])
+        tensor(1.)
     """
 
     name: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import subprocess
 import sys
@@ -32,6 +33,22 @@ def test_every_public_name_is_there_and_documented(name: str) -> None:
     assert documented
     assert len(documented) > 20
     assert name in tasktokens._HOMES or name in tasktokens._MODULES
+
+
+@pytest.mark.parametrize(
+    "module", ["tasktokens", *(f"tasktokens.{name}" for name in ("losses", "methods", "metrics", "tasks"))]
+)
+def test_every_public_function_and_class_has_an_example(module: str) -> None:
+    """tests/docs runs them."""
+    home = importlib.import_module(module)
+    values = {name: getattr(home, name) for name in getattr(home, "__all__", vars(home)) if not name.startswith("_")}
+    own = {name: each for name, each in values.items() if inspect.isclass(each) or inspect.isfunction(each)}
+    assert own
+    assert not [
+        name
+        for name, each in own.items()
+        if each.__module__.startswith("tasktokens.") and "Examples:\n" not in (each.__doc__ or "")
+    ]
 
 
 def test_every_public_name_is_listed() -> None:

@@ -10,7 +10,12 @@ from tasktokens.config.base import Seed, Settings, Side
 
 
 class Augmentation(Settings):
-    """Random geometry and colour of training images."""
+    """Random geometry and colour of training images.
+
+    Examples:
+        >>> Augmentation(scale=(1.0, 1.25)).flip
+        True
+    """
 
     scale: tuple[float, float] = Field((1.0, 1.5), description="zoom range; depth is divided by the zoom")
     late_scale: tuple[float, float] | None = Field(

@@ -135,7 +135,12 @@ METHOD = Chosen("name", _method_classes, lambda values: "htt")
 
 
 class Config(Settings):
-    """Everything that decides a run."""
+    """Everything that decides a run.
+
+    Examples:
+        >>> Config.model_validate({"data": {"kind": "rooms"}, "optim": {"lr": 0.002}}).method.name
+        'htt'
+    """
 
     seed: Seed = Field(0, description="of all random draws but the choice of labels, which data.label_seed decides")
     data: Annotated[DataSettings, DATA] = Field(

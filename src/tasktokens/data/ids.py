@@ -18,10 +18,11 @@ def match_id(text: str, known: Container[str]) -> str | None:
     """The id that a cell or line means: as it is written, else without blanks around it, else with ``/`` for ``\\``,
     else without the ending of a picture file, which ids do not have.
 
-    >>> match_id(" kitchen\\\\0001 ", {"kitchen/0001"})
-    'kitchen/0001'
-    >>> match_id("kitchen/0001.png", {"kitchen/0001"})
-    'kitchen/0001'
+    Examples:
+        >>> match_id(" kitchen\\\\0001 ", {"kitchen/0001"})
+        'kitchen/0001'
+        >>> match_id("kitchen/0001.png", {"kitchen/0001"})
+        'kitchen/0001'
     """
     if text in known:
         return text

@@ -44,6 +44,12 @@ class OpenedDataset:
     Attributes:
         index: every image and label file by id.
         tasks: the tasks by name.
+
+    Examples:
+        >>> import tasktokens
+        >>> data = tasktokens.open_dataset("folder", root="mydata")
+        >>> list(data.tasks), len(data.splits["test"])
+        (['semseg', 'depth'], 2)
     """
 
     def __init__(self, values: Mapping[str, Any]) -> None:

@@ -72,6 +72,12 @@ def prepare(
         DataError: the source cannot be opened, a file of it cannot be read or stored (a `LabelError` for a label), or
             ``out`` was begun with other arguments or by another version, or is damaged.
         RunExistsError: ``out`` holds other files, or another process writes into it.
+
+    Examples:
+        >>> import tasktokens
+        >>> out = tasktokens.prepare({"kind": "folder", "root": "mydata"}, "small", size=(16, 24), quiet=True)
+        >>> sorted(path.name for path in out.iterdir() if path.is_dir())
+        ['depth', 'images', 'semseg']
     """
     source, out = source_settings(source) if isinstance(source, Mapping) else source, Path(out)
     collection = _storable(source.open_index(size or (1, 1)))

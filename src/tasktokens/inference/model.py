@@ -49,6 +49,11 @@ class Model:
 
     Attributes:
         network: the plain `torch.nn.Module`, in evaluation mode.
+
+    Examples:
+        >>> model = Model("runs/mine", device="cpu")
+        >>> list(model.tasks), model.size
+        (['semseg', 'depth'], (32, 48))
     """
 
     def __init__(self, path: str | Path, device: torch.device | str | None = None, views: int = 1) -> None:

@@ -26,6 +26,14 @@ class Prediction:
         task: the task, which says what the values mean.
         value_CHW: the prediction (C, H, W) as tasks and metrics take it; see `value`.
         confidence: (H, W) float32 in [0, 1]; what it means per kind of task is in docs/data.md.
+
+    Examples:
+        >>> import tasktokens
+        >>> depth = tasktokens.load("runs/mine", device="cpu").predict("photos/one.jpg")["depth"]
+        >>> depth.value.shape, depth.valid(0.9).dtype, depth.picture().size
+        ((48, 64), dtype('bool'), (64, 48))
+        >>> depth.save("depth/one").name
+        'one.png'
     """
 
     task: Task
@@ -122,6 +130,12 @@ class Result(Mapping[str, Prediction]):
     Attributes:
         image: (H, W, 3) uint8, as the model was given it.
         path: the file that it was read from, or None.
+
+    Examples:
+        >>> import tasktokens
+        >>> result = tasktokens.load("runs/mine", device="cpu").predict("photos/one.jpg")
+        >>> list(result), result.image.shape
+        (['semseg', 'depth'], (48, 64, 3))
     """
 
     def __init__(self, image: Array, predictions: Mapping[str, Prediction], path: Path | None = None) -> None:

@@ -87,8 +87,9 @@ def _names(known: ClassNames, count: int, scan: FolderScan) -> list[str]:
 def evenly_spread(values: Sequence[int]) -> list[int]:
     """The values where three and more divide 0 to 255 (or 65535) into equal parts, as ids spread for viewing do.
 
-    >>> evenly_spread([0, 127, 255]), evenly_spread([0, 85, 170, 255]), evenly_spread([0, 1, 2, 255])
-    ([0, 127, 255], [0, 85, 170, 255], [])
+    Examples:
+        >>> evenly_spread([0, 127, 255]), evenly_spread([0, 85, 170, 255]), evenly_spread([0, 1, 2, 255])
+        ([0, 127, 255], [0, 85, 170, 255], [])
     """
     values = sorted(values)
     if not 3 <= len(values) <= 64 or values[0] != 0 or values[-1] not in VOID_IDS:

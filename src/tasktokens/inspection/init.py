@@ -32,6 +32,12 @@ def init(root: str | Path, force: bool = False) -> InferredFolder:
 
     Raises:
         DataError: there is one already, no images, or no folder that can be taken for labels.
+
+    Examples:
+        >>> import tasktokens
+        >>> found = tasktokens.init("mydata", force=True)
+        >>> [task.name for task in found.tasks], found.count
+        (['depth', 'semseg'], 8)
     """
     root = Path(root)
     if not root.is_dir():

@@ -18,10 +18,11 @@ def unmeasured_values(stored: Array, nodata: Sequence[float] = ()) -> tuple[floa
         stored: finite numbers of any shape, of the files' type.
         nodata: values that the files name, such as by the tag GDAL_NODATA.
 
-    >>> unmeasured_values(np.array([-9999.0, 0.5, 7.25], np.float32))
-    (-9999.0,)
-    >>> unmeasured_values(np.array([-1.0, 0.5, 7.25], np.float32)), unmeasured_values(np.array([-1.0, -0.5, 7.25]))
-    ((-1.0,), ())
+    Examples:
+        >>> unmeasured_values(np.array([-9999.0, 0.5, 7.25], np.float32))
+        (-9999.0,)
+        >>> unmeasured_values(np.array([-1.0, 0.5, 7.25], np.float32)), unmeasured_values(np.array([-1.0, -0.5, 7.25]))
+        ((-1.0,), ())
     """
     found = {float(value) for value in nodata}
     rest = stored[~is_void(stored, sorted(found))]

@@ -29,6 +29,10 @@ class Stage:
     Attributes:
         name: as in the log and in checkpoints.
         steps: updates of the weights.
+
+    Examples:
+        >>> Stage("online", 1000, ema=0.99).has_teacher
+        True
     """
 
     name: str
@@ -56,6 +60,10 @@ class StepOptions:
         photometric: strength of colour changes, 0 to 1.
         loss_stride: losses use every n-th row and column.
         shard: which images of the step's whole batch these are.
+
+    Examples:
+        >>> StepOptions(step=20, photometric=0.3).shard == WHOLE_BATCH
+        True
     """
 
     step: int = 0
@@ -123,6 +131,15 @@ class PreparedBatch:
         sampler: chooses the pixels that the losses use.
         options: of the step.
         seed: for what the networks draw themselves, such as dropout; differs between the shards of a batch.
+
+    Examples:
+        >>> import tasktokens
+        >>> from tasktokens.methods import MtlMethod, Supervised
+        >>> train = tasktokens.open_dataset("folder", root="mydata").train_dataset((32, 48))
+        >>> method = Supervised(train.tasks, MtlMethod())
+        >>> prepared = method.prepare(train.collate([train[0], train[1]]), torch.Generator().manual_seed(0))
+        >>> prepared.image.shape, prepared.sampler.stride
+        (torch.Size([2, 3, 32, 48]), 1)
     """
 
     batch: Batch
@@ -154,6 +171,18 @@ class Method(ABC):
     A step is ``prepared = method.prepare(batch, generator)`` and ``method.terms(prepared, student, teacher)``.
     A subclass is registered in `METHODS` and built with (tasks, settings). ``settings_class`` is the class of its
     settings; ``network`` names the network that it needs (`tasktokens.models.NETWORKS`).
+
+    Examples:
+        >>> class Plain(Method):
+        ...     network = "mtl"
+        ...     def stages(self):
+        ...         return (Stage("supervised", 100),)
+        ...     def terms(self, prepared, student, teacher=None):
+        ...         labels, outputs = prepared.batch.labels, student(prepared.image)
+        ...         outputs = {name: output.select(labels[name].rows) for name, output in outputs.items()}
+        ...         return [supervised_term(self.tasks[n], outputs[n], labels[n], prepared.sampler) for n in labels]
+        >>> Plain({}).steps
+        100
     """
 
     settings_class: ClassVar[type[MethodSettings]]

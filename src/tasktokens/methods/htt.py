@@ -34,7 +34,12 @@ from tasktokens.tasks import Task
 
 
 class HttMethod(MethodSettings):
-    """Hierarchical Task Tokens with label discovery (arXiv 2411.18823)."""
+    """Hierarchical Task Tokens with label discovery (arXiv 2411.18823).
+
+    Examples:
+        >>> HttMethod(schedule="online", stage1_steps=100).uses_holdout
+        False
+    """
 
     removed: ClassVar[Mapping[str, Removed]] = {
         "geometry": Removed("the geometric check", off=False), "focal": Removed("the geometric check"),
@@ -109,6 +114,10 @@ class Htt(Method):
     """Two stages: a network learns from the given labels; frozen, it is the teacher of a student that learns from the
     given labels, and from the teacher's predictions, features and tokens where labels are missing. In further rounds
     the student is the teacher of the next. Online: one stage, whose teacher is the moving average of the student.
+
+    Examples:
+        >>> [stage.name for stage in Htt({}, HttMethod(rounds=2)).stages()]
+        ['supervised', 'discovery', 'discovery2']
     """
 
     settings_class: ClassVar[type[MethodSettings]] = HttMethod

@@ -17,7 +17,12 @@ from tasktokens.tasks import Task
 
 
 class MtlMethod(MethodSettings):
-    """Shared backbone and one head per task, losses of given labels only; with one task, the single-task network."""
+    """Shared backbone and one head per task, losses of given labels only; with one task, the single-task network.
+
+    Examples:
+        >>> MtlMethod(steps=200).name
+        'mtl'
+    """
 
     name: Literal["mtl"] = "mtl"
     steps: int = Field(1000, ge=1, description="updates of the weights")
@@ -25,7 +30,12 @@ class MtlMethod(MethodSettings):
 
 @METHODS.register("mtl")
 class Supervised(Method):
-    """Skips the heads and losses of missing labels."""
+    """Skips the heads and losses of missing labels.
+
+    Examples:
+        >>> Supervised({}, MtlMethod(steps=200)).stages()[0].steps
+        200
+    """
 
     settings_class: ClassVar[type[MethodSettings]] = MtlMethod
     network: ClassVar[str] = "mtl"

@@ -33,6 +33,18 @@ class Metric(torchmetrics.Metric, ABC):  # type: ignore[misc]
 
     Attributes:
         state: the sums; adding those of two parts gives the sums of the whole.
+
+    Examples:
+        >>> class Mean(Metric):
+        ...     higher_is_better, units, primary = {"mean": True}, {"mean": "m"}, "mean"
+        ...     def statistics(self, prediction_BCHW, target_BCHW, valid_B1HW):
+        ...         return torch.stack([(prediction_BCHW * valid_B1HW).sum(), valid_B1HW.sum()]).double()
+        ...     def compute(self):
+        ...         return {"mean": (self.state[0] / self.state[1]).item()}
+        >>> metric = Mean(2)
+        >>> metric.update(torch.full((1, 1, 2, 2), 3.0), torch.zeros(1, 1, 2, 2))
+        >>> metric.compute()
+        {'mean': 3.0}
     """
 
     name: ClassVar[str] = ""
@@ -121,7 +133,13 @@ def _checked(prediction: Tensor, target: Tensor, valid: Tensor | None) -> Tensor
 
 
 def higher_is_better(metric: Metric, name: str) -> bool:
-    """Direction of one of the metric's names (per-class values go by their prefix)."""
+    """Direction of one of the metric's names (per-class values go by their prefix).
+
+    Examples:
+        >>> from tasktokens.metrics import MeanIoU
+        >>> higher_is_better(MeanIoU(2, ("floor", "wall")), "IoU/wall")
+        True
+    """
     return metric.higher_is_better.get(name.split("/")[0], True)
 
 

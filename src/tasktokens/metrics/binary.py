@@ -15,11 +15,12 @@ class BinaryOverlap(FMeasure):
     F1 at 0.5 is left out, since it is a function of the IoU. The truth is positive above 0.5. Precision is NaN where
     nothing is predicted, recall where nothing is true, IoU where neither is.
 
-    >>> import torch
-    >>> metric = BinaryOverlap()
-    >>> metric.update(torch.tensor([[[[0.9, 0.8, 0.2]]]]), torch.tensor([[[[1.0, 0.0, 0.0]]]]))
-    >>> metric.compute()["IoU"], metric.compute()["recall"]
-    (50.0, 100.0)
+    Examples:
+        >>> import torch
+        >>> metric = BinaryOverlap()
+        >>> metric.update(torch.tensor([[[[0.9, 0.8, 0.2]]]]), torch.tensor([[[[1.0, 0.0, 0.0]]]]))
+        >>> metric.compute()["IoU"], metric.compute()["recall"]
+        (50.0, 100.0)
     """
 
     name: ClassVar[str] = "binary"

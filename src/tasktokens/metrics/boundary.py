@@ -45,12 +45,13 @@ class BoundaryF(Metric):
         annotators: what the labels are.
         thresholds: increasing, in [0, 1).
 
-    >>> metric = BoundaryF(max_distance=0.1)
-    >>> line = torch.zeros(1, 1, 16, 16)
-    >>> line[..., 8] = 1
-    >>> metric.update(line.roll(1, -1), line)
-    >>> metric.compute()["odsF"]
-    100.0
+    Examples:
+        >>> metric = BoundaryF(max_distance=0.1)
+        >>> line = torch.zeros(1, 1, 16, 16)
+        >>> line[..., 8] = 1
+        >>> metric.update(line.roll(1, -1), line)
+        >>> metric.compute()["odsF"]
+        100.0
     """
 
     name: ClassVar[str] = "boundary"

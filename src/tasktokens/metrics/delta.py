@@ -16,8 +16,9 @@ def delta_mtl(values: Mapping[str, float], reference: Mapping[str, float], highe
     literature's reference is the single-task model trained on the same partial labels. NaN where a value is NaN or
     infinite, a reference is 0, or there is no task.
 
-    >>> delta_mtl({"depth": 0.25}, {"depth": 0.5}, {"depth": False})
-    50.0
+    Examples:
+        >>> delta_mtl({"depth": 0.25}, {"depth": 0.5}, {"depth": False})
+        50.0
     """
     if not _comparable(values, reference) or 0 in reference.values():
         return math.nan
@@ -34,8 +35,9 @@ def mean_improvement(values: Mapping[str, float], reference: Mapping[str, float]
     worse its reference is: against an early network the one metric that began near 0 would decide alone. NaN where a
     value is NaN or infinite, or there is no task.
 
-    >>> round(mean_improvement({"depth": 0.25}, {"depth": 0.5}, {"depth": False}), 6)
-    100.0
+    Examples:
+        >>> round(mean_improvement({"depth": 0.25}, {"depth": 0.5}, {"depth": False}), 6)
+        100.0
     """
     if not _comparable(values, reference):
         return math.nan

@@ -16,10 +16,11 @@ class DepthErrors(Metric):
 
     A prediction of 0 or below lies within no factor. Where a valid target is 0 or below, relErr and δ are NaN.
 
-    >>> metric = DepthErrors()
-    >>> metric.update(torch.tensor([[[[1.0, 3.0]]]]), torch.tensor([[[[1.0, 2.0]]]]))
-    >>> metric.compute()["absErr"], metric.compute()["delta1"]
-    (0.5, 50.0)
+    Examples:
+        >>> metric = DepthErrors()
+        >>> metric.update(torch.tensor([[[[1.0, 3.0]]]]), torch.tensor([[[[1.0, 2.0]]]]))
+        >>> metric.compute()["absErr"], metric.compute()["delta1"]
+        (0.5, 50.0)
     """
 
     name: ClassVar[str] = "depth"

@@ -18,12 +18,13 @@ class EdgeF(Metric):
 
     Arguments as for `BoundaryF`.
 
-    >>> metric = EdgeF(max_distance=0.1)
-    >>> line = torch.zeros(1, 1, 16, 16)
-    >>> line[..., 8] = 1
-    >>> metric.update(line.roll(1, -1), line)
-    >>> metric.compute()["odsF"], metric.compute()["pixelF"]
-    (100.0, 0.0)
+    Examples:
+        >>> metric = EdgeF(max_distance=0.1)
+        >>> line = torch.zeros(1, 1, 16, 16)
+        >>> line[..., 8] = 1
+        >>> metric.update(line.roll(1, -1), line)
+        >>> metric.compute()["odsF"], metric.compute()["pixelF"]
+        (100.0, 0.0)
     """
 
     name: ClassVar[str] = "edge"

@@ -26,10 +26,11 @@ class FMeasure(Metric):
         beta2: β².
         thresholds: increasing.
 
-    >>> metric = FMeasure()
-    >>> metric.update(torch.tensor([[[[0.9, 0.6, 0.2]]]]), torch.tensor([[[[1.0, 0.0, 0.0]]]]))
-    >>> metric.compute()
-    {'pixelF': 100.0}
+    Examples:
+        >>> metric = FMeasure()
+        >>> metric.update(torch.tensor([[[[0.9, 0.6, 0.2]]]]), torch.tensor([[[[1.0, 0.0, 0.0]]]]))
+        >>> metric.compute()
+        {'pixelF': 100.0}
     """
 
     name: ClassVar[str] = "f_measure"

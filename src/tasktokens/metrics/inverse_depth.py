@@ -12,11 +12,12 @@ from tasktokens.metrics.depth import DepthErrors
 class InverseDepthErrors(DepthErrors):
     """absErr and RMSE in the unit of the labels, relErr, and δ1..δ3: percent within a factor of 1.25, 1.25², 1.25³.
 
-    >>> import torch
-    >>> metric = InverseDepthErrors()
-    >>> metric.update(torch.tensor([[[[0.1, 0.3]]]]), torch.tensor([[[[0.1, 0.2]]]]))
-    >>> round(metric.compute()["relErr"], 2), metric.compute()["delta1"]
-    (0.25, 50.0)
+    Examples:
+        >>> import torch
+        >>> metric = InverseDepthErrors()
+        >>> metric.update(torch.tensor([[[[0.1, 0.3]]]]), torch.tensor([[[[0.1, 0.2]]]]))
+        >>> round(metric.compute()["relErr"], 2), metric.compute()["delta1"]
+        (0.25, 50.0)
     """
 
     name: ClassVar[str] = "inverse_depth"

@@ -26,10 +26,11 @@ class MeanIoU(Metric):
     Raises:
         ValueError: from ``update``: a valid pixel holds another id.
 
-    >>> metric = MeanIoU(num_classes=2)
-    >>> metric.update(torch.tensor([[[[0, 0, 1, 1]]]]), torch.tensor([[[[0, 0, 0, 1]]]]))
-    >>> {name: round(value, 1) for name, value in metric.compute().items()}
-    {'mIoU': 58.3, 'pixAcc': 75.0, 'IoU/0': 66.7, 'IoU/1': 50.0}
+    Examples:
+        >>> metric = MeanIoU(num_classes=2)
+        >>> metric.update(torch.tensor([[[[0, 0, 1, 1]]]]), torch.tensor([[[[0, 0, 0, 1]]]]))
+        >>> {name: round(value, 1) for name, value in metric.compute().items()}
+        {'mIoU': 58.3, 'pixAcc': 75.0, 'IoU/0': 66.7, 'IoU/1': 50.0}
     """
 
     name: ClassVar[str] = "mean_iou"

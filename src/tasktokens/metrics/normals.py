@@ -21,10 +21,11 @@ class AngularErrors(Metric):
     not have length 1. A prediction of (0, 0, 0) has no direction and counts as 90° (a cosine of 0); a valid target of
     (0, 0, 0) makes all values NaN.
 
-    >>> metric = AngularErrors()
-    >>> metric.update(torch.zeros(1, 3, 1, 1), torch.tensor([0.0, 0.0, -1.0]).view(1, 3, 1, 1))
-    >>> metric.compute()["mErr"]
-    90.0
+    Examples:
+        >>> metric = AngularErrors()
+        >>> metric.update(torch.zeros(1, 3, 1, 1), torch.tensor([0.0, 0.0, -1.0]).view(1, 3, 1, 1))
+        >>> metric.compute()["mErr"]
+        90.0
     """
 
     name: ClassVar[str] = "normals"

@@ -22,10 +22,11 @@ class RegressionErrors(Metric):
     Raises:
         ValueError: the span is not a positive number.
 
-    >>> metric = RegressionErrors(span=10.0, unit="K")
-    >>> metric.update(torch.tensor([[[[1.0, 3.0]]]]), torch.tensor([[[[1.0, 2.0]]]]))
-    >>> metric.compute()["MAE"], metric.compute()["within5"]
-    (0.5, 50.0)
+    Examples:
+        >>> metric = RegressionErrors(span=10.0, unit="K")
+        >>> metric.update(torch.tensor([[[[1.0, 3.0]]]]), torch.tensor([[[[1.0, 2.0]]]]))
+        >>> metric.compute()["MAE"], metric.compute()["within5"]
+        (0.5, 50.0)
     """
 
     name: ClassVar[str] = "regression"

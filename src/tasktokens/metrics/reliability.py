@@ -27,10 +27,11 @@ class Reliability(torchmetrics.Metric):  # type: ignore[misc]
         groups: G, kinds of predictions that are counted apart.
         bins: N.
 
-    >>> metric = Reliability()
-    >>> metric.update(torch.full((1, 1, 1, 2), 0.75), torch.tensor([[[[True, False]]]]), torch.ones(1, 1, 1, 2) > 0)
-    >>> metric.compute()
-    {'ECE': 0.25, 'accuracy': 0.5}
+    Examples:
+        >>> metric = Reliability()
+        >>> metric.update(torch.full((1, 1, 1, 2), 0.75), torch.tensor([[[[True, False]]]]), torch.ones(1, 1, 1, 2) > 0)
+        >>> metric.compute()
+        {'ECE': 0.25, 'accuracy': 0.5}
     """
 
     name: ClassVar[str] = "reliability"

@@ -20,11 +20,12 @@ class SaliencyF(FMeasure):
     Published multi-task code applies a sigmoid to probabilities, so that only five of the thresholds separate pixels;
     `compute_paper` uses those.
 
-    >>> import torch
-    >>> metric = SaliencyF()
-    >>> metric.update(torch.tensor([[[[0.9, 0.1]]]]), torch.tensor([[[[1.0, 0.0]]]]))
-    >>> metric.compute()["maxF"]
-    100.0
+    Examples:
+        >>> import torch
+        >>> metric = SaliencyF()
+        >>> metric.update(torch.tensor([[[[0.9, 0.1]]]]), torch.tensor([[[[1.0, 0.0]]]]))
+        >>> metric.compute()["maxF"]
+        100.0
     """
 
     name: ClassVar[str] = "saliency"

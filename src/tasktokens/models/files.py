@@ -85,6 +85,12 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> tuple[Ne
         The network, a plain `torch.nn.Module` that takes uint8 images (B, 3, H, W), and what it was built from.
 
     Raises `CheckpointError` when it is missing, damaged or of another format.
+
+    Examples:
+        >>> network, info = load_model(Path("runs/mine"))
+        >>> output = network(torch.zeros(1, 3, 32, 48, dtype=torch.uint8))
+        >>> list(output), info.size
+        (['semseg', 'depth'], (32, 48))
     """
     folder = model_folder(Path(path))
     info = read_info(folder)

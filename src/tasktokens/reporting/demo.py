@@ -32,6 +32,15 @@ def demo(out: str | Path = Path("runs/demo"), seed: int = 0, overwrite: bool = F
 
     Raises:
         RunExistsError: ``out`` is not empty.
+
+    Examples:
+        >>> import tasktokens
+        >>> tasktokens.demo("runs/demo")  # doctest: +SKIP
+        PosixPath('runs/demo/report.html')
+        >>> tasktokens.demo("mydata")
+        Traceback (most recent call last):
+            ...
+        tasktokens.errors.RunExistsError: mydata is not empty; choose another folder, or give --overwrite
     """
     out, console = Path(out), Console(stderr=True, quiet=quiet)
     started = time.monotonic()

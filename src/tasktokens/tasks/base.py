@@ -47,6 +47,13 @@ class Task(ABC):
         discovered_weight: factor of the loss on discovered labels, beside ``weight``.
 
     Raises `ConfigError` for a name that is reserved or could not be a folder's.
+
+    Examples:
+        >>> from tasktokens.tasks import build_task
+        >>> task = build_task("height", {"kind": "depth", "range": [1, 4], "bins": 3})
+        >>> logits = torch.tensor([0.0, 50.0, 0.0]).view(1, 3, 1, 1)
+        >>> round(task.decode(logits).item(), 2), round(task.confidence(logits).item(), 2)
+        (2.0, 1.0)
     """
 
     name: str

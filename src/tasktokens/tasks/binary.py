@@ -108,7 +108,14 @@ class _Probability(Task):
 @dataclass(frozen=True)
 @KINDS.register("saliency")
 class Saliency(_Probability):
-    """Salient or not. Loss: cross-entropy, the two classes balanced within each image. Prediction: P(salient)."""
+    """Salient or not. Loss: cross-entropy, the two classes balanced within each image. Prediction: P(salient).
+
+    Examples:
+        >>> task = Saliency("saliency")
+        >>> logits = torch.tensor([0.0, 2.0]).view(1, 2, 1, 1)
+        >>> round(task.decode(logits).item(), 2)
+        0.88
+    """
 
     threshold: float = 0.7
     kind: ClassVar[str] = "saliency"
@@ -226,6 +233,11 @@ class Edge(_OneLogit):
         max_distance: how far apart boundaries may lie that match in odsF, as a share of the image's diagonal: 0.0075 on
             PASCAL and BSDS500, 0.011 on NYUD. 0: no matching, which costs time; pixelF only.
         annotators: labels hold the lines of ``one`` person, or the ``mean`` over several, as BSDS500 is often stored.
+
+    Examples:
+        >>> task = Edge("edge", max_distance=0.011)
+        >>> task.decode(torch.zeros(1, 1, 1, 1)).item(), task.metric().primary
+        (0.5, 'odsF')
     """
 
     positive_weight: float = 0.95

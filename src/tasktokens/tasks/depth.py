@@ -55,6 +55,13 @@ class Depth(Task):
 
     Loss: L1 in the labels' unit plus 0.1 x cross-entropy to the nearest bin. Targets outside the bins are clamped to
     them.
+
+    Examples:
+        >>> task = Depth("depth", minimum=1.0, maximum=4.0, bins=3)
+        >>> [round(centre, 2) for centre in task.centres().tolist()]
+        [1.0, 2.0, 4.0]
+        >>> round(task.decode(torch.zeros(1, 3, 1, 1)).item(), 2)
+        2.33
     """
 
     threshold: float = 0.85

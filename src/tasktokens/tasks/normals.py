@@ -198,6 +198,12 @@ class Normals(UnitVectors):
         centres_count: number of centres.
         frame: what the three channels of the files are in our axes: ``("x", "-y", "-z")`` for x right, y up and z
             backward, ``("x", "z", "-y")`` for x right, y forward and z up.
+
+    Examples:
+        >>> task = Normals("normals", centres_count=10)
+        >>> normal = task.decode(torch.zeros(1, 10, 2, 2))
+        >>> normal.shape, normal[0, :, 0, 0].norm().item()
+        (torch.Size([1, 3, 2, 2]), 1.0)
     """
 
     frame: tuple[str, str, str] = ("x", "y", "z")

@@ -138,8 +138,9 @@ class StoredLabel:
 def describe_shape(shape: tuple[int, ...]) -> str:
     """A shape that is not the expected one, and what to do where that is known.
 
-    >>> describe_shape((3, 480, 640))
-    'an array of shape (3, 480, 640): channels go last, so transpose it to (480, 640, 3)'
+    Examples:
+        >>> describe_shape((3, 480, 640))
+        'an array of shape (3, 480, 640): channels go last, so transpose it to (480, 640, 3)'
     """
     text = f"an array of shape {shape}"
     if len(shape) == 3 and shape[0] <= 4 < min(shape[1:]):

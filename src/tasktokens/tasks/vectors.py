@@ -25,6 +25,11 @@ class Vectors(UnitVectors):
         centres_count: number of centres, a multiple of 8: they come in every combination of signs.
         flip_signs: factor of each component when the picture is mirrored left to right: ``(-1, 1, 1)`` where the
             first component points right in the picture, ``(1, 1, 1)`` where the frame is not the picture's.
+
+    Examples:
+        >>> task = Vectors("flow", centres_count=8)
+        >>> task.centres().shape
+        torch.Size([8, 3])
     """
 
     centres_count: int = 64

@@ -56,8 +56,9 @@ def walk_files(folder: Path) -> list[tuple[str, ...]]:
 def matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
     """Whether a relative path fits a pattern, both by their parts; ``**`` stands for any number of folders.
 
-    >>> matches(("a", "b", "x.png"), ("**", "*.png"))
-    True
+    Examples:
+        >>> matches(("a", "b", "x.png"), ("**", "*.png"))
+        True
     """
     if not pattern:
         return not parts

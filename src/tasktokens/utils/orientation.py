@@ -55,8 +55,9 @@ def picture_orientation(image: Image.Image) -> int:
 def turn_upright(array: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
     """Stored pixels (H, W, ...) as a viewer shows them, (W, H, ...) where the sides are swapped.
 
-    >>> turn_upright(np.array([[1, 2], [3, 4]]), 6).tolist()
-    [[3, 1], [4, 2]]
+    Examples:
+        >>> turn_upright(np.array([[1, 2], [3, 4]]), 6).tolist()
+        [[3, 1], [4, 2]]
     """
     if swaps_sides(orientation):
         array = array.swapaxes(0, 1)

@@ -152,8 +152,9 @@ def decode_text(data: bytes) -> str:
 
     Line ends stay as they are. Raises `ValueError` for any other encoding: guessing would change names in silence.
 
-    >>> decode_text("Küche".encode("utf-16"))
-    'Küche'
+    Examples:
+        >>> decode_text("Küche".encode("utf-16"))
+        'Küche'
     """
     encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
     try:
@@ -200,8 +201,9 @@ def load_yaml(text: str) -> Any:
     Raises `ValueError` for what is no YAML, a key that stands twice, a number that begins with a zero, and where
     aliases would multiply into more than is useful.
 
-    >>> load_yaml("{classes: [no, yes], scale: 1e-3}")
-    {'classes': ['no', 'yes'], 'scale': 0.001}
+    Examples:
+        >>> load_yaml("{classes: [no, yes], scale: 1e-3}")
+        {'classes': ['no', 'yes'], 'scale': 0.001}
     """
     if len(text) > MAX_YAML_BYTES:
         raise ValueError(f"it is longer than {MAX_YAML_BYTES} characters")

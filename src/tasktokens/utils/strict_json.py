@@ -16,8 +16,9 @@ def dumps(
     Raises:
         TypeError: a value has no JSON form.
 
-    >>> dumps({"mIoU": 41.5, "IoU/sofa": float("nan"), "range": [0.0, float("inf")]})
-    '{"mIoU": 41.5, "IoU/sofa": null, "range": [0.0, null]}'
+    Examples:
+        >>> dumps({"mIoU": 41.5, "IoU/sofa": float("nan"), "range": [0.0, float("inf")]})
+        '{"mIoU": 41.5, "IoU/sofa": null, "range": [0.0, null]}'
     """
     return json.dumps(finite(value), indent=indent, ensure_ascii=ensure_ascii, default=default, allow_nan=False)
 

@@ -18,7 +18,7 @@ class Callback:
     run; ``--resume`` continues from the last checkpoint. With several ranks each has its own callbacks, and what reads
     a tensor, as ``float(trainer.losses["loss/depth"])``, waits for the device.
 
-    Example:
+    Examples:
         >>> class PrintLoss(Callback):
         ...     def on_step(self, trainer):
         ...         if trainer.step % 100 == 0:
