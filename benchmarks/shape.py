@@ -101,9 +101,18 @@ def measure(tree: Path, tests: bool) -> dict[str, Any]:
     public = list(public_names(source))
     found["public functions, classes and methods"] = len(public)
     found["of them without docstring"] = sum(not documented for documented in public)
+    attributes = dict(public_attributes(source))
+    found["public constants and attributes"] = len(attributes)
+    found["of them without description"] = [name for name, described in attributes.items() if not described]
     for folder in ("src", "tests", "benchmarks"):
         found[f"lines of {folder}"] = sum(len(p.read_text().splitlines()) for p in (tree / folder).rglob("*.py"))
     found["longest function, lines"] = max(lengths(source))
+    found["functions of more than 60 lines"] = sum(length > 60 for length in lengths(source))
+    found["files of src of more than 250 lines"] = [
+        path.relative_to(source).as_posix()
+        for path in sorted(source.rglob("*.py"))
+        if len(path.read_text().splitlines()) > 250
+    ]
     found["import of tasktokens, seconds"] = import_seconds(tree)
     if tests:
         found["default test run, seconds"] = test_seconds(tree)
@@ -142,7 +151,7 @@ def probe(tree: Path) -> dict[str, Any]:
 
 
 def public_names(source: Path) -> Iterator[bool]:
-    """For each public function, class and method, whether it has a docstring; overrides of documented ones count."""
+    """For each public function, class and method, whether it has a docstring; overloads are left to their function."""
     for path in source.rglob("*.py"):
         for node in ast.parse(path.read_text()).body:
             yield from _documented(node)
@@ -150,10 +159,58 @@ def public_names(source: Path) -> Iterator[bool]:
 
 def _documented(node: ast.AST) -> Iterator[bool]:
     if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+        if any(ast.unparse(each) == "overload" for each in node.decorator_list):
+            return
         yield ast.get_docstring(node) is not None
         if isinstance(node, ast.ClassDef):
             for inner in node.body:
                 yield from _documented(inner)
+
+
+def public_attributes(source: Path) -> Iterator[tuple[str, bool]]:
+    """Each public constant and attribute of a class, and whether it is described.
+
+    Descriptions are a docstring below it, ``description=``, or its name in the docstring of its class or of a class
+    that this one derives from. Names of types are left out.
+    """
+    trees = {path.relative_to(source).as_posix(): ast.parse(path.read_text()) for path in source.rglob("*.py")}
+    nodes = [node for tree in trees.values() for node in tree.body]
+    classes = {node.name: node for node in nodes if isinstance(node, ast.ClassDef)}
+    for path, tree in sorted(trees.items()):
+        yield from ((f"{path}:{name}", described) for name, described in _attributes(tree.body))
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                bases = list(_with_bases(node, classes))
+                for name, described in _attributes(node.body):
+                    yield f"{path}:{node.name}.{name}", described or any(_names(base, name) for base in bases)
+
+
+def _with_bases(node: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> Iterator[ast.ClassDef]:
+    yield node
+    for base in node.bases:
+        known = classes.get(ast.unparse(base).partition("[")[0].rpartition(".")[2])
+        if known is not None and known is not node:
+            yield from _with_bases(known, classes)
+
+
+def _names(node: ast.ClassDef, name: str) -> bool:
+    said = re.search(rf"\b{name}\b", ast.get_docstring(node) or "")
+    return bool(said) or (name, True) in _attributes(node.body)
+
+
+def _attributes(body: list[ast.stmt]) -> Iterator[tuple[str, bool]]:
+    for node, after in zip(body, [*body[1:], None], strict=True):
+        if not isinstance(node, ast.Assign | ast.AnnAssign) or _is_type(node):
+            continue
+        below = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+        targets = [node.target] if isinstance(node, ast.AnnAssign) else node.targets
+        for target in targets:
+            if isinstance(target, ast.Name) and not target.id.startswith("_") and target.id != "model_config":
+                yield target.id, below or "description=" in ast.unparse(node)
+
+
+def _is_type(node: ast.Assign | ast.AnnAssign) -> bool:
+    return isinstance(node, ast.Assign) and bool(re.match(r"TypeVar\(|[\w.]+\[", ast.unparse(node.value)))
 
 
 def lengths(source: Path) -> Iterator[int]:

@@ -30,6 +30,7 @@ class Sample:
     """
 
     id: str
+    """Of the image: a path without ending, such as ``kitchen/0001``."""
     image: Tensor
     pixels: Tensor
     labels: Mapping[str, Label]
@@ -66,6 +67,7 @@ class Batch:
     """
 
     ids: tuple[str, ...]
+    """B, of the images."""
     image: Tensor
     pixels: Tensor
     labels: Mapping[str, Labels]

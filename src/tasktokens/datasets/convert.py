@@ -66,6 +66,7 @@ class Writer:
     upright: bool = False
 
     def __call__(self, job: ConversionJob) -> Record:
+        """Write the files of one image, in place of any that a run before left."""
         if self.upright:
             job = _upright(job)
         self._remove_old(job)

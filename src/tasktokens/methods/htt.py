@@ -83,6 +83,7 @@ class HttMethod(MethodSettings):
     )
     calibrate_every: int = Field(500, ge=1, description="calibrated, online: steps between two calibrations")
     strong: StrongView = StrongView()
+    """How the student's images differ from the teacher's."""
     ramp: int = Field(100, ge=1, description="online: steps over which the discovery losses grow to their weights")
     ema: float = Field(0.99, ge=0, lt=1, description="online: decay of the moving average that is the teacher")
     teacher_views: Literal[1, 2] = Field(

@@ -125,6 +125,7 @@ class LinearCost:
         """Bytes of one image."""
 
     def __call__(self, images: int) -> int:
+        """Bytes."""
         return int(self.bytes + self.image * (images - self.images))
 
     def fitting(self, budget: int) -> int:

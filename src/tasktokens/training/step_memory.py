@@ -133,6 +133,7 @@ class GpuPeak:
         self.data, self.device = data, device
 
     def __call__(self, config: Config, images: int) -> int | None:
+        """Run the steps; bytes of the device beyond what was reserved before."""
         clear_device_cache(garbage_collection=True)
         before = torch.cuda.memory_reserved(self.device)
         torch.cuda.reset_peak_memory_stats(self.device)
@@ -163,6 +164,7 @@ class CpuPeak:
         self.process: subprocess.Popen[str] | None = None
 
     def __call__(self, config: Config, images: int) -> int | None:
+        """Have the process run the steps, which is started by the first call."""
         if self.process is None:
             self._start()
         assert self.process is not None

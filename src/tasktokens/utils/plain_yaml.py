@@ -33,6 +33,7 @@ class PlainLoader(yaml.SafeLoader):
     """`yaml.SafeLoader` with the schema above."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 (PyYAML's own attribute)
+    """By first character, pairs of tag and pattern; empty, so that those of YAML 1.1 do not apply."""
 
 
 class PlainDumper(yaml.SafeDumper):
