@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import signal
-import sys
-import time
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any, Literal
 
 import typer
 
-from tasktokens.errors import ConfigError, OtherRankError, TaskTokensError
+from tasktokens.errors import ConfigError
 from tasktokens.utils import console, strict_json
+from tasktokens.utils.exit_codes import exit_codes, launched_rank
 
 app = typer.Typer(
     name="tasktokens",
@@ -118,7 +113,7 @@ def check(
     limit: Annotated[int | None, typer.Option(min=1, help="Examine at most this many images, evenly spread.")] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Examine every image and label: statistics and mistakes. Exit code 1 if there are errors."""
+    """Examine every image and label: statistics and errors. Exit code 1 if there are errors."""
     from tasktokens.inspection.check import check as run
     from tasktokens.inspection.check import print_json, print_report, settings
 
@@ -206,7 +201,7 @@ def discover(
 
     thresholds = parse_thresholds(threshold or ())
     discovery = discover_run(run, out, thresholds, overwrite, quiet, views, pictures, root)
-    if _rank() == 0:
+    if launched_rank() == 0:
         print_discovery(discovery)
         print(discovery)
 
@@ -322,79 +317,17 @@ def list_() -> None:
 
 
 def main() -> None:
-    """Entry point. Errors of the user are one sentence and exit code 2; Ctrl-C exits with 130, SIGTERM with 143."""
+    """Entry point; see `exit_codes` for how it ends."""
     console.replace_unprintable()
-    # By an exception, so that what is half done is cleaned up on the way out.
-    before = signal.signal(signal.SIGTERM, _end)
-    hangup = getattr(signal, "SIGHUP", signal.SIGTERM)  # a terminal that was closed; nohup ignores it
-    before_hangup = signal.getsignal(hangup)
-    if before_hangup != signal.SIG_IGN:
-        signal.signal(hangup, _end)
-    try:
+    with exit_codes():
         app()
-    except SystemExit as leaving:
-        if not leaving.code and _ranks_joined():
-            # Threads of gloo that outlive Python now and then abort a process that has done all its work. Only here:
-            # where one rank alone has failed, leaving could wait for the others.
-            sys.modules["torch.distributed"].destroy_process_group()
-        raise
-    except OtherRankError:
-        sys.exit(2)  # that rank has printed it
-    except TaskTokensError as error:
-        _wait_for_first_rank()
-        console.say(f"error: {' '.join(str(error).split())}")
-        sys.exit(2)
-    except BrokenPipeError:  # the reader of the output, such as head, has seen enough
-        console.close_lost_streams()
-        sys.exit(0)
-    except OSError as error:
-        # What happens to a disk or a folder is no mistake of the program: full, read-only, a name that is too long.
-        where = f" ({error.filename})" if error.filename else ""
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        reason = "no space is left on the disk" if full else error.strerror or error
-        advice = (
-            "free some space, then resume or start again" if full else "check that the path exists and is accessible"
-        )
-        console.say(f"error: {reason}{where}; {advice}")
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except RuntimeError as error:
-        if not _ranks_joined() or not sys.modules["tasktokens.utils.distributed"].lost_contact(error):
-            raise
-        console.say(f"error: rank {_rank()} has lost contact with another rank, which says why")
-        sys.exit(2)
-    finally:
-        signal.signal(hangup, before_hangup)
-        signal.signal(signal.SIGTERM, before)
-
-
-def _rank() -> int:
-    """Which of the processes that a launcher started this one is."""
-    rank = os.environ.get("RANK", "0")
-    return int(rank) if rank.isdigit() else 0
 
 
 def _print(text: object) -> None:
     """Print a result on the first rank only; a closed output is ignored."""
-    if _rank() == 0:
+    if launched_rank() == 0:
         with console.ignore_lost_output():
             print(text, flush=True)
-
-
-def _ranks_joined() -> bool:
-    torch = sys.modules.get("torch.distributed")
-    return torch is not None and torch.is_available() and torch.is_initialized()
-
-
-def _wait_for_first_rank() -> None:
-    """Before ranks are connected all meet the same error: the first reports it, the launcher then ends the others."""
-    if _rank() > 0 and not _ranks_joined():
-        time.sleep(3)
-
-
-def _end(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(128 + signal.SIGTERM)
 
 
 if __name__ == "__main__":

@@ -76,8 +76,7 @@ def normals_from_depth(
     Raises:
         ValueError: ``depth`` is not two-dimensional, or a setting is out of its range.
     """
-    if depth.ndim != 2:
-        raise ValueError(f"depth must have the shape (H, W), found {depth.shape}")
+    _check_map(depth)
     if half_window < 1 or layer_step <= 0 or not 0 <= min_share <= 1:
         raise ValueError(
             "expected half_window >= 1, layer_step > 0 and min_share in 0..1, "
@@ -88,9 +87,7 @@ def normals_from_depth(
     if not valid.any():
         return normals
 
-    height, width = depth.shape
-    ray_x = (np.arange(width, dtype=np.float64)[None, :] - camera.cx) / camera.fx
-    ray_y = (np.arange(height, dtype=np.float64)[:, None] - camera.cy) / camera.fy
+    ray_x, ray_y = _rays(depth.shape, camera)
     inverse = np.zeros(depth.shape)
     inverse[valid] = 1 / depth[valid].astype(np.float64)
     position = np.full(depth.shape, -np.inf)  # in units of layers; layer k is centred at k
@@ -115,9 +112,7 @@ def normals_from_depth(
 
 def facing(normals_3HW: NDArray[np.floating], camera: Camera) -> NDArray[np.bool_]:
     """Where a normal points to the camera rather than away from it, (H, W); ``camera`` is that of this very size."""
-    height, width = normals_3HW.shape[1:]
-    ray_x = (np.arange(width) - camera.cx) / camera.fx
-    ray_y = (np.arange(height)[:, None] - camera.cy) / camera.fy
+    ray_x, ray_y = _rays(normals_3HW.shape[1:], camera)
     towards: NDArray[np.bool_] = normals_3HW[0] * ray_x + normals_3HW[1] * ray_y + normals_3HW[2] < 0
     return towards
 
@@ -141,8 +136,7 @@ def dequantise_depth(depth: NDArray[np.floating], step: float) -> NDArray[np.flo
     Raises:
         ValueError: ``depth`` is not two-dimensional, or ``step`` is not positive.
     """
-    if depth.ndim != 2:
-        raise ValueError(f"depth must have the shape (H, W), found {depth.shape}")
+    _check_map(depth)
     if not step > 0:
         raise ValueError(f"step must be positive, found {step}")
     valid = np.isfinite(depth) & (depth > 0)
@@ -156,6 +150,19 @@ def dequantise_depth(depth: NDArray[np.floating], step: float) -> NDArray[np.flo
             smooth = np.where(count > 0, (smooth + total / np.maximum(count, 1)) / 2, smooth)
             smooth = np.clip(smooth, middle - step / 2, middle + step / 2)
     return np.where(valid, smooth, np.float32(0)).astype(np.float32)
+
+
+def _check_map(depth: NDArray[np.floating]) -> None:
+    if depth.ndim != 2:
+        raise ValueError(f"depth must have the shape (H, W), found {depth.shape}")
+
+
+def _rays(shape: tuple[int, ...], camera: Camera) -> tuple[FloatArray, FloatArray]:
+    """x (1, W) and y (H, 1) of the pixels' viewing rays, whose z is 1."""
+    height, width = shape
+    ray_x = (np.arange(width, dtype=np.float64)[None, :] - camera.cx) / camera.fx
+    ray_y = (np.arange(height, dtype=np.float64)[:, None] - camera.cy) / camera.fy
+    return ray_x, ray_y
 
 
 def _alike(depth: NDArray[np.float32], valid: NDArray[np.bool_], distance: int, limit: float) -> NDArray[np.float32]:
