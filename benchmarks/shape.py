@@ -37,10 +37,10 @@ COMPONENTS = {
 OWN = {
     "data set": r"pascal_context|pascal_labels",
     "method": r"methods/(mtl|supervised)\.py",
-    "task": r"tasks/binary\.py|metrics/saliency\.py|datasets/|data/(rooms|pascal\w*|nyud\w*|guess|look)"
+    "task": r"tasks/(binary|saliency)\.py|metrics/saliency\.py|datasets/|data/(rooms|pascal\w*|nyud\w*|guess|look)"
     r"|inspection/(infer|scan)",
     "network": r"models/(baseline|mtl)\.py",
-    "metric": r"metrics/(fmeasure|saliency)\.py|tasks/binary\.py",
+    "metric": r"metrics/(fmeasure|saliency)\.py|tasks/(binary|saliency)\.py",
 }
 """Files that are the component itself, or speak of it as data sets do of the tasks that they have."""
 

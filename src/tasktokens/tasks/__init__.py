@@ -7,11 +7,13 @@ from typing import Any
 
 from tasktokens.errors import ConfigError, did_you_mean
 from tasktokens.tasks.base import KINDS, TRAINING, Task
-from tasktokens.tasks.binary import Binary, Edge, Saliency
+from tasktokens.tasks.binary import Binary
 from tasktokens.tasks.depth import Depth
+from tasktokens.tasks.edge import Edge
 from tasktokens.tasks.names import check_task_name
 from tasktokens.tasks.normals import Normals
 from tasktokens.tasks.regression import Regression
+from tasktokens.tasks.saliency import Saliency
 from tasktokens.tasks.segmentation import Segmentation
 from tasktokens.tasks.vectors import Vectors
 

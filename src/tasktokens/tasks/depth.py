@@ -29,7 +29,8 @@ from tasktokens.tasks.base import (
     largest_probability,
 )
 from tasktokens.tasks.colours import colour_map
-from tasktokens.tasks.examine import Summary, Sums, amount_sums, summarise_depth
+from tasktokens.tasks.examine import Summary, Sums
+from tasktokens.tasks.examine_numbers import amount_sums, summarise_depth
 from tasktokens.tasks.files import to_float32, write_floats, write_png
 from tasktokens.tasks.marks import judge_marks, mark_sums
 from tasktokens.tasks.stored import StoredLabel

@@ -26,7 +26,8 @@ from tasktokens.tasks.base import (
     largest_probability,
 )
 from tasktokens.tasks.colours import colour_map
-from tasktokens.tasks.examine import Summary, Sums, range_sums, summarise_range
+from tasktokens.tasks.examine import Summary, Sums
+from tasktokens.tasks.examine_numbers import range_sums, summarise_range
 from tasktokens.tasks.files import to_float32, write_floats
 from tasktokens.tasks.marks import judge_marks, mark_sums
 from tasktokens.tasks.stored import StoredLabel

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from tasktokens.tasks.base import KINDS, Array, known_keys
-from tasktokens.tasks.normals import UnitVectors, parse_void_vectors
+from tasktokens.tasks.unit_vectors import UnitVectors, parse_void_vectors
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from tasktokens.inspection.check import check
 from tasktokens.inspection.check import settings as check_settings
 from tasktokens.inspection.report import SHOWN, Report
 from tasktokens.tasks import Depth, build_task
-from tasktokens.tasks.examine import amount_quantile
+from tasktokens.tasks.examine_numbers import amount_quantile
 
 COUNT, TRAIN = 28, 24
 
