@@ -1,4 +1,4 @@
-"""Tasks whose label is a class id a pixel: semantic segmentation and human parts."""
+"""Tasks whose label is a class id per pixel: semantic segmentation and human parts."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from tasktokens.errors import ConfigError, LabelError
 from tasktokens.metrics.mean_iou import MeanIoU
 from tasktokens.tasks.base import KINDS, Array, Task, known_keys, largest_probability
+from tasktokens.tasks.class_files import classes_of_colours, look_up, whole_numbers
 from tasktokens.tasks.class_settings import class_index, class_name, parse_colours, parse_mirror, whole_id
 from tasktokens.tasks.colours import class_palette
 from tasktokens.tasks.examine import Summary, Sums, Suspicion, class_sums, summarise_classes
@@ -131,11 +132,11 @@ class Segmentation(Task):
         """Class ids (1, H, W) uint8 from stored ids or colours. Raises `LabelError` for unknown ones."""
         stored = self._without_named_nodata(stored)
         if self.colours:
-            return self._from_colours(stored)
+            return classes_of_colours(stored, self.colours, self.void_colours)
         ids = stored.ids()
         valid = stored.valid & ~is_void(ids, self.void)
         if np.issubdtype(ids.dtype, np.floating):
-            ids, valid = _whole_numbers(ids, valid, stored.where)
+            ids, valid = whole_numbers(ids, valid, stored.where)
         known = [id for id, _ in self.ids] or range(len(self.classes))
         if self.ids:
             right = np.isin(ids, known)
@@ -149,7 +150,7 @@ class Segmentation(Task):
                 f"add the class or the void id to dataset.yaml{self._counted_from_one(wrong)}"
             )
         if self.ids:
-            ids = _look_up(ids.astype(np.int64), dict(self.ids))
+            ids = look_up(ids.astype(np.int64), dict(self.ids))
         return np.where(valid, ids, 0).astype(np.uint8)[None], valid
 
     def _without_named_nodata(self, stored: StoredLabel) -> StoredLabel:
@@ -168,21 +169,6 @@ class Segmentation(Task):
         return (
             f". If the files count the {count} classes from 1: ids: {{{pairs}{more}}}, and void: [0] if 0 is no class"
         )
-
-    def _from_colours(self, stored: StoredLabel) -> tuple[Array, Array]:
-        packed, valid = _pack(stored.colours()), stored.valid
-        classes = dict(zip(_pack(np.array(self.colours)).tolist(), range(len(self.colours)), strict=True))
-        void = dict.fromkeys(_pack(np.array(self.void_colours).reshape(-1, 3)).tolist(), -1)
-        found = _look_up(packed, classes | void)
-        wrong, counts = np.unique(packed[valid & (found == -2)], return_counts=True)
-        if wrong.size:
-            most = int(wrong[counts.argmax()])
-            raise LabelError(
-                f"label file {stored.where} has the colour {[most >> 16, most >> 8 & 255, most & 255]} "
-                f"on {counts.max()} pixels ({wrong.size} unknown colours in all); add it to 'colours' or 'void_colours'"
-            )
-        valid = valid & (found >= 0)
-        return np.where(valid, found, 0).astype(np.uint8)[None], valid
 
     def write(self, path: Path, value_CHW: Array, valid_HW: Array | None = None) -> None:
         """Write ids or colours as PNG; void is a void id, or transparent."""
@@ -305,28 +291,3 @@ class Segmentation(Task):
     def metric(self) -> MeanIoU:
         """mIoU, pixel accuracy and IoU per class."""
         return MeanIoU(len(self.classes), self.classes)
-
-
-def _whole_numbers(ids: Array, valid: Array, where: str) -> tuple[Array, Array]:
-    """Ids that were stored as floats, as integers; NaN is void. Raises `LabelError` for fractions and infinity."""
-    valid = valid & ~np.isnan(ids)
-    wrong = valid & ~(np.isfinite(ids) & (ids == np.rint(ids)) & (np.abs(ids) < 2**31))
-    if wrong.any():
-        raise LabelError(
-            f"label file {where} must hold whole class ids, found {ids[wrong][0]:g} (and {int(wrong.sum()) - 1} more "
-            f"such pixels, {ids.dtype}): was it resized with interpolation, or is it an amount (kind regression)?"
-        )
-    return np.where(valid, ids, 0).astype(np.int64), valid
-
-
-def _pack(colours: Array) -> Array:
-    """Colours (..., 3) as one number each."""
-    wide = colours.astype(np.int32)
-    return wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
-
-
-def _look_up(values: Array, table: Mapping[int, int]) -> Array:
-    """What a table has for each value, int64; -2 where it has nothing."""
-    keys = np.array(sorted(table))
-    place = np.searchsorted(keys, values).clip(max=len(keys) - 1)
-    return np.where(keys[place] == values, np.array([table[key] for key in keys.tolist()])[place], -2)
