@@ -267,20 +267,20 @@ def prepare(
     quiet: Quiet = False,
 ) -> None:
     """Convert a data set to a compact folder of JPEG and PNG files, which every verb takes as data.root."""
-    from tasktokens.datasets import prepare as app_prepare
+    from tasktokens.datasets import prepare as preparing
 
     if verify is not None:
-        faults = app_prepare.verify(verify, quiet)
+        faults = preparing.verify(verify, quiet)
         print("\n".join(faults) or f"{verify}: all files are as they were written")
         raise typer.Exit(1 if faults else 0)
     values = {"kind": data, "root": root, "classes": classes, "depth": depth}
-    source = app_prepare.source_settings({key: value for key, value in values.items() if value is not None})
+    source = preparing.source_settings({key: value for key, value in values.items() if value is not None})
     if out is None:
         raise ConfigError("--out is not set; name the folder to write")
     if (height is None) != (width is None):
         raise ConfigError("--height and --width belong together; give both or neither")
     size = (height, width) if height is not None and width is not None else None
-    print(app_prepare.prepare(source, out, size, jpeg, workers, skip_corrupt, quiet, upright))
+    print(preparing.prepare(source, out, size, jpeg, workers, skip_corrupt, quiet, upright))
 
 
 @app.command()
@@ -297,15 +297,16 @@ def runs(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
 ) -> None:
     """List the runs in a folder, or compare two or more runs: settings that differ, metrics, change from the first."""
-    from tasktokens.reporting import runs as app_runs
+    from tasktokens.reporting import compare_runs
+    from tasktokens.reporting import runs as listing
 
     folders = folders or [Path("runs")]
     if len(folders) == 1:
-        found = app_runs.list_runs(folders[0])
-        print(app_runs.to_json(found)) if as_json else app_runs.print_runs(found)
+        found = listing.list_runs(folders[0])
+        print(listing.to_json(found)) if as_json else listing.print_runs(found)
     else:
-        compared = app_runs.compare_runs(folders, split)
-        print(strict_json.dumps(compared, indent=1)) if as_json else app_runs.print_comparison(compared)
+        compared = compare_runs.compare_runs(folders, split)
+        print(strict_json.dumps(compared, indent=1)) if as_json else compare_runs.print_comparison(compared)
 
 
 @app.command("list")

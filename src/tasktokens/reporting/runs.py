@@ -1,4 +1,4 @@
-"""``tasktokens runs``: list the runs in a folder, or compare some of them."""
+"""``tasktokens runs``: list the runs in a folder."""
 
 from __future__ import annotations
 
@@ -17,19 +17,17 @@ from tasktokens.config import Config
 from tasktokens.errors import CheckpointError, TaskTokensError
 from tasktokens.inference.evaluate import run_config
 from tasktokens.methods import build_method
-from tasktokens.metrics import delta_mtl, higher_is_better
 from tasktokens.models.files import read_info
-from tasktokens.tasks import Task
+from tasktokens.reporting.evaluations import read_evaluation
 from tasktokens.training.callbacks.validation import BEST
 from tasktokens.training.log import is_finished, is_written, minutes_of, read_rows
 from tasktokens.utils import strict_json
-from tasktokens.utils.console import table_console
+from tasktokens.utils.console import wide_console
 from tasktokens.utils.safe_io import read_json
 
 DEPTH = 3
 """How many folders below the given one a run may lie."""
 
-_Results = dict[str, dict[str, float | None]]
 _FAULTS = (TaskTokensError, OSError, TypeError, ValueError, KeyError, AttributeError)
 
 
@@ -116,39 +114,6 @@ def run_facts(folder: Path, parent: Path | None = None) -> RunFacts:
     return replace(facts, state="running" if is_written(log) else "finished" if finished else "interrupted")
 
 
-def compare_runs(folders: Sequence[Path], split: str | None = None) -> dict[str, Any]:
-    """What differs between runs, as plain values.
-
-    Args:
-        folders: two or more runs; the first is the reference.
-        split: whose evaluation to compare; default: the one that the first run evaluates itself on.
-
-    Returns:
-        ``runs`` (paths), ``settings`` (by key, a value for each run, where they differ), ``split``, ``metrics`` (by
-        task and metric, a value for each run, null where there is none) and ``delta_mtl``: for each run but the first,
-        the mean relative change in percent of the primary metrics (``value``) and the ``tasks`` that it is over: those
-        that both runs define in the same way and evaluated.
-
-    Raises:
-        CheckpointError, ConfigError: a folder is no run, or one that cannot be read.
-    """
-    configs = [run_config(folder) for folder in folders]
-    split = split or configs[0].run.measured_on or "test"
-    tasks = [read_info(f / "model").tasks if (f / "model").is_dir() else {} for f in folders]
-    results = [_read_results(folder, split) for folder in folders]
-    metrics: dict[str, dict[str, list[float | None]]] = {}
-    for task, metric in dict.fromkeys((name, metric) for run in results for name in run for metric in run[name]):
-        metrics.setdefault(task, {})[metric] = [run.get(task, {}).get(metric) for run in results]
-    deltas = [_delta(tasks[0], results[0], tasks[i], results[i]) for i in range(1, len(folders))]
-    return {
-        "runs": [str(folder) for folder in folders],
-        "settings": _differences(configs),
-        "split": split,
-        "metrics": metrics,
-        "delta_mtl": deltas,
-    }
-
-
 # -- printing ----------------------------------------------------------------------------------------------------------
 def print_runs(runs: Sequence[RunFacts]) -> None:
     """The list, with a column for each task's primary metric; then what is wrong with broken runs.
@@ -168,7 +133,7 @@ def print_runs(runs: Sequence[RunFacts]) -> None:
     last = [("changed", [run.changed for run in runs])]
     if any(run.best for run in runs):
         last.insert(0, ("best", [_best_text(run.best) for run in runs]))
-    console = _console()
+    console = wide_console()
     for table in _tables_that_fit([*columns.items(), *metrics, *last], console):
         console.print(table)
     for run in runs:
@@ -202,34 +167,9 @@ def _tables_that_fit(columns: Sequence[tuple[str, Sequence[str]]], console: Cons
         begin = end
 
 
-def print_comparison(found: Mapping[str, Any]) -> None:
-    """`compare_runs` as tables."""
-    settings = Table("setting", *found["runs"], title="settings that differ")
-    for key, values in found["settings"].items():
-        settings.add_row(key, *("–" if value is None else str(value) for value in values))
-    table = Table("task", "metric", *found["runs"], title=f"metrics on {found['split']}")
-    for task, rows in found["metrics"].items():
-        for metric, values in rows.items():
-            table.add_row(task, metric, *("–" if v is None else f"{v:.4g}" for v in values))
-    deltas = found["delta_mtl"]
-    table.add_row("Δ_MTL", "", "", *("–" if d["value"] is None else f"{d['value']:+.1f} %" for d in deltas))
-    console = _console()
-    console.print(settings)
-    console.print(table)
-    for run, delta in zip(found["runs"][1:], deltas, strict=True):
-        tasks = ", ".join(delta["tasks"]) or "no task: none was measured in both runs and means the same"
-        console.print(f"Δ_MTL of {run} is over {tasks}", highlight=False, soft_wrap=True)
-
-
 def to_json(runs: Sequence[RunFacts]) -> str:
     """The list as JSON."""
     return strict_json.dumps([asdict(run) for run in runs], indent=1, default=str)
-
-
-def _console() -> Console:
-    """As wide as the terminal; in a file or a pipe, wide enough not to break cells."""
-    console = table_console()
-    return console if console.is_terminal else table_console(width=200)
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------
@@ -262,51 +202,10 @@ def _best(folder: Path) -> dict[str, Any] | None:
 
 
 def _primaries(folder: Path, split: str) -> dict[str, Primary]:
-    results, found = _read_results(folder, split), {}
+    results, found = read_evaluation(folder, split), {}
     for name, task in read_info(folder / "model").tasks.items():
         if name in results:
             metric = task.metric()
             unit = metric.units.get(metric.primary.split("/")[0], "")
             found[name] = Primary(metric.primary, results[name].get(metric.primary), unit)
     return found
-
-
-def _read_results(folder: Path, split: str) -> _Results:
-    path = folder / f"evaluation-{split}.json"
-    if not path.is_file():
-        return {}
-    try:
-        found = {task: dict(values) for task, values in read_json(path).items()}
-        for value in (value for values in found.values() for value in values.values()):
-            if value is not None and not isinstance(value, int | float):
-                raise TypeError(f"{value!r} is no number")
-        return found
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{path} is damaged; write it again by 'tasktokens evaluate {folder}'") from error
-
-
-def _delta(tasks: Mapping[str, Task], before: _Results, others: Mapping[str, Task], after: _Results) -> dict[str, Any]:
-    """Δ_MTL of a run over the tasks that it shares with the reference; None over none."""
-    values, reference, higher = {}, {}, {}
-    for name, task in tasks.items():
-        metric = task.metric()
-        new, old = after.get(name, {}).get(metric.primary), before.get(name, {}).get(metric.primary)
-        if name in others and others[name].spec() == task.spec() and new is not None and old:
-            values[name], reference[name], higher[name] = new, old, higher_is_better(metric, metric.primary)
-    return {"value": delta_mtl(values, reference, higher) if values else None, "tasks": list(values)}
-
-
-def _differences(configs: Sequence[Config]) -> dict[str, list[Any]]:
-    """Settings whose values are not all the same; where a run is written to is no difference."""
-    flat = [dict(_flat(config.model_dump(mode="json"))) for config in configs]
-    keys = [key for key in dict.fromkeys(key for one in flat for key in one) if key != "run.dir"]
-    values = {key: [one.get(key) for one in flat] for key in keys}
-    return {key: row for key, row in values.items() if any(value != row[0] for value in row)}
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, dict) and value:
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value

@@ -16,7 +16,8 @@ from tasktokens.config import ModelSettings, load_config, to_yaml
 from tasktokens.errors import CheckpointError
 from tasktokens.models.files import ModelInfo, to_json
 from tasktokens.reporting import runs
-from tasktokens.reporting.runs import compare_runs, list_runs, run_facts
+from tasktokens.reporting.compare_runs import compare_runs
+from tasktokens.reporting.runs import list_runs, run_facts
 from tasktokens.tasks import build_task
 
 TASKS: dict[str, dict[str, Any]] = {

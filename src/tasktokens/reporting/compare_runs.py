@@ -1,0 +1,98 @@
+"""``tasktokens runs RUN RUN``: which settings differ between runs, their metrics, and the change from the first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from tasktokens.config import Config
+from tasktokens.inference.evaluate import run_config
+from tasktokens.metrics import delta_mtl, higher_is_better
+from tasktokens.models.files import read_info
+from tasktokens.reporting.evaluations import Evaluation, read_evaluation
+from tasktokens.tasks import Task
+from tasktokens.utils.console import wide_console
+
+
+def compare_runs(folders: Sequence[Path], split: str | None = None) -> dict[str, Any]:
+    """What differs between runs, as plain values.
+
+    Args:
+        folders: two or more runs; the first is the reference.
+        split: whose evaluation to compare; default: the one that the first run evaluates itself on.
+
+    Returns:
+        ``runs`` (paths), ``settings`` (by key, a value for each run, where they differ), ``split``, ``metrics`` (by
+        task and metric, a value for each run, null where there is none) and ``delta_mtl``: for each run but the first,
+        the mean relative change in percent of the primary metrics (``value``) and the ``tasks`` that it is over: those
+        that both runs define in the same way and evaluated.
+
+    Raises:
+        CheckpointError, ConfigError: a folder is no run, or one that cannot be read.
+    """
+    configs = [run_config(folder) for folder in folders]
+    split = split or configs[0].run.measured_on or "test"
+    tasks = [read_info(f / "model").tasks if (f / "model").is_dir() else {} for f in folders]
+    results = [read_evaluation(folder, split) for folder in folders]
+    metrics: dict[str, dict[str, list[float | None]]] = {}
+    for task, metric in dict.fromkeys((name, metric) for run in results for name in run for metric in run[name]):
+        metrics.setdefault(task, {})[metric] = [run.get(task, {}).get(metric) for run in results]
+    deltas = [_delta(tasks[0], results[0], tasks[i], results[i]) for i in range(1, len(folders))]
+    return {
+        "runs": [str(folder) for folder in folders],
+        "settings": _differences(configs),
+        "split": split,
+        "metrics": metrics,
+        "delta_mtl": deltas,
+    }
+
+
+def print_comparison(found: Mapping[str, Any]) -> None:
+    """`compare_runs` as tables."""
+    settings = Table("setting", *found["runs"], title="settings that differ")
+    for key, values in found["settings"].items():
+        settings.add_row(key, *("–" if value is None else str(value) for value in values))
+    table = Table("task", "metric", *found["runs"], title=f"metrics on {found['split']}")
+    for task, rows in found["metrics"].items():
+        for metric, values in rows.items():
+            table.add_row(task, metric, *("–" if v is None else f"{v:.4g}" for v in values))
+    deltas = found["delta_mtl"]
+    table.add_row("Δ_MTL", "", "", *("–" if d["value"] is None else f"{d['value']:+.1f} %" for d in deltas))
+    console = wide_console()
+    console.print(settings)
+    console.print(table)
+    for run, delta in zip(found["runs"][1:], deltas, strict=True):
+        tasks = ", ".join(delta["tasks"]) or "no task: none was measured in both runs and means the same"
+        console.print(f"Δ_MTL of {run} is over {tasks}", highlight=False, soft_wrap=True)
+
+
+def _delta(
+    tasks: Mapping[str, Task], before: Evaluation, others: Mapping[str, Task], after: Evaluation
+) -> dict[str, Any]:
+    """Δ_MTL of a run over the tasks that it shares with the reference; None over none."""
+    values, reference, higher = {}, {}, {}
+    for name, task in tasks.items():
+        metric = task.metric()
+        new, old = after.get(name, {}).get(metric.primary), before.get(name, {}).get(metric.primary)
+        if name in others and others[name].spec() == task.spec() and new is not None and old:
+            values[name], reference[name], higher[name] = new, old, higher_is_better(metric, metric.primary)
+    return {"value": delta_mtl(values, reference, higher) if values else None, "tasks": list(values)}
+
+
+def _differences(configs: Sequence[Config]) -> dict[str, list[Any]]:
+    """Settings whose values are not all the same; where a run is written to is no difference."""
+    flat = [dict(_flat(config.model_dump(mode="json"))) for config in configs]
+    keys = [key for key in dict.fromkeys(key for one in flat for key in one) if key != "run.dir"]
+    values = {key: [one.get(key) for one in flat] for key in keys}
+    return {key: row for key, row in values.items() if any(value != row[0] for value in row)}
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
