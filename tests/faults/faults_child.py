@@ -26,7 +26,7 @@ PRELOAD = (
     "matplotlib.figure", "tasktokens.inspection.check", "tasktokens.inference.predict", "tasktokens.inference.discover",
     "tasktokens.inference.explain", "tasktokens.inference.explain_page",
     "tasktokens.inspection.init", "tasktokens.datasets.prepare",
-    "tasktokens.reporting.runs", "tasktokens.reporting.tables",
+    "tasktokens.reporting.compare_runs", "tasktokens.reporting.runs", "tasktokens.reporting.tables",
 )  # fmt: skip
 ROOM = 6 * 2**30
 """Bytes of address space that a child may take beyond the driver's: a bomb must not take the machine's memory."""

@@ -176,7 +176,7 @@ def test_the_verb(some: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 def test_every_width_shows_every_column_whole(
     some: Path, width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runs, "_console", lambda: Console(width=width, markup=False))
+    monkeypatch.setattr(runs, "wide_console", lambda: Console(width=width, markup=False))
     runs.print_runs(list_runs(some))
     out = capsys.readouterr().out
     for text in ("more/cut", "interrupted", "6/10", "mIoU 44 %", "absErr 0.51 m", "changed", "minutes"):
