@@ -46,7 +46,7 @@ class Augmentation(Settings):
 
 
 class DataSettings(Settings):
-    """Images and partial labels, whatever the data set; `tasktokens.datasets.base.data_settings` adds its own."""
+    """Images and partial labels, whatever the data set; `tasktokens.config.components.data_settings` adds its own."""
 
     kind: str
     """Which data set; ``tasktokens list`` names them."""

@@ -1,4 +1,4 @@
-"""Settings of a run: network, method, optimiser, and all of it together."""
+"""Settings of a run: network, optimiser, run folder, and `Config`, which holds all."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from tasktokens.config.base import Chosen, MethodSettings, Seed, Settings
+from tasktokens.config.components import DATA_SETTINGS, METHOD_SETTINGS
 from tasktokens.config.data import DataSettings
 from tasktokens.errors import ConfigError
 
@@ -114,23 +115,14 @@ class RunSettings(Settings):
         return None if value == "none" else value
 
 
-def _data_classes() -> Mapping[str, type[Settings]]:
-    from tasktokens.datasets.base import DATA_SETTINGS
-
-    return DATA_SETTINGS
-
-
-def _method_classes() -> Mapping[str, type[Settings]]:
-    from tasktokens.methods.base import METHOD_SETTINGS
-
-    return METHOD_SETTINGS
-
-
 DATA = Chosen(
-    "kind", _data_classes, lambda values: "folder" if "root" in values else "rooms", aliases=(("several", "concat"),)
+    "kind",
+    lambda: DATA_SETTINGS,
+    lambda values: "folder" if "root" in values else "rooms",
+    aliases=(("several", "concat"),),
 )
 """How the section ``data`` is read."""
-METHOD = Chosen("name", _method_classes, lambda values: "htt")
+METHOD = Chosen("name", lambda: METHOD_SETTINGS, lambda values: "htt")
 """How the section ``method`` is read."""
 
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import copyreg
 from abc import abstractmethod
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import Field, create_model
+from pydantic import Field
 
+from tasktokens.config import components
 from tasktokens.config.base import Settings
-from tasktokens.config.data import DataSettings
 from tasktokens.errors import ConfigError
-from tasktokens.registry import Registry, View
+from tasktokens.registry import Registry
 
 if TYPE_CHECKING:
     from tasktokens.datasets.index import DatasetIndex
@@ -59,28 +57,5 @@ class FolderOfFiles(DatasetSource):
         return self.root
 
 
-DATASETS: Registry[type[DatasetSource]] = Registry("data set", "tasktokens.datasets")
+DATASETS: Registry[type[DatasetSource]] = components.DATASETS
 """The settings class of each kind of data set, which opens it."""
-
-
-@cache
-def data_settings(source: type[DatasetSource]) -> type[DataSettings]:
-    """The ``data`` section of a run on such a data set: how images and labels are shown, and where they come from."""
-    name = f"{source.__name__.removesuffix('Source')}Data"
-    bases: Any = (source, DataSettings)  # in this order: the kind is the data set's own
-    settings = cast(type[DataSettings], create_model(name, __base__=bases, __doc__=source.__doc__))
-    copyreg.pickle(settings, _reduced)  # a class made here cannot be imported by the process that unpickles
-    return settings
-
-
-def _reduced(settings: DataSettings) -> tuple[Any, ...]:
-    source = next(base for base in type(settings).__bases__ if base is not DataSettings)
-    return _restored, (source, settings.model_fields_set, dict(settings))
-
-
-def _restored(source: type[DatasetSource], given: set[str], values: dict[str, Any]) -> DataSettings:
-    return data_settings(source).model_construct(given, **values)
-
-
-DATA_SETTINGS = View(DATASETS, data_settings)
-"""The class of the ``data`` section by kind."""

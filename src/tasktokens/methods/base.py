@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
-from tasktokens.config import MethodSettings
+from tasktokens.config import MethodSettings, components
 from tasktokens.data.sample import Batch, Labels
 from tasktokens.data.sharding import WHOLE_BATCH, BatchShard
 from tasktokens.data.transforms import photometric
@@ -18,7 +18,7 @@ from tasktokens.errors import ConfigError
 from tasktokens.losses import Term, masked_loss
 from tasktokens.metrics import Reliability
 from tasktokens.models import TaskOutput
-from tasktokens.registry import Registry, View
+from tasktokens.registry import Registry
 from tasktokens.tasks import Task
 
 
@@ -248,11 +248,8 @@ class Method(ABC):
         raise ConfigError(f"{type(self).__name__} cannot accumulate gradients; set optim.accumulate=1")
 
 
-METHODS: Registry[type[Method]] = Registry("method", "tasktokens.methods")
+METHODS: Registry[type[Method]] = components.METHODS
 """Methods by name."""
-
-METHOD_SETTINGS = View(METHODS, lambda method: method.settings_class)
-"""The class of the ``method`` section by name."""
 
 
 def label_counts(prepared: PreparedBatch) -> dict[str, Tensor]:
