@@ -67,7 +67,7 @@ def main() -> None:
 
 
 def score(what: str, paths: Iterable[Path], pair: Callable[[Path], Pair], metric: BoundaryF) -> dict[str, object]:
-    """A row: the metric over the images, and its seconds of CPU time an image and threshold."""
+    """A row: the metric over the images, and its seconds of CPU time per image and threshold."""
     seconds, count = 0.0, 0
     for path in paths:
         guess, truth = (torch.from_numpy(x.astype(np.float32))[None, None] for x in pair(path))

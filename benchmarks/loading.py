@@ -110,8 +110,8 @@ def ours(root: Path, seed: int) -> dict[str, Callable[[int, int], object]]:
         "ours: read files": lambda epoch, index: plain[epoch, index],
         "ours: read files, augment": coloured(dataset("full", SETTINGS, False)),
         "ours: from the cache, augment": coloured(dataset("full", SETTINGS, True)),
-        "ours: read files, augment; one label an image": coloured(dataset("one", SETTINGS, False)),
-        "ours: from the cache, augment; one label an image": coloured(dataset("one", SETTINGS, True)),
+        "ours: read files, augment; one label per image": coloured(dataset("one", SETTINGS, False)),
+        "ours: from the cache, augment; one label per image": coloured(dataset("one", SETTINGS, True)),
     }
 
 

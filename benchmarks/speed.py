@@ -84,7 +84,7 @@ def measure(args: argparse.Namespace, backbone: str, images: int, precision: str
 def cost(
     args: argparse.Namespace, config: Config, what: str, images: int, size: tuple[int, int]
 ) -> dict[str, float | None]:
-    """Milliseconds and images a second of what is done to a batch, and the most memory that it took."""
+    """Milliseconds and images per second of what is done to a batch, and the most memory that it took."""
     accelerator = start(config.run, training_precision(config.run))
     torch.manual_seed(0)
     tasks = {name: build_task(name, spec) for name, spec in TASKS.items()}

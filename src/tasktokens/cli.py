@@ -278,7 +278,7 @@ def prepare(
     if out is None:
         raise ConfigError("--out is not set; name the folder to write")
     if (height is None) != (width is None):
-        raise ConfigError("--height and --width belong together; give both or neither")
+        raise ConfigError("--height and --width must be given both or neither")
     size = (height, width) if height is not None and width is not None else None
     print(preparing.prepare(source, out, size, jpeg, workers, skip_corrupt, quiet, upright))
 

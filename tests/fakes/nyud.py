@@ -157,7 +157,7 @@ def write_official(root: Path, count: int = 5, height: int = 120, width: int = 1
 
 
 def main() -> None:
-    """Write one fake a layout below the folder that the command line names."""
+    """Write one fake per layout below the folder that the command line names."""
     out = Path(sys.argv[1])
     for name, write in (
         ("mtan", write_mtan), ("atrc", write_atrc), ("official", write_official), ("compact", write_compact)

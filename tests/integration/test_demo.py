@@ -14,7 +14,7 @@ from tasktokens.reporting import demo as module
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two steps a stage on a handful of small rooms; everything else as shipped."""
+    """Two steps per stage on a handful of small rooms; everything else as shipped."""
     shipped = module.demo_config
 
     def cut(method: str, out: Path, seed: int) -> Config:

@@ -86,7 +86,7 @@ def alone(ranks: Path, make_config: MakeConfig) -> Path:
 
 @pytest.mark.parametrize("other", ["alone-parts", "double", "double-parts"])
 def test_neither_ranks_nor_parts_change_the_result(other: str, alone: Path, ranks: Path) -> None:
-    """One label an image, so a head is often labelled on one rank only; uneven parts; discovered terms; the average."""
+    """One label per image, so a head often has labels on one rank only; uneven parts; discovered terms; the average."""
     for which in ("student", "teacher"):
         one, many = (
             load_file(complete_checkpoints(run / "checkpoints")[-1] / f"{which}.safetensors")
@@ -262,7 +262,7 @@ def test_a_command_leaves_the_other_ranks_when_all_is_done_and_not_when_it_faile
 def test_processes_that_do_not_know_of_each_other_are_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     start(RunSettings(device="cpu"))  # this process works alone
     monkeypatch.setenv(name, "2")
-    with pytest.raises(ConfigError, match=rf"2 processes were started and only 1 work together.*unset {name}"):
+    with pytest.raises(ConfigError, match=rf"2 processes were started and only 1 joined the run.*unset {name}"):
         start(RunSettings(device="cpu"))
 
 

@@ -1,4 +1,4 @@
-"""Settings: pydantic models, YAML in and out, ``key=value`` overrides, errors that name every mistake at once."""
+"""Settings: pydantic models, YAML in and out, ``key=value`` overrides, errors that name every wrong setting at once."""
 
 from tasktokens.config.base import Chosen, MethodSettings, Seed, Settings, Side
 from tasktokens.config.data import Augmentation, DataSettings

@@ -1,4 +1,4 @@
-"""YAML in and out, ``key=value`` overrides, and errors that name every mistake at once."""
+"""YAML in and out, ``key=value`` overrides, and errors that name every wrong setting at once."""
 
 from __future__ import annotations
 
@@ -102,8 +102,8 @@ def parse_config(values: Mapping[str, Any], where: str = "the settings") -> Conf
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        mistakes = "; ".join(_sentence(item, values) for item in error.errors())
-        raise ConfigError(f"{where}: {mistakes}") from error
+        wrong = "; ".join(_sentence(item, values) for item in error.errors())
+        raise ConfigError(f"{where}: {wrong}") from error
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -111,7 +111,7 @@ def _require_labels(split: VisibleLabels, available: Mapping[str, Mapping[str, o
 def _one(
     ids: Sequence[str], has: Mapping[str, list[str]], tasks: list[str], rng: np.random.RandomState
 ) -> VisibleLabels:
-    """One task an image, as even over the tasks as the existing files allow."""
+    """One task per image, as even over the tasks as the existing files allow."""
     drawn = dict.fromkeys(tasks, 0)
     split: VisibleLabels = {}
     # Images with few kinds of labels first, so that the others can even things out.

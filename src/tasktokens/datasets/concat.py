@@ -50,7 +50,7 @@ def concat(parts: Mapping[str, DatasetIndex]) -> DatasetIndex:
 
 
 class DatasetEntry(Settings):
-    """One of several data sets that are learned from together."""
+    """One of the data sets that a run learns from."""
 
     name: str = Field(pattern=r"^\w[\w.-]*$", description="first part of its images' ids")
     source: Annotated[DatasetSource, Chosen("kind", lambda: DATASETS, lambda values: "folder")] = Field(
@@ -80,7 +80,7 @@ class DatasetEntry(Settings):
 
 @DATASETS.register("concat")
 class ConcatSource(DatasetSource):
-    """Several data sets, each perhaps labelled for other tasks, learned from together."""
+    """Several data sets as one, each perhaps labelled for other tasks."""
 
     kind: Literal["concat"] = "concat"
     parts: list[DatasetEntry] = Field(min_length=1, description="the data sets")

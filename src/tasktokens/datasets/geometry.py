@@ -65,7 +65,7 @@ def normals_from_depth(
     Args:
         depth: (H, W) metres along z; 0, negative, NaN and infinite are invalid.
         camera: the camera of this very size of picture.
-        half_window: a window is ``2 * half_window + 1`` pixels a side, at least 1.
+        half_window: a window is ``2 * half_window + 1`` pixels per side, at least 1.
         layer_step: distance of the layers in log depth; a window reaches between one half and three halves of it
             (so 5 % to 15 % of the depth at 0.1) to either side of its centre's depth.
         min_share: pixels whose window has less than this share of usable pixels, 0..1, are invalid.

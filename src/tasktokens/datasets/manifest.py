@@ -133,7 +133,7 @@ def _text(cell: Any, where: str) -> str:
 
 
 class _Files:
-    """Which files exist, by one listing a folder: a question a file would take longer than reading the table."""
+    """Which files exist, by one listing per folder: a query per file would take longer than reading the table."""
 
     def __init__(self, root: Path) -> None:
         self.root = os.path.abspath(root)

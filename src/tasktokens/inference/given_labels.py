@@ -42,7 +42,7 @@ class GivenLabels:
 
 
 def given_labels(run: Path, config: Config) -> GivenLabels:
-    """Look at the data of a run, or of a model folder in it, without opening a label.
+    """Open the data of a run, or of a model folder in it, without opening a label.
 
     A label that the run's ``data.labels`` hid stays hidden; whatever other label file is there is a given label, also
     one that was added after the training.

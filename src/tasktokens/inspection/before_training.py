@@ -34,7 +34,7 @@ def check_before_run(data: Data, config: Config, quiet: bool = False) -> None:
     ``$TASKTOKENS_CACHE``, ``$XDG_CACHE_HOME`` or ``~/.cache``. Rendered rooms need no check.
 
     Raises:
-        DataError: naming the first mistakes.
+        DataError: naming the first errors.
     """
     if not config.data.check or (isinstance(config.data, DatasetSource) and config.data.generated):
         return
@@ -54,9 +54,9 @@ def check_before_run(data: Data, config: Config, quiet: bool = False) -> None:
         # A file that cannot be read can be left out; what is wrong with a whole task cannot.
         of_whole_task = any(finding.path is None and finding.id is None for finding in report.errors)
         if not report.ok and (of_whole_task or not config.data.skip_corrupt):
-            raise DataError(_mistakes(report))
+            raise DataError(_errors(report))
         if not report.ok:
-            found = f"data: {report.totals['error']} mistakes ('tasktokens check' lists them)"
+            found = f"data: {report.totals['error']} errors ('tasktokens check' lists them)"
             console.say(f"{found}; data.skip_corrupt leaves out what cannot be read")
             return
         before = {"images": report.examined, "warnings": report.totals["warning"] + unmeasured}
@@ -88,12 +88,12 @@ def _unmeasured(data: Data, config: Config) -> list[Finding]:
     return [each for name in data.tasks for each in splits_without_labels(data.collection, name, ("train", *named))]
 
 
-def _mistakes(report: Report) -> str:
+def _errors(report: Report) -> str:
     errors = report.errors
     shown = " | ".join(_placed(finding) for finding in errors[:3])
     more = f" | and {report.totals['error'] - 3} more" if report.totals["error"] > 3 else ""
     return (
-        f"the data is not fit to train on: {shown}{more}. 'tasktokens check' lists every mistake; "
+        f"the data is not fit to train on: {shown}{more}. 'tasktokens check' lists every error; "
         f"data.check=false skips this check"
     )
 

@@ -1,4 +1,4 @@
-"""`tasktokens check`: a data set's statistics and mistakes on the terminal, as JSON, and as a page with panels."""
+"""`tasktokens check`: a data set's statistics and errors on the terminal, as JSON, and as a page with panels."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def check(
         quiet: do not show progress.
 
     Returns:
-        Every file's mistakes and the statistics; a data set that cannot even be listed is a report with one error.
+        The errors of every file and the statistics; a data set that cannot even be listed is a report with one error.
 
     Raises:
         DataError, ConfigError: there is no such folder, or the settings are wrong.

@@ -88,7 +88,7 @@ class InferredFolder:
 
 
 def infer_folder(root: Path) -> InferredFolder:
-    """Look at a folder and up to 20 files of each folder in it. Raises `DataError` where there are no images."""
+    """Scan a folder and up to 20 files of each folder in it. Raises `DataError` where there are no images."""
     folders = [path.name for path in sorted(root.iterdir()) if path.is_dir() and not path.name.startswith(".")]
     reasons: dict[str, str] = {}
     try:

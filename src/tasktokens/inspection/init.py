@@ -20,7 +20,7 @@ MANIFEST = "manifest.csv"
 
 
 def init(root: str | Path, force: bool = False) -> InferredFolder:
-    """Write ``dataset.yaml`` with a guess for every folder of labels, each with a comment that says what was seen.
+    """Write ``dataset.yaml`` with a proposal for every folder of labels, each with a comment that says what was seen.
 
     Where label files do not have the names of their images (``0001_rgb.jpg``, ``0001_mask.png``), a ``manifest.csv``
     that pairs them is written, too.

@@ -20,7 +20,7 @@ class Finding:
 
     Attributes:
         severity: ``error``: training would fail or learn nonsense; ``warning``: it may be meant.
-        code: what kind of mistake, such as ``unreadable`` (docs/check.md lists them).
+        code: what is wrong, such as ``unreadable`` (docs/check.md lists them).
         message: what was expected, what was found, what to do.
         task, id, path: where, if it concerns a certain one.
     """
@@ -40,7 +40,7 @@ class TaskReport:
     Attributes:
         kind: its kind.
         labelled: images with a label file, by split.
-        examined: labels that were read without a mistake.
+        examined: labels that were read without an error.
         failed: labels that could not be used.
         sizes: labels by "width x height", the most frequent first, at most ten.
         void: share of the pixels that are void.

@@ -1,4 +1,4 @@
-"""Look at every file of a data set before an hour is lost on it: `check`.
+"""Survey every file of a data set before an hour is lost on it: `check`.
 
 Files are examined one by one, in parallel processes where asked for; only sums and sizes are kept, so memory does not
 grow with the pixels, and the report does not depend on the number of processes.
@@ -43,8 +43,8 @@ def check(
         tasks: those to examine; None: all of it.
         visible: ids, and the tasks whose labels may be opened for each; None: everything. Other files are not touched.
         workers: processes; None: as many as pay; 1 works in this one.
-        threads: use so many threads of this process instead.
-        limit: examine at most so many images, evenly spread over the list.
+        threads: use this number of threads of this process instead.
+        limit: examine at most this many images, evenly spread over the list.
         progress: show a bar on standard error.
         flip: whether training will mirror images, which makes left and right a question.
 
@@ -118,7 +118,7 @@ _DARK = 255 // 8
 """Largest value of 16-bit images, read with 8 bits, that are taken for images of 10 or 12 bits."""
 
 
-# -- all files together ------------------------------------------------------------------------------------------------
+# -- the whole data set ------------------------------------------------------------------------------------------------
 class _Tally:
     """Sums over the files seen so far."""
 

@@ -25,7 +25,7 @@ from tasktokens.tasks.base import Array
 from tasktokens.tasks.stored import recorded_reads
 
 SMALLEST, LARGEST = 16, 100_000_000
-"""Side in pixels below which, and pixels above which, an image is taken for a mistake."""
+"""Side in pixels below which, and pixels above which, an image is suspicious."""
 
 
 @dataclass(frozen=True)

@@ -199,7 +199,7 @@ class Method(ABC):
 
     @property
     def steps(self) -> int:
-        """Optimiser steps of all stages together."""
+        """Optimiser steps of all stages."""
         return sum(stage.steps for stage in self.stages())
 
     def state(self) -> nn.Module | None:

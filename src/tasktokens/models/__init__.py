@@ -34,5 +34,5 @@ def build_network(kind: str, tasks: Mapping[str, Task], settings: ModelSettings,
     pretrained, weights = (settings.pretrained, settings.weights) if load_weights else (False, None)
     backbone = Backbone(settings.backbone, pretrained, weights)
     network = NETWORKS[kind](tasks, backbone, design)
-    # A quarter less time a training step on a CPU, measured; GPUs prefer it in half precision.
+    # A quarter less time per training step on a CPU, measured; GPUs prefer it in half precision.
     return network.to(memory_format=torch.channels_last)

@@ -117,7 +117,7 @@ def _odd_grey(image: Image.Image, raw: list[str]) -> str | None:
 
 
 def _few_bits(raw: list[str]) -> int | None:
-    """2 or 4 where grey has so few bits a pixel."""
+    """2 or 4 where grey has so few bits per pixel."""
     return next((bits for bits in (2, 4) for args in raw if f"L;{bits}" in args), None)
 
 

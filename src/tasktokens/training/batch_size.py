@@ -173,7 +173,7 @@ def advice(config: Config, data: Data, accelerator: Accelerator) -> str:
         changes.append(f"optim.accumulate={2 * config.optim.accumulate} (about {gb(now(-(-images // 2)))})")
     better = [(text, line) for text, line in others if line is not None and line(images) < now(images)]
     changes += [f"{text} (about {gb(line(images))})" for text, line in better]
-    return f"{usage} (measured). What helps, alone or together: {'; '.join(changes[:3])}"
+    return f"{usage} (measured). What helps, alone or combined: {'; '.join(changes[:3])}"
 
 
 def _parts(config: Config, accelerator: Accelerator) -> int:

@@ -33,7 +33,7 @@ from tasktokens.utils.distributed import main_process_first, raise_on_all_ranks,
 def open_run(
     config: Config, resume: bool, overwrite: bool, quiet: bool, init_from: Path | None = None
 ) -> tuple[Config, Data, Accelerator]:
-    """Open what a run needs, so that mistakes are found before training. Nothing is written yet.
+    """Open what a run needs, so that errors are found before training. Nothing is written yet.
 
     Settings are checked first, before any data is opened, rendered or checked.
 
@@ -99,7 +99,7 @@ def check_start(info: ModelInfo, init_from: Path) -> None:
 
 
 def check_method(method: Method, config: Config, accelerator: Accelerator) -> None:
-    """Raise `ConfigError` where settings do not go together with the method or the device."""
+    """Raise `ConfigError` where settings do not fit the method or the device."""
     accumulate = config.optim.accumulate
     if accumulate > 1 and type(method).counts is Method.counts:
         raise ConfigError(

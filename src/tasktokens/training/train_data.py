@@ -1,4 +1,4 @@
-"""What the steps of a run get: batches in their order, and what a step draws at random.
+"""The data of the steps of a run: batches in their order, and what a step draws at random.
 
 Both depend on (seed, stage, step) alone, so a run resumes at any step, and the number of ranks does not matter.
 """

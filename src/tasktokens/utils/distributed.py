@@ -80,10 +80,10 @@ def training_precision(settings: RunSettings) -> str:
 
 
 def check_world_size(joined: int, started: int) -> None:
-    """Raise `ConfigError` where more processes were started than work together: each would train on its own."""
+    """Raise `ConfigError` where more processes were started than joined the run: each would train on its own."""
     if joined < started:
         raise ConfigError(
-            f"{started} processes were started and only {joined} work together; start them with torchrun "
+            f"{started} processes were started and only {joined} joined the run; start them with torchrun "
             f"(docs/scaling.md), or unset {' and '.join(name for name in _SIZES if _number(name) > 1)}"
         )
     # What accelerate's launcher leaves behind when it was asked for several CPU processes and starts one.

@@ -31,7 +31,7 @@ WRITERS: dict[str, Callable[[Path], Path]] = {
 
 @pytest.fixture(scope="module")
 def fakes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """One fake a layout, which no test changes."""
+    """One fake per layout, which no test changes."""
     root = tmp_path_factory.mktemp("nyud")
     return {name: write(root / name) for name, write in WRITERS.items()}
 
@@ -231,7 +231,7 @@ def test_mtan_names_must_be_numbers(tmp_path: Path) -> None:
         ("label", np.zeros((4, 4, 3), np.int64), "whole number per pixel"),
         ("depth", np.full((4, 4, 1), 1500.0), "metres below 20"),
         ("depth", np.full((4, 4, 1), -1.0), "metres below 20"),
-        ("depth", np.full((4, 4, 2), 1.0), "one float a pixel"),
+        ("depth", np.full((4, 4, 2), 1.0), "one float per pixel"),
         ("normal", np.tile([0.0, 0.0, -1.0], (4, 4, 1)) * [1, 1, 1] + [0, 0.3, 0], "face the camera"),
     ],
 )

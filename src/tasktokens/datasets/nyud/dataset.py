@@ -100,7 +100,7 @@ def open_nyud(root: Path, classes: int = 13) -> DatasetIndex:
 
 
 def find_layout(root: Path) -> Layout:
-    """The layout that the files in a folder have. Raises `DataError` saying what each needs and what is there."""
+    """The layout that the files in a folder have. Raises `DataError` naming what each needs and what was found."""
     for layout in LAYOUTS:
         if all((root / mark).exists() for mark in layout.marks):
             return layout
@@ -211,7 +211,7 @@ def _ids(path: Path) -> tuple[str, ...]:
     try:
         return tuple(path.read_text(encoding="utf-8").split())
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read ({error}); expected one id a line") from error
+        raise DataError(f"{path} cannot be read ({error}); expected one id per line") from error
 
 
 def _labelled(images: Iterable[str], folder: Path, endings: tuple[str, ...], reader: Reader) -> dict[str, LabelFile]:

@@ -118,7 +118,9 @@ def metres(path: Path, stored: Array) -> tuple[Array, Array]:
     Raises `LabelError` where it is negative, too far for the sensor (then it is in other units) or of another shape.
     """
     if stored.ndim != 2 or stored.dtype.kind != "f":
-        raise LabelError(f"label file {path} must hold one float a pixel, found {stored.dtype} of shape {stored.shape}")
+        raise LabelError(
+            f"label file {path} must hold one float per pixel, found {stored.dtype} of shape {stored.shape}"
+        )
     valid = np.isfinite(stored) & (stored != 0)
     found = stored[valid]
     if found.size and not 0 < found.min() <= found.max() < FARTHEST:

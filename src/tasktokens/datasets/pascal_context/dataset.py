@@ -137,7 +137,7 @@ def _ids(path: Path) -> tuple[str, ...]:
     try:
         lines = path.read_text(encoding="utf-8").split()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read the list {path} of images ({error}); it must have one id a line") from error
+        raise DataError(f"cannot read the list {path} of images ({error}); it must have one id per line") from error
     if not lines:
         raise DataError(f"the list {path} of images is empty")
     return tuple(dict.fromkeys(lines))

@@ -88,7 +88,7 @@ class Rays:
 
 
 def nearest(rays: Rays, shapes: Sequence[Shape], t: Floats, which: Ints, face: Ints, near: float) -> None:
-    """Put the first solid beyond ``near`` into ``t``, ``which``, ``face`` (all (P,)) where it beats what is there."""
+    """Put the first solid beyond ``near`` into ``t``, ``which``, ``face`` (all (P,)) where it is nearer."""
     dx, dy, dz = rays.direction
     for number, chosen in rays.toward(shapes):
         reached, side = shapes[number].enter(rays.view.origin, (dx[chosen], dy[chosen], dz[chosen]))
