@@ -27,8 +27,8 @@ def concat(parts: Mapping[str, DatasetIndex]) -> DatasetIndex:
     """
     tasks: dict[str, Task] = {}
     labels: dict[str, dict[str, LabelFile]] = {}
-    for part, collection in parts.items():
-        for name, task in collection.tasks.items():
+    for part, index in parts.items():
+        for name, task in index.tasks.items():
             known = tasks.setdefault(name, task)
             if not task.predicts_like(known):
                 raise ConfigError(
@@ -36,7 +36,7 @@ def concat(parts: Mapping[str, DatasetIndex]) -> DatasetIndex:
                     f"rename one of them, such as tasks: {{{name}: {part}_{name}}}"
                 )
             # A file of another storage is not what the one task of this name would write.
-            files = {f"{part}/{id}": file for id, file in collection.labels.get(name, {}).items()}
+            files = {f"{part}/{id}": file for id, file in index.labels.get(name, {}).items()}
             labels.setdefault(name, {}).update(
                 files if task == known else {id: file._replace(plain=False) for id, file in files.items()}
             )

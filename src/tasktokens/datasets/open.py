@@ -39,32 +39,32 @@ def open_data(config: Config, progress: bool = False) -> Data:
 
     Raises `DataError` and `ConfigError` with what is missing and what to do.
     """
-    collection = open_index(config, progress)
-    return choose_data(settled(config, collection), collection)
+    index = open_index(config, progress)
+    return choose_data(settled(config, index), index)
 
 
-def choose_data(config: Config, collection: DatasetIndex) -> Data:
+def choose_data(config: Config, index: DatasetIndex) -> Data:
     """What a run of these settings, in which nothing is ``auto`` (`settled`), learns from a data set that is open."""
     settings = config.data
-    tasks = choose_tasks(collection, config.tasks)
-    ids = collection.split("train")
+    tasks = choose_tasks(index, config.tasks)
+    ids = index.split("train")
     # Not the run's seed: one that goes on from another with a seed of its own must not have been trained on these.
     seed = settings.label_seed or 0
     held = held_out(ids, settings.holdout, seed)
     train = [id for id in ids if id not in held]
     if not train:
-        raise DataError(f"{collection.root} has no training images")
-    available = {name: collection.labels[name] for name in tasks}
+        raise DataError(f"{index.root} has no training images")
+    available = {name: index.labels[name] for name in tasks}
     holdout = tuple(id for id in ids if id in held)
 
     def visible(ids: Sequence[str], complete: bool) -> VisibleLabels:
-        if settings.label_seed is None and settings.labels in collection.published:
-            return published_visible(ids, available, collection.published[settings.labels], settings.labels, complete)
-        return draw_visible(ids, available, settings.labels, seed, complete, collection.images)
+        if settings.label_seed is None and settings.labels in index.published:
+            return published_visible(ids, available, index.published[settings.labels], settings.labels, complete)
+        return draw_visible(ids, available, settings.labels, seed, complete, index.images)
 
     split = visible(train, complete=True)
     # A draw of its own, so that what is seen of the training images does not depend on it.
-    return Data(collection, tasks, split, holdout, visible(holdout, complete=False) if holdout else {})
+    return Data(index, tasks, split, holdout, visible(holdout, complete=False) if holdout else {})
 
 
 def open_index(config: Config, progress: bool = False) -> DatasetIndex:
@@ -82,21 +82,21 @@ def open_index(config: Config, progress: bool = False) -> DatasetIndex:
     return config.data.open_index(config.data.size, progress)
 
 
-def choose_tasks(collection: DatasetIndex, options: Mapping[str, TaskOptions] | None) -> dict[str, Task]:
+def choose_tasks(index: DatasetIndex, options: Mapping[str, TaskOptions] | None) -> dict[str, Task]:
     """The data set's tasks that were asked for (None: all), with their weights and thresholds changed."""
     if options is None:
-        return dict(collection.tasks)
+        return dict(index.tasks)
     if not options:
         raise ConfigError("'tasks' is empty; name at least one task, or leave it out to learn all")
     tasks = {}
     for name, option in options.items():
-        if name not in collection.tasks:
-            near = did_you_mean(name, collection.tasks)
-            raise ConfigError(f"{collection.root} has no task '{name}'{near}; found: {', '.join(collection.tasks)}")
-        tasks[name] = replace(collection.tasks[name], **(option or TaskOptions()).model_dump(exclude_none=True))
+        if name not in index.tasks:
+            near = did_you_mean(name, index.tasks)
+            raise ConfigError(f"{index.root} has no task '{name}'{near}; found: {', '.join(index.tasks)}")
+        tasks[name] = replace(index.tasks[name], **(option or TaskOptions()).model_dump(exclude_none=True))
     return tasks
 
 
-def all_visible(collection: DatasetIndex, ids: tuple[str, ...], tasks: Mapping[str, Task]) -> VisibleLabels:
+def all_visible(index: DatasetIndex, ids: tuple[str, ...], tasks: Mapping[str, Task]) -> VisibleLabels:
     """Every label that exists: for evaluation."""
-    return {id: tuple(name for name in tasks if id in collection.labels[name]) for id in ids}
+    return {id: tuple(name for name in tasks if id in index.labels[name]) for id in ids}

@@ -80,9 +80,9 @@ def prepare(
         ['depth', 'images', 'semseg']
     """
     source, out = source_settings(source) if isinstance(source, Mapping) else source, Path(out)
-    collection = _storable(source.open_index(size or (1, 1)))
-    _check_names(collection)
-    settings = _settings(source, collection, size, jpeg, upright)
+    index = _storable(source.open_index(size or (1, 1)))
+    _check_names(index)
+    settings = _settings(source, index, size, jpeg, upright)
     if out.exists():
         check_settings(out, settings)  # before anything is touched
     try:
@@ -92,9 +92,9 @@ def prepare(
                 (out / JOURNAL).unlink(missing_ok=True)  # from a kill at the very end
                 return out
             journal = Journal(out, settings)
-            writer = Writer(out, collection.tasks, size, jpeg, skip_corrupt, upright)
-            _convert_all(collection, journal, writer, workers, quiet)
-            _finish(collection, journal, out, settings)
+            writer = Writer(out, index.tasks, size, jpeg, skip_corrupt, upright)
+            _convert_all(index, journal, writer, workers, quiet)
+            _finish(index, journal, out, settings)
     except OSError as error:
         raise DataError(f"preparing {out} failed ({error}); mended, the same command goes on from here") from error
     return out
@@ -131,7 +131,7 @@ def verify(out: Path, quiet: bool = False) -> list[str]:
 
 
 def _settings(
-    source: FolderOfFiles, collection: DatasetIndex, size: tuple[int, int] | None, jpeg: int | None, upright: bool
+    source: FolderOfFiles, index: DatasetIndex, size: tuple[int, int] | None, jpeg: int | None, upright: bool
 ) -> Any:
     """All that decides what is written, as plain values."""
     own = source.model_dump(mode="json", exclude=set(DataSettings.model_fields) - {"kind"})
@@ -142,32 +142,28 @@ def _settings(
         "size": size,
         "jpeg": jpeg,
         **({"upright": True} if upright else {}),  # folders that were prepared before it was a choice go on
-        "tasks": {name: task.spec() for name, task in collection.tasks.items()},
+        "tasks": {name: task.spec() for name, task in index.tasks.items()},
     }
     return json.loads(strict_json.dumps(values))
 
 
-def _storable(collection: DatasetIndex) -> DatasetIndex:
+def _storable(index: DatasetIndex) -> DatasetIndex:
     """With tasks whose files can hold every label; files of a task that had to be changed for that are not copied."""
-    tasks = {name: task.storable() for name, task in collection.tasks.items()}
+    tasks = {name: task.storable() for name, task in index.tasks.items()}
     labels = {
-        name: {
-            id: file._replace(plain=file.plain and tasks[name] == collection.tasks[name]) for id, file in files.items()
-        }
-        for name, files in collection.labels.items()
+        name: {id: file._replace(plain=file.plain and tasks[name] == index.tasks[name]) for id, file in files.items()}
+        for name, files in index.labels.items()
     }
-    return replace(collection, tasks=tasks, labels=labels)
+    return replace(index, tasks=tasks, labels=labels)
 
 
-def _check_names(collection: DatasetIndex) -> None:
+def _check_names(index: DatasetIndex) -> None:
     """Splits and tasks become names of files and folders."""
-    for name in (*collection.splits, *collection.published):
+    for name in (*index.splits, *index.published):
         if not re.fullmatch(r"\w[\w.-]*", name):
-            raise DataError(
-                f"split '{name}' of {collection.root} cannot be a file's name; use letters, digits, _, - and ."
-            )
-    if "images" in collection.tasks:
-        raise DataError(f"a task of {collection.root} is called 'images', which is where the images lie; rename it")
+            raise DataError(f"split '{name}' of {index.root} cannot be a file's name; use letters, digits, _, - and .")
+    if "images" in index.tasks:
+        raise DataError(f"a task of {index.root} is called 'images', which is where the images lie; rename it")
 
 
 def _check_undamaged(out: Path, quiet: bool) -> None:
@@ -179,19 +175,19 @@ def _check_undamaged(out: Path, quiet: bool) -> None:
         )
 
 
-def _convert_all(collection: DatasetIndex, journal: Journal, write: Writer, workers: int | None, quiet: bool) -> None:
+def _convert_all(index: DatasetIndex, journal: Journal, write: Writer, workers: int | None, quiet: bool) -> None:
     """Do what is not done yet. What is done of other labels than the source has now is done again."""
     jobs = []
-    for id, image in collection.images.items():
-        labels = {name: files[id] for name, files in collection.labels.items() if id in files}
+    for id, image in index.images.items():
+        labels = {name: files[id] for name, files in index.labels.items() if id in files}
         done = journal.records.get(id)
         if done is None or {name.split("/")[0] for name in done.files} != {"images", *labels}:
             jobs.append(ConversionJob(id, image, labels))
     with (
-        bar(len(collection.images), not quiet, "preparing") as step,
+        bar(len(index.images), not quiet, "preparing") as step,
         contextlib.closing(process_map(write, jobs, workers)) as records,
     ):
-        for _ in range(len(collection.images) - len(jobs)):
+        for _ in range(len(index.images) - len(jobs)):
             step()
         try:
             for record in records:
@@ -202,35 +198,35 @@ def _convert_all(collection: DatasetIndex, journal: Journal, write: Writer, work
             raise type(error)(f"{error}. What is done is kept: {hint}") from error
 
 
-def _finish(collection: DatasetIndex, journal: Journal, out: Path, settings: Mapping[str, Any]) -> None:
+def _finish(index: DatasetIndex, journal: Journal, out: Path, settings: Mapping[str, Any]) -> None:
     """The lists, the label splits and ``dataset.yaml``, then what marks the folder as whole."""
-    for id in set(journal.records) - set(collection.images):
+    for id in set(journal.records) - set(index.images):
         for name in journal.records[id].files:
             (out / name).unlink(missing_ok=True)
-    records = [journal.records[id] for id in collection.images]
+    records = [journal.records[id] for id in index.images]
     has = {record.id: {name.split("/")[0] for name in record.files} for record in records}
     images = {id for id, folders in has.items() if folders}
     if not images:
-        raise DataError(f"no image of {collection.root} could be read")
-    splits = {name: [id for id in ids if id in images] for name, ids in collection.splits.items()}
+        raise DataError(f"no image of {index.root} could be read")
+    splits = {name: [id for id in ids if id in images] for name, ids in index.splits.items()}
     lists, rules = (
         {name: f"{name}.txt" for name in splits},
-        {rule: f"labels_{rule}.csv" for rule in collection.published},
+        {rule: f"labels_{rule}.csv" for rule in index.published},
     )
     for name, ids in splits.items():
         with atomically(out / lists[name]) as new:
             new.write_text("".join(f"{id}\n" for id in ids), encoding="utf-8")
-    for rule, split in collection.published.items():
+    for rule, split in index.published.items():
         shown = {id: tuple(task for task in tasks if task in has[id]) for id, tasks in split.items() if id in images}
         with atomically(out / rules[rule]) as new:
-            save_visible(new, shown, list(collection.tasks))
+            save_visible(new, shown, list(index.tasks))
     source = settings["source"]
     description: dict[str, Any] = {
-        "name": collection.root.name if source["kind"] == "folder" else source["kind"],
+        "name": index.root.name if source["kind"] == "folder" else source["kind"],
         "images": "images",
         "splits": lists,
         "labels": rules,
-        "tasks": {name: task.spec() for name, task in collection.tasks.items()},
+        "tasks": {name: task.spec() for name, task in index.tasks.items()},
     }
     with atomically(out / "dataset.yaml") as new:
         text = dump_yaml({key: value for key, value in description.items() if value})
@@ -238,6 +234,6 @@ def _finish(collection: DatasetIndex, journal: Journal, out: Path, settings: Map
     facts = {
         "images": len(images),
         "splits": {name: len(ids) for name, ids in splits.items()},
-        "labels": {task: sum(task in has[id] for id in images) for task in collection.tasks},
+        "labels": {task: sum(task in has[id] for id in images) for task in index.tasks},
     }
     finish(out, settings, records, [*lists.values(), *rules.values(), "dataset.yaml"], facts)

@@ -107,14 +107,14 @@ def _placed(finding: Finding) -> str:
 # -- what is remembered ------------------------------------------------------------------------------------------------
 def _state(data: Data, visible: VisibleLabels, config: Config) -> str:
     """A digest of all that the result depends on: files by path, size and time; tasks; splits; how they are read."""
-    collection = data.collection
+    index = data.collection
     settings = config.data.model_dump(mode="json", include={"kind", "root", "classes", "depth", "parts"})
     digest = hashlib.blake2b(digest_size=20)
     digest.update(strict_json.dumps([version("tasktokens"), RULES, settings, config.data.augmentation.flip]).encode())
     digest.update(strict_json.dumps({name: task.spec() for name, task in data.tasks.items()}, default=str).encode())
-    digest.update(strict_json.dumps({name: list(ids) for name, ids in collection.splits.items()}).encode())
+    digest.update(strict_json.dumps({name: list(ids) for name, ids in index.splits.items()}).encode())
     for id, names in visible.items():
-        paths = [collection.images[id].path, *(collection.labels[name][id].path for name in names)]
+        paths = [index.images[id].path, *(index.labels[name][id].path for name in names)]
         for line in _file_states(id, paths):
             digest.update(line.encode(errors="surrogateescape"))
     return digest.hexdigest()

@@ -57,19 +57,19 @@ def check(
     if root is None and hasattr(config.data, "root"):
         raise ConfigError("nothing to check; give the data folder, or --config FILE")
     try:
-        collection = open_index(config, progress=not quiet)
+        index = open_index(config, progress=not quiet)
     except (DataError, ConfigError) as error:
         finding = Finding("error", "cannot-open", str(error), path=str(root) if root else None)
         report = Report(str(root), findings=(finding,), counts={"cannot-open": 1}, totals={"error": 1, "warning": 0})
         if page is not None:
             write_page(page, report, {}, None)
         return report
-    tasks = choose_tasks(collection, config.tasks)
+    tasks = choose_tasks(index, config.tasks)
     report = check_collection(
-        collection, tasks, workers=workers, limit=limit, progress=not quiet, flip=config.data.augmentation.flip
+        index, tasks, workers=workers, limit=limit, progress=not quiet, flip=config.data.augmentation.flip
     )
     if page is not None:
-        write_page(page, report, tasks, collection)
+        write_page(page, report, tasks, index)
     return report
 
 

@@ -24,8 +24,8 @@ _SIDE = 320
 """Largest width and height of a panel's pictures in pixels."""
 
 
-def write_page(path: Path, report: Report, tasks: Mapping[str, Task], collection: DatasetIndex | None) -> Path:
-    """Write the page; it needs no network. ``collection`` None: the data could not be opened, there are no panels."""
+def write_page(path: Path, report: Report, tasks: Mapping[str, Task], index: DatasetIndex | None) -> Path:
+    """Write the page; it needs no network. ``index`` None: the data could not be opened, there are no panels."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -35,7 +35,7 @@ def write_page(path: Path, report: Report, tasks: Mapping[str, Task], collection
     environment.filters |= {"share": share_text, "number": number_text, "sizes": sizes_text}
     page = environment.get_template("check.html.j2").render(
         report=report, verdict=verdict(report), bars={name: _bars(tasks[name], r) for name, r in report.tasks.items()},
-        panels=list(_panels(report, collection, tasks)) if collection else [],
+        panels=list(_panels(report, index, tasks)) if index else [],
         written=f"{datetime.now():%Y-%m-%d %H:%M}",
     )  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,39 +56,39 @@ def _bars(task: Task, report: TaskReport) -> list[dict[str, Any]]:
 
 
 # -- panels ------------------------------------------------------------------------------------------------------------
-def _panels(report: Report, collection: DatasetIndex, tasks: Mapping[str, Task]) -> Iterator[dict[str, Any]]:
+def _panels(report: Report, index: DatasetIndex, tasks: Mapping[str, Task]) -> Iterator[dict[str, Any]]:
     """Images with their labels: some that are named in findings, then some that show every task equally often."""
-    named = {f.id: f.code for f in report.findings if f.id is not None and f.id in collection.images}
+    named = {f.id: f.code for f in report.findings if f.id is not None and f.id in index.images}
     for id in list(named)[:_NAMED]:
-        yield _panel(collection, tasks, id, named[id])
-    ids = list(collection.images)
+        yield _panel(index, tasks, id, named[id])
+    ids = list(index.images)
     order = [ids[i] for i in np.random.RandomState(0).permutation(len(ids)) if ids[i] not in named]
     shown = dict.fromkeys(tasks, 0)
     for _ in range(min(_SAMPLES, len(order))):
-        best = max(order, key=partial(_gain, collection, shown))
+        best = max(order, key=partial(_gain, index, shown))
         order.remove(best)
-        shown = {name: count + (best in collection.labels[name]) for name, count in shown.items()}
-        yield _panel(collection, tasks, best, None)
+        shown = {name: count + (best in index.labels[name]) for name, count in shown.items()}
+        yield _panel(index, tasks, best, None)
 
 
 _NAMED, _SAMPLES = 4, 8
 
 
-def _panel(collection: DatasetIndex, tasks: Mapping[str, Task], id: str, code: str | None) -> dict[str, Any]:
-    pictures = [{"caption": "image", "uri": _data_uri(collection.images[id].read, "JPEG")}]
+def _panel(index: DatasetIndex, tasks: Mapping[str, Task], id: str, code: str | None) -> dict[str, Any]:
+    pictures = [{"caption": "image", "uri": _data_uri(index.images[id].read, "JPEG")}]
     for name, task in tasks.items():
-        if id in collection.labels[name]:
-            pictures.append({"caption": name, "uri": _data_uri(partial(_drawn, collection, id, name, task), "PNG")})
+        if id in index.labels[name]:
+            pictures.append({"caption": name, "uri": _data_uri(partial(_drawn, index, id, name, task), "PNG")})
     return {"id": id, "code": code, "pictures": pictures}
 
 
-def _gain(collection: DatasetIndex, shown: Mapping[str, int], id: str) -> float:
+def _gain(index: DatasetIndex, shown: Mapping[str, int], id: str) -> float:
     """What a panel of this image would add: the task that was shown least counts most."""
-    return sum(2.0**-count for name, count in shown.items() if id in collection.labels[name])
+    return sum(2.0**-count for name, count in shown.items() if id in index.labels[name])
 
 
-def _drawn(collection: DatasetIndex, id: str, name: str, task: Task) -> Array:
-    return task.colourise(*collection.labels[name][id].read())
+def _drawn(index: DatasetIndex, id: str, name: str, task: Task) -> Array:
+    return task.colourise(*index.labels[name][id].read())
 
 
 def _data_uri(draw: Callable[[], Array], form: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Guess the description of a data folder from what lies in it; each guess says what it saw."""
+"""Infer the description of a data folder from its files; each proposal says what was seen."""
 
 from __future__ import annotations
 
@@ -92,28 +92,28 @@ def infer_folder(root: Path) -> InferredFolder:
     folders = [path.name for path in sorted(root.iterdir()) if path.is_dir() and not path.name.startswith(".")]
     reasons: dict[str, str] = {}
     try:
-        guess = _of_folders(root, folders)
+        inferred = _of_folders(root, folders)
     except DataError as error:
         if table := _of_table(root, reasons):
             return table
         tables = "".join(f"; {reason}" for reason in reasons.values())
         raise DataError(f"{error}{tables}") from error
-    return guess if guess.tasks else _of_table(root, guess.left_out) or guess
+    return inferred if inferred.tasks else _of_table(root, inferred.left_out) or inferred
 
 
 def _of_folders(root: Path, folders: Sequence[str]) -> InferredFolder:
     where = images_folder(root, folders)
-    guess = InferredFolder(where, list_files(root / where, IMAGES))
-    _count_unread(guess, root, where, IMAGES)
+    inferred = InferredFolder(where, list_files(root / where, IMAGES))
+    _count_unread(inferred, root, where, IMAGES)
     for folder in folders:
         if folder not in (where, *_WRITTEN):
-            _add_tasks(guess, root, folder)
+            _add_tasks(inferred, root, folder)
     other_names = {
-        name: id for task in guess.tasks if not task.exact for id in task.labels for name in _names(id, task)
+        name: id for task in inferred.tasks if not task.exact for id in task.labels for name in _names(id, task)
     }
-    guess.splits, guess.members, unused = infer_splits(root, guess.image_files, other_names)
-    guess.left_out |= unused
-    return guess
+    inferred.splits, inferred.members, unused = infer_splits(root, inferred.image_files, other_names)
+    inferred.left_out |= unused
+    return inferred
 
 
 def _names(id: str, task: InferredTask) -> tuple[str, ...]:
@@ -124,7 +124,7 @@ def _names(id: str, task: InferredTask) -> tuple[str, ...]:
     return tuple(f"{folder}/{name}" if folder else name for name in {stem, shared.rstrip("_-. ")} - {""})
 
 
-def _count_unread(guess: InferredFolder, root: Path, folder: str, endings: Collection[str]) -> str:
+def _count_unread(inferred: InferredFolder, root: Path, folder: str, endings: Collection[str]) -> str:
     """Note the files that are passed over because of their ending; returns the words."""
     found = Counter(os.path.splitext(parts[-1])[1].lower() for parts in walk_files(root / folder))
     unread = {ending: count for ending, count in found.items() if ending not in endings and ending not in _TEXT}
@@ -132,7 +132,7 @@ def _count_unread(guess: InferredFolder, root: Path, folder: str, endings: Colle
         return ""
     words = ", ".join(f"{count} of '{ending or 'no ending'}'" for ending, count in sorted(unread.items()))
     reason = f"files with endings that are not read: {words}; convert them to one of {' '.join(endings)}"
-    guess.left_out[f"{folder}: other files"] = reason
+    inferred.left_out[f"{folder}: other files"] = reason
     return reason
 
 
@@ -140,57 +140,57 @@ _TEXT = (".txt", ".csv", ".tsv", ".json", ".xml", ".md", ".yaml", ".yml", ".name
 
 
 # -- the tasks ---------------------------------------------------------------------------------------------------------
-def _add_tasks(guess: InferredFolder, root: Path, folder: str) -> None:
+def _add_tasks(inferred: InferredFolder, root: Path, folder: str) -> None:
     """The tasks of a folder, or of the folders in it: ``labels/depth``."""
     try:
         files = list_files(root / folder, LABEL_ENDINGS)
     except DataError as error:
-        guess.left_out[folder] = str(error)
+        inferred.left_out[folder] = str(error)
         return
-    pairings = pair(guess.image_files, files)
+    pairings = pair(inferred.image_files, files)
     inner = [path.name for path in sorted((root / folder).iterdir()) if path.is_dir() and path.name[0] != "."]
     if not pairings and inner and "/" not in folder:
         for name in inner:
-            _add_tasks(guess, root, f"{folder}/{name}")
+            _add_tasks(inferred, root, f"{folder}/{name}")
         return
-    unread = _count_unread(guess, root, folder, LABEL_ENDINGS)
+    unread = _count_unread(inferred, root, folder, LABEL_ENDINGS)
     if not files:
         if not unread and folder not in {above.split("/")[0] for above in FOLDERS} and folder not in FOLDERS:
-            guess.left_out[folder] = "it has no label files"
+            inferred.left_out[folder] = "it has no label files"
         return
     if not pairings:
-        guess.left_out[folder] = _no_names(guess, folder, files)
+        inferred.left_out[folder] = _no_names(inferred, folder, files)
         return
     known = read_class_names(root, root / folder)
     for each in pairings:
         wanted = folder.split("/")[-1] + (f"_{each.words.strip('*_-. ')}" if len(pairings) > 1 else "")
-        name = task_name(wanted, [task.name for task in guess.tasks])
+        name = task_name(wanted, [task.name for task in inferred.tasks])
         where = {} if name == folder else {"folder": folder}
-        _add_task(guess, folder if len(pairings) == 1 else f"{folder} ({each.words})", name, each, known, where)
+        _add_task(inferred, folder if len(pairings) == 1 else f"{folder} ({each.words})", name, each, known, where)
 
 
-def _no_names(guess: InferredFolder, folder: str, files: Mapping[str, Path]) -> str:
+def _no_names(inferred: InferredFolder, folder: str, files: Mapping[str, Path]) -> str:
     shown = next(iter(files))
     return (
         f"none of its {len(files)} label files has the name of an image: there is '{shown}', and images are called "
-        f"'{next(iter(guess.image_files))}'; name each label as its image, or write a CSV with the columns image,"
+        f"'{next(iter(inferred.image_files))}'; name each label as its image, or write a CSV with the columns image,"
         f"{task_name(folder.split('/')[-1], [])} that pairs them, and manifest: with its name into dataset.yaml"
     )
 
 
 def _add_task(
-    guess: InferredFolder, label: str, name: str, pairing: Pairing, known: ClassNames, where: Mapping[str, Any]
+    inferred: InferredFolder, label: str, name: str, pairing: Pairing, known: ClassNames, where: Mapping[str, Any]
 ) -> None:
     """Add a task, or say why there is none. ``where`` are its settings that say where the files lie."""
     chosen = evenly_spread_files(list(pairing.files.values()))
-    image_of = {path: guess.image_files[id] for id, path in pairing.files.items()}
+    image_of = {path: inferred.image_files[id] for id, path in pairing.files.items()}
     scan = scan_files([(path, image_of[path]) for path in chosen], name)
     try:
         spec, saw = infer_kind(label, scan, known)
         task = build_task(name, spec)
         saw += _answers(task, chosen, scan)
     except TaskTokensError as error:
-        guess.left_out[label] = str(error)
+        inferred.left_out[label] = str(error)
         return
     if scan.other_size and not scan.other_shape:
         spec["resize"] = True
@@ -206,7 +206,7 @@ def _add_task(
     if not pairing.exact:
         saw += f"; paired by names of the form {pairing.words}"
     saw = f"{scan.files} of {len(pairing.files)} files: {saw}"
-    guess.tasks.append(InferredTask(name, {**spec, **where}, pairing.files, saw, pairing.exact))
+    inferred.tasks.append(InferredTask(name, {**spec, **where}, pairing.files, saw, pairing.exact))
 
 
 def _answers(task: Task, files: Sequence[Path], scan: FolderScan) -> str:
@@ -246,18 +246,18 @@ def _of_table(root: Path, left_out: dict[str, str]) -> InferredFolder | None:
         except DataError as error:
             left_out[path.name] = str(error)
             continue
-        guess = InferredFolder(path.name, manifest.images, left_out=left_out, is_table=True)
+        inferred = InferredFolder(path.name, manifest.images, left_out=left_out, is_table=True)
         for column in columns:
             if task_name(column, []) != column:
-                guess.left_out[column] = f"no task can be called so; call the column {task_name(column, [])}"
+                inferred.left_out[column] = f"no task can be called so; call the column {task_name(column, [])}"
                 continue
             files = manifest.labels[column]
             if files:
-                _add_task(guess, column, column, Pairing(files), read_class_names(root), {})
+                _add_task(inferred, column, column, Pairing(files), read_class_names(root), {})
         if manifest.splits:
-            guess.members = manifest.splits
+            inferred.members = manifest.splits
         else:
-            guess.splits, guess.members, unused = infer_splits(root, manifest.images, {})
-            guess.left_out |= unused
-        return guess
+            inferred.splits, inferred.members, unused = infer_splits(root, manifest.images, {})
+            inferred.left_out |= unused
+        return inferred
     return None

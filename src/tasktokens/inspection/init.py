@@ -43,17 +43,17 @@ def init(root: str | Path, force: bool = False) -> InferredFolder:
     if not root.is_dir():
         raise DataError(f"data folder {root} does not exist")
     _require_none(root / "dataset.yaml", force)
-    guess = infer_folder(root)
-    if not guess.tasks:
-        reasons = "; ".join(f"{folder}: {reason}" for folder, reason in guess.left_out.items())
+    inferred = infer_folder(root)
+    if not inferred.tasks:
+        reasons = "; ".join(f"{folder}: {reason}" for folder, reason in inferred.left_out.items())
         raise DataError(
-            f"{root} has {guess.count} images in {guess.images} but no labels; give each task a folder whose files "
-            f"are named as their images" + (f" ({reasons})" if reasons else "")
+            f"{root} has {inferred.count} images in {inferred.images} but no labels; give each task a folder whose "
+            f"files are named as their images" + (f" ({reasons})" if reasons else "")
         )
-    files = {root / "dataset.yaml": describe(root.resolve().name, guess)}
-    if guess.needs_manifest:
+    files = {root / "dataset.yaml": describe(root.resolve().name, inferred)}
+    if inferred.needs_manifest:
         _require_none(root / MANIFEST, force)
-        files[root / MANIFEST] = manifest_text(root, guess)
+        files[root / MANIFEST] = manifest_text(root, inferred)
     before = {path: path.read_bytes() if path.exists() else None for path in files}
     try:
         for path, text in files.items():
@@ -64,7 +64,7 @@ def init(root: str | Path, force: bool = False) -> InferredFolder:
         for path, content in before.items():
             path.unlink(missing_ok=True) if content is None else path.write_bytes(content)
         raise
-    return guess
+    return inferred
 
 
 def _require_none(path: Path, force: bool) -> None:
@@ -72,39 +72,41 @@ def _require_none(path: Path, force: bool) -> None:
         raise DataError(f"{path} exists and is kept; give --force to replace it")
 
 
-def describe(name: str, guess: InferredFolder) -> str:
+def describe(name: str, inferred: InferredFolder) -> str:
     """The text of the ``dataset.yaml``."""
     lines = [
         "# Written by `tasktokens init`. Inferred from some of the files: check each line (docs/data.md).",
         f"name: {_flow(name)}",
     ]
-    if guess.is_table or guess.needs_manifest:
-        lines.append(f"manifest: {_flow(guess.images if guess.is_table else MANIFEST)}  # {guess.count} images")
+    if inferred.is_table or inferred.needs_manifest:
+        lines.append(
+            f"manifest: {_flow(inferred.images if inferred.is_table else MANIFEST)}  # {inferred.count} images"
+        )
     else:
-        lines.append(f"images: {_flow(guess.images)}  # {guess.count} images")
-    if guess.members and (guess.needs_manifest or not guess.splits):
-        lines.append(f"# splits: in the manifest's column split ({', '.join(guess.members)})")
-    elif guess.splits:
-        lines.append(f"splits: {_flow(guess.splits)}")
+        lines.append(f"images: {_flow(inferred.images)}  # {inferred.count} images")
+    if inferred.members and (inferred.needs_manifest or not inferred.splits):
+        lines.append(f"# splits: in the manifest's column split ({', '.join(inferred.members)})")
+    elif inferred.splits:
+        lines.append(f"splits: {_flow(inferred.splits)}")
     else:
         lines.append("# splits: {train: train.txt, test: test.txt}  # none found: all images are for training")
     lines.append("tasks:")
-    for task in guess.tasks:
+    for task in inferred.tasks:
         # Of a folder, the manifest says the same for each file.
-        spec = {key: value for key, value in task.spec.items() if key != "folder" or not guess.needs_manifest}
+        spec = {key: value for key, value in task.spec.items() if key != "folder" or not inferred.needs_manifest}
         lines += [f"  # {_one_line(task.saw)}", f"  {task.name}: {_flow(spec)}"]
-    lines += [f"# left out: {_one_line(f'{what}: {reason}')}" for what, reason in guess.left_out.items()]
+    lines += [f"# left out: {_one_line(f'{what}: {reason}')}" for what, reason in inferred.left_out.items()]
     return "\n".join(lines) + "\n"
 
 
-def manifest_text(root: Path, guess: InferredFolder) -> str:
+def manifest_text(root: Path, inferred: InferredFolder) -> str:
     """A CSV that names each image, its labels and its split."""
-    split_of = {id: split for split, ids in guess.members.items() for id in ids}
+    split_of = {id: split for split, ids in inferred.members.items() for id in ids}
     file = io.StringIO()
     table = csv.writer(file, lineterminator="\n")
-    table.writerow(["image", *(task.name for task in guess.tasks), *(["split"] if split_of else [])])
-    for id, image in guess.image_files.items():
-        labels = [task.labels.get(id) for task in guess.tasks]
+    table.writerow(["image", *(task.name for task in inferred.tasks), *(["split"] if split_of else [])])
+    for id, image in inferred.image_files.items():
+        labels = [task.labels.get(id) for task in inferred.tasks]
         paths = [path and path.relative_to(root).as_posix() for path in (image, *labels)]
         table.writerow([*paths, *([split_of.get(id, "")] if split_of else [])])
     return file.getvalue()
@@ -119,18 +121,20 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def print_inferred(root: Path, guess: InferredFolder) -> None:
+def print_inferred(root: Path, inferred: InferredFolder) -> None:
     """What was written, as a table."""
-    table = Table("task", "kind", "labels", "seen", title=f"{root}: {guess.count} images in {guess.images}")
-    for task in guess.tasks:
+    table = Table("task", "kind", "labels", "seen", title=f"{root}: {inferred.count} images in {inferred.images}")
+    for task in inferred.tasks:
         table.add_row(task.name, task.spec["kind"], str(task.files), task.saw)
-    for what, reason in guess.left_out.items():
+    for what, reason in inferred.left_out.items():
         table.add_row(f"({what})", "left out", "", reason)
     console = Console(markup=False)  # a folder may be called [a]
     console.print(table)
-    splits = ", ".join(f"{name}: {len(ids)}" for name, ids in guess.members.items()) or "none found, all for training"
+    splits = (
+        ", ".join(f"{name}: {len(ids)}" for name, ids in inferred.members.items()) or "none found, all for training"
+    )
     console.print(f"splits: {splits}")
-    wrote = [root / "dataset.yaml", *([root / MANIFEST] if guess.needs_manifest else [])]
+    wrote = [root / "dataset.yaml", *([root / MANIFEST] if inferred.needs_manifest else [])]
     console.print(
         f"wrote {' and '.join(map(str, wrote))}; read it, write the names of the classes, then train", soft_wrap=True
     )

@@ -13,11 +13,11 @@ from tasktokens.tasks import Task
 from tasktokens.utils.listing import composed, walk_files
 
 
-def membership(collection: DatasetIndex) -> Mapping[str, tuple[str, ...]]:
+def membership(index: DatasetIndex) -> Mapping[str, tuple[str, ...]]:
     """The splits of each id; splits of the same images under two names count as one."""
-    distinct = {frozenset(ids): name for name, ids in reversed(list(collection.splits.items()))}
+    distinct = {frozenset(ids): name for name, ids in reversed(list(index.splits.items()))}
     member: dict[str, tuple[str, ...]] = defaultdict(tuple)
-    for name, ids in collection.splits.items():
+    for name, ids in index.splits.items():
         if distinct[frozenset(ids)] == name:
             for id in dict.fromkeys(ids):
                 member[id] += (name,)
@@ -34,11 +34,11 @@ def splits_text(splits: Sequence[str]) -> str:
     return " and ".join(splits) or "no split"
 
 
-def listing(collection: DatasetIndex, tasks: Mapping[str, Task]) -> Iterator[Finding]:
+def listing(index: DatasetIndex, tasks: Mapping[str, Task]) -> Iterator[Finding]:
     """Findings that need no file to be opened."""
-    yield from passed_over(collection, tasks)
-    member = membership(collection)
-    for name, ids in collection.splits.items():
+    yield from passed_over(index, tasks)
+    member = membership(index)
+    for name, ids in index.splits.items():
         for id, count in Counter(ids).items():
             if count > 1:
                 text = f"split '{name}' lists '{id}' {count} times; list it once"
@@ -51,51 +51,51 @@ def listing(collection: DatasetIndex, tasks: Mapping[str, Task]) -> Iterator[Fin
             )
             yield Finding("error" if leak else "warning", "id-in-two-splits", text, id=id)
     yield from _counted(
-        "image-in-no-split", [id for id in collection.images if id not in member],
+        "image-in-no-split", [id for id in index.images if id not in member],
         "are in no split, so that nothing uses them; list them in one", "images",
     )  # fmt: skip
-    labelled = {id for name in tasks for id in collection.labels[name]}
+    labelled = {id for name in tasks for id in index.labels[name]}
     yield from _counted(
-        "image-without-label", [id for id in collection.images if id not in labelled],
+        "image-without-label", [id for id in index.images if id not in labelled],
         "have no label of any task; add one, or leave them out", "images",
     )  # fmt: skip
     for name in tasks:
-        files = collection.labels[name]
-        orphans = _orphans(collection, name)
+        files = index.labels[name]
+        orphans = _orphans(index, name)
         if not files:
             more = f", but {len(orphans)} label files without an image, such as {orphans[0]}" if orphans else ""
             text = f"no image has a label of task '{name}'{more}; add label files, or leave the task out"
             yield Finding("error", "task-without-labels", text, name)
             continue
-        yield from splits_without_labels(collection, name, collection.splits)
+        yield from splits_without_labels(index, name, index.splits)
         for path in orphans:
             text = f"label file {path} has no image of the same name; rename or remove it"
             yield Finding("warning", "label-without-image", text, name, path=str(path))
 
 
-def splits_without_labels(collection: DatasetIndex, name: str, splits: Iterable[str]) -> Iterator[Finding]:
+def splits_without_labels(index: DatasetIndex, name: str, splits: Iterable[str]) -> Iterator[Finding]:
     """A warning for each of the splits without a label of a task."""
     for split in splits:
-        if not any(id in collection.labels[name] for id in collection.splits.get(split, ())):
+        if not any(id in index.labels[name] for id in index.splits.get(split, ())):
             use = "learned from" if split == "train" else "measured on"
             text = f"no image of split '{split}' has a label of task '{name}', which cannot be {use} it"
             yield Finding("warning", "split-without-labels", text, name)
 
 
-def passed_over(collection: DatasetIndex, tasks: Mapping[str, Task]) -> Iterator[Finding]:
+def passed_over(index: DatasetIndex, tasks: Mapping[str, Task]) -> Iterator[Finding]:
     """A warning for each folder of an own folder with picture files whose endings are not read, with their number."""
-    if not collection.images or not (collection.root / "dataset.yaml").is_file():
+    if not index.images or not (index.root / "dataset.yaml").is_file():
         return
-    id, image = next(iter(collection.images.items()))
+    id, image = next(iter(index.images.items()))
     folders: dict[Path, tuple[str | None, tuple[str, ...]]] = {}
     if len(image.path.parents) > id.count("/"):
         folders[image.path.parents[id.count("/")]] = (None, IMAGE_ENDINGS + ARRAY_ENDINGS)
     for name in tasks:
-        for id, file in collection.labels[name].items():
+        for id, file in index.labels[name].items():
             folders.setdefault(file.path.parents[id.count("/")], (name, LABEL_ENDINGS))
             break
     for folder, (task, known) in folders.items():
-        if folder == collection.root:  # of a manifest that names files anywhere
+        if folder == index.root:  # of a manifest that names files anywhere
             continue
         endings = Counter(Path(parts[-1]).suffix.lower() for parts in walk_files(folder))
         odd = {ending: endings[ending] for ending in sorted(endings) if ending in _PICTURES.difference(known)}
@@ -122,14 +122,14 @@ def _counted(code: str, ids: Sequence[str], text: str, what: str) -> Iterator[Fi
         )
 
 
-def _orphans(collection: DatasetIndex, name: str) -> list[Path]:
+def _orphans(index: DatasetIndex, name: str) -> list[Path]:
     """Label files of a task that belong to no image, in an own folder whose labels lie under their images' names."""
-    folder = collection.root / name
-    for id, file in collection.labels[name].items():
+    folder = index.root / name
+    for id, file in index.labels[name].items():
         above = file.path.parents[id.count("/")]
         same = composed(file.path.relative_to(above).with_suffix("").as_posix()) == id
-        folder = above if same else collection.root
+        folder = above if same else index.root
         break
-    if not (collection.root / "dataset.yaml").is_file() or folder == collection.root or not folder.is_dir():
+    if not (index.root / "dataset.yaml").is_file() or folder == index.root or not folder.is_dir():
         return []
-    return [path for id, path in list_files(folder, LABEL_ENDINGS).items() if id not in collection.images]
+    return [path for id, path in list_files(folder, LABEL_ENDINGS).items() if id not in index.images]

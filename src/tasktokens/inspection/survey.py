@@ -27,7 +27,7 @@ from tasktokens.utils.progress import bar
 
 
 def check(
-    collection: DatasetIndex,
+    index: DatasetIndex,
     tasks: Mapping[str, Task] | None = None,
     visible: VisibleLabels | None = None,
     workers: int | None = None,
@@ -36,10 +36,10 @@ def check(
     progress: bool = False,
     flip: bool = True,
 ) -> Report:
-    """Examine the images and labels of a collection.
+    """Examine the images and labels of a index.
 
     Args:
-        collection: the data.
+        index: the data.
         tasks: those to examine; None: all of it.
         visible: ids, and the tasks whose labels may be opened for each; None: everything. Other files are not touched.
         workers: processes; None: as many as pay; 1 works in this one.
@@ -51,20 +51,20 @@ def check(
     Raises:
         DataError: a process was killed from outside.
     """
-    tasks = collection.tasks if tasks is None else tasks
-    ids = list(collection.images if visible is None else visible)
+    tasks = index.tasks if tasks is None else tasks
+    ids = list(index.images if visible is None else visible)
     sampled = limit is not None and limit < len(ids)
     if limit is not None and sampled:
         ids = [ids[i * len(ids) // limit] for i in range(limit)]
-    jobs = [_job(collection, tasks, id, visible) for id in ids]
-    tally = _Tally(collection, tasks, sampled)
+    jobs = [_job(index, tasks, id, visible) for id in ids]
+    tally = _Tally(index, tasks, sampled)
     if flip:
         tally.findings.add(*mirror_findings(tasks))
     if visible is None:
-        tally.findings.add(*listing(collection, tasks))
+        tally.findings.add(*listing(index, tasks))
     with bar(len(jobs), progress, "checking") as step:
-        for look in _looks(jobs, workers, threads):
-            tally.add(look)
+        for survey in _surveys(jobs, workers, threads):
+            tally.add(survey)
             step()
     return tally.report()
 
@@ -74,13 +74,13 @@ def mirror_findings(tasks: Mapping[str, Task]) -> list[Finding]:
     return [Finding(*each[:3], name) for name, task in tasks.items() for each in task.mirror_suspicions()]
 
 
-def _job(collection: DatasetIndex, tasks: Mapping[str, Task], id: str, visible: VisibleLabels | None) -> SurveyJob:
+def _job(index: DatasetIndex, tasks: Mapping[str, Task], id: str, visible: VisibleLabels | None) -> SurveyJob:
     names = tasks if visible is None else visible[id]
-    labels = {name: (tasks[name], collection.labels[name][id]) for name in names if id in collection.labels[name]}
-    return SurveyJob(id, collection.images[id], labels)
+    labels = {name: (tasks[name], index.labels[name][id]) for name in names if id in index.labels[name]}
+    return SurveyJob(id, index.images[id], labels)
 
 
-def _looks(jobs: Sequence[SurveyJob], workers: int | None, threads: int) -> Iterator[FileSurvey]:
+def _surveys(jobs: Sequence[SurveyJob], workers: int | None, threads: int) -> Iterator[FileSurvey]:
     """Results in the order of the jobs, so that the report is the same however they are done."""
     if threads:
         with ThreadPoolExecutor(threads) as pool:
@@ -122,8 +122,8 @@ _DARK = 255 // 8
 class _Tally:
     """Sums over the files seen so far."""
 
-    def __init__(self, collection: DatasetIndex, tasks: Mapping[str, Task], sampled: bool) -> None:
-        self.collection, self.tasks, self.sampled = collection, tasks, sampled
+    def __init__(self, index: DatasetIndex, tasks: Mapping[str, Task], sampled: bool) -> None:
+        self.index, self.tasks, self.sampled = index, tasks, sampled
         self.findings = Findings()
         self.sizes: Counter[tuple[int, int]] = Counter()
         self.label_sizes: dict[str, Counter[tuple[int, int]]] = {name: Counter() for name in tasks}
@@ -135,25 +135,25 @@ class _Tally:
         self.failed: Counter[str] = Counter()
         self.examined = 0
         self._digests: dict[bytes, str] = {}
-        self._member = membership(collection)
+        self._member = membership(index)
 
-    def add(self, look: FileSurvey) -> None:
+    def add(self, survey: FileSurvey) -> None:
         """Count what one job found."""
         self.examined += 1
-        self.findings.add(*look.findings)
-        if look.size is not None:
-            self.sizes[look.size] += 1
-        if look.digest is not None:
-            twin = self._digests.setdefault(look.digest, look.id)
-            if twin != look.id:
-                self.findings.add(self._duplicate(twin, look.id))
-        for finding in look.findings:
+        self.findings.add(*survey.findings)
+        if survey.size is not None:
+            self.sizes[survey.size] += 1
+        if survey.digest is not None:
+            twin = self._digests.setdefault(survey.digest, survey.id)
+            if twin != survey.id:
+                self.findings.add(self._duplicate(twin, survey.id))
+        for finding in survey.findings:
             if finding.task is not None and finding.severity == "error":
                 self.failed[finding.task] += 1
-        for name, label in look.labels.items():
-            self._add_label(name, look.id, label)
-        if look.peak_of_16_bits is not None:
-            self.peaks.append(look.peak_of_16_bits)
+        for name, label in survey.labels.items():
+            self._add_label(name, survey.id, label)
+        if survey.peak_of_16_bits is not None:
+            self.peaks.append(survey.peak_of_16_bits)
 
     def _add_label(self, name: str, id: str, label: LabelSurvey) -> None:
         self.label_sizes[name][label.size] += 1
@@ -174,7 +174,7 @@ class _Tally:
             "what is measured would have been trained on: remove one of them" if leak else "remove one of them"
         )
         code = "duplicate-between-splits" if leak else "duplicate"
-        path = str(self.collection.images[second].path)
+        path = str(self.index.images[second].path)
         return Finding("error" if leak else "warning", code, text, id=second, path=path)
 
     def report(self) -> Report:
@@ -187,16 +187,16 @@ class _Tally:
             )
             self.findings.add(Finding("warning", "images-nearly-black", text))
         tasks = {name: self._task_report(name, task) for name, task in self.tasks.items()}
-        collection, found = self.collection, self.findings
+        index, found = self.index, self.findings
         return Report(
-            str(collection.root), len(collection.images), self.examined,
-            {name: len(ids) for name, ids in collection.splits.items()}, most_frequent(self.sizes), tasks,
+            str(index.root), len(index.images), self.examined,
+            {name: len(ids) for name, ids in index.splits.items()}, most_frequent(self.sizes), tasks,
             found.sorted(), dict(sorted(found.counts.items())), dict(found.totals),
         )  # fmt: skip
 
     def _task_report(self, name: str, task: Task) -> TaskReport:
-        files, sizes = self.collection.labels[name], self.label_sizes[name]
-        labelled = {split: sum(id in files for id in ids) for split, ids in self.collection.splits.items()}
+        files, sizes = self.index.labels[name], self.label_sizes[name]
+        labelled = {split: sum(id in files for id in ids) for split, ids in self.index.splits.items()}
         report = TaskReport(task.kind, labelled, sizes.total(), self.failed[name], most_frequent(sizes))
         pixels = sum(width * height * count for (width, height), count in sizes.items())
         if not pixels:

@@ -93,9 +93,9 @@ def examine_job(job: SurveyJob) -> FileSurvey:
     with np.errstate(all="ignore"):
         image = _examine_image(job, findings)
         for name, (task, file) in job.labels.items():
-            look = _examine_label(job, task, name, file, image[0] if image else None, findings)
-            if look is not None:
-                labels[name] = look
+            survey = _examine_label(job, task, name, file, image[0] if image else None, findings)
+            if survey is not None:
+                labels[name] = survey
     if job.facts.orientation > 1 and not any(finding.code == "exif-orientation" for finding in findings):
         advice = "and its labels, which lie on the stored pixels" if job.labels else f"with {UPRIGHT}"
         text = f"the image has {describe_orientation(job.facts.orientation)}: it is seen unturned; turn it {advice}"
