@@ -45,8 +45,8 @@ def thin(mask_HW: Array) -> Array:
 
     Guo and Hall, "Parallel thinning with two-subiteration algorithms", Communications of the ACM, 1989.
     """
-    # Not scikit-image's `thin` and `skeletonize`: on edges of photographs they keep other pixels, so scores would change
-    # (benchmarks/results/thinning.json).
+    # Not scikit-image's `thin` and `skeletonize`: on edges of photographs they keep other pixels, so scores would
+    # change (benchmarks/results/thinning.json).
     padded = np.pad(mask_HW.astype(np.uint8), 1)
     flat, width = padded.ravel(), padded.shape[1]
     pixels = np.flatnonzero(flat)
