@@ -20,6 +20,7 @@ class Binary(OneLogit):
     """Yes or no, or a probability. Loss: binary cross-entropy. Prediction: sigmoid. Metrics: IoU, best F1.
 
     Examples:
+        >>> import torch
         >>> task = Binary("roof")
         >>> logits = torch.zeros(1, 1, 1, 1)
         >>> task.decode(logits).item(), task.confidence(logits).item()

@@ -28,6 +28,7 @@ class Edge(OneLogit):
         annotators: labels hold the lines of ``one`` person, or the ``mean`` over several, as BSDS500 is often stored.
 
     Examples:
+        >>> import torch
         >>> task = Edge("edge", max_distance=0.011)
         >>> task.decode(torch.zeros(1, 1, 1, 1)).item(), task.metric().primary
         (0.5, 'odsF')
