@@ -199,7 +199,7 @@ def _names(node: ast.ClassDef, name: str) -> bool:
 
 
 def _attributes(body: list[ast.stmt]) -> Iterator[tuple[str, bool]]:
-    for node, after in zip(body, [*body[1:], None], strict=True):
+    for node, after in zip(body, [*body[1:], None], strict=False):  # one too many in an empty module
         if not isinstance(node, ast.Assign | ast.AnnAssign) or _is_type(node):
             continue
         below = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
