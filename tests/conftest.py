@@ -5,10 +5,8 @@ from __future__ import annotations
 import copy
 import os
 import shutil
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -226,17 +224,3 @@ def run_cli(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, st
         sys.argv = old
     captured = capsys.readouterr()
     return code, captured.out, captured.err
-
-
-def stop_benchmark(command: Sequence[str], run: Path) -> None:
-    """Send SIGTERM to a benchmark once ``run`` trains: both end, the run saved and not evaluated."""
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        while not ((run / "metrics.jsonl").is_file() and (run / "metrics.jsonl").read_text()):
-            assert process.poll() is None
-            time.sleep(0.05)
-        process.terminate()
-        _, said = process.communicate(timeout=120)
-    assert process.returncode == 1
-    assert f"{run.name} ended with 143" in said
-    assert list(run.glob("checkpoints/*/complete.json"))  # it has saved itself, so it is no longer there
-    assert not (run / "evaluation-test.json").exists()

@@ -1,22 +1,14 @@
-"""Runs a benchmark whose runs of `tasktokens` are forks of it, so that torch and the rest are imported once:
-
-python tests/forked_runs.py benchmarks/accuracy.py SUITE ...
-"""
+"""In a benchmark, runs of `tasktokens` that are forks of it, so that torch and the rest are imported once."""
 
 from __future__ import annotations
 
 import os
-import runpy
 import subprocess
 import sys
 import traceback
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import tasktokens.inference.evaluate
-import tasktokens.reporting.train
-import tasktokens.training.trainer  # noqa: F401
 from tasktokens import cli
 
 POPEN = subprocess.Popen
@@ -52,9 +44,6 @@ class Fork:
             os._exit(code)
 
 
-if __name__ == "__main__":
+def install() -> None:
+    """Let the runs that this process starts from now on be forks."""
     subprocess.Popen = start  # type: ignore[assignment,misc]
-    script = Path(sys.argv[1])
-    sys.path.insert(0, str(script.parent))
-    sys.argv = sys.argv[1:]
-    runpy.run_path(str(script), run_name="__main__")

@@ -83,9 +83,8 @@ def open_streams(output: Path, errors: Path) -> None:
         file = os.open(path, os.O_WRONLY | os.O_APPEND)
         os.dup2(file, number)
         os.close(file)
-        raw = open(number, "wb", closefd=False)
         stream = io.TextIOWrapper(
-            raw,
+            io.BufferedWriter(io.FileIO(number, "wb", closefd=False)),
             encoding or "utf-8",
             "backslashreplace" if name == "stderr" else handler or "strict",
             line_buffering=name == "stderr",

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
-import subprocess
+import signal
 import sys
 from collections.abc import Sequence
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from conftest import SMALL_ROOMS, stop_benchmark
+import forked_runs
+import processes
+from conftest import SMALL_ROOMS
 from tasktokens.config import load_config
 
 ROOT = Path(__file__).parents[2]
 RUNNER = ROOT / "benchmarks" / "accuracy.py"
-FORKED = ROOT / "tests" / "forked_runs.py"
 SMALL = [*SMALL_ROOMS, "model.width=16", "optim.batch_size=3", "run.log_every=1"]
 TASKS = {"semseg": "mIoU", "depth": "absErr", "normals": "mErr"}
 
@@ -29,13 +32,12 @@ def command(folder: Path, methods: Sequence[str], steps: int = 1) -> list[str]:
         yaml.safe_dump(shared | {"methods": list(methods), "seeds": [3], "labels": ["one"]}, sort_keys=False)
     )
     places = ["--runs", str(folder / "runs"), "--out", str(folder / "out.json"), "--jobs", "1"]
-    return [sys.executable, str(RUNNER), str(suite), *places, *SMALL]
+    return [str(suite), *places, *SMALL]
 
 
 def make(folder: Path, *methods: str) -> dict[str, dict[str, Any]]:
     """Run the suite, its runs as forks of one process; its rows by method."""
-    python, *rest = command(folder, methods)
-    done = subprocess.run([python, FORKED, *rest], capture_output=True, text=True)
+    done = processes.run(*command(folder, methods), script=RUNNER, before=forked_runs.install, timeout=250)
     assert done.returncode == 0, done.stderr[-2000:]
     return {row["method"]: row for row in json.loads((folder / "out.json").read_text())["rows"]}
 
@@ -100,29 +102,41 @@ def test_changes_are_counted_against_the_single_task_networks(made: Path) -> Non
 
 
 def test_an_unknown_method_is_refused_before_anything_runs(tmp_path: Path) -> None:
-    done = subprocess.run(command(tmp_path, ["mtl", "hht"]), capture_output=True, text=True)
+    done = processes.run(*command(tmp_path, ["mtl", "hht"]), script=RUNNER)
     assert done.returncode == 1
     assert "no method 'hht'; there are" in done.stderr
     assert not (tmp_path / "runs").exists()
 
 
 def test_stopping_it_stops_its_run_and_begins_no_other(tmp_path: Path) -> None:
-    stop_benchmark(command(tmp_path, ["mtl", "htt"], steps=60), tmp_path / "runs" / "tiny-one" / "mtl-3")
+    run = tmp_path / "runs" / "tiny-one" / "mtl-3"
+    words = command(tmp_path, ["mtl", "htt"], steps=60)
+    with processes.started(*words, script=RUNNER, before=forked_runs.install) as process:
+        process.until(lambda: (run / "metrics.jsonl").is_file() and (run / "metrics.jsonl").read_text())
+        process.send_signal(signal.SIGTERM)
+        assert process.wait() == 1
+        assert f"{run.name} ended with 143" in process.errors
+    assert list(run.glob("checkpoints/*/complete.json"))  # it has saved itself, so it is no longer there
+    assert not (run / "evaluation-test.json").exists()
     assert not (tmp_path / "runs" / "tiny-one" / "htt-3").exists()
+
+
+def print_settings(paths: Sequence[Path]) -> None:
+    """Read suites as the runner does, and print the method's settings of each of their runs."""
+    sys.path.insert(0, str(RUNNER.parent))
+    suite = import_module("suite")
+    for path in paths:
+        data = [] if path.stem in ("disjoint", "rooms", "demo") else ["data.root=x"]
+        read = suite.read_suite(path, [*data, "model.weights=y"])
+        for method in read.methods:
+            task = next(iter(read.primary)) if read.method(method).get("each_task") else None
+            print(path.stem, method, read.config(method, task, {}).method)
+    sys.exit(0)
 
 
 def test_every_suite_makes_settings_that_are_valid() -> None:
     suites = sorted((ROOT / "benchmarks" / "suites").glob("*.yaml"))
-    code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path; from suite import read_suite\n"
-        "for path in map(Path, sys.argv[2:]):\n"
-        "    data = [] if path.stem in ('disjoint', 'rooms', 'demo') else ['data.root=x']\n"
-        "    s = read_suite(path, [*data, 'model.weights=y'])\n"
-        "    for m in s.methods:\n"
-        "        t = list(s.primary)[0] if s.method(m).get('each_task') else None\n"
-        "        print(path.stem, m, s.config(m, t, {}).method)"
-    )
-    paths = [str(path) for path in suites if path.stem != "methods"]  # what the methods change, no suite
-    done = subprocess.run([sys.executable, "-c", code, str(RUNNER.parent), *paths], capture_output=True, text=True)
+    paths = [path for path in suites if path.stem != "methods"]  # what the methods change, no suite
+    done = processes.run(before=partial(print_settings, paths))
     assert done.returncode == 0, done.stderr[-2000:]
-    assert {line.split()[0] for line in done.stdout.splitlines()} == {Path(path).stem for path in paths}
+    assert {line.split()[0] for line in done.stdout.splitlines()} == {path.stem for path in paths}

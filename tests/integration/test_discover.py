@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +18,7 @@ import pytest
 import yaml
 from PIL import Image
 
+import processes
 from conftest import CLASSES, run_cli, write_folder
 from tasktokens.config import Config
 from tasktokens.datasets.folder import open_folder
@@ -182,11 +182,10 @@ def test_the_table_fits_and_warns_where_next_to_nothing_was_filled(
 
 
 def test_an_ascii_console_gets_the_table_too(trained: tuple[Path, Path], tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tasktokens.cli", "discover", str(trained[1]), "--out", str(tmp_path / "o")]
-    done = subprocess.run(command, capture_output=True, env=os.environ | {"PYTHONIOENCODING": "ascii"}, timeout=200)
+    done = processes.run("discover", trained[1], "--out", tmp_path / "o", env={"PYTHONIOENCODING": "ascii"})
     assert done.returncode == 0, done.stderr
-    assert b"semseg" in done.stdout
-    assert b"discovering 8/8" in done.stderr  # piped: a line now and then
+    assert "semseg" in done.stdout
+    assert "discovering 8/8" in done.stderr  # no terminal: a line now and then
 
 
 @pytest.mark.parametrize(
@@ -234,20 +233,22 @@ def test_a_dataset_that_was_redescribed_is_refused_with_the_first_difference(
 
 
 # -- one writer, and disks ---------------------------------------------------------------------------------------------
+def stop_after_an_image() -> None:
+    """Let a discovery copy its first image, say so, and wait."""
+    from tasktokens.inference import discover as module
+
+    copy = module.copy_image
+    module.copy_image = lambda *rest: (copy(*rest), print("at work", flush=True), time.sleep(100))  # type: ignore
+
+
 def test_two_at_once_are_refused_overwrite_too_and_a_kill_leaves_nothing_that_refuses(
     trained: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _, run = trained
     images = run.parent / "data" / "images"
-    slow = (
-        "import time; from tasktokens import cli; from tasktokens.inference import discover as d; copy = d.copy_image\n"
-        "d.copy_image = lambda *rest: (copy(*rest), print('at work', flush=True), time.sleep(100))\ncli.main()"
-    )
-    command = [sys.executable, "-c", slow, "discover", str(run), "--out", str(tmp_path / "out"), "-q"]
-    first = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        assert first.stdout is not None
-        assert first.stdout.readline() == "at work\n"
+    words = ("discover", run, "--out", tmp_path / "out", "-q")
+    with processes.started(*words, before=stop_after_an_image) as first:
+        first.until(lambda: "at work" in first.output)
         held = files(tmp_path / "out")
         for words in (
             ("discover", run), ("discover", run, "--overwrite"), ("predict", run, images, "--overwrite"),
@@ -257,7 +258,6 @@ def test_two_at_once_are_refused_overwrite_too_and_a_kill_leaves_nothing_that_re
             assert code == 2
             assert "another process is writing into" in errors
         assert files(tmp_path / "out") == held
-    finally:
         first.send_signal(signal.SIGKILL)
         first.wait()
     assert (tmp_path / "out" / LOCK).exists()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import processes
 from tasktokens.config import Config
 from tasktokens.training.trainer import train
 
@@ -16,7 +16,7 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "discovery_quality.py"
 
 def measure(run: Path, out: Path) -> subprocess.CompletedProcess[str]:
     words = ["--run", run, "--out", out, "--picture", out.with_name("picture.png")]
-    return subprocess.run([sys.executable, SCRIPT, *words], capture_output=True, text=True)
+    return processes.run(*words, script=SCRIPT)
 
 
 def test_hidden_labels_are_what_discovery_is_measured_by(

@@ -8,8 +8,8 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,13 @@ import torch
 from safetensors.torch import load_file
 from torch import distributed
 
+import processes
 from conftest import run_cli
 from properties import assert_metrics_equal, same_tensors
 from tasktokens import cli
 from tasktokens.config import Config, RunSettings, to_yaml
-from tasktokens.errors import ConfigError, OtherRankError, TrainingError
+from tasktokens.data import dataset
+from tasktokens.errors import ConfigError, DataError, OtherRankError, TrainingError
 from tasktokens.inference.discover import discover
 from tasktokens.inference.evaluate import evaluate
 from tasktokens.training.checkpoint import complete_checkpoints
@@ -159,29 +161,25 @@ def test_a_signal_to_one_rank_ends_the_evaluation_of_all(ranks: Path) -> None:
     assert [each["evaluation stopped"] for each in found(ranks)] == ["exit 143", "exit 143"]
 
 
-def two(*words: object) -> list[subprocess.Popen[str]]:
+@contextmanager
+def two(*words: object, before: Callable[[], object] = processes.do_nothing) -> Iterator[list[processes.Process]]:
     """Two ranks as a launcher starts them, so that each one's exit code is seen."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    shared = environment() | {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
-    return [
-        subprocess.Popen(
-            [sys.executable, *map(str, words)],
-            env=shared | {"MASTER_PORT": str(port), "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )
-        for rank in (0, 1)
-    ]  # fmt: skip
+    shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    with ExitStack() as both:
+        yield [
+            both.enter_context(
+                processes.started(*words, before=before, env=shared | {"RANK": rank, "LOCAL_RANK": rank})
+            )
+            for rank in ("0", "1")
+        ]
 
 
-def ends(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:
+def ends(ranks: list[processes.Process]) -> list[tuple[int, str]]:
     """Exit code and standard error of each rank; none may wait for ever."""
-    try:
-        return [(process.wait(), errors) for process in processes for errors in [process.communicate(timeout=100)[1]]]
-    finally:
-        for process in processes:
-            process.kill()
+    return [(rank.wait(), rank.errors) for rank in ranks]
 
 
 def test_a_signal_to_one_rank_ends_training_on_all_with_a_checkpoint(
@@ -189,12 +187,11 @@ def test_a_signal_to_one_rank_ends_training_on_all_with_a_checkpoint(
 ) -> None:
     changes = {"method": {"name": "mtl", "steps": 10**6}, "run.checkpoint_every": 10**6}
     (tmp_path / "c.yaml").write_text(to_yaml(make_config(folder_root, tmp_path / "run", **SHARED | changes)))
-    processes = two("-m", "tasktokens.cli", "train", "--config", tmp_path / "c.yaml", "-q")
     log = tmp_path / "run" / "metrics.jsonl"
-    while all(process.poll() is None for process in processes) and not (log.is_file() and read_rows(log)):
-        time.sleep(0.1)
-    processes[1].send_signal(signal.SIGTERM)
-    (first, said), (second, silent) = ends(processes)
+    with two("train", "--config", tmp_path / "c.yaml", "-q") as both:
+        both[0].until(lambda: log.is_file() and read_rows(log))
+        both[1].send_signal(signal.SIGTERM)
+        (first, said), (second, silent) = ends(both)
     assert (first, second) == (143, 143), said + silent
     assert "stopped by SIGTERM" in said
     assert "Traceback" not in said + silent
@@ -212,20 +209,16 @@ def test_what_another_rank_has_said_is_not_said_again(
     assert run_cli(capsys, "train") == (2, "", "")
 
 
-LOSING = """
-import os, sys
-from tasktokens import cli
-from tasktokens.data import dataset
-from tasktokens.errors import DataError
-load = dataset.load_sample
-def lose(collection, id, *rest):
-    if os.environ["RANK"] == "1" and next(calls) > 4:
-        raise DataError(f"cannot read {id}")
-    return load(collection, id, *rest)
-calls = iter(range(10**6))
-dataset.load_sample = lose
-cli.main()
-"""
+def lose_a_file() -> None:
+    """On rank 1, no sample after the fifth can be read."""
+    load, calls = dataset.load_sample, iter(range(10**6))
+
+    def lose(collection: Any, id: str, *rest: Any) -> Any:
+        if os.environ["RANK"] == "1" and next(calls) > 4:
+            raise DataError(f"cannot read {id}")
+        return load(collection, id, *rest)
+
+    dataset.load_sample = lose
 
 
 def test_a_file_that_one_rank_cannot_read_in_training_ends_all(
@@ -233,7 +226,8 @@ def test_a_file_that_one_rank_cannot_read_in_training_ends_all(
 ) -> None:
     changes = {"method": {"name": "mtl", "steps": 10**6}, "data.cache": False}
     (tmp_path / "c.yaml").write_text(to_yaml(make_config(folder_root, tmp_path / "run", **SHARED | changes)))
-    (first, lost), (second, said) = ends(two("-c", LOSING, "train", "--config", tmp_path / "c.yaml", "-q"))
+    with two("train", "--config", tmp_path / "c.yaml", "-q", before=lose_a_file) as both:
+        (first, lost), (second, said) = ends(both)
     assert (first, second) == (2, 2), lost
     assert "error: cannot read im0" in said
     assert "error: rank 0 has lost contact with another rank" in lost

@@ -6,10 +6,9 @@ import json
 import pickle
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from accelerate import Accelerator
 from PIL import Image
 from safetensors.torch import load_file
 
+import processes
 from properties import Hostile, assert_metrics_equal, same_tensors
 from resuming import copy_run, stopped_at
 from tasktokens.config import Config, load_config, to_yaml
@@ -644,43 +644,24 @@ def test_signals_are_only_noted_and_handlers_put_back() -> None:
 
 
 @pytest.fixture
-def long_run(
-    folder_root: Path, make_config: MakeConfig, tmp_path: Path
-) -> Iterator[tuple[Config, subprocess.Popen[bytes]]]:
+def long_run(folder_root: Path, make_config: MakeConfig, tmp_path: Path) -> Iterator[tuple[Config, processes.Process]]:
     """A run without an end in another process, after its first steps."""
     changes = {"method": {"name": "htt", "stage1_steps": 2, "stage2_steps": 10**6}, "run.checkpoint_every": 10**6}
     config = make_config(folder_root, tmp_path / "run", **changes)
-    (tmp_path / "c.yaml").write_text(to_yaml(config))
-    script = (
-        "import sys; from pathlib import Path\n"
-        "from tasktokens.config import load_config\n"
-        "from tasktokens.training.trainer import train\n"
-        "train(load_config(Path(sys.argv[1])), quiet=True)"
-    )
-    process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "c.yaml")], stderr=subprocess.PIPE)
     metrics = tmp_path / "run" / "metrics.jsonl"
-    try:
-        while not (metrics.is_file() and "discovery" in metrics.read_text()):
-            try:
-                process.wait(timeout=0.1)
-            except subprocess.TimeoutExpired:
-                continue
-            pytest.fail(f"the run ended early: {process.communicate()[1].decode()[-2000:]}")
+    with processes.started(before=partial(train, config, quiet=True)) as process:
+        process.until(lambda: metrics.is_file() and "discovery" in metrics.read_text())
         yield config, process
-    finally:
-        process.kill()
-        process.wait()
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["SIGTERM", "SIGINT"])
 def test_a_signal_saves_a_checkpoint_and_ends_the_run(
-    number: signal.Signals, code: int, long_run: tuple[Config, subprocess.Popen[bytes]]
+    number: signal.Signals, code: int, long_run: tuple[Config, processes.Process]
 ) -> None:
     config, process = long_run
     process.send_signal(number)
-    errors = process.communicate(timeout=120)[1].decode()
-    assert process.returncode == code, errors
-    assert "Traceback" not in errors
+    assert process.wait() == code, process.errors
+    assert "Traceback" not in process.errors
     cursor = read_cursor(latest_checkpoint(config.run.dir / "checkpoints"))
     assert cursor.stage == 1
     assert cursor.step == rows(config.run.dir)[-1]["step"]

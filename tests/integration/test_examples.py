@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 from PIL import Image
+
+import processes
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 SMALL = ["--backbone", "test_resnet", "--steps", "4"]
@@ -31,10 +30,7 @@ def test_every_example_is_tried() -> None:
 def test_the_example_runs(name: str, folder_root: Path, tmp_path: Path) -> None:
     words, expected = CASES[name]
     words = [word.format(folder=folder_root, out=tmp_path / "out") for word in words]
-    done = subprocess.run(
-        [sys.executable, EXAMPLES / name, *words], capture_output=True, text=True, cwd=tmp_path, timeout=200,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    done = processes.run(*words, script=EXAMPLES / name, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert expected in done.stdout
     if name == "own_task.py":

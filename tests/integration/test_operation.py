@@ -19,7 +19,9 @@ import pytest
 import yaml
 from PIL import Image
 
+import processes
 from conftest import run_cli, write_folder
+from resuming import stopped_at
 from tasktokens.config import load_config, parse_config
 from tasktokens.datasets.open import open_data
 from tasktokens.datasets.run_data import open_run_data
@@ -143,16 +145,25 @@ def test_images_are_not_set_aside_where_a_task_would_have_none_left(own_folder: 
 
 
 # -- a run goes on with its own labels ---------------------------------------------------------------------------------
-@pytest.fixture
-def begun(own_folder: Path, tmp_path: Path, make_config: Any) -> tuple[Path, Any]:
-    """A run of four steps on one label per image, as it was when two were done."""
+@pytest.fixture(scope="module")
+def ended(make_config: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with data and a run of four steps on it, one label per image."""
+    place = tmp_path_factory.mktemp("ended")
     config = make_config(
-        own_folder, tmp_path / "run", **{"method": {"name": "mtl", "steps": 4}, "data.check": False,
-                                         "model.backbone": "test_resnet", "data.holdout": 0.2},
+        write_folder(place / "tiny"), place / "run",
+        **{"method": {"name": "mtl", "steps": 4}, "data.check": False, "model.backbone": "test_resnet",
+           "data.holdout": 0.2},
     )  # fmt: skip
     train(config, quiet=True)
-    shutil.rmtree(tmp_path / "run" / "checkpoints" / "0-0000004")
-    return own_folder, config
+    return place
+
+
+@pytest.fixture
+def begun(ended: Path, tmp_path: Path) -> tuple[Path, Any]:
+    """A copy of both, the run as it was when two steps were done."""
+    shutil.copytree(ended / "tiny", tmp_path / "tiny")
+    config = stopped_at(ended / "run", tmp_path / "run", "0-0000002", data=tmp_path / "tiny")
+    return tmp_path / "tiny", config
 
 
 def weights(run: Path) -> bytes:
@@ -440,6 +451,7 @@ def test_means_between_rows_are_weighted_by_count() -> None:
 
 # -- terminals ---------------------------------------------------------------------------------------------------------
 def command(*words: object) -> Words:
+    """That of a process that really starts, and really ends."""
     return [sys.executable, "-m", "tasktokens.cli", *map(str, words)]
 
 
@@ -455,43 +467,55 @@ def test_a_run_whose_reader_has_gone_ends_well(own_folder: Path, tmp_path: Path)
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full")
 def test_a_full_disk_behind_standard_error_ends_nothing(own_folder: Path, tmp_path: Path) -> None:
-    words = command("train", f"data.root={own_folder}", *TINY, f"run.dir={tmp_path / 'run'}")
-    with Path("/dev/full").open("w") as full:
-        done = subprocess.run(words, stdout=full, stderr=full, timeout=120, check=False)
-    assert done.returncode == 0
+    words = ("train", f"data.root={own_folder}", *TINY, f"run.dir={tmp_path / 'run'}")
+    assert processes.run(*words, output=Path("/dev/full")).returncode == 0
     assert rows(tmp_path / "run")[-1]["finished"]
+
+
+def ignore_hangups() -> None:
+    """What nohup and ``trap "" HUP`` do to the process that they start."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no terminals that hang up")
 @pytest.mark.parametrize("ignored", [False, True])
 def test_a_hangup_saves_and_ends_unless_ignored(ignored: bool, own_folder: Path, tmp_path: Path) -> None:
-    words = command("train", f"data.root={own_folder}", *TINY, f"run.dir={tmp_path / 'run'}",
-                    f"method.steps={40 if ignored else 4000}", "run.evaluate=none")  # fmt: skip
-    shell = ["bash", "-c", 'trap "" HUP; exec "$@"', "-", *words] if ignored else words
-
-    def default() -> None:
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # or tests under nohup would try a run that ignores it
-
-    with subprocess.Popen(shell, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, preexec_fn=default) as process:
-        log = tmp_path / "run" / "metrics.jsonl"
-        while not (log.is_file() and log.read_text()):
-            assert process.poll() is None
-            time.sleep(0.05)
+    words = ("train", f"data.root={own_folder}", *TINY, f"run.dir={tmp_path / 'run'}", "data.check=false",
+             f"method.steps={40 if ignored else 4000}", "run.evaluate=none")  # fmt: skip
+    log = tmp_path / "run" / "metrics.jsonl"
+    with processes.started(*words, before=ignore_hangups if ignored else processes.do_nothing) as process:
+        process.until(lambda: log.is_file() and log.read_text())
         process.send_signal(signal.SIGHUP)
-        code = process.wait(timeout=60)
+        code = process.wait()
     assert code == (0 if ignored else 143)
     assert list((tmp_path / "run" / "checkpoints").glob("*/complete.json"))
 
 
+CONSOLES = {"check": ["check", "stühle-椅子", "--workers", "1"], "list": ["list"], "runs": ["runs", "."]}
+
+
+@pytest.fixture(scope="module")
+def not_ascii(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a data set and a run whose names few encodings have."""
+    place = tmp_path_factory.mktemp("consoles")
+    write_folder(place / "stühle-椅子", count=2, train=1)
+    return place
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
-@pytest.mark.parametrize("verb", ["check", "list", "runs"])
-def test_consoles_that_are_not_utf8(verb: str, encoding: str, tmp_path: Path) -> None:
-    root = write_folder(tmp_path / "stühle-椅子")
-    words = {"check": ["check", root], "list": ["list"], "runs": ["runs", tmp_path]}[verb]
-    environment = os.environ | {"PYTHONIOENCODING": encoding}
-    done = subprocess.run(command(*words), capture_output=True, env=environment, timeout=120, check=False)
+@pytest.mark.parametrize("verb", CONSOLES)
+def test_consoles_that_are_not_utf8(verb: str, encoding: str, not_ascii: Path) -> None:
+    done = processes.run(*CONSOLES[verb], folder=not_ascii, env={"PYTHONIOENCODING": encoding})
+    assert done.returncode == 0, done.stderr  # and what was written could be decoded
+
+
+def test_a_console_that_is_not_utf8_from_the_start_of_python(not_ascii: Path) -> None:
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    words = command(*CONSOLES["check"])
+    done = subprocess.run(words, capture_output=True, env=environment, cwd=not_ascii, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
-    done.stdout.decode(encoding)
+    assert "stühle".encode("ascii", "replace") in done.stdout
+    done.stdout.decode("ascii")
 
 
 # -- loader processes --------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ import torch
 import yaml
 from accelerate import Accelerator
 
+import processes
 from properties import assert_batch_independent, assert_sums, random_batch, terms_of
 from tasktokens.config import ModelSettings
 from tasktokens.methods import Htt, HttMethod
@@ -212,9 +213,7 @@ def thermal(own_folder: Path, tmp_path: Path) -> Path:
 
 
 def tasktokens(site: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(site), "COLUMNS": "200"}
-    command = [sys.executable, "-m", "tasktokens.cli", *words]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    return processes.run(*words, env={"PYTHONPATH": str(site), "COLUMNS": "200"})
 
 
 def test_every_verb_takes_components_of_another_package(site: Path, thermal: Path, tmp_path: Path) -> None:
@@ -227,8 +226,10 @@ def test_every_verb_takes_components_of_another_package(site: Path, thermal: Pat
         "run": {"dir": str(run), "device": "cpu", "threads": 1, "evaluate": None},
     }
     config.write_text(yaml.safe_dump(values))
+    command = [sys.executable, "-m", "tasktokens.cli", "check", "--config", str(config)]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(site)}, capture_output=True, text=True)
+    assert done.returncode == 0, (done.stdout, done.stderr)
     for words in (
-        ["check", "--config", str(config)],
         ["train", "--config", str(config), "method.steps=2", "-q"],
         ["evaluate", str(run)],
         ["discover", str(run), "--out", str(tmp_path / "found"), "-q"],

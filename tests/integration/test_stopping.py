@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+import processes
 from properties import same_tensors
 from resuming import stopped_at
 from tasktokens.config import Config, to_yaml
@@ -67,35 +68,25 @@ def signal_at(number: int, function: Callable[..., Any], which: signal.Signals =
 
 
 # -- signals -----------------------------------------------------------------------------------------------------------
-SLOW = """
-import sys, time
-from tasktokens import cli
-from tasktokens.{module} import {name} as function
-import tasktokens.{module} as module
-def slow(*arguments, **settings):
-    print("reached", flush=True)
-    time.sleep(0.2)
-    return function(*arguments, **settings)
-module.{name} = slow
-cli.main()
-"""
+def slow_down(module: str, name: str) -> None:
+    """A function says on its first call that it was reached, and takes 0.2 s on each."""
+    owner = import_module(f"tasktokens.{module}")
+    function = getattr(owner, name)
+
+    def slow(*arguments: Any, **settings: Any) -> Any:
+        print("reached", flush=True)
+        time.sleep(0.2)
+        return function(*arguments, **settings)
+
+    setattr(owner, name, slow)
 
 
 def interrupt(module: str, name: str, number: signal.Signals, *words: object) -> tuple[int, str]:
     """Run a verb in another process, where a function takes 0.2 s; signal it at its first call. Exit code, errors."""
-    script = SLOW.format(module=module, name=name)
-    command = [sys.executable, "-c", script, *map(str, words)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        assert line == "reached\n", process.communicate()[1][-2000:]
+    with processes.started(*words, before=partial(slow_down, module, name)) as process:
+        process.until(lambda: process.output)
         process.send_signal(number)
-        errors = process.communicate(timeout=200)[1]
-    finally:
-        process.kill()
-        process.wait()
-    return process.returncode, errors
+        return process.wait(), process.errors
 
 
 def test_a_signal_during_the_last_evaluation_ends_the_run_and_resume_evaluates(
@@ -227,21 +218,15 @@ def test_a_signal_to_the_process_group_with_loader_processes_saves_a_checkpoint(
     """As a batch system or a terminal sends it: the loader processes get it, too."""
     changes = SHORT | {"method": {"name": "mtl", "steps": 10**6}, "data.workers": 1, "run.checkpoint_every": 10**6}
     (tmp_path / "c.yaml").write_text(to_yaml(make_config(folder_root, tmp_path / "run", **changes)))
-    command = [sys.executable, "-m", "tasktokens.cli", "train", "--config", str(tmp_path / "c.yaml"), "-q"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     log = tmp_path / "run" / "metrics.jsonl"
-    try:
-        while process.poll() is None and not (log.is_file() and len(read_rows(log)) > 2):
-            time.sleep(0.1)
+    with processes.started("train", "--config", tmp_path / "c.yaml", "-q", own_session=True) as process:
+        process.until(lambda: log.is_file() and len(read_rows(log)) > 2)
         assert is_written(log)
         with pytest.raises(RunExistsError, match="another process is training"):
             RunLog(log, quiet=True)
         os.killpg(process.pid, signal.SIGTERM)
-        errors = process.communicate(timeout=200)[1]
-    finally:
-        process.kill()
-        process.wait()
-    assert process.returncode == 143, errors
+        code, errors = process.wait(), process.errors
+    assert code == 143, errors
     assert "Traceback" not in errors
     assert not is_written(log)
     assert len(complete_checkpoints(tmp_path / "run" / "checkpoints")) == 1

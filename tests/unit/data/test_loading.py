@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -20,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 from typer.testing import CliRunner
 
+import processes
 from properties import assert_metrics_equal
 from tasktokens.cli import app
 from tasktokens.config import Augmentation, ModelSettings, load_config, to_yaml
@@ -287,8 +286,7 @@ def test_a_program_with_loader_processes_ends_when_an_image_cannot_be_read(
     for id in split:
         (own_folder / "images" / f"{id}.png").write_bytes(b"no image")
     words = ["train", "--config", str(saved)] if verb == "train" else ["evaluate", str(tmp_path / "run")]
-    command = [sys.executable, "-m", "tasktokens.cli", *words]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    result = processes.run(*words)
     assert result.returncode == 2, result.stderr
     assert "cannot be read" in result.stderr
     assert "Traceback" not in result.stderr

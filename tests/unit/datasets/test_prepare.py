@@ -8,8 +8,6 @@ import json
 import re
 import shutil
 import subprocess
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -21,6 +19,7 @@ import pytest
 import yaml
 from PIL import Image
 
+import processes
 from conftest import Array
 from conftest import run_cli as run
 from fakes import cityscapes, nyud, pascal_context
@@ -247,13 +246,9 @@ def test_killed_and_started_again_it_writes_the_same_bytes(make_folder: Any, tmp
         path.unlink()
     out = tmp_path / "out"
     words = ["prepare", "--data", "folder", "--root", str(root), "--out", str(out), "--workers", "2", "-q"]
-    process = subprocess.Popen([sys.executable, "-m", "tasktokens.cli", *words])
     journal = out / "preparing.jsonl"
-    while not (journal.is_file() and journal.read_bytes().count(b"\n") > 20):
-        assert process.poll() is None
-        time.sleep(0.005)
-    process.kill()
-    process.wait()
+    with processes.started(*words) as process:
+        process.until(lambda: journal.is_file() and journal.read_bytes().count(b"\n") > 20)
     assert not (out / "prepared.json").exists()
     with pytest.raises(DataError, match="did not end"):
         verify(out, quiet=True)

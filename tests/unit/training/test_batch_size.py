@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import re
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from accelerate import Accelerator
 from hypothesis import given
 from hypothesis import strategies as st
 
+import processes
 from conftest import run_cli
 from tasktokens.config import Config, load_config, to_yaml
 from tasktokens.datasets.open import open_data
 from tasktokens.errors import ConfigError, OutOfMemoryError, RunExistsError, TrainingError
 from tasktokens.methods import Supervised
 from tasktokens.training import batch_size as memory
+from tasktokens.training import trainer
 from tasktokens.training.batch_size import LinearCost, largest_batch, largest_fitting
 from tasktokens.training.step_memory import CpuPeak, is_out_of_memory
 from tasktokens.training.trainer import train
@@ -161,28 +163,25 @@ def test_out_of_memory_is_one_sentence_with_what_was_measured(
     assert all(float(less) < whole for less in re.findall(r"\(about (\d+) MB\)", err))
 
 
-LIMITED = """
-import resource, sys
-from tasktokens import cli
-from tasktokens.training import trainer as train
-before = train.Trainer.run_stage
-def limited(self, *arguments):
-    import psutil
-    limit = psutil.Process().memory_info().vms + {room} * 2**20
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    before(self, *arguments)
-train.Trainer.run_stage = limited
-cli.main()
-"""
+def limit_memory() -> None:
+    """Let this process take 40 MB more than it has when its first stage begins."""
+    import resource
+
+    run_stage = trainer.Trainer.run_stage
+
+    def limited(self: Any, *arguments: Any) -> None:
+        limit = psutil.Process().memory_info().vms + 40 * 2**20
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        run_stage(self, *arguments)
+
+    trainer.Trainer.run_stage = limited  # type: ignore[method-assign]
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits of memory as Linux has them")
 def test_a_limit_of_memory_ends_a_run_by_a_sentence(folder_root: Path, make_config: MakeConfig, tmp_path: Path) -> None:
-    """A process that may take 40 MB more than it has when its first stage begins."""
     changes = SHORT | {"data.size": [512, 640], "optim.batch_size": 6, "model.width": 64}
     (tmp_path / "c.yaml").write_text(to_yaml(make_config(folder_root, tmp_path / "run", **changes)))
-    command = [sys.executable, "-c", LIMITED.format(room=40), "train", "--config", str(tmp_path / "c.yaml"), "-q"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = processes.run("train", "--config", tmp_path / "c.yaml", "-q", before=limit_memory)
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     assert done.stderr.startswith("error: out of memory")
