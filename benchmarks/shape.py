@@ -1,10 +1,13 @@
 """The shape of the code, before and after a change: what a newcomer has to open, edit and wait for.
 
     git worktree add ../before COMMIT
-    python benchmarks/shape.py --before ../before --out benchmarks/results/shape.json [--tests]
+    python benchmarks/shape.py --before ../before --out benchmarks/results/shape.json --tests
+    python benchmarks/shape.py --before ../before --out benchmarks/results/shape.json --test-seconds BEFORE AFTER
 
 Files to edit for a new component are counted on one that exists: the files of ``src`` that name it, less its own.
-Frames and files of a step are those of this package on the stack or entered, in a training run of a few steps.
+Frames and files of a step are those of this package on the stack or entered, in a training run of a few steps. The
+seconds of the default test run are those of ``pytest`` by the clock, on two cores that have nothing else to do;
+``--test-seconds`` takes them from runs that were timed before.
 """
 
 from __future__ import annotations
@@ -44,6 +47,8 @@ OWN = {
 }
 """Files that are the component itself, or speak of it as data sets do of the tasks that they have."""
 
+TEST_RUN = "default test run, seconds"
+
 PROBE = """
 import json, sys, traceback
 from accelerate import Accelerator
@@ -76,9 +81,13 @@ def main() -> None:
     parser.add_argument("--before", type=Path, required=True, help="a checkout of the version before")
     parser.add_argument("--after", type=Path, default=Path(__file__).parents[1])
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--tests", action="store_true", help="also time the default test run of both")
+    timed = parser.add_mutually_exclusive_group()
+    timed.add_argument("--tests", action="store_true", help="also time the default test run of both")
+    timed.add_argument("--test-seconds", type=int, nargs=2, metavar=("BEFORE", "AFTER"), help="what those runs took")
     arguments = parser.parse_args()
     before, after = (measure(tree.resolve(), arguments.tests) for tree in (arguments.before, arguments.after))
+    if arguments.test_seconds:
+        before[TEST_RUN], after[TEST_RUN] = arguments.test_seconds
     rows = [{"what": what, "before": before.get(what), "after": after[what]} for what in after]
     for row in rows:
         print(f"{row['what']}: {_counted(row['before'])} -> {_counted(row['after'])}")
@@ -115,7 +124,7 @@ def measure(tree: Path, tests: bool) -> dict[str, Any]:
     ]
     found["import of tasktokens, seconds"] = import_seconds(tree)
     if tests:
-        found["default test run, seconds"] = test_seconds(tree)
+        found[TEST_RUN] = test_seconds(tree)
     return found
 
 

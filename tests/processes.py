@@ -62,18 +62,27 @@ class Work:
                 signal.signal(getattr(signal, name), signal.SIG_DFL)
         os.environ.clear()
         os.environ.update(self.environment)
+        tempfile.tempdir = None  # to be found anew, in this environment
         sys.path[:0] = filter(None, self.environment.get("PYTHONPATH", "").split(os.pathsep))
         os.chdir(self.folder)
         open_streams(*self.streams)
         sys.argv = [str(self.script or "tasktokens"), *self.words]
-        self.before()
-        if self.script is None:
-            from tasktokens import cli
+        sys.exit(self._main())
 
-            cli.main()
-        else:
-            sys.path.insert(0, str(self.script.parent))
-            runpy.run_path(str(self.script), run_name="__main__")
+    def _main(self) -> int | str | None:
+        """Do the work; returns the exit code, so that all is let go of before the process ends, as Python does it."""
+        try:
+            self.before()
+            if self.script is None:
+                from tasktokens import cli
+
+                cli.main()
+            else:
+                sys.path.insert(0, str(self.script.parent))
+                runpy.run_path(str(self.script), run_name="__main__")
+        except SystemExit as leaving:
+            return leaving.code
+        return 0
 
 
 def open_streams(output: Path, errors: Path) -> None:

@@ -10,15 +10,16 @@ from pathlib import Path
 
 import pytest
 
+import processes
+
 CAMPAIGN = Path(__file__).with_name("campaign.py")
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the campaign forks")
 def test_killed_runs_end_alike_and_malformed_inputs_are_clear_errors(tmp_path: Path) -> None:
     few = ("--kills", "7", "--scenario", "mtl", "--inputs", "24", "--seed", "1")
-    words = [sys.executable, CAMPAIGN, *few, "--out", tmp_path / "found.json"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path)}
-    done = subprocess.run(list(map(str, words)), capture_output=True, text=True, env=environment, timeout=280)
+    words = (*few, "--out", tmp_path / "found.json")
+    done = processes.run(*words, script=CAMPAIGN, env={"TMPDIR": str(tmp_path)}, timeout=280)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     found = json.loads((tmp_path / "found.json").read_text())
     assert len([row for row in found["rows"] if row["campaign"] == "operation"]) >= 15
