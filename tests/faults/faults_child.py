@@ -136,6 +136,18 @@ def kill_group(child: int) -> None:
         os.kill(child, signal.SIGKILL)
 
 
+_KNOWN: dict[tuple[int, ...], str] = {}
+
+
+def _sha256(path: str) -> str:
+    """That of a file, read again only where it was written since: nothing can set ``st_ctime`` back."""
+    seen = os.stat(path)
+    key = (seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)
+    if key not in _KNOWN:
+        _KNOWN[key] = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    return _KNOWN[key]
+
+
 def digest(folder: Path) -> dict[str, str]:
     """SHA-256 of each file below a folder, what a link points to, and that folders are there."""
     found = {}
@@ -146,7 +158,7 @@ def digest(folder: Path) -> dict[str, str]:
             if os.path.islink(path):
                 found[key] = f"link to {os.readlink(path)}"
             elif os.path.isfile(path):
-                found[key] = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+                found[key] = _sha256(path)
             else:
                 found[key] = "folder" if os.path.isdir(path) else "special"
     return found

@@ -86,7 +86,8 @@ def test_without_confidence_weighting_every_pair_weighs_the_same() -> None:
 def test_a_run_without_a_part_trains_and_can_be_loaded(
     changes: dict[str, Any], folder_root: Path, tmp_path: Path, make_config: Callable[..., Any]
 ) -> None:
-    run = train(make_config(folder_root, tmp_path / "run", **{"run.evaluate": "test"} | changes), quiet=True)
+    short = {"method.stage1_steps": 2, "method.stage2_steps": 2, "run.evaluate": "test"}
+    run = train(make_config(folder_root, tmp_path / "run", **short | changes), quiet=True)
     results = json.loads((run / "evaluation-test.json").read_text())
     assert set(results) == {"semseg", "depth", "normals", "edge", "saliency"}
     (picture,) = explain(run, [folder_root / "images" / "im07.png"], tmp_path / "explained", quiet=True)
