@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from safetensors.torch import load_file
 from torch import distributed
 
 import processes
+import two_ranks
 from conftest import run_cli
 from properties import assert_metrics_equal, same_tensors
 from tasktokens import cli
@@ -40,11 +42,27 @@ ONLINE = {
     "thresholds": "adaptive",
 }  # fmt: skip
 SHARED: dict[str, Any] = {"method": ONLINE, "optim.batch_size": 4, "data.check": False, "optim.loss_stride": 2}
-TESTS = Path(__file__).parents[1]
 
 
-def environment() -> dict[str, str]:
-    return os.environ | {"OMP_NUM_THREADS": "1"}
+@contextmanager
+def two(*words: object, before: Callable[[], object] = processes.do_nothing) -> Iterator[list[processes.Process]]:
+    """Two ranks as a launcher starts them, so that each one's exit code is seen."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    with ExitStack() as both:
+        yield [
+            both.enter_context(
+                processes.started(*words, before=before, env=shared | {"RANK": rank, "LOCAL_RANK": rank})
+            )
+            for rank in ("0", "1")
+        ]
+
+
+def ends(ranks: list[processes.Process]) -> list[tuple[int, str]]:
+    """Exit code and standard error of each rank; none may wait for ever."""
+    return [(rank.wait(250), rank.errors) for rank in ranks]
 
 
 @pytest.fixture(scope="module")
@@ -63,13 +81,24 @@ def ranks(make_folder: Any, make_config: MakeConfig, tmp_path_factory: pytest.Te
     changes["online-again"] = changes["online"]
     for name, change in changes.items():
         (folder / f"{name}.yaml").write_text(to_yaml(make_config(data, folder / name, **SHARED | change)))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    done = subprocess.run(
-        [*command, str(TESTS / "two_ranks.py"), str(folder)],
-        capture_output=True, text=True, timeout=200, env=environment(), check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    with two(before=partial(two_ranks.main, folder)) as both:
+        assert [code for code, _ in ends(both)] == [0, 0], [rank.errors for rank in both]
     return folder
+
+
+@pytest.mark.slow
+def test_a_launcher_starts_ranks_that_find_each_other(
+    folder_root: Path, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    changes = {"method": {"name": "mtl", "steps": 2}, "run.evaluate": "test"}
+    (tmp_path / "c.yaml").write_text(to_yaml(make_config(folder_root, tmp_path / "run", **SHARED | changes)))
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command = [*launcher, "-m", "tasktokens.cli", "train", "--config", str(tmp_path / "c.yaml")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
+    steps = [row["step"] for row in read_rows(tmp_path / "run" / "metrics.jsonl") if "step" in row]
+    assert steps == [1, 2]  # of both: two runs in one folder would be refused
+    assert (tmp_path / "run" / "evaluation-test.json").is_file()
 
 
 def found(ranks: Path) -> list[dict[str, Any]]:
@@ -159,27 +188,6 @@ def test_an_error_on_one_rank_is_an_error_on_all(ranks: Path) -> None:
 
 def test_a_signal_to_one_rank_ends_the_evaluation_of_all(ranks: Path) -> None:
     assert [each["evaluation stopped"] for each in found(ranks)] == ["exit 143", "exit 143"]
-
-
-@contextmanager
-def two(*words: object, before: Callable[[], object] = processes.do_nothing) -> Iterator[list[processes.Process]]:
-    """Two ranks as a launcher starts them, so that each one's exit code is seen."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    with ExitStack() as both:
-        yield [
-            both.enter_context(
-                processes.started(*words, before=before, env=shared | {"RANK": rank, "LOCAL_RANK": rank})
-            )
-            for rank in ("0", "1")
-        ]
-
-
-def ends(ranks: list[processes.Process]) -> list[tuple[int, str]]:
-    """Exit code and standard error of each rank; none may wait for ever."""
-    return [(rank.wait(), rank.errors) for rank in ranks]
 
 
 def test_a_signal_to_one_rank_ends_training_on_all_with_a_checkpoint(
