@@ -6,8 +6,8 @@ import importlib
 import inspect
 import subprocess
 import sys
-import textwrap
 import time
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+import processes
 import tasktokens
 from tasktokens.config import as_config
 from tasktokens.errors import ConfigError, DataError
@@ -74,17 +75,20 @@ def test_importing_is_quick_and_brings_no_library() -> None:
     assert not {"torch", "numpy", "pydantic", "typer", "timm", "PIL"} & set(loaded)
 
 
+def import_each_first() -> None:
+    """Import the package again for each of its public modules, which are the first thing that is used of it."""
+    for name in tasktokens._MODULES:
+        for loaded in [key for key in sys.modules if key.split(".")[0] == "tasktokens"]:
+            del sys.modules[loaded]
+        print(getattr(import_module("tasktokens"), name).__name__)
+    sys.exit(0)
+
+
 def test_every_submodule_can_be_the_first_that_is_used() -> None:
     """In no order of imports is there a circle."""
-    text = """
-        import sys, tasktokens, torch, timm
-        for name in tasktokens._MODULES:
-            for loaded in [key for key in sys.modules if key.startswith("tasktokens")]:
-                del sys.modules[loaded]
-            import tasktokens
-            print(getattr(tasktokens, name).__name__)
-    """
-    assert run_python(textwrap.dedent(text)).split() == [f"tasktokens.{name}" for name in tasktokens._MODULES]
+    done = processes.run(before=import_each_first)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [f"tasktokens.{name}" for name in tasktokens._MODULES]
 
 
 @pytest.mark.parametrize("words", [["-m", "tasktokens"], ["-m", "tasktokens.cli"]])
