@@ -47,7 +47,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A suite that was made in two calls, the second of which finds rows and runs of the first."""
     folder = tmp_path_factory.mktemp("suite")
     make(folder, "mtl", "htt")
-    # As if it was killed between the end of a run and its note, after which the run's log tells the minutes, by the clock.
+    # As if it was killed between the end of a run and its note; then the log tells the minutes, by the clock.
     (folder / "runs" / "tiny-one" / "htt-teacher-3.minutes").rename(folder / "teacher.minutes")
     make(folder, "stl", "htt-teacher", "htt-two-rounds", "htt-no-discovery")
     return folder
