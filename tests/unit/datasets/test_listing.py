@@ -259,3 +259,9 @@ def test_training_discovery_prediction_and_explanation_see_linked_images(
     assert {path.relative_to(tmp_path / "p" / "pictures").with_suffix("").as_posix() for path in pictures} == ids
     drawn = explain(run, [root / "images" / "scene"], tmp_path / "e", quiet=True)
     assert [path.name for path in drawn] == ["im06.png", "im07.png"]
+
+
+def test_a_name_with_an_invisible_mark_is_refused_by_name(own_folder: Path) -> None:
+    (own_folder / "images" / "im00.png").rename(own_folder / "images" / "\ufeffim00.png")
+    with pytest.raises(DataError, match=r"ufeffim00\.png' holds U\+FEFF, .* rename the file"):
+        open_folder(own_folder)
