@@ -170,11 +170,15 @@ def _best_text(best: Mapping[str, Any] | None) -> str:
     return f"{best['stage']} {best['step']} ({best['score']:+.1f} %)" if best else ""
 
 
-def _tables_that_fit(columns: Sequence[tuple[str, Sequence[str]]], console: Console) -> Iterator[Table]:
+def _tables_that_fit(
+    columns: Sequence[tuple[str, Sequence[str]]], console: Console, title: str | None = None
+) -> Iterator[Table]:
     """All columns, in as few tables as the console's width allows; the first column is repeated in each."""
 
     def table_of(chosen: Sequence[tuple[str, Sequence[str]]]) -> Table:
-        table = Table(*(name for name, _ in chosen))
+        table = Table(title=title if chosen[1:2] == rest[:1] else None)
+        for name, _ in chosen:
+            table.add_column(name, overflow="fold")
         for row in zip(*(cells for _, cells in chosen), strict=True):
             table.add_row(*row)
         return table
@@ -193,22 +197,50 @@ def _tables_that_fit(columns: Sequence[tuple[str, Sequence[str]]], console: Cons
 
 
 def print_comparison(found: Mapping[str, Any]) -> None:
-    """`compare_runs` as tables."""
-    settings = Table("setting", *found["runs"], title="settings that differ")
-    for key, values in found["settings"].items():
-        settings.add_row(key, *("–" if value is None else str(value) for value in values))
-    table = Table("task", "metric", *found["runs"], title=f"metrics on {found['split']}")
-    for task, rows in found["metrics"].items():
-        for metric, values in rows.items():
-            table.add_row(task, metric, *("–" if v is None else f"{v:.4g}" for v in values))
+    """`compare_runs` as tables that fit the terminal; settings that only some methods have are lines below."""
+    names = _short_names(found["runs"])
+    common = {key: values for key, values in found["settings"].items() if None not in values}
+    settings = [("setting", list(common)), *_columns(names, [[str(v) for v in row] for row in common.values()])]
+    rows = {f"{task} {metric}": values for task, of in found["metrics"].items() for metric, values in of.items()}
+    cells = [["–" if value is None else f"{value:.4g}" for value in row] for row in rows.values()]
     deltas = found["delta_mtl"]
-    table.add_row("Δ_MTL", "", "", *("–" if d["value"] is None else f"{d['value']:+.1f} %" for d in deltas))
+    cells.append(["", *("–" if d["value"] is None else f"{d['value']:+.1f} %" for d in deltas)])
     console = _console()
-    console.print(settings)
-    console.print(table)
+    for table in _tables_that_fit(settings, console, "settings that differ"):
+        console.print(table)
+    for run, own in zip(found["runs"], _own_settings(found["settings"]), strict=True):
+        if own:
+            console.print(f"set only in {run}: {own}", highlight=False)
+    metrics = [("metric", [*rows, "Δ_MTL"]), *_columns(names, cells)]
+    for table in _tables_that_fit(metrics, console, f"metrics on {found['split']}"):
+        console.print(table)
     for run, delta in zip(found["runs"][1:], deltas, strict=True):
         tasks = ", ".join(delta["tasks"]) or "no task: none was measured in both runs and means the same"
         console.print(f"Δ_MTL of {run} is over {tasks}", highlight=False, soft_wrap=True)
+
+
+def _columns(names: Sequence[str], rows: Sequence[Sequence[str]]) -> list[tuple[str, list[str]]]:
+    """A column for each run, from a row for each setting or metric."""
+    return [(name, [row[number] for row in rows]) for number, name in enumerate(names)]
+
+
+def _own_settings(settings: Mapping[str, Sequence[Any]]) -> list[str]:
+    """For each run the settings that it has and another run lacks, such as those of its method."""
+    partial = {key: values for key, values in settings.items() if None in values}
+    count = len(next(iter(settings.values()), ()))
+    return [
+        ", ".join(f"{key}={values[run]}" for key, values in partial.items() if values[run] is not None)
+        for run in range(count)
+    ]
+
+
+def _short_names(folders: Sequence[str]) -> list[str]:
+    """The folders' names below the one that they share."""
+    try:
+        shared = os.path.commonpath([os.path.dirname(os.path.normpath(folder)) for folder in folders])
+    except ValueError:  # absolute and relative ones
+        return list(folders)
+    return [os.path.relpath(folder, shared) if shared else folder for folder in folders]
 
 
 def to_json(runs: Sequence[RunFacts]) -> str:
@@ -217,9 +249,8 @@ def to_json(runs: Sequence[RunFacts]) -> str:
 
 
 def _console() -> Console:
-    """As wide as the terminal; in a file or a pipe, wide enough not to break cells."""
-    console = table_console()
-    return console if console.is_terminal else table_console(width=200)
+    """As wide as the terminal; in a file or a pipe 80 columns."""
+    return table_console()
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------
