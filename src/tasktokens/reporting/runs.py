@@ -206,9 +206,9 @@ def print_comparison(found: Mapping[str, Any]) -> None:
     deltas = found["delta_mtl"]
     cells.append(["", *("–" if d["value"] is None else f"{d['value']:+.1f} %" for d in deltas)])
     console = _console()
-    for table in _tables_that_fit(settings, console, "settings that differ"):
+    for table in _tables_that_fit(settings, console, "settings that differ") if common else ():
         console.print(table)
-    for run, own in zip(found["runs"], _own_settings(found["settings"]), strict=True):
+    for run, own in zip(found["runs"], _own_settings(found["settings"], len(names)), strict=True):
         if own:
             console.print(f"set only in {run}: {own}", highlight=False)
     metrics = [("metric", [*rows, "Δ_MTL"]), *_columns(names, cells)]
@@ -224,10 +224,9 @@ def _columns(names: Sequence[str], rows: Sequence[Sequence[str]]) -> list[tuple[
     return [(name, [row[number] for row in rows]) for number, name in enumerate(names)]
 
 
-def _own_settings(settings: Mapping[str, Sequence[Any]]) -> list[str]:
-    """For each run the settings that it has and another run lacks, such as those of its method."""
+def _own_settings(settings: Mapping[str, Sequence[Any]], count: int) -> list[str]:
+    """For each of ``count`` runs the settings that it has and another run lacks, such as those of its method."""
     partial = {key: values for key, values in settings.items() if None in values}
-    count = len(next(iter(settings.values()), ()))
     return [
         ", ".join(f"{key}={values[run]}" for key, values in partial.items() if values[run] is not None)
         for run in range(count)
