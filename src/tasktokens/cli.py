@@ -183,13 +183,19 @@ def discover(
         typer.Option(
             metavar="[TASK=]NUMBER",
             help="Confidence, 0 to 1, that a pixel must exceed to be kept: 0.5 for all tasks, depth=0.5 for one task; "
-            "may be repeated. Default: the threshold of each task (docs/data.md).",
+            "may be repeated. Default: the task's own, fixed, such as 0.9 for classes (docs/data.md).",
         ),
     ] = None,
     views: Views = 2,
     root: Root = None,
     pictures: Annotated[
         bool, typer.Option("--pictures", help="Also write coloured pictures of images and labels.")
+    ] = False,
+    page: Annotated[
+        bool,
+        typer.Option(
+            "--page", help="Also write discovery.html: table, histograms of confidence, least confident images."
+        ),
     ] = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -200,7 +206,7 @@ def discover(
     from tasktokens.reporting.tables import print_discovery
 
     thresholds = parse_thresholds(threshold or ())
-    discovery = discover_run(run, out, thresholds, overwrite, quiet, views, pictures, root)
+    discovery = discover_run(run, out, thresholds, overwrite, quiet, views, pictures, root, page)
     if launched_rank() == 0:
         print_discovery(discovery)
         print(discovery)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -24,6 +25,8 @@ from tasktokens.config import Config
 from tasktokens.datasets.folder import open_folder
 from tasktokens.errors import ConfigError, RunExistsError, WriteError
 from tasktokens.inference.discover import discover
+from tasktokens.inference.discovery_page import PAGE
+from tasktokens.inference.discovery_summary import read_discovery
 from tasktokens.inference.evaluate import evaluate
 from tasktokens.inference.predict import predict
 from tasktokens.training.trainer import train
@@ -162,6 +165,54 @@ def test_the_summary_is_that_of_the_written_files_and_its_thresholds_fill_what_t
     assert "semseg" in wanted
     for task in discover(run, tmp_path / "half", wanted, quiet=True).tasks:
         assert (task.filled or 0) >= 0.5 - 1e-4 or task.task not in wanted
+
+
+def test_the_page_shows_the_summary_and_the_least_confident_images_and_needs_no_network(
+    trained: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, run = trained
+    out = tmp_path / "o<b>&"
+    code, _, said = run_cli(capsys, "discover", run, "--out", out, "-q", "--page", "--threshold", "semseg=0.5")
+    assert code == 0, said
+    text = (out / PAGE).read_text()
+    assert "http" not in text.replace("http-equiv", "")
+    assert "<b>&" not in text
+    summary = read_discovery(out)
+    for task in summary.tasks:
+        line = text.partition(f'<th scope="row">{task.task}</th>')[2].partition("</tr>")[0]
+        cells = re.findall(">([^<>]+)</td>", line)
+        fills = [f"{task.fills[key]:g}" if key in task.fills else "–" for key in ("0.2", "0.5", "0.8")]
+        shown = [str(task.images), f"{task.filled:.1%}", f"{task.confidence:.2f}", f"{task.threshold:g}", *fills]
+        assert cells == shown
+    rows = list(csv.DictReader((out / "discovered.csv").open()))
+    relative = {}
+    for row in rows:
+        mean = np.mean([float(other["confidence"]) for other in rows if other["task"] == row["task"]])
+        relative.setdefault(row["id"], []).append(float(row["confidence"]) / (mean or 1))
+    order = sorted(relative, key=lambda id: min(relative[id]))
+    assert re.findall(r'<p class="muted">(im\d\d)</p>', text) == order
+    labels = sum(len(tasks) for tasks in seen_by(run).values())
+    assert text.count('alt="confidence of') == len(rows)
+    assert text.count("<span>given</span>") == labels
+    for name in (*CLASSES, "depth", "to the camera"):
+        assert name in text
+    # Without it the folder is the same, but for the page.
+    plain = files(discover(run, tmp_path / "plain", {"semseg": 0.5}, quiet=True).folder)
+    assert {name: content for name, content in files(out).items() if name != PAGE} == plain
+
+
+def test_fixed_thresholds_hold_whatever_the_run_trained_with_and_it_says_so(
+    tmp_path: Path, make_config: MakeConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_folder(tmp_path / "data")
+    short = SHORT | {"method": {"name": "htt", "stage1_steps": 1, "stage2_steps": 1}}
+    run = train(make_config(root, tmp_path / "run", **short), quiet=True)
+    code, _, said = run_cli(capsys, "discover", run, "--out", tmp_path / "o", "-q")
+    assert code == 0
+    assert "the run trained with adaptive thresholds; written are labels above the fixed ones" in said
+    found = {task.task: task.threshold for task in read_discovery(tmp_path / "o").tasks}
+    assert found == {"semseg": 0.9, "depth": 0.85, "normals": 0.4, "edge": 0.9, "saliency": 0.7}  # docs/data.md
+    assert "trained with" not in run_cli(capsys, "discover", run, "--out", tmp_path / "p", "--threshold", 0.5)[2]
 
 
 def test_the_table_fits_and_warns_where_next_to_nothing_was_filled(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -230,6 +233,46 @@ def test_a_signal_to_the_process_group_with_loader_processes_saves_a_checkpoint(
     assert "Traceback" not in errors
     assert not is_written(log)
     assert len(complete_checkpoints(tmp_path / "run" / "checkpoints")) == 1
+
+
+@pytest.mark.parametrize("evaluating", [False, True])
+def test_a_second_signal_ends_a_run_whose_loader_process_hangs(
+    evaluating: bool, folder_root: Path, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    """Loader processes ignore signals, so whoever waits for one that hangs would wait for ever."""
+    changes = SHORT | {"method": {"name": "mtl", "steps": 1 if evaluating else 10**6}, "data.workers": 1,
+                       "run.evaluate": "test"}  # fmt: skip
+    (tmp_path / "c.yaml").write_text(to_yaml(make_config(folder_root, tmp_path / "run", **changes)))
+    (tmp_path / "hang.py").write_text(
+        "import sys, time\nfrom tasktokens import cli\nfrom tasktokens.data.dataset import PartialDataset\n"
+        "from torch.utils.data import get_worker_info\nread, count = PartialDataset.__getitem__, 0\n"
+        "def hang(self, key):\n"
+        "    global count\n    count += 1\n"
+        f"    if get_worker_info() is not None and (len(self) == 2 if {evaluating} else count > 9):\n"
+        "        print('hangs', flush=True)\n        time.sleep(1000)\n"
+        "    return read(self, key)\n"
+        "PartialDataset.__getitem__ = hang\ncli.main()\n"
+    )
+    command = [sys.executable, str(tmp_path / "hang.py"), "train", "--config", str(tmp_path / "c.yaml"), "-q"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "hangs\n"
+            process.send_signal(signal.SIGTERM)
+            time.sleep(1)
+            process.send_signal(signal.SIGTERM)
+            errors = process.communicate(timeout=40)[1]  # it ends when the last process has closed its end
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode in (
+        130,
+        143,
+        -signal.SIGTERM,
+    )  # the first where a batch was waited for, the last on the way out
+    assert "Traceback" not in errors
 
 
 # -- the log of a resumed run ------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import operator
 import os
 import signal
@@ -23,6 +24,7 @@ from tasktokens.data.visibility import VisibleLabels
 from tasktokens.errors import DataError, LabelError
 from tasktokens.tasks import Task
 from tasktokens.utils.console import say
+from tasktokens.utils.processes import kill, kill_at_exit
 from tasktokens.utils.signals import SIGNALS
 
 if TYPE_CHECKING:
@@ -223,12 +225,20 @@ def _load(
         pin_memory=pin_memory,
         timeout=WORKER_SECONDS if workers else 0,
     )
+    others = set(multiprocessing.active_children())
+    batches_of = iter(loader)
+    own = set(multiprocessing.active_children()) - others
+    kill_at_exit(own)
     try:
-        for item in loader:
+        for item in batches_of:
             if isinstance(item, DataError):
                 raise item
             yield item
+    except KeyboardInterrupt:  # a second signal, while a batch is waited for
+        kill(own)
+        raise
     except RuntimeError as error:
+        kill(own)
         if "DataLoader" not in str(error):  # a loader process that has died, or has sent nothing for that long
             raise
         raise DataError(

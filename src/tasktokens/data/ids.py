@@ -37,6 +37,16 @@ def match_id(text: str, known: Container[str]) -> str | None:
 _ENDINGS = ("jpg", "jpeg", "png", "bmp", "webp", "tif", "tiff", "gif", "npy", "npz")
 
 
+def check_id(id: str, path: Path | None = None) -> None:
+    """Raise `DataError` for an id that no list or table can hold: with a byte-order mark, which reading leaves out."""
+    if "\ufeff" in id:
+        where = f"the name of {str(path)!r}" if path else f"the id {id!r}"
+        raise DataError(
+            f"{where} holds U+FEFF, an invisible mark that lists and tables lose; rename the file and those that "
+            f"belong to it"
+        )
+
+
 def nearest_id(text: str, known: Iterable[str]) -> str:
     """A hint for an id that no image has: `` (did you mean '000'?)``, or empty.
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tasktokens.data.ids import match_id, nearest_id
+from tasktokens.data.ids import check_id, match_id, nearest_id
 from tasktokens.errors import DataError
 from tasktokens.utils.csv_table import read_csv
 
@@ -152,7 +152,9 @@ def _share(labels: str) -> float:
 
 
 def save_visible(path: Path, split: VisibleLabels, tasks: Sequence[str]) -> None:
-    """Write a split as CSV: a column ``id`` and one of 0 and 1 a task."""
+    """Write a split as CSV: a column ``id`` and one of 0 and 1 per task. Raises `DataError` for an id with a mark."""
+    for id in split:
+        check_id(id)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["id", *tasks])

@@ -23,7 +23,7 @@ import torch
 from pydantic import Field
 
 from tasktokens.config import read_yaml
-from tasktokens.data.ids import read_ids
+from tasktokens.data.ids import check_id, read_ids
 from tasktokens.data.visibility import VisibleLabels, load_visible
 from tasktokens.datasets.base import DATASETS, FolderOfFiles
 from tasktokens.datasets.index import DatasetIndex, ImageFile, LabelFile, exif_orientation, image_size
@@ -134,10 +134,11 @@ def list_files(folder: Path, endings: Iterable[str]) -> dict[str, Path]:
     """Files below a folder by id, which is the relative path without its ending, in Unicode's composed form.
 
     Linked folders are followed, hidden files and folders left out (`tasktokens.utils.listing.walk_files`). Raises
-    `DataError` where two files have one id.
+    `DataError` where two files have one id, or a name cannot be listed.
     """
     found: dict[str, Path] = {}
     for id, path in list_paths(folder, endings):
+        check_id(id, path)
         if id in found:
             raise DataError(
                 f"{found[id]} and {path} have the same id '{id}'{_why_same(found[id], path)}; keep one of them, or "

@@ -16,10 +16,12 @@ from typing import Any
 
 import numpy as np
 
+from tasktokens.config import Config
 from tasktokens.data.visibility import VisibleLabels
 from tasktokens.datasets.index import ImageFile
 from tasktokens.datasets.prepared import sha256
 from tasktokens.errors import ConfigError, did_you_mean
+from tasktokens.inference.discovery_page import write_page
 from tasktokens.inference.discovery_summary import SUMMARY, Discovery, Row, histogram, read_discovery, summarise
 from tasktokens.inference.evaluate import run_config
 from tasktokens.inference.filled_folder import copy_image, copy_label, describe, write_prediction
@@ -46,6 +48,7 @@ def discover(
     views: int = 2,
     pictures: bool = False,
     root: str | Path | None = None,
+    page: bool = False,
 ) -> Discovery:
     """Write the data of a run as a new data folder, in which the missing labels of training images are discovered.
 
@@ -56,12 +59,13 @@ def discover(
             ``discovered.csv`` (id, task, share of valid pixels and mean confidence of each discovered label),
             ``classes.csv`` and ``summary.json``.
         threshold: confidence in [0, 1] that a pixel must exceed, else it is void: of all tasks, or by task; default:
-            each task's own.
+            each task's own, whatever the training of the run used (``method.thresholds``).
         overwrite: delete what lies in ``out`` first.
         quiet: do not show progress.
         views: 1: the image as it is; 2: averaged with a mirrored and enlarged view (`Predictor`).
         pictures: also write ``pictures/{id}.png``: each training image with its labels and confidences in colours.
         root: where the run's data lies now; default: where it lay (``data.root``).
+        page: also write ``discovery.html``: the summary, histograms of confidence, and the least confident images.
 
     Returns:
         The folder with a summary of each task; it can be used as a path.
@@ -115,15 +119,29 @@ def discover(
             whole = len(done) == len(labels)
             if main and whole:
                 rows = [row for id in given.train for row in done[id]]
-                discovery = Discovery(out, summarise(rows, thresholds), given.notes)
+                discovery = Discovery(out, summarise(rows, thresholds), (*given.notes, *_fixed_note(config, threshold)))
                 write_atomically(out / SUMMARY, f"{discovery.to_json()}\n".encode())
                 describe(out, given, rows, thresholds)
+                if page:
+                    write_page(discovery, rows)
                 journal.end()
             if stopped:
                 going_on = "" if whole else "; run the same command to resume"
                 stop.exit(f"{len(done)} of {len(labels)} images are done{going_on}", say=main)
     accelerator.wait_for_everyone()
     return read_discovery(out)
+
+
+def _fixed_note(config: Config, chosen: object) -> list[str]:
+    """That training used other thresholds. Written labels pass for given ones in the next training, so that they take
+    a fixed confidence: half of what an unconfident teacher says is no label.
+    """
+    used = getattr(config.method, "thresholds", "fixed")
+    if used == "fixed" or chosen is not None:
+        return []
+    return [
+        f"the run trained with {used} thresholds; written are labels above the fixed ones of the tasks (--threshold)"
+    ]
 
 
 def thresholds_of(tasks: Mapping[str, Task], chosen: float | Mapping[str, float] | None) -> dict[str, float]:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from tasktokens.datasets.index import ImageFile, LabelFile, read_image
 from tasktokens.inference.discovery_summary import Row
@@ -19,6 +18,7 @@ from tasktokens.tasks import Task
 from tasktokens.tasks.base import Array
 from tasktokens.tasks.files import write_png
 from tasktokens.utils.atomic import atomically, writing
+from tasktokens.utils.safe_io import dump_yaml
 
 FORMATS = """\
 # One label file per image and task, {task}/{id}.png or .npy; confidence/{task}/{id}.png: 0..255 for 0..1.
@@ -96,5 +96,4 @@ def write_description(out: Path, values: Mapping[str, Any], tasks: Mapping[str, 
             writer.writerow(["task", "stored", "class", "red", "green", "blue"])
             writer.writerows(classes)
     with atomically(out / "dataset.yaml") as new:
-        text = yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True)
-        new.write_text(FORMATS + text, encoding="utf-8")
+        new.write_text(FORMATS + dump_yaml(dict(values), allow_unicode=True), encoding="utf-8")

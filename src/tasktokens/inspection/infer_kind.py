@@ -150,7 +150,9 @@ def _of_depth(name: str, scan: FolderScan) -> Inferred | None:
     if scan.least < 0:
         spec, saw = _of_numbers(scan)
         return spec, f"{saw}; depth by its name, but several negative values: list under void those that are no depth"
-    saw = f"{scan.dtype}, {_range(scan)}, half of the pixels below {scan.middle:g}" + _void_words(scan)
+    saw = (
+        f"{scan.dtype}, {_range(scan)}, half of the pixels below {scan.middle:g}" + _void_words(scan) + _cap_words(scan)
+    )
     whole = scan.dtype.startswith(("uint", "int"))
     if inverse:
         scale = 1 / 65535 if whole else 1
@@ -174,18 +176,20 @@ def _of_relative_depth(inverse: bool, scan: FolderScan) -> Inferred:
             "scale": 1 / 255,
             "range": _round_range(scan.low / 255, scan.high / 255),
         }
-        return spec, f"{scan.dtype}, {_range(scan)}; inverse depth by its name, in units of 1/255"
+        saw = f"{scan.dtype}, {_range(scan)}; inverse depth by its name, in units of 1/255"
+        return spec, saw + _cap_words(scan)
     spec = {"kind": "regression", "range": _round_range(scan.least, scan.most)}
     near = f"kind: depth, inverse: true, scale: {1 / 255:.6f}, range: {_round_range(scan.low / 255, scan.high / 255)}"
     return spec, (
         f"{scan.dtype}, {_range(scan)}; depth by its name, but 8 bits tell no unit, so it is taken as a plain number; "
         f"where near is bright: {near}; where it is metres: kind: depth with the scale and the range in metres"
+        f"{_cap_words(scan)}"
     )
 
 
 def _of_numbers(scan: FolderScan) -> Inferred:
     spec = {"kind": "regression", "range": _round_range(scan.least, scan.most)} | _void(scan)
-    saw = f"{scan.dtype}, {_range(scan)}" + _void_words(scan)
+    saw = f"{scan.dtype}, {_range(scan)}" + _void_words(scan) + _cap_words(scan)
     if scan.dtype.startswith("float") and scan.whole and scan.least >= 0 and scan.most - scan.least < FEW:
         saw += "; whole numbers only: if they are class ids, save them as integers (the other reading: kind: classes)"
     if scan.lossy:
@@ -202,7 +206,29 @@ def _of_vectors(name: str, scan: FolderScan) -> Inferred:
     if scan.facing is not None and scan.facing.max() >= FACING_SHARE:
         frame = list(frames()[int(scan.facing.argmax())])
         saw += f"; {scan.facing.max():.0%} face the camera in this frame"
+    saw += _doubt(scan)
     return {"kind": "normals"} | ({"frame": frame} if frame != ["x", "y", "z"] else {}), saw
+
+
+_FEW_FILES, _FEW_VECTORS = 3, 1000
+
+
+def _doubt(scan: FolderScan) -> str:
+    """That the frame is a guess: where other orders of the axes fit too, none fits, or there is little to judge by."""
+    reasons = []
+    if scan.facing is None or scan.facing.max() < FACING_SHARE:
+        reasons.append(f"in no order of the axes {FACING_SHARE:.0%} of the normals face the camera, as they should")
+    elif (others := int((scan.facing >= max(FACING_SHARE, scan.facing.max() - _AS_WELL)).sum()) - 1) > 0:
+        orders = [order for order, share in zip(frames(), scan.facing, strict=True) if share == scan.facing.max()]
+        shown = f", such as [{', '.join(orders[1])}]" if len(orders) > 1 else ""
+        reasons.append(f"{others} other order{'s' * (others > 1)} of the axes fit{'s' * (others == 1)} as well{shown}")
+    if scan.files < _FEW_FILES or scan.vectors < _FEW_VECTORS:
+        reasons.append(f"there are {scan.vectors} vectors in {scan.files} files to judge by")
+    return f"; the frame is a guess: {' and '.join(reasons)}; compare a picture with its normals" if reasons else ""
+
+
+_AS_WELL = 0.02
+"""Orders of the axes in which that much less of the normals face the camera fit as well."""
 
 
 def _void(scan: FolderScan) -> dict[str, Any]:
@@ -216,6 +242,22 @@ def _void_words(scan: FolderScan) -> str:
     marks = ", ".join(f"{value:g}" for value in scan.unmeasured)
     why = "which the files name as no data" if scan.nodata else "which stands apart from all other values"
     return f"; void is {marks}, {why}"
+
+
+_CAP_SHARE, _MARK_SHARE = 0.01, 0.001
+
+
+def _cap_words(scan: FolderScan) -> str:
+    """That a largest value may be where measuring ends: one that many pixels share, or the end of the type."""
+    ends = {"uint8": (255,), "uint16": (65534, 65535)}.get(scan.dtype, ())
+    usual = 3 / len(scan.values) if scan.values else 0  # of few values each has many pixels
+    if scan.at_most < (_MARK_SHARE if scan.most in ends else max(_CAP_SHARE, usual)) or scan.least == scan.most:
+        return ""
+    return (
+        f"; {scan.at_most:.2g} of the pixels hold the largest value, {scan.most:.10g}, which is in the range: where it "
+        f"stands for what was not measured, or for all that is farther, write void: [{scan.most:.10g}] and the range "
+        f"of the others"
+    )
 
 
 def _range(scan: FolderScan) -> str:

@@ -47,11 +47,13 @@ class FolderScan:
         unmeasured: values that mean "no measurement" by the tag, or because they stand far apart from all others.
         low, middle, high: the 1st, 50th and 99th hundredth of what is finite, measured and not 0.
         least, most: extremes of the finite and measured values.
+        at_most: share of these values that are the largest: high where a sensor or an export cuts off.
         whole: whether all finite values are whole numbers.
         unit: share of the vectors that have length 1, but for those that are near 0 (three channels).
         mean_z, mean_y_below: mean third component, and mean second component in the lower third of the pictures.
         one_sided: share of the vectors whose third component has the more frequent sign.
         facing: share of the vectors that would face the camera in each of `tasktokens.tasks.directions.frames`.
+        vectors: how many there are.
         other_size: number of files whose size is not their image's; ``other_shape``: nor is their aspect ratio.
         turned: number of files whose image has an EXIF orientation; a label may fit such an image as it is shown.
     """
@@ -75,12 +77,14 @@ class FolderScan:
     high: float = 0.0
     least: float = 0.0
     most: float = 0.0
+    at_most: float = 0.0
     whole: bool = False
     unit: float = 0.0
     mean_z: float = 0.0
     mean_y_below: float = 0.0
     one_sided: float = 0.0
     facing: Array | None = None
+    vectors: int = 0
     other_size: int = 0
     other_shape: int = 0
     turned: int = 0
@@ -151,6 +155,7 @@ def _measure(scan: FolderScan, read: Sequence[ScannedFile]) -> None:
     known = [values for values in measured if values.size]
     if known:
         scan.least, scan.most = min(float(v.min()) for v in known), max(float(v.max()) for v in known)
+        scan.at_most = sum(int((v == scan.most).sum()) for v in known) / sum(v.size for v in known)
     # A few of each file: quantiles need no more.
     used = np.concatenate([values[:: max(1, values.size // 20_000)] for values in measured])
     used = used[used != 0]
@@ -219,6 +224,6 @@ def _directions(scan: FolderScan, read: Sequence[ScannedFile]) -> None:
         below += int(unit[third].sum())
     known = [shares for shares in facing if np.isfinite(shares).all()]
     scan.facing = np.mean(known, axis=0) if known else None
-    scan.unit = near / max(total, 1)
+    scan.unit, scan.vectors = near / max(total, 1), near
     scan.mean_z, scan.mean_y_below = z / max(near, 1), y_below / max(below, 1)
     scan.one_sided = max(up, near - up) / max(near, 1)

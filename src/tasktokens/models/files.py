@@ -115,7 +115,10 @@ def read_info(folder: Path) -> ModelInfo:
     try:
         values = read_json(path)
         if values["format"] != FORMAT:
-            raise CheckpointError(f"{path} has format {values['format']}; this version reads format {FORMAT}")
+            raise CheckpointError(
+                f"{path} has format {values['format']}; this version reads format {FORMAT}; install the version "
+                "of TaskTokens that wrote it"
+            )
         if values["network"] not in NETWORKS:
             raise CheckpointError(
                 f"{path} is of the network '{values['network']}', which is not installed here; found: "

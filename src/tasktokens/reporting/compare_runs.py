@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-from rich.table import Table
 
 from tasktokens.config import Config
 from tasktokens.inference.evaluate import run_config
@@ -14,7 +13,8 @@ from tasktokens.metrics import delta_mtl, higher_is_better
 from tasktokens.models.files import read_info
 from tasktokens.reporting.evaluations import Evaluation, read_evaluation
 from tasktokens.tasks import Task
-from tasktokens.utils.console import wide_console
+from tasktokens.utils.console import table_console
+from tasktokens.utils.tables import tables_that_fit
 
 
 def compare_runs(folders: Sequence[Path], split: str | None = None) -> dict[str, Any]:
@@ -51,22 +51,49 @@ def compare_runs(folders: Sequence[Path], split: str | None = None) -> dict[str,
 
 
 def print_comparison(found: Mapping[str, Any]) -> None:
-    """`compare_runs` as tables."""
-    settings = Table("setting", *found["runs"], title="settings that differ")
-    for key, values in found["settings"].items():
-        settings.add_row(key, *("–" if value is None else str(value) for value in values))
-    table = Table("task", "metric", *found["runs"], title=f"metrics on {found['split']}")
-    for task, rows in found["metrics"].items():
-        for metric, values in rows.items():
-            table.add_row(task, metric, *("–" if v is None else f"{v:.4g}" for v in values))
+    """`compare_runs` as tables that fit the terminal; settings that only some methods have are lines below."""
+    names = _short_names(found["runs"])
+    common = {key: values for key, values in found["settings"].items() if None not in values}
+    settings = [("setting", list(common)), *_columns(names, [[str(v) for v in row] for row in common.values()])]
+    rows = {f"{task} {metric}": values for task, of in found["metrics"].items() for metric, values in of.items()}
+    cells = [["–" if value is None else f"{value:.4g}" for value in row] for row in rows.values()]
     deltas = found["delta_mtl"]
-    table.add_row("Δ_MTL", "", "", *("–" if d["value"] is None else f"{d['value']:+.1f} %" for d in deltas))
-    console = wide_console()
-    console.print(settings)
-    console.print(table)
+    cells.append(["", *("–" if d["value"] is None else f"{d['value']:+.1f} %" for d in deltas)])
+    console = table_console()
+    for table in tables_that_fit(settings, console, "settings that differ") if common else ():
+        console.print(table)
+    for run, own in zip(found["runs"], _own_settings(found["settings"], len(names)), strict=True):
+        if own:
+            console.print(f"set only in {run}: {own}", highlight=False)
+    metrics = [("metric", [*rows, "Δ_MTL"]), *_columns(names, cells)]
+    for table in tables_that_fit(metrics, console, f"metrics on {found['split']}"):
+        console.print(table)
     for run, delta in zip(found["runs"][1:], deltas, strict=True):
         tasks = ", ".join(delta["tasks"]) or "no task: none was measured in both runs and means the same"
         console.print(f"Δ_MTL of {run} is over {tasks}", highlight=False, soft_wrap=True)
+
+
+def _columns(names: Sequence[str], rows: Sequence[Sequence[str]]) -> list[tuple[str, list[str]]]:
+    """A column for each run, from a row for each setting or metric."""
+    return [(name, [row[number] for row in rows]) for number, name in enumerate(names)]
+
+
+def _own_settings(settings: Mapping[str, Sequence[Any]], count: int) -> list[str]:
+    """For each of ``count`` runs the settings that it has and another run lacks, such as those of its method."""
+    partial = {key: values for key, values in settings.items() if None in values}
+    return [
+        ", ".join(f"{key}={values[run]}" for key, values in partial.items() if values[run] is not None)
+        for run in range(count)
+    ]
+
+
+def _short_names(folders: Sequence[str]) -> list[str]:
+    """The folders' names below the one that they share."""
+    try:
+        shared = os.path.commonpath([os.path.dirname(os.path.normpath(folder)) for folder in folders])
+    except ValueError:  # absolute and relative ones
+        return list(folders)
+    return [os.path.relpath(folder, shared) if shared else folder for folder in folders]
 
 
 def _delta(

@@ -9,10 +9,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.measure import Measurement
-from rich.table import Table
-
 from tasktokens.config import Config
 from tasktokens.errors import CheckpointError, TaskTokensError
 from tasktokens.inference.evaluate import run_config
@@ -22,8 +18,9 @@ from tasktokens.reporting.evaluations import read_evaluation
 from tasktokens.training.callbacks.validation import BEST
 from tasktokens.training.log import is_finished, is_written, minutes_of, read_rows
 from tasktokens.utils import strict_json
-from tasktokens.utils.console import wide_console
+from tasktokens.utils.console import table_console
 from tasktokens.utils.safe_io import read_json
+from tasktokens.utils.tables import tables_that_fit
 
 DEPTH = 3
 """How many folders below the given one a run may lie."""
@@ -133,8 +130,8 @@ def print_runs(runs: Sequence[RunFacts]) -> None:
     last = [("changed", [run.changed for run in runs])]
     if any(run.best for run in runs):
         last.insert(0, ("best", [_best_text(run.best) for run in runs]))
-    console = wide_console()
-    for table in _tables_that_fit([*columns.items(), *metrics, *last], console):
+    console = table_console()
+    for table in tables_that_fit([*columns.items(), *metrics, *last], console):
         console.print(table)
     for run in runs:
         if run.fault:
@@ -143,28 +140,6 @@ def print_runs(runs: Sequence[RunFacts]) -> None:
 
 def _best_text(best: Mapping[str, Any] | None) -> str:
     return f"{best['stage']} {best['step']} ({best['score']:+.1f} %)" if best else ""
-
-
-def _tables_that_fit(columns: Sequence[tuple[str, Sequence[str]]], console: Console) -> Iterator[Table]:
-    """All columns, in as few tables as the console's width allows; the first column is repeated in each."""
-
-    def table_of(chosen: Sequence[tuple[str, Sequence[str]]]) -> Table:
-        table = Table(*(name for name, _ in chosen))
-        for row in zip(*(cells for _, cells in chosen), strict=True):
-            table.add_row(*row)
-        return table
-
-    first, *rest = columns
-    begin = 0
-    while begin < len(rest):
-        end = begin + 1  # one column at least, however long its cells are
-        while end < len(rest):
-            wider = table_of([first, *rest[begin : end + 1]])
-            if Measurement.get(console, console.options.update(max_width=10**6), wider).maximum > console.width:
-                break
-            end += 1
-        yield table_of([first, *rest[begin:end]])
-        begin = end
 
 
 def to_json(runs: Sequence[RunFacts]) -> str:

@@ -56,12 +56,6 @@ def table_console(width: int | None = None) -> Console:
     return QuietWhenLost(markup=False, width=width)  # a run may be called [a]
 
 
-def wide_console() -> Console:
-    """As wide as the terminal; in a file or a pipe, wide enough not to break cells."""
-    console = table_console()
-    return console if console.is_terminal else table_console(width=200)
-
-
 def _replace_if_lost(name: str) -> None:
     """Redirect a broken stream to the null device; else flushing its buffer fails again when Python exits."""
     stream = getattr(sys, name)

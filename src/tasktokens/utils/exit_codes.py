@@ -52,6 +52,8 @@ def exit_codes() -> Iterator[None]:
         console.say(f"error: rank {launched_rank()} has lost contact with another rank, which says why")
         sys.exit(2)
     finally:
+        if (processes := sys.modules.get("tasktokens.utils.processes")) is not None:
+            processes.kill_remaining()  # while signals are still caught: one that hangs would outlive this process
         signal.signal(hangup, before_hangup)
         signal.signal(signal.SIGTERM, before)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import os
 import unicodedata
@@ -29,7 +30,7 @@ def walk_files(folder: Path) -> list[tuple[str, ...]]:
     seen: set[tuple[int, int]] = set()
     revisits = 0
     # Strings until the end: for a hundred thousand files, paths would take most of the time.
-    waiting: list[tuple[str, tuple[str, ...], frozenset[tuple[int, int]]]] = [(str(folder), (), frozenset())]
+    waiting: list[tuple[str, tuple[str, ...], frozenset[tuple[int, int]]]] = [(str(folder), (), _above(folder))]
     while waiting:
         path, parts, above = waiting.pop()
         try:
@@ -51,6 +52,18 @@ def walk_files(folder: Path) -> list[tuple[str, ...]]:
         waiting += [(os.path.join(path, name), (*parts, name), inside) for name, is_folder in listed if is_folder]
         found += [(*parts, name) for name, is_folder in listed if not is_folder]
     return sorted(found)
+
+
+def _above(folder: Path) -> frozenset[tuple[int, int]]:
+    """The folders that a folder lies in, by its path and by where that leads: a link to one is a link back."""
+    parents = {*Path(os.path.abspath(folder)).parents, *folder.resolve().parents}
+    found = set()
+    for parent in parents:
+        with contextlib.suppress(OSError):
+            status = parent.stat()
+            found.add((status.st_dev, status.st_ino))
+    status = folder.stat()
+    return frozenset(found - {(status.st_dev, status.st_ino)})
 
 
 def matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:

@@ -15,6 +15,7 @@ import yaml
 
 _BOOL, _NULL = "tag:yaml.org,2002:bool", "tag:yaml.org,2002:null"
 _INT, _FLOAT, _MERGE = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float", "tag:yaml.org,2002:merge"
+_TEXT = "tag:yaml.org,2002:str"
 _LEADING_ZERO = "!leading-zero"
 
 _SCHEMA = (
@@ -82,3 +83,40 @@ def check_unique_keys(loader: PlainLoader, node: yaml.MappingNode) -> None:
             where = f"line {line}" if line == lines[value] else f"lines {lines[value]} and {line}"
             raise ValueError(f"the key '{key.value}' stands twice ({where}); keep one of them")
         lines[value] = line
+
+
+def keep_class_names(root: yaml.Node) -> None:
+    """Make text of what names a class and looks like a number: ``1e-3`` in ``classes: [1e-3, wall]`` is no 0.001.
+
+    These are the items of ``classes`` and the keys of ``colours``; where ``mirror`` and ``ids`` name classes, numbers
+    that are whole stay the numbers of classes.
+    """
+    waiting = [root]
+    seen = set[int]()
+    while waiting:
+        node = waiting.pop()
+        if id(node) in seen:  # an alias
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                waiting += [key, value]
+                for name in _class_names(key, value):
+                    name.tag = _TEXT
+        elif isinstance(node, yaml.SequenceNode):
+            waiting += node.value
+
+
+def _class_names(key: yaml.Node, value: yaml.Node) -> list[yaml.ScalarNode]:
+    setting = key.value if isinstance(key, yaml.ScalarNode) else None
+    found: list[yaml.Node] = []
+    tags: tuple[str, ...] = (_FLOAT, _BOOL)
+    if setting == "classes" and isinstance(value, yaml.SequenceNode):
+        found, tags = value.value, (_INT, _FLOAT, _BOOL)
+    elif setting == "colours" and isinstance(value, yaml.MappingNode):
+        found, tags = [name for name, _ in value.value], (_INT, _FLOAT, _BOOL)
+    elif setting == "ids" and isinstance(value, yaml.MappingNode):
+        found = [name for _, name in value.value]
+    elif setting == "mirror" and isinstance(value, yaml.SequenceNode):
+        found = [name for pair in value.value if isinstance(pair, yaml.SequenceNode) for name in pair.value]
+    return [name for name in found if isinstance(name, yaml.ScalarNode) and name.tag in tags]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import multiprocessing
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+import weakref
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing.process import BaseProcess
 from typing import TypeVar
 
 Job = TypeVar("Job")
@@ -48,6 +51,37 @@ def process_map(
         pool.shutdown(wait=False, cancel_futures=True)
         raise
     pool.shutdown()
+
+
+_PATIENCE = 5.0  # seconds: of a process that waits for a disk, the kernel ends it later
+_to_kill = weakref.WeakSet[BaseProcess]()
+
+
+def kill(processes: Iterable[BaseProcess]) -> None:
+    """End child processes at once, whatever they are doing. torch, which watches its own, is not told."""
+    alive = [process for process in processes if process.is_alive()]
+    watch = getattr(signal, "SIGCHLD", None)
+    before = None
+    with contextlib.suppress(ValueError):  # not in the main thread
+        before = signal.signal(watch, signal.SIG_DFL) if watch is not None else None
+    for process in alive:
+        process.kill()
+    for process in alive:
+        process.join(_PATIENCE)
+    if watch is not None and before is not None:
+        signal.signal(watch, before)
+
+
+def kill_at_exit(processes: Iterable[BaseProcess]) -> None:
+    """End child processes at the latest with this one: Python waits for those that ignore SIGTERM, and for ever if one
+    hangs."""
+    _to_kill.update(processes)
+
+
+@atexit.register  # before what multiprocessing has registered, which does the waiting
+def kill_remaining() -> None:
+    """End what `kill_at_exit` was given."""
+    kill(list(_to_kill))
 
 
 @contextlib.contextmanager

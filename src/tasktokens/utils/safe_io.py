@@ -22,7 +22,7 @@ import yaml
 from PIL import Image, UnidentifiedImageError
 
 from tasktokens.errors import ConfigError
-from tasktokens.utils.plain_yaml import PlainDumper, PlainLoader, check_unique_keys
+from tasktokens.utils.plain_yaml import PlainDumper, PlainLoader, check_unique_keys, keep_class_names
 from tasktokens.utils.tiff import describe_bands
 
 MAX_PIXELS, MAX_ROWS = "TASKTOKENS_MAX_PIXELS", "TASKTOKENS_MAX_ROWS"
@@ -202,8 +202,8 @@ def load_yaml(text: str) -> Any:
     aliases would multiply into more than is useful.
 
     Examples:
-        >>> load_yaml("{classes: [no, yes], scale: 1e-3}")
-        {'classes': ['no', 'yes'], 'scale': 0.001}
+        >>> load_yaml("{classes: [no, 1e-3], scale: 1e-3}")
+        {'classes': ['no', '1e-3'], 'scale': 0.001}
     """
     if len(text) > MAX_YAML_BYTES:
         raise ValueError(f"it is longer than {MAX_YAML_BYTES} characters")
@@ -212,6 +212,7 @@ def load_yaml(text: str) -> Any:
         node = loader.get_single_node()
         if node is None:
             return None
+        keep_class_names(node)
         _check_nodes(loader, node)
         return loader.construct_document(node)
     except RecursionError as error:

@@ -259,3 +259,24 @@ def test_training_discovery_prediction_and_explanation_see_linked_images(
     assert {path.relative_to(tmp_path / "p" / "pictures").with_suffix("").as_posix() for path in pictures} == ids
     drawn = explain(run, [root / "images" / "scene"], tmp_path / "e", quiet=True)
     assert [path.name for path in drawn] == ["im06.png", "im07.png"]
+
+
+def test_a_name_with_an_invisible_mark_is_refused_by_name(own_folder: Path) -> None:
+    (own_folder / "images" / "im00.png").rename(own_folder / "images" / "\ufeffim00.png")
+    with pytest.raises(DataError, match=r"ufeffim00\.png' holds U\+FEFF, .* rename the file"):
+        open_folder(own_folder)
+
+
+@pytest.mark.parametrize("target", ["..", "../..", "."])
+def test_a_link_in_the_images_to_a_folder_above_lists_no_label_as_image(target: str, tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "data")
+    (root / "images" / "up").symlink_to(target, target_is_directory=True)
+    whole = set(list_files(root / "images", IMAGE_ENDINGS))
+    assert whole == {f"im{number:02d}" for number in range(8)}
+    assert {path.parent.name for path in find_images([str(root / "images")]).values()} == {"images"}
+    (root / "dataset.yaml").unlink()
+    assert init(root).count == 8
+    linked = tmp_path / "linked"  # by its own path it lies elsewhere
+    linked.mkdir()
+    (linked / "images").symlink_to(root / "images", target_is_directory=True)
+    assert set(list_files(linked / "images", IMAGE_ENDINGS)) == whole

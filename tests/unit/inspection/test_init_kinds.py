@@ -257,6 +257,69 @@ def test_no_measurement_is_void_and_in_no_range(folder: str, dtype: str, mark: f
     np.testing.assert_array_equal(read_back(tmp_path, folder)[1], measured)
 
 
+CAPS = [("depth", "uint8", 255, 0.004), ("disparity", "uint8", 255, 0.004), ("depth", "uint16", 65534, 0.004),
+        ("depth", "float32", 100, 0.05), ("depth", "float64", 1000, 0.02), ("height", "float32", 80.5, 0.1),
+        ("height", "uint16", 10000, 0.3)]  # fmt: skip
+
+
+@pytest.mark.parametrize(("folder", "dtype", "cap", "share"), CAPS)
+def test_a_value_at_which_measuring_ends_is_said_and_others_are_not(
+    folder: str, dtype: str, cap: float, share: float, tmp_path: Path
+) -> None:
+    images(tmp_path)
+    (tmp_path / folder).mkdir()
+    plane = np.sort(np.random.default_rng(0).uniform(0.1 * cap, 0.8 * cap, HEIGHT * WIDTH)).astype(dtype)
+    capped = plane.copy()
+    capped[: round(share * plane.size)] = cap
+    for i in range(COUNT):
+        np.save(tmp_path / folder / f"{i}.npy", capped.reshape(HEIGHT, WIDTH))
+    saw = init(tmp_path).tasks[0].saw
+    assert f"hold the largest value, {cap:.10g}, which is in the range" in saw
+    assert f"write void: [{cap:.10g}]" in saw
+    assert f"; {(capped == cap).mean():.2g} of the pixels" in saw
+    assert "the largest value" in (tmp_path / "dataset.yaml").read_text()
+    for i in range(COUNT):
+        np.save(tmp_path / folder / f"{i}.npy", plane.reshape(HEIGHT, WIDTH))
+    assert "the largest value" not in init(tmp_path, force=True).tasks[0].saw
+
+
+def normals_of(scene: str, files: int, root: Path) -> str:
+    """What init says of ``files`` files of unit vectors: a wall in front, or a room with walls, floor and ceiling."""
+    images(root)
+    (root / "normals").mkdir()
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(HEIGHT, WIDTH, 3)) * 0.02 + [0, 0, -1]
+    if scene == "room":
+        row, column = np.indices((HEIGHT, WIDTH)) / np.array([HEIGHT, WIDTH])[:, None, None]
+        vectors[row > 0.7] += [0, -3, 0.9]
+        vectors[row < 0.2] += [0, 3, 0.9]
+        vectors[column < 0.25] += [3, 0, 0.9]
+        vectors[column > 0.75] += [-3, 0, 0.9]
+    if scene == "any":
+        vectors = rng.normal(size=(HEIGHT, WIDTH, 3))
+        vectors[..., 2] = -abs(vectors[..., 2]) * 0.5
+    vectors /= np.linalg.norm(vectors, axis=-1, keepdims=True)
+    for i in range(files):
+        np.save(root / "normals" / f"{i}.npy", vectors.astype(np.float32))
+    return init(root).tasks[0].saw
+
+
+@pytest.mark.parametrize(
+    ("scene", "files", "words"),
+    [
+        ("room", COUNT, None),
+        ("room", 1, "the frame is a guess: there are"),
+        ("wall", COUNT, "the frame is a guess: 7 other orders of the axes fit as well, such as ["),
+        ("any", COUNT, "the frame is a guess: in no order of the axes 90% of the normals face the camera"),
+    ],
+)
+def test_the_frame_of_normals_says_where_it_is_a_guess(
+    scene: str, files: int, words: str | None, tmp_path: Path
+) -> None:
+    saw = normals_of(scene, files, tmp_path)
+    assert (words in saw) if words else ("guess" not in saw), saw
+
+
 def test_values_that_belong_to_the_others_are_measurements() -> None:
     for values, dtype in (
         ([-1.0, -0.5, 0.0, 1.0], "float32"), ([-9999.0, -9000.0, 5000.0], "float32"), ([0, 1, 255], "uint8"),

@@ -176,7 +176,7 @@ def test_the_verb(some: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 def test_every_width_shows_every_column_whole(
     some: Path, width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runs, "wide_console", lambda: Console(width=width, markup=False))
+    monkeypatch.setattr(runs, "table_console", lambda: Console(width=width, markup=False))
     runs.print_runs(list_runs(some))
     out = capsys.readouterr().out
     for text in ("more/cut", "interrupted", "6/10", "mIoU 44 %", "absErr 0.51 m", "changed", "minutes"):
@@ -186,6 +186,34 @@ def test_every_width_shows_every_column_whole(
     tables = out.count("┏")
     assert out.count("more/cut") == tables  # each says whose rows they are
     assert tables == 1 if width == 400 else tables >= 1 + (width <= 80)
+
+
+@pytest.mark.parametrize("long", [False, True])
+def test_runs_of_different_methods_compare_in_80_columns_and_nothing_is_cut(
+    long: bool, some: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = [some / "base", some / "new", some / "more" / "cut"]
+    if long:
+        folders = [folder.rename(folder.with_name(f"{folder.name}-{'x' * 90}")) for folder in folders]
+    code, out = run_verb(capsys, *folders)
+    assert code == 0
+    drawn = [line for line in out.splitlines() if set(line) & set("┃│━─")]
+    assert max(map(len, drawn)) <= 80
+    assert "…" not in out
+    assert sum("stage1_steps" in line for line in out.splitlines()) == 2  # once for each run of the method
+    text = "".join(line.strip("│┃ ") for line in out.splitlines())
+    for value in ("0.01", "+4.0 %", "semseg mIoU", "depth RMSE", "method.stage2_steps=6", "method.steps=10"):
+        assert value in text or value in " ".join(out.split())
+    if not long:
+        assert "┃ setting     ┃ base  ┃ new  ┃ more/cut ┃" in out
+        assert "│ method.name │ mtl   │ htt  │ htt      │" in out
+
+
+def test_the_list_fits_80_columns_where_it_is_piped(some: Path) -> None:
+    command = [sys.executable, "-m", "tasktokens", "runs", str(some)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0
+    assert max(map(len, done.stdout.splitlines())) <= 80
 
 
 def test_a_comparison_says_which_tasks_the_change_is_over(some: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tasktokens.config import read_yaml
 from tasktokens.datasets.folder import open_folder
 from tasktokens.errors import ConfigError
+from tasktokens.tasks import build_task
 from tasktokens.utils.safe_io import dump_yaml, load_yaml
 
 WORDS = ["yes", "no", "on", "off", "Yes", "NO", "On", "y", "n", "nUll", "none", "None", "tRue", "NaN", "inf", "e3", "-",
@@ -118,3 +119,19 @@ def test_yes_and_no_are_classes_and_on_is_a_task(own_folder: Path) -> None:
         "kind": "classes", "classes": ["yes", "no"], "void": [255], "ids": {0: 1, 1: 0, 2: 1}
     }  # fmt: skip
     assert {key: tasks["depth"].spec()[key] for key in ("scale", "range")} == {"scale": 0.001, "range": [0.5, 10.0]}
+
+
+@pytest.mark.parametrize("word", [*(v for v in VALUES if VALUES[v] is not None), ".nan", "1.50"])
+def test_the_name_of_a_class_is_what_is_written(word: str, own_folder: Path) -> None:
+    text = (own_folder / "dataset.yaml").read_text()
+    (own_folder / "dataset.yaml").write_text(text.replace("- floor", f"- {word}"))
+    task = open_folder(own_folder).tasks["semseg"]
+    assert task.class_names()[0] == word
+    spec = load_yaml(dump_yaml(task.spec()))
+    assert build_task("semseg", spec) == task
+    colours = f"{{kind: classes, colours: {{{word}: [0, 0, 0], left: [1, 1, 1], right: [2, 2, 2]}}}}"
+    assert build_task("semseg", load_yaml(colours)).class_names() == (word, "left", "right")
+    whole = isinstance(VALUES.get(word), int) and not isinstance(VALUES.get(word), bool)
+    if not whole:  # numbers are those of classes there
+        named = f"{{kind: classes, classes: [a, {word}], ids: {{7: a, 9: {word}}}, mirror: [[a, {word}]]}}"
+        assert build_task("semseg", load_yaml(named)).spec()["ids"] == {7: 0, 9: 1}

@@ -1,0 +1,71 @@
+"""Files that version 0.1 (commit 73601fe) wrote are read, or refused in a sentence that says how to go on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tasktokens.config import load_config, load_run_config
+from tasktokens.errors import CheckpointError, ConfigError
+from tasktokens.methods import build_method
+from tasktokens.models.files import FORMAT, read_info
+
+FILES = Path(__file__).parents[2] / "fixtures" / "version_0_1"
+
+
+def test_settings_of_a_run_are_read_with_the_values_that_it_had() -> None:
+    written = yaml.safe_load((FILES / "config.yaml").read_text())
+    config = load_config(FILES / "config.yaml")
+    assert config.method.model_dump()["student"] == written["method"]["student"] == "fresh"  # not today's default
+    assert config.method.model_dump()["thresholds"] == written["method"]["thresholds"] == "fixed"
+    assert config.optim.weight_decay == written["optim"]["weight_decay"] == 1e-4
+    assert [stage.name for stage in build_method(config.method, {}).stages()] == ["supervised", "discovery"]
+
+
+def test_a_model_is_read_and_built() -> None:
+    written = json.loads((FILES / "model.json").read_text())
+    info = read_info(FILES)
+    assert info.size == tuple(written["size"])
+    assert info.mirrored  # as all were then
+    assert {name: task.kind for name, task in info.tasks.items()} == {
+        name: spec["kind"] for name, spec in written["tasks"].items()
+    }
+    for name, spec in written["tasks"].items():
+        now = info.tasks[name].spec() | info.tasks[name].training()
+        assert {key: now[key] for key in spec} == spec
+    assert sum(p.numel() for p in info.build().parameters()) > 0
+
+
+def test_data_sets_under_one_name_have_another_kind_now() -> None:
+    parts = [{"name": name, "source": {"kind": "rooms"}} for name in ("a", "b")]
+    config = load_config(None, [f"data={json.dumps({'kind': 'several', 'parts': parts})}"])
+    assert config.data.model_dump()["kind"] == "concat"
+
+
+@pytest.mark.parametrize("setting", [{"geometry": True}, {"strong": {"cutmix": 0.5}}])
+def test_settings_that_left_are_refused_by_name(setting: dict[str, Any], tmp_path: Path) -> None:
+    values = yaml.safe_load((FILES / "config.yaml").read_text())
+    for key, value in setting.items():
+        values["method"][key] = {**values["method"][key], **value} if isinstance(value, dict) else value
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
+    with pytest.raises(ConfigError, match=r"method\.(geometry|strong\.cutmix)") as raised:
+        load_config(tmp_path / "config.yaml")
+    assert "\n" not in str(raised.value)
+
+
+def test_a_format_of_a_later_version_is_refused(tmp_path: Path) -> None:
+    shutil.copy(FILES / "model.json", tmp_path)
+    values = json.loads((tmp_path / "model.json").read_text()) | {"format": FORMAT + 1}
+    (tmp_path / "model.json").write_text(json.dumps(values))
+    with pytest.raises(CheckpointError, match=f"format {FORMAT + 1}; this version reads format {FORMAT}; install"):
+        read_info(tmp_path)
+
+
+def test_its_settings_are_those_to_resume_with(tmp_path: Path) -> None:
+    shutil.copy(FILES / "config.yaml", tmp_path)
+    assert load_run_config(None, [f"run.dir={tmp_path}"]).optim.batch_size == 2
