@@ -6,6 +6,7 @@ also write the decomposed form (NFD), which looks the same: both are one name.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Container, Iterable
 from pathlib import Path
 
@@ -62,7 +63,14 @@ def nearest_id(text: str, known: Iterable[str]) -> str:
 
 
 def _without_zeros(id: str) -> str:
-    return "/".join(part.lstrip("0") or "0" for part in id.split("/"))
+    return "/".join(_bare_number(part) for part in id.split("/"))
+
+
+def _bare_number(part: str) -> str:
+    """A number as a spreadsheet shows it: ``7`` for ``007`` and ``7.0``, ``100000`` for ``1E+05``."""
+    if re.fullmatch(r"\d+(\.\d+)?[eE]\+?\d{1,2}|\d+\.0+", part, re.ASCII):
+        part = f"{float(part):.0f}"
+    return part.lstrip("0") or "0"
 
 
 def _without_ending(id: str) -> str:
@@ -76,6 +84,7 @@ _RULES: tuple[Callable[[str], str], ...] = (
     _without_ending,
     lambda id: _without_ending(id).rpartition("/")[2],
     lambda id: _without_zeros(id).rpartition("/")[2],
+    lambda id: _without_zeros(_without_ending(id)),
 )
 
 

@@ -32,6 +32,7 @@ from tasktokens.datasets.upright import is_turned, same_shape, turned_label
 from tasktokens.errors import ConfigError, DataError, LabelError, did_you_mean
 from tasktokens.tasks import Task, build_task
 from tasktokens.tasks.base import Array
+from tasktokens.tasks.names import check_distinct
 from tasktokens.utils.listing import composed, existing_form, walk_files
 from tasktokens.utils.orientation import swaps_sides
 
@@ -72,6 +73,7 @@ def open_folder(root: Path) -> DatasetIndex:
             )
     tasks = {name: build_task(name, {k: v for k, v in spec.items() if k not in _FILE_KEYS})
              for name, spec in specs.items()}  # fmt: skip
+    check_distinct(tasks)
     if values.get("manifest"):
         images, files, splits = _from_manifest(root, values, settings)
     else:

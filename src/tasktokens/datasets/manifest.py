@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tasktokens.data.ids import nearest_id
 from tasktokens.errors import DataError, TaskTokensError
 from tasktokens.utils.csv_table import read_csv, require_columns
 from tasktokens.utils.listing import composed, existing_form
@@ -149,10 +150,11 @@ class _Files:
         found = next((path for form in forms if (path := self._existing(self._path(form, where)))), None)
         text = list(forms)[1 if len(forms) > 1 else 0]
         if os.path.splitext(text)[1].lower() not in endings:
-            raise DataError(f"{where}: {text} is none of {', '.join(endings)}")
+            raise DataError(f"{where}: {text} is none of {', '.join(endings)}{self._nearest(self._path(text, where))}")
         if found is None:
             path = self._path(text, where)
-            raise DataError(f"{where}: {path} does not exist; correct the path, or leave the cell empty")
+            near = self._nearest(path)
+            raise DataError(f"{where}: {path} does not exist{near}; correct the path, or leave the cell empty")
         return Path(found)
 
     def _path(self, text: str, where: str) -> str:
@@ -170,6 +172,11 @@ class _Files:
             return path
         form = existing_form(path)  # of another Unicode form, or in any case where a file system takes that
         return form if os.path.isfile(form) else None
+
+    def _nearest(self, path: str) -> str:
+        """A hint for a path without a file, such as the name without the zeros that a spreadsheet has dropped."""
+        folder, name = os.path.split(path)
+        return nearest_id(name, sorted(self.names.get(folder, ())))
 
     def id(self, path: Path) -> str:
         """The path below the folder, or below the file system's root, without its ending."""

@@ -26,7 +26,7 @@ from tasktokens.inference.discovery_summary import SUMMARY, Discovery, Row, hist
 from tasktokens.inference.evaluate import run_config
 from tasktokens.inference.filled_folder import copy_image, copy_label, describe, write_prediction
 from tasktokens.inference.given_labels import GivenLabels, given_labels
-from tasktokens.inference.journal import Journal, hint_resume
+from tasktokens.inference.journal import Journal, check_no_source, hint_resume
 from tasktokens.inference.label_pictures import Shown, save_label_picture
 from tasktokens.inference.predictor import Predictor
 from tasktokens.inference.results import Prediction
@@ -96,6 +96,7 @@ def discover(
             thresholds = thresholds_of(given.tasks, threshold)
             labels = given.all_labels()
             if main:
+                check_no_source(out, [*given.files(), model_folder(run) / "model.safetensors"])
                 held.enter_context(only_writer(out))
                 settings = {
                     "run": sha256(model_folder(run) / "model.safetensors"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +34,11 @@ class GivenLabels:
     train: VisibleLabels
     others: Mapping[str, tuple[str, ...]]
     notes: tuple[str, ...]
+
+    def files(self) -> Iterator[Path]:
+        """All files of images and labels."""
+        yield from (image.path for image in self.index.images.values())
+        yield from (label.path for labels in self.index.labels.values() for label in labels.values())
 
     def all_labels(self) -> VisibleLabels:
         """The tasks whose labels are given, of the images of all splits: those of training first."""

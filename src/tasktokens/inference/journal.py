@@ -10,7 +10,7 @@ import contextlib
 import errno
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from tasktokens.errors import RunExistsError, WriteError
 from tasktokens.utils import strict_json
 from tasktokens.utils.atomic import atomically, writing
 from tasktokens.utils.lock import LOCK, is_empty
-from tasktokens.utils.safe_io import load_json
+from tasktokens.utils.safe_io import load_json, load_yaml, read_text
 
 
 class Journal:
@@ -117,6 +117,38 @@ def hint_resume() -> Iterator[None]:
         yield
     except WriteError as error:
         raise WriteError(f"{error}, then run the same command to resume") from error
+
+
+def check_no_source(out: Path, files: Iterable[Path]) -> None:
+    """Raise `RunExistsError` where writing into ``out`` could replace what is read, whatever ``--overwrite`` says.
+
+    That is where one of ``files`` lies in it, and where it is a run, or data that this package did not write.
+    """
+    real = os.path.join(os.path.realpath(out), "")
+    for folder in {path.absolute().parent for path in files}:
+        if os.path.join(os.path.realpath(folder), "").startswith(real):
+            raise RunExistsError(f"{out} holds {folder}, which is read for it; give another folder to write to")
+    if (out / "config.yaml").is_file() or (_has_description(out) and not _is_written(out)):
+        what = "a run" if (out / "config.yaml").is_file() else "a data set"
+        raise RunExistsError(f"{out} is {what}, which is not overwritten; give another folder, or delete it yourself")
+
+
+def _has_description(out: Path) -> bool:
+    return (out / "dataset.yaml").is_file()
+
+
+def _is_written(out: Path) -> bool:
+    """Whether a folder with a description is one that ``discover`` or ``predict`` wrote, or began to."""
+    if (out / "summary.json").is_file() or any(out.glob("discovering*.jsonl")) or any(out.glob("predicting*.jsonl")):
+        return True
+    with contextlib.suppress(OSError, ValueError):
+        values = load_yaml(read_text(out / "dataset.yaml"))
+        return isinstance(values, dict) and values.get("name") == PREDICTIONS
+    return False
+
+
+PREDICTIONS = "predictions"
+"""The name in the description of predicted labels."""
 
 
 def require_empty(out: Path, overwrite: bool, clear: bool = False) -> None:

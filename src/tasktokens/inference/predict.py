@@ -17,7 +17,7 @@ from tasktokens.datasets.index import check_id, picture_facts, read_image
 from tasktokens.datasets.prepared import sha256
 from tasktokens.errors import DataError
 from tasktokens.inference.filled_folder import write_description, write_prediction
-from tasktokens.inference.journal import Journal, hint_resume
+from tasktokens.inference.journal import PREDICTIONS, Journal, check_no_source, hint_resume
 from tasktokens.inference.label_pictures import Shown, is_reduced, save_label_picture
 from tasktokens.inference.predictor import Predictor
 from tasktokens.models.files import model_folder
@@ -77,6 +77,7 @@ def predict(
             predictor = Predictor(model, accelerator.device, views)
             images = find_images(inputs)
             if main:
+                check_no_source(out, [*images.values(), model_folder(model) / "model.safetensors"])
                 held.enter_context(only_writer(out))
                 settings = {
                     "model": sha256(model_folder(model) / "model.safetensors"),
@@ -86,7 +87,7 @@ def predict(
                 }
                 journal.begin(settings, overwrite, clear=False)
                 specs = {name: task.spec() for name, task in predictor.tasks.items()}
-                write_description(out, {"name": "predictions", "tasks": specs}, predictor.tasks)
+                write_description(out, {"name": PREDICTIONS, "tasks": specs}, predictor.tasks)
         done = journal.done()
         left = {id: path for id, path in images.items() if id not in done}
         accelerator.wait_for_everyone()  # all have read the journal before anyone writes to it

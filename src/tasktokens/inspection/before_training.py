@@ -15,7 +15,7 @@ from tasktokens.data.visibility import VisibleLabels
 from tasktokens.datasets.base import DatasetSource
 from tasktokens.datasets.open import Data, all_visible
 from tasktokens.errors import DataError
-from tasktokens.inspection.listing import splits_without_labels
+from tasktokens.inspection.listing import shared_labels, splits_without_labels
 from tasktokens.inspection.report import Finding, Report
 from tasktokens.inspection.survey import check, mirror_findings
 from tasktokens.utils import console, strict_json
@@ -82,10 +82,11 @@ def _visible(data: Data, config: Config) -> VisibleLabels:
 
 
 def _unmeasured(data: Data, config: Config) -> list[Finding]:
-    """Tasks that a split of this run has no labels of."""
+    """Tasks that a split of this run has no labels of, and label files of several images."""
     splits = [config.run.evaluate, config.run.validate_on if config.run.validate_every else None]
     named = {split: None for split in splits if split is not None and split in data.collection.splits}
-    return [each for name in data.tasks for each in splits_without_labels(data.collection, name, ("train", *named))]
+    missing = [each for name in data.tasks for each in splits_without_labels(data.collection, name, ("train", *named))]
+    return missing + [each for name in data.tasks for each in shared_labels(data.collection, name)]
 
 
 def _errors(report: Report) -> str:

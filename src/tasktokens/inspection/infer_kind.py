@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from tasktokens.errors import DataError
@@ -20,6 +21,7 @@ from tasktokens.inspection.infer_classes import (
     look_like_ids,
 )
 from tasktokens.inspection.scan import FolderScan
+from tasktokens.tasks.base import Array
 from tasktokens.tasks.directions import FACING_SHARE, frames
 
 _EDGE = re.compile(r"edge|boundar|contour", re.IGNORECASE)
@@ -78,7 +80,14 @@ def _of_two_values(name: str, scan: FolderScan, known: ClassNames) -> Inferred |
     if not scan.palette:
         _check_one_white(scan)
         if scan.dtype == "bool" or values in ({0, 255}, {0, 65535}, {255}):
-            return {"kind": kind}, f"two values, {_range(scan)}"
+            most = max(values)
+            white = {} if scan.dtype == "bool" or (scan.dtype, most) in _WHITES else {"white": most}
+            return {"kind": kind} | white, f"two values, {min(values)} to {most}"
+        if _is_smoothed_mask(scan):
+            return {"kind": kind}, (
+                f"{scan.dtype}, {_range(scan)}; mostly 0 and 255, with levels between them that smooth borders have "
+                f"(the other reading: kind: classes)"
+            )
     if values <= {0, 1} and not scan.palette and (kind != "binary" or _MASK.search(name)):
         return {"kind": kind, "white": 1}, (
             "values of 0 and 1; yes and no by its name (the other reading: kind: classes, classes: [class_0, class_1])"
@@ -91,6 +100,22 @@ def _of_two_values(name: str, scan: FolderScan, known: ClassNames) -> Inferred |
             f"values of 0, 1 and 255; {kind} by its name, 255 taken for no label (the other reading: kind: classes)"
         )
     return None
+
+
+_WHITES = {("uint8", 255), ("uint16", 65535)}
+"""Types and numbers that mean 1 without a setting."""
+
+
+def _is_smoothed_mask(scan: FolderScan) -> bool:
+    """Whether files of 8 bits hold black and white and, on few pixels, several levels across the range between them."""
+    counts = scan.values or {}
+    between = {value: n for value, n in counts.items() if 0 < value < 255}
+    if scan.dtype != "uint8" or scan.lossy or not {0, 255} <= {*counts} or len(between) < 4:
+        return False
+    if look_like_ids([*counts]) or evenly_spread([*counts]) or not min(between) < 128 <= max(between):
+        return False
+    total = sum(counts.values())
+    return max(between.values()) <= 0.05 * total and sum(between.values()) <= 0.3 * total
 
 
 def _check_one_white(scan: FolderScan) -> None:
@@ -201,10 +226,11 @@ def _of_vectors(name: str, scan: FolderScan) -> Inferred:
     saw = f"three channels, {scan.unit:.0%} of the vectors of length 1, mean z {scan.mean_z:+.2f}"
     if "norm" not in name.lower() and scan.one_sided < 0.9:
         return {"kind": "vectors"}, f"{saw}, z of both signs; set flip if a mirrored picture does not negate x"
-    saw += f", mean y {scan.mean_y_below:+.2f} in the lower third (ours: z and the y of floors are negative)"
-    frame = ["x", "-y" if scan.mean_y_below > 0.05 else "y", "-z" if scan.mean_z > 0 else "z"]
+    mean_y = scan.mean_below[1]
+    saw += f", mean y {mean_y:+.2f} in the lower third (ours: z and the y of floors are negative)"
+    frame = ["x", "-y" if mean_y > 0.05 else "y", "-z" if scan.mean_z > 0 else "z"]
     if scan.facing is not None and scan.facing.max() >= FACING_SHARE:
-        frame = list(frames()[int(scan.facing.argmax())])
+        frame = _facing_frame(scan.facing, scan.mean_below)
         saw += f"; {scan.facing.max():.0%} face the camera in this frame"
     saw += _doubt(scan)
     return {"kind": "normals"} | ({"frame": frame} if frame != ["x", "y", "z"] else {}), saw
@@ -229,6 +255,17 @@ def _doubt(scan: FolderScan) -> str:
 
 _AS_WELL = 0.02
 """Orders of the axes in which that much less of the normals face the camera fit as well."""
+
+
+def _facing_frame(facing: Array, mean_below: Sequence[float]) -> list[str]:
+    """The frame in which most vectors face the camera; where y down and up are as good, floors decide."""
+    best = list(frames()[int(facing.argmax())])
+    channel = next(i for i, axis in enumerate(best) if axis[-1] == "y")
+    flipped = [*best]
+    flipped[channel] = "y" if best[channel] == "-y" else "-y"
+    mean_y = mean_below[channel] * (-1 if best[channel] == "-y" else 1)
+    as_good = facing[[*map(list, frames())].index(flipped)] >= facing.max() - 0.01
+    return flipped if mean_y > 0.3 and as_good else best
 
 
 def _void(scan: FolderScan) -> dict[str, Any]:

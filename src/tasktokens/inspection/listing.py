@@ -8,17 +8,18 @@ from pathlib import Path
 
 from tasktokens.datasets.folder import ARRAY_ENDINGS, IMAGE_ENDINGS, LABEL_ENDINGS, list_files
 from tasktokens.datasets.index import DatasetIndex
+from tasktokens.errors import did_you_mean
 from tasktokens.inspection.report import Finding
 from tasktokens.tasks import Task
 from tasktokens.utils.listing import composed, walk_files
 
 
 def membership(index: DatasetIndex) -> Mapping[str, tuple[str, ...]]:
-    """The splits of each id; splits of the same images under two names count as one."""
-    distinct = {frozenset(ids): name for name, ids in reversed(list(index.splits.items()))}
+    """The splits of each id; splits of the same images under two names, none of them train, count as one."""
+    distinct = {frozenset(ids): name for name, ids in reversed(list(index.splits.items())) if name != "train"}
     member: dict[str, tuple[str, ...]] = defaultdict(tuple)
     for name, ids in index.splits.items():
-        if distinct[frozenset(ids)] == name:
+        if name == "train" or distinct[frozenset(ids)] == name:
             for id in dict.fromkeys(ids):
                 member[id] += (name,)
     return member
@@ -43,6 +44,10 @@ def listing(index: DatasetIndex, tasks: Mapping[str, Task]) -> Iterator[Finding]
             if count > 1:
                 text = f"split '{name}' lists '{id}' {count} times; list it once"
                 yield Finding("warning", "listed-twice", text, id=id)
+    if index.splits and "train" not in index.splits:
+        near = did_you_mean("train", index.splits)
+        text = f"no split is called 'train'{near}, so that nothing can be trained on; found: "
+        yield Finding("warning", "no-training-split", text + ", ".join(index.splits))
     for id, splits in member.items():
         if len(splits) > 1:
             leak = leaks(splits, splits)
@@ -68,9 +73,25 @@ def listing(index: DatasetIndex, tasks: Mapping[str, Task]) -> Iterator[Finding]
             yield Finding("error", "task-without-labels", text, name)
             continue
         yield from splits_without_labels(index, name, index.splits)
+        yield from shared_labels(index, name)
         for path in orphans:
             text = f"label file {path} has no image of the same name; rename or remove it"
             yield Finding("warning", "label-without-image", text, name, path=str(path))
+
+
+def shared_labels(index: DatasetIndex, name: str) -> Iterator[Finding]:
+    """A warning where one label file of a task stands for several images, as a table can say."""
+    users = defaultdict[Path, list[str]](list)
+    for id, file in index.labels[name].items():
+        users[file.path].append(id)
+    shared = {path: ids for path, ids in users.items() if len(ids) > 1}
+    if shared:
+        path, ids = next(iter(shared.items()))
+        text = (
+            f"{len(shared)} label files of task '{name}' belong to several images each, such as {path} to '{ids[0]}' "
+            f"and '{ids[1]}'; unless these images show the same, correct the table"
+        )
+        yield Finding("warning", "label-shared", text, name, id=ids[0], path=str(path))
 
 
 def splits_without_labels(index: DatasetIndex, name: str, splits: Iterable[str]) -> Iterator[Finding]:

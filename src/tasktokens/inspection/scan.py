@@ -50,7 +50,7 @@ class FolderScan:
         at_most: share of these values that are the largest: high where a sensor or an export cuts off.
         whole: whether all finite values are whole numbers.
         unit: share of the vectors that have length 1, but for those that are near 0 (three channels).
-        mean_z, mean_y_below: mean third component, and mean second component in the lower third of the pictures.
+        mean_z: mean third component; mean_below: mean vector in the lower third of the pictures.
         one_sided: share of the vectors whose third component has the more frequent sign.
         facing: share of the vectors that would face the camera in each of `tasktokens.tasks.directions.frames`.
         vectors: how many there are.
@@ -81,7 +81,7 @@ class FolderScan:
     whole: bool = False
     unit: float = 0.0
     mean_z: float = 0.0
-    mean_y_below: float = 0.0
+    mean_below: tuple[float, float, float] = (0.0, 0.0, 0.0)
     one_sided: float = 0.0
     facing: Array | None = None
     vectors: int = 0
@@ -205,7 +205,7 @@ def _count_colours(scan: FolderScan, read: Sequence[ScannedFile]) -> None:
 
 def _directions(scan: FolderScan, read: Sequence[ScannedFile]) -> None:
     near = total = up = 0
-    z, y_below, below = 0.0, 0.0, 0
+    z, sum_below, below = 0.0, np.zeros(3), 0
     facing = []
     for file in read:
         array = file.array
@@ -214,16 +214,19 @@ def _directions(scan: FolderScan, read: Sequence[ScannedFile]) -> None:
             vectors = vectors * (2 / 255) - 1
         length = np.linalg.norm(np.nan_to_num(vectors), axis=-1)
         # 0 and the grey of 128 are the usual void, and so is black, which decodes to length 1.7.
-        used = file.valid & (length > 0.1) & ~((array == 0).all(axis=-1) if array.dtype == np.uint8 else False)
+        used = file.valid & (length > 0.1)
+        if array.dtype == np.uint8:
+            used &= (array != 0).any(axis=-1)
         unit = used & (abs(length - 1) < 0.1)
         facing.append(facing_shares(np.moveaxis(vectors, -1, 0), unit))
         near, total = near + int(unit.sum()), total + int(used.sum())
         z, up = z + float(vectors[unit][:, 2].sum()), up + int((vectors[unit][:, 2] > 0).sum())
         third = slice(2 * array.shape[0] // 3, None)
-        y_below += float(vectors[third][unit[third]][:, 1].sum())
+        sum_below += vectors[third][unit[third]].sum(axis=0)
         below += int(unit[third].sum())
     known = [shares for shares in facing if np.isfinite(shares).all()]
     scan.facing = np.mean(known, axis=0) if known else None
     scan.unit, scan.vectors = near / max(total, 1), near
-    scan.mean_z, scan.mean_y_below = z / max(near, 1), y_below / max(below, 1)
+    scan.mean_z = z / max(near, 1)
+    scan.mean_below = tuple((sum_below / max(below, 1)).tolist())
     scan.one_sided = max(up, near - up) / max(near, 1)

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from tasktokens.tasks.base import Array
-from tasktokens.tasks.marks import likely_marks
+from tasktokens.tasks.marks import likely_marks, lone_extreme
 from tasktokens.tasks.void import is_void
 
 
 def unmeasured_values(stored: Array, nodata: Sequence[float] = ()) -> tuple[float, ...]:
-    """Values that mean "no measurement": those that the files name, customary ones that stand apart, and a lone -1.
+    """Values that mean "no measurement": those that the files name, customary ones that stand apart, a largest
+    one that is twice all others or more, and a lone -1.
 
     Args:
         stored: finite numbers of any shape, of the files' type.
@@ -30,6 +31,9 @@ def unmeasured_values(stored: Array, nodata: Sequence[float] = ()) -> tuple[floa
         return tuple(sorted(found))
     found |= {float(value) for value in likely_marks(rest)}
     rest = rest[~is_void(rest, sorted(found))]
+    if not found and (lone := lone_extreme(rest)) is not None:
+        found.add(lone)
+        rest = rest[rest < lone]
     negative = rest[rest < 0]
     if negative.size and negative.size < rest.size and (negative == -1).all():
         found.add(-1.0)

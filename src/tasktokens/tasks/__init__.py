@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tasktokens.errors import ConfigError, did_you_mean
-from tasktokens.tasks.base import KINDS, TRAINING, Task
+from tasktokens.tasks.base import KINDS, TRAINING, Task, check_numbers
 from tasktokens.tasks.binary import Binary
 from tasktokens.tasks.depth import Depth
 from tasktokens.tasks.edge import Edge
@@ -42,12 +42,16 @@ def build_task(name: str, spec: Mapping[str, Any]) -> Task:
         )
     common = {name: values.pop(name, None) for name in TRAINING}
     try:
-        fields = common | KINDS[kind].parse(values)
-        task = KINDS[kind](name=name, **{key: value for key, value in fields.items() if value is not None})
+        parsed = common | KINDS[kind].parse(values)
+        given = {key: value for key, value in parsed.items() if value is not None}
+        check_numbers(KINDS[kind], given)
+        task = KINDS[kind](name=name, **given)
         wrong = task.validate()
     except ConfigError as error:
         wrong = str(error)
-    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+    except KeyError as error:
+        wrong = f"needs the setting {error}"
+    except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
         wrong = f"{type(error).__name__} for {error} in {dict(spec)}"
     if wrong:
         raise ConfigError(f"task '{name}' of kind '{kind}': {wrong}")

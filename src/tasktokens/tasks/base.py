@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -99,7 +99,7 @@ class Task(ABC):
     def validate(self) -> str | None:
         """What is wrong with the task's own values, for `build_task`; values of another type raise `TypeError`."""
         for name, value in self.training().items():
-            if isinstance(value, bool) or not isinstance(value, int | float):
+            if not is_number(value):
                 return f"{name} must be a number, found {value!r}"
         for name in ("weight", "discovered_weight"):
             if not 0 <= getattr(self, name) < math.inf:
@@ -285,6 +285,25 @@ def known_keys(values: Mapping[str, Any], *known: str) -> None:
     for key in values:
         if key not in known:
             raise ConfigError(f"no setting '{key}'{did_you_mean(str(key), known)}; known: {', '.join(known) or 'none'}")
+
+
+def check_numbers(kind: type[Task], given: Mapping[str, Any]) -> None:
+    """Raise `ConfigError` where a field of a kind that is a number was given text or a truth value."""
+    for field in fields(kind):
+        if field.type in ("float", "int", "float | None", "int | None") and not is_number(given.get(field.name, 0)):
+            raise ConfigError(f"{field.name} must be a number, found {given[field.name]!r}")
+
+
+def parse_range(value: Any) -> tuple[float, float]:
+    """The setting ``range``: two numbers. Raises `ConfigError` for anything else."""
+    if isinstance(value, list | tuple) and len(value) == 2 and all(map(is_number, value)):
+        return value[0], value[1]
+    raise ConfigError(f"range must be two numbers such as [0.5, 10], found {value!r}")
+
+
+def is_number(value: Any) -> bool:
+    """Whether a setting is a number; YAML's truth values are none, though Python's are."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 KINDS: Registry[type[Task]] = Registry("task kind", "tasktokens.tasks")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tasktokens.errors import ConfigError, did_you_mean
@@ -21,9 +21,19 @@ def class_name(value: Any) -> str:
 
 def whole_id(value: Any) -> int:
     """A stored class id as an int. Raises `ConfigError` for a number that is not whole."""
-    if isinstance(value, bool) or float(value) != int(value):
-        raise ConfigError(f"'ids' must name whole stored ids, found {value!r}")
-    return int(value)
+    try:
+        if not isinstance(value, bool) and float(value) == int(value):
+            return int(value)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise ConfigError(f"'ids' must name whole stored ids, found {value!r}")
+
+
+def parse_ids(value: Any, names: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
+    """The setting ``ids``: pairs of a stored id and a class index. Raises `ConfigError`."""
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"'ids' must map each stored id to its class, such as {{7: road}}, found {value!r}")
+    return tuple((whole_id(id), class_index("ids", of, names)) for id, of in value.items())
 
 
 def class_index(setting: str, value: Any, names: tuple[str, ...]) -> int:
@@ -48,8 +58,14 @@ def parse_mirror(value: Any, names: tuple[str, ...]) -> Pairs:
 def parse_colours(values: Iterable[Any]) -> tuple[Colour, ...]:
     """RGB colours, three ints of 0 to 255 each. Raises `ConfigError` for anything else."""
     colours = []
+    if not isinstance(values, list | tuple):
+        raise ConfigError(f"'colours' must be a list of [red, green, blue], or map names to them, found {values!r}")
     for value in values:
-        if isinstance(value, str) or len(value) != 3 or not all(isinstance(v, int) and 0 <= v <= 255 for v in value):
+        if (
+            not isinstance(value, list | tuple)
+            or len(value) != 3
+            or not all(isinstance(v, int) and 0 <= v <= 255 for v in value)
+        ):
             raise ConfigError(f"a colour must be [red, green, blue] with values of 0 to 255, found {value!r}")
         colours.append((value[0], value[1], value[2]))
     return tuple(colours)

@@ -27,6 +27,7 @@ from tasktokens.tasks.base import (
     expectation,
     known_keys,
     largest_probability,
+    parse_range,
 )
 from tasktokens.tasks.colours import colour_map
 from tasktokens.tasks.examine import Summary, Sums
@@ -101,18 +102,15 @@ class Depth(Task):
             if "range" not in values:
                 raise ConfigError("inverse depth needs its range, such as [0.004, 0.5]: its unit is that of the files")
             values = {"scale": 1 / 65535, **values}
-        low, high = values.get("range", (None, None))
+        low, high = parse_range(values["range"]) if "range" in values else (None, None)
         others = {name: value for name, value in values.items() if name != "range"}
         return {"minimum": low, "maximum": high, **others, "void": parse_void(values.get("void", ()))}
 
     def validate(self) -> str | None:
         """An error message unless 0 < minimum < maximum, bins > 1, and scale and offset can be used."""
-        try:
-            if not 0 < self.minimum < self.maximum < math.inf:
-                order = "[far, near] with 0 < far < near" if self.inverse else "[near, far] with 0 < near < far"
-                return f"range must be {order}, found [{self.minimum}, {self.maximum}]"
-        except TypeError:
-            return f"range must be two numbers, found [{self.minimum!r}, {self.maximum!r}]"
+        if not 0 < self.minimum < self.maximum < math.inf:
+            order = "[far, near] with 0 < far < near" if self.inverse else "[near, far] with 0 < near < far"
+            return f"range must be {order}, found [{self.minimum}, {self.maximum}]"
         if not isinstance(self.bins, int) or self.bins < 2:
             return f"bins must be a whole number above 1, found {self.bins!r}"
         if not isinstance(self.inverse, bool):

@@ -16,7 +16,8 @@ _TIFF_WEBP = 50001
 def lossy_compression(path: Path, image: Image.Image) -> str | None:
     """The name of the lossy compression of an open picture file, such as ``JPEG``; None where values are kept.
 
-    JPEG (also in TIFF), WebP with a VP8 chunk and JPEG 2000 with the irreversible wavelet are lossy.
+    JPEG (also in TIFF), WebP with a VP8 chunk and JPEG 2000 with the irreversible wavelet are lossy; JPEG 2000
+    with the reversible one may be.
     """
     if image.format in ("JPEG", "MPO"):
         return "JPEG"
@@ -24,7 +25,8 @@ def lossy_compression(path: Path, image: Image.Image) -> str | None:
         if image.format == "WEBP":
             return "lossy WebP" if _webp_is_lossy(file) else None
         if image.format == "JPEG2000":
-            return "lossy JPEG 2000" if _jpeg2000_is_lossy(file.read(2**20)) else None
+            # Also of the reversible wavelet bits may have been left out, which the file does not say.
+            return "lossy JPEG 2000" if _jpeg2000_is_lossy(file.read(2**20)) else "possibly lossy JPEG 2000"
         if image.format == "TIFF":
             return _of_tiff(file, image)
     return None

@@ -52,8 +52,8 @@ def mark_sums(
 ) -> dict[str, Array]:
     """Pixels of a label file that hold each of `MARKS`, apart by whether it lies in the range [low, high].
 
-    ``lone`` counts pixels of another number that is the largest of its file and far above the range. Numbers in
-    ``void`` do not count; integers mean ``(v + offset) * scale``.
+    ``lone`` counts pixels of another number that is the largest of its file, and far above the range or all
+    others. Numbers in ``void`` do not count; integers mean ``(v + offset) * scale``.
     """
     plane = stored.numbers(lossless=False)
     floats = plane.dtype.kind == "f"
@@ -66,7 +66,9 @@ def mark_sums(
             count = _mark_count(plane, mark, least, most)
             value = mark.value if floats else (mark.value + offset) * scale
             counts[int(low * 0.999 <= value <= high * 1.001), index] = count
-        if (most if floats else (most + offset) * scale) > 1.5 * high and not counts.any():
+        top = most if floats else (most + offset) * scale
+        far_above = top > max(1.5 * high, high + (high - low) / 2)
+        if not counts.any() and (far_above or lone_extreme(plane) is not None):
             lone = int((plane == plane.max()).sum())
     return {"marks outside": counts[0], "marks within": counts[1], "lone": np.array([lone, plane.size])}
 
@@ -103,6 +105,28 @@ def likely_marks(plane: Array) -> tuple[float, ...]:
         if count >= 0.001 * plane.size and count == near.sum() and not named:
             found.append(most if mark is MARKS[-2] else least if mark is MARKS[-1] else mark.value)
     return tuple(found)
+
+
+def lone_extreme(plane: Array) -> float | None:
+    """The largest number of a file of measurements that stands apart from all others; None where there is none.
+
+    It is on a thousandth of the pixels or more, and at least twice the next of `MANY` smaller numbers above 0.
+
+    >>> lone_extreme(np.array([*range(1, 65), *[1000] * 9], np.uint16))
+    1000.0
+    """
+    if plane.size < MANY or plane.dtype == bool or plane.dtype.itemsize == 1:
+        return None
+    most = plane.max()
+    rest = plane[plane < most]
+    count = plane.size - rest.size
+    if not rest.size or count < max(2, 0.001 * plane.size) or not 0 < 2 * float(rest.max()) <= float(most):
+        return None
+    return float(most) if np.unique(rest).size >= MANY else None
+
+
+MANY = 32
+"""Files with fewer different numbers may hold ids or steps, of which one may stand apart."""
 
 
 def judge_marks(sums: Sums) -> list[Suspicion]:

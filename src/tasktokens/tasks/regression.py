@@ -24,6 +24,7 @@ from tasktokens.tasks.base import (
     expectation,
     known_keys,
     largest_probability,
+    parse_range,
 )
 from tasktokens.tasks.colours import colour_map
 from tasktokens.tasks.examine import Summary, Sums
@@ -93,17 +94,14 @@ class Regression(Task):
     def parse(cls, values: Mapping[str, Any]) -> dict[str, Any]:
         """As `Task.parse`; ``range`` gives ``minimum`` and ``maximum``."""
         known_keys(values, "range", "unit", "bins", "scale", "offset", "void")
-        low, high = values["range"]
+        low, high = parse_range(values["range"])
         others = {name: value for name, value in values.items() if name != "range"}
         return {"minimum": low, "maximum": high} | others | {"void": parse_void(values.get("void", ()))}
 
     def validate(self) -> str | None:
         """An error message for a range, number of bins, scale or offset that cannot be used."""
-        try:
-            if not -math.inf < self.minimum < self.maximum < math.inf:
-                return f"range must be [low, high] with low < high, found [{self.minimum}, {self.maximum}]"
-        except TypeError:
-            return f"range must be two numbers, found [{self.minimum!r}, {self.maximum!r}]"
+        if not -math.inf < self.minimum < self.maximum < math.inf:
+            return f"range must be [low, high] with low < high, found [{self.minimum}, {self.maximum}]"
         if not isinstance(self.unit, str):
             return f"unit must be text, found {self.unit!r}"
         if not isinstance(self.bins, int) or self.bins < 2:

@@ -17,7 +17,7 @@ from tasktokens.errors import ConfigError, LabelError
 from tasktokens.metrics.mean_iou import MeanIoU
 from tasktokens.tasks.base import KINDS, Array, Task, known_keys, largest_probability
 from tasktokens.tasks.class_files import classes_of_colours, look_up, whole_numbers
-from tasktokens.tasks.class_settings import class_index, class_name, parse_colours, parse_mirror, whole_id
+from tasktokens.tasks.class_settings import class_name, parse_colours, parse_ids, parse_mirror
 from tasktokens.tasks.colours import class_palette
 from tasktokens.tasks.examine import Summary, Sums, Suspicion, class_sums, summarise_classes
 from tasktokens.tasks.files import write_png
@@ -82,8 +82,9 @@ class Segmentation(Task):
         classes = values.get("classes", list(colours) if named else None)
         if classes is None:
             raise KeyError("classes")
-        if isinstance(classes, str):
-            raise ValueError("classes, which must be a list of names")
+        if not isinstance(classes, list | tuple):
+            more = ", and the stored ids under ids" if isinstance(classes, Mapping) else ""
+            raise ConfigError(f"classes must be a list of names{more}, found {classes!r}")
         names = tuple(map(class_name, classes))
         if named:
             by_name = {class_name(name): colour for name, colour in colours.items()}
@@ -94,9 +95,7 @@ class Segmentation(Task):
         return {
             "classes": names,
             "void": parse_void_ids(values.get("void", [255])),
-            "ids": tuple(
-                (whole_id(id), class_index("ids", of, names)) for id, of in dict(values.get("ids", {})).items()
-            ),
+            "ids": parse_ids(values.get("ids", {}), names),
             "colours": parse_colours(colours),
             "void_colours": parse_colours(values.get("void_colours", [])),
             "mirror": parse_mirror(values.get("mirror") or [], names),
@@ -106,7 +105,9 @@ class Segmentation(Task):
         """An error message for repeated names or colours, ids in conflict, or wrong mirror pairs."""
         if not self.classes:
             return "needs at least one class"
-        twice = [name for name, count in Counter(self.classes).items() if count > 1]
+        if not all(name.strip() for name in self.classes):
+            return "'classes' has a name without letters; each class needs a name"
+        twice = [name for name, count in Counter(name.strip() for name in self.classes).items() if count > 1]
         if twice:
             return f"'classes' names '{twice[0]}' twice; each class needs a name of its own"
         if len(self.classes) > 256:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tasktokens.errors import LabelError
+from tasktokens.errors import ConfigError, LabelError
 from tasktokens.metrics.normals import AngularErrors
 from tasktokens.tasks.base import Array, Task, channel_matmul, expectation, largest_probability
 from tasktokens.tasks.directions import direction_sums, length_sums, summarise_directions
@@ -172,13 +172,13 @@ def _vectors(stored: StoredLabel) -> Array:
 
 
 def parse_void_vectors(values: Any) -> tuple[Triple, ...]:
-    """The setting ``void`` of unit vectors: numbers, or lists of three. Raises `ValueError` for anything else."""
+    """The setting ``void`` of unit vectors: numbers, or lists of three. Raises `ConfigError` for anything else."""
     if isinstance(values, str) or not isinstance(values, Iterable):
-        raise ValueError(f"void, which must be a list such as [0] or [[127, 127, 255]], found {values!r}")
+        raise ConfigError(f"void must be a list such as [0] or [[127, 127, 255]], found {values!r}")
     triples = []
     for value in values:
         triple = parse_void(value if isinstance(value, list | tuple) else [value] * 3)
         if len(triple) != 3:
-            raise ValueError(f"void, whose vectors must have three components, found {value!r}")
+            raise ConfigError(f"void must be a list of numbers, or of vectors of three components, found {value!r}")
         triples.append((triple[0], triple[1], triple[2]))
     return tuple(triples)

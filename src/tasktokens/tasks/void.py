@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tasktokens.errors import ConfigError
+
 Array = npt.NDArray[Any]
 
 
@@ -36,26 +38,29 @@ def is_void(stored: Array, void: Sequence[float]) -> Array:
 def parse_void(values: Any) -> tuple[float, ...]:
     """The setting ``void``: a list of numbers, NaN and infinity left out, since they are void anyway.
 
-    Raises `ValueError` for anything else.
+    Raises `ConfigError` for anything else.
     """
     if isinstance(values, str | bool) or not isinstance(values, Iterable):
-        raise ValueError(f"void, which must be a list of numbers such as [65535], found {values!r}")
+        raise ConfigError(f"void must be a list of numbers such as [65535], found {values!r}")
     numbers = [_number(value) for value in values]
     return tuple(number for number in numbers if math.isfinite(number))
 
 
 def parse_void_ids(values: Any) -> tuple[int, ...]:
-    """The setting ``void`` of class ids: a list of whole numbers. Raises `ValueError` for anything else."""
+    """The setting ``void`` of class ids: a list of whole numbers. Raises `ConfigError` for anything else."""
     numbers = parse_void(values)
     if len(numbers) < len(list(values)):
-        raise ValueError(f"void, which must be whole class ids, found {values!r}")
+        raise ConfigError(f"void must be whole class ids, found {values!r}")
     for number in numbers:
         if not number.is_integer():
-            raise ValueError(f"void, which must be whole class ids, found {number:g}")
+            raise ConfigError(f"void must be whole class ids, found {number:g}")
     return tuple(map(int, numbers))
 
 
 def _number(value: Any) -> float:
-    if isinstance(value, bool):
-        raise ValueError(f"void, which must be a list of numbers, found {value!r}")
-    return float(value)
+    try:
+        if not isinstance(value, bool):
+            return float(value)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise ConfigError(f"void must be a list of numbers such as [65535], found {value!r} in it")

@@ -195,15 +195,23 @@ def test_lossy_content_is_refused_for_exact_kinds_under_any_ending(form: str, en
 
 def test_lossless_content_is_read_under_any_ending(tmp_path: Path) -> None:
     ids = np.random.default_rng(0).integers(0, 9, (12, 16), dtype=np.uint8)
-    forms: dict[str, dict[str, Any]] = {
-        "PNG": {}, "BMP": {}, "GIF": {}, "WEBP": {"lossless": True}, "JPEG2000": {"irreversible": False}, "TIFF": {}
-    }  # fmt: skip
+    forms: dict[str, dict[str, Any]] = {"PNG": {}, "BMP": {}, "GIF": {}, "WEBP": {"lossless": True}, "TIFF": {}}
     for form, options in forms.items():
         Image.fromarray(ids).save(tmp_path / "a.jpg", form, **options)
         assert np.array_equal(build_task("m", CLASSES).read(tmp_path / "a.jpg")[0][0], ids), form
     for compression in ("tiff_lzw", "tiff_deflate", "packbits"):
         Image.fromarray(ids).save(tmp_path / "a.tif", compression=compression)
         assert np.array_equal(build_task("m", CLASSES).read(tmp_path / "a.tif")[0][0], ids), compression
+
+
+def test_jpeg_2000_of_the_reversible_wavelet_may_have_left_out_bits(tmp_path: Path) -> None:
+    ids = np.random.default_rng(0).integers(0, 9, (64, 64), dtype=np.uint8)
+    for ending, options in (("png", {}), ("tif", {"quality_mode": "rates", "quality_layers": [8]})):
+        path = tmp_path / f"a.{ending}"
+        Image.fromarray(ids).save(path, "JPEG2000", irreversible=False, **options)
+        assert np.array_equal(np.asarray(Image.open(path)), ids) == (not options)
+        with pytest.raises(LabelError, match="possibly lossy JPEG 2000"):
+            build_task("m", CLASSES).read(path)
 
 
 # -- pages -------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,51 @@
+"""`discover` and `predict` never write over what they read, whatever ``overwrite`` says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasktokens.errors import RunExistsError
+from tasktokens.inference.discover import discover
+from tasktokens.inference.predict import predict
+from tasktokens.training.trainer import train
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture
+def trained(own_folder: Path, make_config: Callable[..., Any], tmp_path: Path) -> tuple[Path, Path]:
+    run = tmp_path / "run"
+    settings = {"method": {"name": "mtl", "steps": 2}, "model.backbone": "test_resnet", "model.width": 8}
+    train(make_config(own_folder, run, **settings), quiet=True)
+    return own_folder, run
+
+
+def test_sources_are_never_written_over(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    data, run = trained
+    before, model = content(data), content(run)
+    link = tmp_path / "link"
+    link.symlink_to(data)
+    other = tmp_path / "other"
+    (other / "semseg").mkdir(parents=True)
+    (other / "dataset.yaml").write_text("tasks: {semseg: {kind: classes, classes: [a, b]}}\n")
+    for out in (data, data / "images", data / "semseg", link, data.parent, run, run.parent, other):
+        with pytest.raises(RunExistsError, match=r"which is (read for it|not overwritten); give another folder"):
+            discover(run, out, overwrite=True, quiet=True)
+        if out.name != "semseg":  # `predict` does not read labels
+            with pytest.raises(RunExistsError, match=r"which is (read for it|not overwritten); give another folder"):
+                predict(run, str(data / "images"), out, overwrite=True, quiet=True)
+    assert content(data) == before
+    assert content(run) == model
+
+
+def test_what_they_wrote_themselves_is_replaced(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    data, run = trained
+    for _ in range(2):
+        discover(run, tmp_path / "filled", overwrite=True, quiet=True, views=1)
+        predict(run, str(data / "images"), tmp_path / "predicted", overwrite=True, quiet=True, views=1)
