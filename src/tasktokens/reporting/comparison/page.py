@@ -25,6 +25,8 @@ from tasktokens.tasks import Task
 from tasktokens.utils.atomic import write_atomically
 from tasktokens.utils.pictures import COLOURS, Picture, Strip, draw_strips, hidden, png
 
+_NOTHING = ("Creator", "Date", "Format", "Type")
+
 IMAGES = 3
 """Test images that are shown."""
 
@@ -52,15 +54,12 @@ def write_page(work: Work, comparison: Comparison, tasks: Mapping[str, Task], hi
 
 def _notes(work: Work) -> list[str]:
     suite = work.suite
-    cost = (
-        f"Each network takes {suite.steps} optimiser steps per stage of one multiple."
-        if suite.cost == "steps"
-        else f"Each method takes as much time as {suite.cost_of} with {suite.steps} steps."
-    )
+    what = {"steps": "networks of one stage take {} optimiser steps, unless the suite gives a method a multiple of that",
+            "total": f"each method takes as much time as {suite.cost_of}, whose stages are multiples of {{}} steps"}
     return [
-        f"All methods see the same images, labels, batches and augmentation; measured on the split {suite.split}, at "
-        f"the last checkpoint. {cost}"
-    ]
+        f"All methods see the same images, labels, batches and augmentation; {what[suite.cost].format(suite.steps)}. "
+        f"Measured on the split {suite.split}, at the last checkpoint."
+    ]  # fmt: skip
 
 
 def _marked(found: Sequence[Line], names: Sequence[str], higher: Mapping[str, bool]) -> list[list[tuple[str, bool]]]:
@@ -151,7 +150,7 @@ def _svg(salt: str, draw: Any) -> Markup:
         axes.xaxis.label.set_color(ink)
         axes.grid(axis="y", color=ink, alpha=0.12, linewidth=0.6)
         buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format")))
+        figure.savefig(buffer, format="svg", transparent=True, metadata=dict.fromkeys(_NOTHING))
     _, start, svg = buffer.getvalue().partition("<svg")
     unwanted = r'(?<=<g) id="[^"]*"| xmlns[:a-z]*="[^"]*"|<style.*?</style>'
     return Markup(re.sub(unwanted, "", start + svg, flags=re.DOTALL).replace(ink, "currentColor"))
