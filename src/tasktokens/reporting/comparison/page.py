@@ -54,12 +54,13 @@ def write_page(work: Work, comparison: Comparison, tasks: Mapping[str, Task], hi
 
 def _notes(work: Work) -> list[str]:
     suite = work.suite
-    what = {"steps": "networks of one stage take {} optimiser steps, unless the suite gives a method a multiple of that",
-            "total": f"each method takes as much time as {suite.cost_of}, whose stages are multiples of {{}} steps"}
+    cost = f"networks take {suite.steps} optimiser steps, or the multiple of it that the suite gives a method"
+    if suite.cost == "total":
+        cost = f"each method takes as much time as {suite.cost_of}, whose stages are multiples of {suite.steps} steps"
     return [
-        f"All methods see the same images, labels, batches and augmentation; {what[suite.cost].format(suite.steps)}. "
+        f"All methods see the same images, labels, batches and augmentation; {cost}. "
         f"Measured on the split {suite.split}, at the last checkpoint."
-    ]  # fmt: skip
+    ]
 
 
 def _marked(found: Sequence[Line], names: Sequence[str], higher: Mapping[str, bool]) -> list[list[tuple[str, bool]]]:
