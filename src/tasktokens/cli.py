@@ -291,7 +291,9 @@ def prepare(
 
 @app.command()
 def compare(
-    suite: Annotated[str, typer.Argument(help="A YAML file, or a suite that is shipped, such as quick.")],
+    suite: Annotated[
+        str, typer.Argument(help="A YAML file, a suite that is shipped, such as quick, or results to show (JSON).")
+    ],
     overrides: Overrides = None,
     out: Annotated[Path | None, typer.Option(help="Output folder; default: runs/compare/SUITE.")] = None,
     methods: Annotated[str | None, typer.Option(help="In place of the suite's, such as mtl,htt.")] = None,
@@ -305,8 +307,11 @@ def compare(
 ) -> None:
     """Train and measure every method of a suite: one table, one page. The same command goes on where it stopped."""
     from tasktokens.reporting.comparison.compare import compare as run
-    from tasktokens.reporting.comparison.tables import parse_list, print_lines
+    from tasktokens.reporting.comparison.tables import parse_list, print_lines, print_results_file
 
+    if suite.endswith(".json"):
+        print_results_file(Path(suite), as_json)
+        return
     found = run(
         suite, out, overrides or (), jobs, quiet, methods=parse_list("--methods", methods),
         seeds=parse_list("--seeds", seeds, int), labels=parse_list("--labels", labels), steps=steps, split=split,

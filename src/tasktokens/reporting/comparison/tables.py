@@ -15,9 +15,10 @@ from tasktokens.errors import ConfigError, DataError
 from tasktokens.metrics import delta_mtl
 from tasktokens.reporting.comparison.bootstrap import Difference
 from tasktokens.reporting.comparison.measure import Row
-from tasktokens.utils.tables import tables_that_fit
+from tasktokens.utils import strict_json
 from tasktokens.utils.console import table_console
 from tasktokens.utils.safe_io import read_json
+from tasktokens.utils.tables import tables_that_fit
 
 COSTS = {"params_m": 2, "gflops": 2, "step_s": 3, "infer_s": 3, "memory_mb": 0, "cpu_minutes": 1}
 """Columns of cost, and the decimals that they are shown with."""
@@ -150,6 +151,20 @@ def print_lines(columns: Sequence[str], found: Sequence[Line]) -> None:
     console = table_console()
     for table in tables_that_fit([(name, [row[i] for row in texts]) for i, name in enumerate(names)], console):
         console.print(table)
+
+
+def print_results_file(path: Path, as_json: bool = False) -> None:
+    """The table of a results file, of this version or an earlier one. Raises `DataError` for another file."""
+    rows = read_results(path)
+    if as_json:
+        print(strict_json.dumps(rows, indent=1))
+        return
+    known = {"method", "data", "labels", "seed", "delta_mtl", "steps", *COSTS}
+    columns = [
+        name for name in dict.fromkeys(name for row in rows for name in row)
+        if name not in known and all(isinstance(row.get(name), int | float | None) for row in rows)
+    ]  # fmt: skip
+    print_lines(columns, lines(rows, columns, {}))
 
 
 def parse_list(option: str, text: str | None, kind: Callable[[str], Any] = str) -> list[Any] | None:

@@ -22,10 +22,14 @@ def written(folder: Path, **values: Any) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", shipped())
-def test_every_shipped_suite_is_right(name: str) -> None:
-    needed = ["data.root=somewhere", "model.weights=file.safetensors"] if "quick" not in name else []
-    suite = read_suite(name, needed)
+BENCHMARKS = Path(__file__).parents[4] / "benchmarks" / "suites"
+
+
+@pytest.mark.parametrize("name", [*shipped(), *sorted(map(str, BENCHMARKS.glob("*.yaml")))])
+def test_every_suite_is_right(name: str) -> None:
+    given = {"data.root": "somewhere", "model.weights": "file.safetensors"}
+    needs = (yaml.safe_load(Path(name).read_text()) if name.endswith(".yaml") else {}).get("needs", [])
+    suite = read_suite(name, [f"{key}={given[key]}" for key in needs])
     for method in suite.methods:
         for data in suite.data:
             config = suite.config(method, data, None, {"run.dir": "x"})
