@@ -290,6 +290,40 @@ def prepare(
 
 
 @app.command()
+def compare(
+    suite: Annotated[
+        str, typer.Argument(help="A YAML file, a suite that is shipped, such as quick, or results to show (JSON).")
+    ],
+    overrides: Overrides = None,
+    out: Annotated[Path | None, typer.Option(help="Output folder; default: runs/compare/SUITE.")] = None,
+    methods: Annotated[str | None, typer.Option(help="In place of the suite's, such as mtl,htt.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="In place of the suite's, such as 0,1,2.")] = None,
+    labels: Annotated[str | None, typer.Option(help="one, random, full, shares such as 0.1, or CSV files.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps per network.")] = None,
+    split: Annotated[str | None, typer.Option(help="What to measure on, such as test or holdout.")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time; default: one per GPU or core.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON only.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train and measure every method of a suite: one table, one page. The same command goes on where it stopped."""
+    from tasktokens.reporting.comparison.compare import compare as run
+    from tasktokens.reporting.comparison.tables import parse_list, print_lines, print_results_file
+
+    if suite.endswith(".json"):
+        print_results_file(Path(suite), as_json)
+        return
+    found = run(
+        suite, out, overrides or (), jobs, quiet, methods=parse_list("--methods", methods),
+        seeds=parse_list("--seeds", seeds, int), labels=parse_list("--labels", labels), steps=steps, split=split,
+    )  # fmt: skip
+    if as_json:
+        print(strict_json.dumps(list(found.rows), indent=1))
+    else:
+        print_lines(found.columns, found.lines)
+        print(found.folder / "report.html")
+
+
+@app.command()
 def runs(
     folders: Annotated[
         list[Path] | None,

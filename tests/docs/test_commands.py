@@ -15,6 +15,7 @@ import pytest
 
 from conftest import SMALL_ROOMS, run_cli
 from fakes import nyud
+from tasktokens.reporting.comparison.suite import read_suite
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -28,6 +29,7 @@ LAUNCHER = re.compile(r"torchrun --standalone --nproc_per_node 2 -m tasktokens\.
 NOT_RUN = {
     "pip install": "needs the network",
     "tasktokens demo": "takes minutes; tests/integration/test_demo.py runs it on fewer images",
+    "tasktokens compare": "takes hours, or for `quick` a quarter of one; the options are compared with the verb's",
     "python benchmarks/": "takes hours, and data that must be asked for; the options are compared with the script",
     "torchrun --standalone --nproc_per_node 8": "needs eight GPUs",
     "torchrun --nnodes 2": "needs two machines",
@@ -104,6 +106,19 @@ def test_the_scripts_of_benchmarks_have_the_options(name: str) -> None:
             text = (ROOT / script).read_text(encoding="utf-8")
             for option in (word for word in words if word.startswith("--")):
                 assert f'"{option}"' in text, command
+
+
+@pytest.mark.parametrize("name", [n for n, block in BLOCKS.items() if any("tasktokens compare" in c for c in block)])
+def test_compare_takes_the_words(name: str) -> None:
+    for command in BLOCKS[name]:
+        if command.startswith("tasktokens compare "):
+            _, _, suite, *words = shlex.split(command)
+            options = {w: words[i + 1] for i, w in enumerate(words) if w.startswith("--")}
+            assert set(options) <= {"--methods", "--seeds", "--labels", "--steps", "--out", "--split"}, command
+            settings = [w for i, w in enumerate(words) if "=" in w and words[i - 1 : i] != ["--out"]]
+            methods = options["--methods"].split(",") if "--methods" in options else None
+            path = ROOT / suite if suite.endswith(".yaml") else suite
+            read_suite(path, settings, methods=methods)
 
 
 def test_the_synopsis_of_prepare_names_real_options(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,1 @@
+"""``tasktokens compare``: methods x seeds x label settings x data, as one table and one page."""
