@@ -116,7 +116,7 @@ def passed_over(index: DatasetIndex, tasks: Mapping[str, Task]) -> Iterator[Find
             folders.setdefault(file.path.parents[id.count("/")], (name, LABEL_ENDINGS))
             break
     for folder, (task, known) in folders.items():
-        if folder == index.root:  # of a manifest that names files anywhere
+        if index.root.resolve().is_relative_to(folder.resolve()):  # of a manifest that names files anywhere
             continue
         endings = Counter(Path(parts[-1]).suffix.lower() for parts in walk_files(folder))
         odd = {ending: endings[ending] for ending in sorted(endings) if ending in _PICTURES.difference(known)}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from conftest import run_cli, write_folder
@@ -19,6 +20,7 @@ from tasktokens.datasets.index import ImageFile, LabelFile
 from tasktokens.datasets.open import open_data
 from tasktokens.errors import DataError
 from tasktokens.inspection import before_training as doctor_start
+from tasktokens.inspection import listing
 from tasktokens.inspection import survey as doctor
 from tasktokens.inspection.check import check
 from tasktokens.inspection.check import settings as check_settings
@@ -42,6 +44,34 @@ def assert_named(report: Report, damage: Damage) -> None:
     if damage.id is not None:
         assert any(f.id == damage.id or f"'{damage.id}'" in f.message for f in found)
     assert all(f.message for f in found)
+
+
+def test_a_manifest_of_files_elsewhere_walks_no_folder_above_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such a table may name files all over the disk, whose common folder is ``/``."""
+    walked: list[Path] = []
+
+    def walk(folder: Path) -> Iterator[tuple[str, ...]]:
+        walked.append(folder)
+        return iter(())
+
+    monkeypatch.setattr(listing, "walk_files", walk)
+    rows = []
+    for number in range(3):
+        image, label = tmp_path / "photos" / f"{number}.png", tmp_path / "masks" / f"{number}.png"
+        for path, mode in ((image, "RGB"), (label, "L")):
+            path.parent.mkdir(exist_ok=True)
+            pixels = np.random.default_rng(number).integers(0, 2, (8, 8), dtype=np.uint8)
+            Image.fromarray(pixels).convert(mode).save(path)
+        rows.append(f"{image},{label},train")
+    root = tmp_path / "data"
+    root.mkdir()
+    (root / "files.csv").write_text("\n".join(["image,semseg,split", *rows]))
+    tasks = {"semseg": {"kind": "classes", "classes": ["a", "b"]}}
+    (root / "dataset.yaml").write_text(yaml.safe_dump({"manifest": "files.csv", "tasks": tasks}))
+    assert check(root, workers=1).images == 3
+    assert not any(root.is_relative_to(folder) for folder in walked)
 
 
 # -- damage ------------------------------------------------------------------------------------------------------------
