@@ -1,168 +1,207 @@
-"""Time and memory of training steps and of prediction on this machine: `htt` against `paper`, at the published size.
+"""Time and memory of prediction and of training steps, as ratios to the bare backbone in the same run.
 
     python benchmarks/speed.py --out benchmarks/results/speed.json
+    python benchmarks/speed.py --device cuda --batches 8 32 --out speed.json
 
-Batches are random images with one label each, already on the device: nothing is loaded. ``supervised`` is a step of the
-first stage, ``discovery`` one of the second, teacher and strong view included, ``prediction`` a forward pass with all
-logits at image size. Milliseconds are the median over blocks of steps; memory is the peak that tensors took, on a GPU.
-A case that does not fit into memory has a row that says so. ``--profile`` also prints where a step's time goes.
+Batches are random images with one label each, already on the device: nothing is loaded. ``predict`` is a forward pass
+to logits at the heads' size, batch norms folded; ``supervised`` a step of the first stage; ``discovery`` one of the
+second, the teacher's outputs computed before. The backbone does the same beside each: a folded forward pass, or a
+training step of its own. Rounds of all of them alternate: ratios are medians over the rounds, milliseconds are those
+of the fastest round. On a CPU one thread is used and its own time counts, so that other programs matter little.
+
+``share_of_conv_ceiling`` is FLOP/s relative to those of a large convolution in the same rounds; ``memory_mb`` the peak
+of weights, gradients, optimiser and activations; ``operations`` the number of torch's operators. ``scaling`` has the
+cost against pixels and against tasks, ``exponents`` the slopes of straight lines through the logarithms, of the whole
+network and of what follows the backbone.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
+import gc
+import itertools
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from torch.profiler import ProfilerActivity
 
-from flops import TASKS
-from tasktokens.config import Config
-from tasktokens.data.sample import Batch, Label, Sample, collate
-from tasktokens.methods import StepOptions, build_method
-from tasktokens.models.files import ModelInfo
+from speed_cases import METHODS, Case, Do, Workload, convolution
+from tasktokens.models.flops import count_flops
 from tasktokens.reporting.provenance import describe
-from tasktokens.tasks import Task, build_task
-from tasktokens.training.log import memory_mb
-from tasktokens.training.nan_guard import finite_guard
-from tasktokens.training.optim import make_optimizer
-from tasktokens.training.step import Step
 from tasktokens.training.step_memory import is_out_of_memory
-from tasktokens.utils.distributed import start, training_precision
+from tasktokens.utils.memory import keep_freed_memory
 
-MEASURED = [f"src/tasktokens/{name}" for name in ("engine", "methods", "models", "tasks")]
-METHOD = {"name": "htt", "thresholds": "adaptive", "token_level": 0.1, "stage1_steps": 1000, "stage2_steps": 1000}
+MEASURED = [f"src/tasktokens/{name}" for name in ("training", "methods", "models", "tasks")]
+SECONDS = {"htt": 24.0, "mtl": 12.0, "paper": 1.0, "deeplab": 12.0}
+"""Of the rounds of a case; at least three are made."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--variants", nargs="+", default=list(METHODS), choices=list(METHODS))
     parser.add_argument("--size", type=int, nargs=2, default=[288, 384])
-    parser.add_argument("--backbones", nargs="+", default=["resnet18", "tf_efficientnet_lite0"])
-    parser.add_argument("--batches", type=int, nargs="+", default=[6, 32], help="the published one is 6")
-    parser.add_argument("--precisions", nargs="+", default=["bf16", "fp32"])
-    parser.add_argument("--blocks", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=5, help="steps a block")
-    parser.add_argument("--profile", action="store_true", help="print the dearest kernels of each case")
+    parser.add_argument("--backbones", nargs="+", default=["resnet18"])
+    parser.add_argument("--batches", type=int, nargs="+", default=[2, 8])
+    parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"])
+    parser.add_argument("--no-scaling", action="store_true")
     args = parser.parse_args()
-    rows = []
-    for backbone in args.backbones:
-        for images in args.batches:
-            for precision in args.precisions:
-                for variant in ("htt", "paper"):
-                    rows += measure(args, backbone, images, precision, variant)
-                    print(json.dumps(rows[-3:]), flush=True)
-                    result = describe("one process", [0], measured=MEASURED) | {"rows": rows}
-                    args.out.write_text(json.dumps(result, indent=1) + "\n")
+    if args.device == "cpu":
+        torch.set_num_threads(1)
+        keep_freed_memory()
+    result: dict[str, Any] = {"rows": [], "scaling": [], "exponents": []}
+
+    def write() -> None:
+        how = "one thread, CPU time" if args.device == "cpu" else "one process"
+        args.out.write_text(json.dumps(describe(how, [0], measured=MEASURED) | result, indent=1) + "\n")
+
+    for backbone, variant, batch in itertools.product(args.backbones, args.variants, args.batches):
+        if variant == "paper" and batch > min(args.batches) and args.device == "cpu":
+            continue  # minutes a step
+        case = Case(variant, backbone, (args.size[0], args.size[1]), 3, batch, args.device, args.precision)
+        result["rows"] += measure(case)
+        write()
+    if not args.no_scaling:
+        for against in ("pixels", "tasks"):
+            points = scaling(replace(case, variant="htt", batch=1), against)
+            result["scaling"] += points
+            result["exponents"].append(exponents(points, against))
+            write()
 
 
-def measure(args: argparse.Namespace, backbone: str, images: int, precision: str, variant: str) -> list[dict[str, Any]]:
+def measure(case: Case) -> list[dict[str, Any]]:
     """The rows of one network and batch size."""
-    model = {"variant": variant, "backbone": backbone, "pretrained": False}
-    config = Config.model_validate(
-        {"model": model, "method": METHOD, "optim": {"loss_stride": 2}, "run": {"precision": precision}}
-    )
-    size = (args.size[0], args.size[1])
-    head = {"variant": variant, "backbone": backbone, "size": list(size), "batch": images, "precision": precision}
-    rows = []
-    for what in ("supervised", "discovery", "prediction"):
-        torch.cuda.empty_cache()
+    head = {
+        "variant": case.variant, "backbone": case.backbone, "size": f"{case.size[0]}x{case.size[1]}",
+        "tasks": case.tasks, "batch": case.batch, "device": case.device, "precision": case.precision,
+    }  # fmt: skip
+    rows: list[dict[str, Any]] = []
+    for what in ("predict", "supervised", "discovery")[: 3 if case.two_stages else 2]:
+        gc.collect()
         try:
-            rows.append(head | {"what": what} | cost(args, config, what, images, size))
+            rows.append(head | {"what": what} | cost(case, what))
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
             rows.append(head | {"what": what, "out_of_memory": True})
+        print(json.dumps(rows[-1]), flush=True)
     return rows
 
 
-def cost(
-    args: argparse.Namespace, config: Config, what: str, images: int, size: tuple[int, int]
-) -> dict[str, float | None]:
-    """Milliseconds and images per second of what is done to a batch, and the most memory that it took."""
-    accelerator = start(config.run, training_precision(config.run))
-    torch.manual_seed(0)
-    tasks = {name: build_task(name, spec) for name, spec in TASKS.items()}
-    batch = random_batch(tasks, images, size).to(accelerator.device)
-    on_gpu = accelerator.device.type == "cuda"
-    if on_gpu:
-        torch.cuda.reset_peak_memory_stats()
-    network = ModelInfo("htt", config.model, tasks, size).build().to(accelerator.device)
-    if what == "prediction":
-        do = predicting(network.eval(), batch, accelerator)
+def cost(case: Case, what: str) -> dict[str, float | int]:
+    """What one thing costs, beside the backbone and the convolution."""
+    work = Workload(case)
+    if what == "predict":
+        pair = {"network": work.predict(), "backbone": work.predict_backbone()}
     else:
-        method = build_method(config.method, tasks)
-        if (state := method.state()) is not None:
-            state.to(accelerator.device)
-        teacher = copy.deepcopy(network).eval().requires_grad_(False) if what == "discovery" else None
-        optimizer = make_optimizer(network, config.optim)
-        prepared, stepper = accelerator.prepare(network, optimizer)
-        prepared.train()
-        guard = finite_guard(optimizer, network, accelerator)
-        step = Step(method, accelerator, prepared, stepper, guard, config.optim.clip)
-        # A step in the middle of training.
-        options = StepOptions(500, teacher is not None, photometric=0.3, loss_stride=2)
-
-        def do() -> object:
-            return step([method.prepare(batch, torch.Generator().manual_seed(0), options)], teacher)
-
-    seconds = statistics.median(timed(do, args.steps, on_gpu) for _ in range(args.blocks + 1))
-    if args.profile:
-        profile(do, on_gpu)
+        pair = {"network": work.step(what == "discovery"), "backbone": work.step_backbone()}
+    ceiling = convolution(work.accelerator, 2 if case.device == "cpu" else 32)
+    rounds = alternate(pair | {"ceiling": ceiling}, case.device, SECONDS[case.variant])
+    flops = {"network": count_flops(pair["network"]), "ceiling": count_flops(ceiling)}
+    per_second = {name: count / min(rounds[name]) for name, count in flops.items()}
     return {
-        "milliseconds": round(seconds * 1000, 2),
-        "images_per_second": round(images / seconds, 1),
-        "memory_mb": round(memory_mb(accelerator.device)) if on_gpu else None,
-    }
+        "milliseconds": round(min(rounds["network"]) * 1000, 2),
+        "images_per_second": round(case.batch / min(rounds["network"]), 2),
+        "ratio_to_backbone": round(statistics.median(map(float.__truediv__, rounds["network"], rounds["backbone"])), 3),
+        "share_of_conv_ceiling": round(per_second["network"] / per_second["ceiling"], 3),
+        "memory_mb": round(peak_bytes(pair["network"], case.device) / 2**20),
+        "operations": launched(pair["network"]),
+        "gflop": round(flops["network"] / 1e9, 2),
+        "rounds": len(rounds["network"]),
+    }  # fmt: skip
 
 
-def predicting(network: torch.nn.Module, batch: Batch, accelerator: Any) -> Callable[[], object]:
-    """A forward pass with logits at the image's size."""
+def alternate(work: Mapping[str, Do], device: str, seconds: float) -> dict[str, list[float]]:
+    """Seconds of each, round by round."""
+    times: dict[str, list[float]] = {name: [] for name in work}
+    calls = {name: max(1, round(0.1 / timed(do, device, 1))) if device != "cpu" else 1 for name, do in work.items()}
+    for name, do in work.items():
+        timed(do, device, calls[name])
+    end = time.perf_counter() + seconds
+    while len(times["network"]) < 3 or time.perf_counter() < end:
+        for name, do in work.items():
+            times[name].append(timed(do, device, calls[name]))
+    return times
 
-    @torch.no_grad()
-    def do() -> object:
-        with accelerator.autocast():
-            outputs = network(batch.image)
-            return [output.logits_at(batch.image.shape[-2:]) for output in outputs.values()]
 
-    return do
-
-
-def timed(do: Callable[[], object], steps: int, on_gpu: bool) -> float:
-    """Seconds a step."""
-    if on_gpu:
+def timed(do: Do, device: str, calls: int) -> float:
+    """Seconds per call: of this thread on a CPU, by the clock on a GPU."""
+    clock = time.process_time if device == "cpu" else time.perf_counter
+    if device != "cpu":
         torch.cuda.synchronize()
-    begin = time.perf_counter()
-    for _ in range(steps):
+    begin = clock()
+    for _ in range(calls):
         do()
-    if on_gpu:
+    if device != "cpu":
         torch.cuda.synchronize()
-    return (time.perf_counter() - begin) / steps
+    return (clock() - begin) / calls
 
 
-def profile(do: Callable[[], object], on_gpu: bool) -> None:
-    """Print the operations that take longest."""
-    with torch.profiler.profile(record_shapes=True) as profiler:
-        timed(do, 1, on_gpu)
-    order = "self_cuda_time_total" if on_gpu else "self_cpu_time_total"
-    print(profiler.key_averages(group_by_input_shape=True).table(order, row_limit=25, max_name_column_width=60))
+def peak_bytes(do: Do, device: str) -> int:
+    """The most that tensors take while it runs, weights and what else is there included."""
+    gc.collect()
+    if device != "cpu":
+        torch.cuda.reset_peak_memory_stats()
+        do()
+        return int(torch.cuda.max_memory_allocated())
+    there = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in gc.get_objects() if _is_tensor(t)}
+    with torch.profiler.profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        do()
+    events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]  # type: ignore[union-attr]
+    sums = itertools.accumulate(e.nbytes() for e in sorted(events, key=lambda e: e.start_ns()))
+    return sum(there.values()) + max(0, *sums)
 
 
-def random_batch(tasks: dict[str, Task], images: int, size: tuple[int, int]) -> Batch:
-    """Images of noise, each with a label of one task that is valid everywhere."""
-    names, samples = list(tasks), []
-    valid = torch.ones(1, *size, dtype=torch.bool)
-    for number in range(images):
-        name = names[number % len(names)]
-        value = torch.rand(tasks[name].label_channels, *size) + 1
-        image = torch.randint(256, (3, *size), dtype=torch.uint8)
-        samples.append(Sample(str(number), image, valid, {name: Label(value, valid)}))
-    return collate(samples, {name: task.label_channels for name, task in tasks.items()})
+def _is_tensor(thing: object) -> bool:
+    return type(thing) in (torch.Tensor, torch.nn.Parameter) and thing.device.type == "cpu"  # type: ignore[attr-defined]
+
+
+def launched(do: Do) -> int:
+    """Operators of torch that it calls, about as many as a GPU launches kernels."""
+    with torch.profiler.profile(activities=[ProfilerActivity.CPU]) as profiler:
+        do()
+    return sum(event.count for event in profiler.key_averages() if event.key.startswith("aten::"))
+
+
+def scaling(case: Case, against: str) -> list[dict[str, Any]]:
+    """Prediction at growing sizes or with a growing number of tasks."""
+    cases = {
+        "pixels": [(side * side, replace(case, size=(side, side))) for side in (128, 256, 512, 1024)],
+        "tasks": [(count, replace(case, tasks=count)) for count in (1, 2, 4, 8)],
+    }
+    points = []
+    for value, one in cases[against]:
+        work = Workload(one)
+        pair = {"network": work.predict(), "backbone": work.predict_backbone()}
+        rounds = alternate(pair, case.device, 4.0)
+        network, backbone = (min(rounds[name]) * 1000 for name in pair)
+        points.append(
+            {"variant": case.variant, "backbone": case.backbone, "against": against, "value": value,
+             "milliseconds": round(network, 2), "milliseconds_backbone": round(backbone, 2),
+             "ratio_to_backbone": round(network / backbone, 3), "gflop": round(count_flops(pair["network"]) / 1e9, 2)}
+        )  # fmt: skip
+        print(json.dumps(points[-1]), flush=True)
+    return points
+
+
+def exponents(points: list[dict[str, Any]], against: str) -> dict[str, Any]:
+    """Slopes of the logarithm of the cost against that of the pixels or tasks."""
+    values = np.log([point["value"] for point in points])
+    whole = np.array([point["milliseconds"] for point in points])
+    heads = whole - [point["milliseconds_backbone"] for point in points]
+    slopes = {
+        name: round(float(np.polyfit(values, np.log(cost), 1)[0]), 3)
+        for name, cost in (("network", whole), ("heads", heads))
+    }
+    return {"against": against} | slopes
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import typer
 from tasktokens.errors import ConfigError
 from tasktokens.utils import console, strict_json
 from tasktokens.utils.exit_codes import exit_codes, launched_rank
+from tasktokens.utils.memory import keep_freed_memory
 
 app = typer.Typer(
     name="tasktokens",
@@ -36,6 +37,7 @@ def tasktokens(
     ] = False,
 ) -> None:
     """One network for many dense prediction tasks from partially labelled images; discovers the missing labels."""
+    keep_freed_memory()
 
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what the output folder holds.")]

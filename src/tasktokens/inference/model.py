@@ -48,7 +48,8 @@ class Model:
         path, device, views: see `load`.
 
     Attributes:
-        network: the plain `torch.nn.Module`, in evaluation mode.
+        network: the plain `torch.nn.Module`, in evaluation mode, batch norms folded into convolutions: one to train
+            further is that of `tasktokens.load_model`.
 
     Examples:
         >>> model = Model("runs/mine", device="cpu")

@@ -40,7 +40,7 @@ class Predictor:
             raise ConfigError(f"views must be 1 or 2, found {views!r}")
         self.views = views
         self.device = _device(device)
-        self.network, self.info = load_model(path, self.device)
+        self.network, self.info = load_model(path, self.device, folded=True)
 
     @property
     def tasks(self) -> Mapping[str, Task]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from tasktokens.models.backbones import Backbone
 from tasktokens.models.htt import HttHead, HttNetwork
+from tasktokens.models.light import LightDecoder, LightHead
 from tasktokens.models.outputs import Network
 from tasktokens.models.tokens import CrossTaskGates, OpenGates, TokenDecoder
 
@@ -32,8 +33,9 @@ def stages(network: Network, image_B3HW: Tensor) -> Stages:
     - ``scale{i}.gates`` (B, T, H_i, W_i) in [0, 1]: the own gates mixed by the affinity,
     - ``scale{i}.tokens`` (B, T, C_i): the global tokens mixed by the affinity.
 
-    For each task ``{task}.fused`` (B, D', H_1, W_1), ``{task}.context`` (B, D, H_1, W_1), ``{task}.feature`` (the same
-    after token attention, or the baseline's last block) and ``{task}.logits`` (B, K, H_1, W_1); of `HttNetwork` also
+    For each task ``{task}.fused`` (B, D', H_1, W_1) and ``{task}.context`` (B, D, H_1, W_1), in heads of the ``htt``
+    variant at half that size; ``{task}.feature`` (B, D, H_1, W_1) after token attention, or the baseline's last block;
+    and ``{task}.logits`` (B, K, H_1, W_1); of `HttNetwork` also
 
     - ``{task}.gated{i}`` (B, C_i, H_i, W_i): the task's gate times the map, which the head gets,
     - ``{task}.global_token`` (B, D): its refined global token, ``{task}.token`` (B, D): conditioned on the image,
@@ -105,7 +107,7 @@ def _observed(network: Network) -> Iterator[tuple[nn.Module, _Naming]]:
             assert isinstance(gates, CrossTaskGates | OpenGates)
             yield from _observed_gates(f"scale{i}", gates)
         for task, head in network.heads.items():
-            assert isinstance(head, HttHead)
+            assert isinstance(head, HttHead | LightHead)
             yield from _observed_head(task, head)
 
 
@@ -121,11 +123,11 @@ def _observed_gates(scale: str, gates: CrossTaskGates | OpenGates) -> Iterator[t
     yield gates, mixed
 
 
-def _observed_head(task: str, head: HttHead) -> Iterator[tuple[nn.Module, _Naming]]:
+def _observed_head(task: str, head: HttHead | LightHead) -> Iterator[tuple[nn.Module, _Naming]]:
     yield head, lambda inputs, _: {f"{task}.gated{i}": x for i, x in enumerate(inputs[0], 1)}
     yield head.attention, lambda inputs, _: {f"{task}.global_token": inputs[1]}
     decoder = head.decoder
-    if head.fine_tokens is None or not isinstance(decoder, TokenDecoder):
+    if head.fine_tokens is None or not isinstance(decoder, TokenDecoder | LightDecoder):
         return  # a plain classifier decodes
     yield head.fine_tokens, _output(f"{task}.fine_tokens")
     yield decoder.maps, _output(f"{task}.class_maps")
@@ -133,4 +135,4 @@ def _observed_head(task: str, head: HttHead) -> Iterator[tuple[nn.Module, _Namin
 
 
 def _output(name: str) -> _Naming:
-    return lambda _, output: {name: output}
+    return lambda _, output: {name: output[-1] if isinstance(output, tuple) else output}

@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from tasktokens.config import ModelSettings
 from tasktokens.errors import CheckpointError, ConfigError
 from tasktokens.models import NETWORKS, Network, build_network
+from tasktokens.models.fold import fold_batch_norms
 from tasktokens.tasks import Task, build_task
 from tasktokens.utils import strict_json
 from tasktokens.utils.atomic import atomically
 from tasktokens.utils.safe_io import read_json, require_regular_file
 
-FORMAT = 1
-"""Version of ``model.json``."""
+FORMAT = 2
+"""Version of ``model.json``. Version 1 is read too, but for the ``htt`` variant, whose heads were others then."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,11 @@ def to_json(info: ModelInfo) -> dict[str, Any]:
     }
 
 
-def load_model(path: str | Path, device: torch.device | str = "cpu") -> tuple[Network, ModelInfo]:
+def load_model(path: str | Path, device: torch.device | str = "cpu", folded: bool = False) -> tuple[Network, ModelInfo]:
     """Load the network of a model folder, or of a run that holds one, in evaluation mode; see also `tasktokens.load`.
+
+    Args:
+        folded: for prediction alone: with batch norms folded into convolutions, see `fold_batch_norms`.
 
     Returns:
         The network, a plain `torch.nn.Module` that takes uint8 images (B, 3, H, W), and what it was built from.
@@ -96,7 +100,8 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> tuple[Ne
     info = read_info(folder)
     network = info.build()
     load_weights(network, folder / "model.safetensors")
-    return network.to(device).eval(), info
+    network = network.to(device).eval()
+    return fold_batch_norms(network) if folded else network, info
 
 
 def model_folder(path: Path) -> Path:
@@ -114,10 +119,10 @@ def read_info(folder: Path) -> ModelInfo:
         raise CheckpointError(f"{folder} holds no trained model (no model.json); {advice}")
     try:
         values = read_json(path)
-        if values["format"] != FORMAT:
+        if values["format"] not in (1, FORMAT):
             raise CheckpointError(
-                f"{path} has format {values['format']}; this version reads format {FORMAT}; install the version "
-                "of TaskTokens that wrote it"
+                f"{path} has format {values['format']}; this version reads formats 1 and {FORMAT}; install the "
+                "version of TaskTokens that wrote it"
             )
         if values["network"] not in NETWORKS:
             raise CheckpointError(
@@ -133,6 +138,10 @@ def read_info(folder: Path) -> ModelInfo:
             raise ValueError(f"'mirrored' must be true or false, found {mirrored!r}")
         zoom = None if values.get("largest_zoom") is None else float(values["largest_zoom"])
         settings = ModelSettings.model_validate(values["model"])
+        if (values["format"], values["network"], settings.variant) == (1, "htt", "htt"):
+            raise CheckpointError(
+                f"{path} is of an earlier version, in which the heads of the variant 'htt' were others; train it again"
+            )
         return ModelInfo(values["network"], settings, tasks, (height, width), mirrored, zoom)
     except (OSError, KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
         raise CheckpointError(f"{path} is damaged: {type(error).__name__} {error}") from error

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from tasktokens.models.backbones import Backbone
 from tasktokens.models.layers import Design, Fusion, context_block, conv_block, token_scores
+from tasktokens.models.light import LightHead
 from tasktokens.models.outputs import NETWORKS, Network, Rows, TaskOutput, index_rows
 from tasktokens.models.tokens import CrossTaskGates, FineTokens, OpenGates, TokenAttention, TokenDecoder
 from tasktokens.tasks import Task
@@ -40,22 +41,21 @@ class HttNetwork(Network):
                 for c, gate in zip(backbone.channels, gated, strict=True)
             ]
         )
+        head = LightHead if design.light else HttHead
         self.heads = nn.ModuleDict(
-            {name: HttHead(task.num_tokens, backbone.channels, design) for name, task in tasks.items()}
+            {name: head(task.num_tokens, backbone.channels, design) for name, task in tasks.items()}
         )
 
     def forward(self, image_B3HW: Tensor, rows: Rows | None = None) -> dict[str, TaskOutput]:
         """As `Network.forward`; each `TaskOutput` has a confidence and a token too."""
         features = self.backbone(image_B3HW)
         mixed = [gates(x, self.global_tokens) for gates, x in zip(self.gates, features, strict=True)]
+        chosen = None if rows is None else [rows[name] for name in self.heads]
+        gated = [gate_by_task(x, gates, chosen) for x, (gates, _, _) in zip(features, mixed, strict=True)]
         outputs = {}
         for t, (name, head) in enumerate(self.heads.items()):
-            chosen = None if rows is None else rows[name]
-            gated = [
-                index_rows(x, chosen) * index_rows(gates[:, t : t + 1], chosen)
-                for x, (gates, _, _) in zip(features, mixed, strict=True)
-            ]
-            outputs[name] = head(gated, [index_rows(tokens[:, t], chosen) for _, tokens, _ in mixed])
+            tokens = [index_rows(tokens[:, t], None if rows is None else rows[name]) for _, tokens, _ in mixed]
+            outputs[name] = head([maps[t] for maps in gated], tokens)
         return outputs
 
     def of_tokens(self, name: str) -> bool:
@@ -71,37 +71,42 @@ class HttNetwork(Network):
         return name == "global_tokens" or name.endswith(".fine_tokens.index")
 
 
+def gate_by_task(feature_BCHW: Tensor, gates_BTHW: Tensor, rows: Sequence[Tensor] | None) -> list[Tensor]:
+    """The feature map times each task's gate, of that task's rows: for each task (n_t, C, H, W).
+
+    All rows are selected at once, so that the backward pass adds them up once.
+
+    Args:
+        rows: for each task positions in the batch; all of them for None.
+    """
+    count = gates_BTHW.shape[1]
+    if rows is None:
+        return [feature_BCHW * gates_BTHW[:, t : t + 1] for t in range(count)]
+    images = torch.cat(list(rows))
+    pairs = torch.cat([row * count + t for t, row in enumerate(rows)])
+    selected = feature_BCHW.index_select(0, images) * gates_BTHW.flatten(0, 1).index_select(0, pairs)[:, None]
+    return list(torch.split(selected, [len(row) for row in rows]))
+
+
 class HttHead(nn.Module):
-    """One task, from its gated feature maps and refined global token to logits."""
+    """One task of the paper's network, from its gated feature maps and refined global token to logits."""
 
     def __init__(self, count: int, channels: list[int], design: Design) -> None:
         super().__init__()
-        # The light variant leaves the paper's full-width 3x3 convolution a scale and a task to what follows the fusion.
-        self.scales = nn.ModuleList([nn.Identity() if design.light else conv_block(c, c) for c in channels])
+        self.scales = nn.ModuleList([conv_block(c, c) for c in channels])
         self.token = nn.ModuleList([nn.Linear(c, design.width) for c in channels])
         self.fusion = Fusion(channels, design.fused)
         self.context = context_block(design)
-        self.attention = TokenAttention(design.width, design.heads, design.light)
+        self.attention = TokenAttention(design.width, design.heads)
         self.fine_tokens = FineTokens(count, design.width) if design.fine_tokens else None
-        self.decoder = (
-            TokenDecoder(count, design.width, scaled=design.light)
-            if design.fine_tokens
-            else nn.Conv2d(design.width, count, 1)
-        )
-        self.factor = design.width**-0.5 if design.light else 1.0
-        # The light variant starts from the global token; what the image adds comes in as far as it proves useful, for
-        # with few labels it is learned by heart: it held the scale of each training image's depth.
-        self.image_part = nn.Parameter(torch.zeros(design.width)) if design.light else None
+        self.decoder = TokenDecoder(count, design.width) if design.fine_tokens else nn.Conv2d(design.width, count, 1)
 
     def forward(self, features: list[Tensor], tokens: list[Tensor]) -> TaskOutput:
         """Gated features (B, C_i, H_i, W_i) and the task's mixed global tokens (B, C_i), one per scale."""
         token_BD = torch.stack([project(token) for project, token in zip(self.token, tokens, strict=True)]).sum(0)
         fused = self.fusion([scale(x) for scale, x in zip(self.scales, features, strict=True)])
-        feature = self.context(fused)
-        feature, token = self.attention(feature, token_BD)
-        if self.image_part is not None:
-            token = token_BD + self.image_part * token
+        feature, token = self.attention(self.context(fused), token_BD)
         logits = self.decoder(feature) if self.fine_tokens is None else self.decoder(feature, self.fine_tokens(token))
         # Detached: "is the prediction right here?" must not bend the feature that makes the prediction.
-        confidence = token_scores(feature.detach(), token[:, None]) * self.factor
+        confidence = token_scores(feature.detach(), token[:, None])
         return TaskOutput(logits.float(), feature, confidence.float(), token)

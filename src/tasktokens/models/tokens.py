@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tasktokens.models.layers import conv_block, separable_block, token_scores, upsample
+from tasktokens.models.layers import conv_block, token_scores, upsample
 
 
 class CrossTaskGates(nn.Module):
@@ -84,21 +84,20 @@ class TokenAttention(nn.Module):
     the batch: what an image gets does not depend on its companions.
     """
 
-    def __init__(self, width: int, heads: int, light: bool) -> None:
+    def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
         self.reduce = nn.Conv2d(width, width, 3, stride=2, padding=1, groups=width)
-        self.norm = nn.LayerNorm(width) if light else nn.Identity()
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
-        self.refine = separable_block(width, width) if light else conv_block(width, width)
+        self.refine = conv_block(width, width)
 
     def forward(self, feature_BDHW: Tensor, token_BD: Tensor) -> tuple[Tensor, Tensor]:
         """Feature (B, D, H, W) and token (B, D) to the refined feature and token of the same shapes."""
         reduced = self.reduce(feature_BDHW)
         height, width = reduced.shape[-2:]
         sequence_BND = torch.cat([reduced.flatten(2).transpose(1, 2), token_BD[:, None]], dim=1)
-        q, k, v = self.qkv(self.norm(sequence_BND)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        q, k, v = self.qkv(sequence_BND).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
         mixed_BND = self.out(mixed)
         spatial = mixed_BND[:, :-1].transpose(1, 2).unflatten(2, (height, width))
@@ -132,13 +131,10 @@ class TokenDecoder(nn.Module):
     channels, never a (K, B, C, H, W) product.
     """
 
-    def __init__(self, count: int, width: int, scaled: bool) -> None:
+    def __init__(self, count: int, width: int) -> None:
         super().__init__()
         self.maps = nn.Conv2d(width, count, 1)
         self.out = nn.Conv2d(count, count, 3, padding=1)
-        if scaled:  # starts as the identity, hence as a plain classifier of pixels
-            nn.init.dirac_(self.out.weight)
-        self.factor = width**-0.5 if scaled else 1.0
 
     def forward(self, feature_BDHW: Tensor, tokens_BKD: Tensor) -> Tensor:
         """Feature (B, D, H, W) and tokens (B, K, D) to logits (B, K, H, W)."""
@@ -147,4 +143,4 @@ class TokenDecoder(nn.Module):
 
     def scores(self, feature_BDHW: Tensor, tokens_BKD: Tensor) -> Tensor:
         """The token maps (B, K, H, W): how far each position agrees with each token, above 0."""
-        return F.softplus(token_scores(feature_BDHW, tokens_BKD) * self.factor)
+        return F.softplus(token_scores(feature_BDHW, tokens_BKD))

@@ -88,9 +88,10 @@ def test_names_and_shapes(kind: str, variant: str, tasks: dict[str, Task]) -> No
             expected |= {f"scale{i}.{gates}": (2, count, *size) for gates in ("own_gates", "gates")}
             expected |= {f"scale{i}.affinity": (2, count, count), f"scale{i}.tokens": (2, count, c)}
             expected |= {f"{name}.gated{i}": (2, c, *size) for name in tasks}
+    context = sizes[1] if (kind, variant) == ("htt", "htt") else sizes[0]
     for name, task in tasks.items():
-        expected |= {f"{name}.fused": (2, fused, *sizes[0])}
-        expected |= {f"{name}.{stage}": (2, width, *sizes[0]) for stage in ("context", "feature")}
+        expected |= {f"{name}.fused": (2, fused, *context), f"{name}.context": (2, width, *context)}
+        expected |= {f"{name}.feature": (2, width, *sizes[0])}
         expected |= {f"{name}.logits": (2, task.num_tokens, *sizes[0])}
         if kind == "htt":
             expected |= {f"{name}.{stage}": (2, task.num_tokens, *sizes[0]) for stage in ("token_maps", "class_maps")}

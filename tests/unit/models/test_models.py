@@ -20,6 +20,7 @@ from tasktokens.losses import masked_loss, mean
 from tasktokens.models import NETWORKS, Network, build_network
 from tasktokens.models.backbones import Backbone
 from tasktokens.models.layers import Fusion, upsample, upsample_by_matrices
+from tasktokens.models.light import LightDecoder
 from tasktokens.models.tokens import CrossTaskGates, FineTokens, TokenAttention, TokenDecoder
 from tasktokens.tasks import Task
 from tasktokens.tasks.base import channel_matmul, expectation
@@ -141,10 +142,10 @@ def test_fusion_is_a_1x1_convolution_over_the_concatenated_upsampled_scales() ->
     assert sum(project.bias is not None for project in module.project) == 1
 
 
-@pytest.mark.parametrize(("heads", "light"), [(1, False), (4, True)])
-def test_token_attention_is_softmax_attention_over_positions_and_the_token(heads: int, light: bool) -> None:
+@pytest.mark.parametrize("heads", [1, 4])
+def test_token_attention_is_softmax_attention_over_positions_and_the_token(heads: int) -> None:
     width = 16
-    module = TokenAttention(width, heads, light).eval()
+    module = TokenAttention(width, heads).eval()
     feature, token = torch.randn(2, width, 6, 9), torch.randn(2, width)
     with torch.no_grad():
         refined, new_token = module(feature, token)
@@ -152,7 +153,7 @@ def test_token_attention_is_softmax_attention_over_positions_and_the_token(heads
         positions = reduced.flatten(2).transpose(1, 2)
         rows = []
         for image in range(2):
-            sequence = module.norm(torch.cat([positions[image], token[image : image + 1]]))
+            sequence = torch.cat([positions[image], token[image : image + 1]])
             q, k, v = (sequence @ module.qkv.weight.T + module.qkv.bias).split(width, dim=1)
             own = width // heads
             parts = []
@@ -168,14 +169,14 @@ def test_token_attention_is_softmax_attention_over_positions_and_the_token(heads
         torch.testing.assert_close(new_token, literal[:, -1], atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("scaled", [False, True])
-def test_class_scores_are_the_product_of_features_and_tokens(scaled: bool) -> None:
+@pytest.mark.parametrize("decoder", [LightDecoder, TokenDecoder])
+def test_class_scores_are_the_product_of_features_and_tokens(decoder: type[nn.Module]) -> None:
     count, width = 7, 16
-    module = TokenDecoder(count, width, scaled)
+    module: Any = decoder(count, width)
     feature, tokens = torch.randn(2, width, 5, 6), torch.randn(2, count, width)
     with torch.no_grad():
         product = feature[None] * tokens.transpose(0, 1)[..., None, None]  # (K, B, C, H, W)
-        scores = product.sum(2).transpose(0, 1) * (width**-0.5 if scaled else 1.0)
+        scores = product.sum(2).transpose(0, 1) * (width**-0.5 if decoder is LightDecoder else 1.0)
         literal = module.out(module.maps(feature) * torch.log1p(scores.exp()))
         torch.testing.assert_close(module(feature, tokens), literal, atol=1e-5, rtol=1e-5)
 

@@ -20,6 +20,7 @@ from tasktokens.inference.evaluate import eval_dataset
 from tasktokens.models import Network
 from tasktokens.models.decoding import decode_at
 from tasktokens.models.files import load_model
+from tasktokens.models.flops import count_flops
 from tasktokens.reporting.comparison.runs import Cell, Run, Work
 from tasktokens.reporting.comparison.suite import task_columns
 from tasktokens.tasks import Task
@@ -112,11 +113,8 @@ def metric_of(task: Task, sums: np.ndarray[Any, Any]) -> float:
 
 def gflops(network: Network, size: tuple[int, int]) -> float:
     """Floating-point operations of one image in 10^9, a multiplication and an addition being two."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        network(_blank(network, size))
-    return float(counter.get_total_flops()) / 1e9
+    with torch.no_grad():
+        return count_flops(lambda: network(_blank(network, size))) / 1e9
 
 
 @torch.no_grad()
