@@ -39,7 +39,7 @@ from tasktokens.training.step_memory import is_out_of_memory
 from tasktokens.utils.memory import keep_freed_memory
 
 MEASURED = [f"src/tasktokens/{name}" for name in ("training", "methods", "models", "tasks")]
-SECONDS = {"htt": 24.0, "mtl": 12.0, "paper": 1.0, "deeplab": 12.0}
+SECONDS = {"htt": 20.0, "mtl": 10.0, "paper": 1.0, "deeplab": 10.0}
 """Of the rounds of a case; at least three are made."""
 
 
