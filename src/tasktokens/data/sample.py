@@ -7,10 +7,12 @@ pixels are usable (``valid`` of a label; ``pixels`` of an image, False on paddin
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
+
+from tasktokens.data.soft_labels import SoftLabel, SoftLabels, stack_soft
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Sample:
     """An image (3, H, W) uint8, its pixels that are no padding (1, H, W) bool, and labels of present tasks only.
 
     Labels have the image's size, but for evaluation at full size, where they keep their own. ``left_out`` says what
-    could not be read, where that is no error.
+    could not be read, where that is no error. ``discovered``: soft labels of tasks that have no label here.
     """
 
     id: str
@@ -35,6 +37,7 @@ class Sample:
     pixels: Tensor
     labels: Mapping[str, Label]
     left_out: tuple[str, ...] = ()
+    discovered: Mapping[str, SoftLabel] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,8 @@ class Batch:
     """Images (B, 3, H, W) uint8, ``pixels`` (B, 1, H, W) bool that are no padding, and labels by task name.
 
     ``left_out``: a message for each image and label that could not be read. ``labelled``: (m,) int64, positions with a
-    label of any task, known on the host; None stands for all.
+    label of any task, known on the host; None stands for all. ``discovered``: soft labels by task name; empty where
+    the data set has none.
     """
 
     ids: tuple[str, ...]
@@ -73,12 +77,15 @@ class Batch:
     labels: Mapping[str, Labels]
     left_out: tuple[str, ...] = ()
     labelled: Tensor | None = None
+    discovered: Mapping[str, SoftLabels] = field(default_factory=dict)
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Batch:
         """Apply a function to each tensor."""
         labels = {name: item.map(function) for name, item in self.labels.items()}
         labelled = None if self.labelled is None else function(self.labelled)
-        return replace(self, image=function(self.image), pixels=function(self.pixels), labels=labels, labelled=labelled)
+        discovered = {name: item.map(function) for name, item in self.discovered.items()}
+        image, pixels = function(self.image), function(self.pixels)
+        return replace(self, image=image, pixels=pixels, labels=labels, labelled=labelled, discovered=discovered)
 
     def to(self, device: torch.device) -> Batch:
         """The batch on another device; host copies do not wait where memory is pinned."""
@@ -89,8 +96,15 @@ class Batch:
         return self.map(Tensor.pin_memory)
 
 
-def collate(samples: Sequence[Sample], channels: Mapping[str, int]) -> Batch:
-    """Stack samples of one size; ``channels`` holds the label channels of every task of the run."""
+def collate(
+    samples: Sequence[Sample], channels: Mapping[str, int], soft: Mapping[str, tuple[int, int, int]] | None = None
+) -> Batch:
+    """Stack samples of one size.
+
+    Args:
+        channels: label channels of every task of the run.
+        soft: shape (K, h, w) of the discovered labels of every task, where the data set has such.
+    """
     size = samples[0].image.shape[-2:]
     labels = {}
     for name, count in channels.items():
@@ -111,6 +125,10 @@ def collate(samples: Sequence[Sample], channels: Mapping[str, int]) -> Batch:
         labels=labels,
         left_out=tuple(message for sample in samples for message in sample.left_out),
         labelled=None if len(labelled) == len(samples) else torch.tensor(labelled, dtype=torch.int64),
+        discovered={
+            name: stack_soft([sample.discovered.get(name) for sample in samples], shape)
+            for name, shape in (soft or {}).items()
+        },
     )
 
 

@@ -92,9 +92,10 @@ def augment(
     crop = [max(1, round(out * whole / scale)) for out in size]
     sample = _draw_crop(sample, tasks, crop, settings.crop_max_share, rng)
     labels = {name: replace(label, value=tasks[name].zoom(label.value, scale)) for name, label in sample.labels.items()}
+    soft = {name: label.zoomed(scale) for name, label in sample.discovered.items()}
     # Where the crop is larger than the image, the image is only a part of the output, and no border is mixed into it.
     height, width = (max(1, round(out * min(1, side / c))) for out, side, c in zip(size, sides, crop, strict=True))
-    sample = _pad(resize(replace(sample, labels=labels), tasks, (height, width)), size, rng)
+    sample = _pad(resize(replace(sample, labels=labels, discovered=soft), tasks, (height, width)), size, rng)
     return flip(sample, tasks) if settings.flip and rng.random() < 0.5 else sample
 
 
@@ -108,13 +109,17 @@ def _draw_crop(
         labels = {name: Label(label.value[window], label.valid[window]) for name, label in sample.labels.items()}
         if max_share is None or all(tasks[name].crop_ok(x.value, x.valid, max_share) for name, x in labels.items()):
             break
-    return replace(sample, image=sample.image[window], pixels=sample.pixels[window], labels=labels)
+    image, sides = sample.image[window], sample.image.shape[-2:]
+    height, width = image.shape[-2:]
+    soft = {name: label.crop(top, left, height, width, sides) for name, label in sample.discovered.items()}
+    return replace(sample, image=image, pixels=sample.pixels[window], labels=labels, discovered=soft)
 
 
 def flip(sample: Sample, tasks: Mapping[str, Task]) -> Sample:
     """Mirror left to right; its own inverse."""
     labels = {name: Label(tasks[name].flip(label.value), label.valid.flip(-1)) for name, label in sample.labels.items()}
-    return replace(sample, image=sample.image.flip(-1), pixels=sample.pixels.flip(-1), labels=labels)
+    soft = {name: label.flip() for name, label in sample.discovered.items()}
+    return replace(sample, image=sample.image.flip(-1), pixels=sample.pixels.flip(-1), labels=labels, discovered=soft)
 
 
 def no_padding(size: Size) -> Tensor:
@@ -132,7 +137,10 @@ def _pad(sample: Sample, size: Size, rng: np.random.Generator) -> Sample:
     labels = {
         name: Label(F.pad(label.value, border), F.pad(label.valid, border)) for name, label in sample.labels.items()
     }
-    return replace(sample, image=F.pad(sample.image, border), pixels=F.pad(sample.pixels, border), labels=labels)
+    sides = sample.image.shape[-2:]
+    soft = {name: label.crop(-top, -left, *size, sides) for name, label in sample.discovered.items()}
+    image, pixels = F.pad(sample.image, border), F.pad(sample.pixels, border)
+    return replace(sample, image=image, pixels=pixels, labels=labels, discovered=soft)
 
 
 def photometric(

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from tasktokens.data.transforms import resize_image, working_size
-from tasktokens.discovery.pseudo_labels import VIEW_ZOOM, forward_views
+from tasktokens.discovery.pseudo_labels import forward_views
+from tasktokens.discovery.views import AS_IT_IS, VIEW_ZOOM, second_view
 from tasktokens.errors import ConfigError
 from tasktokens.inference.results import Prediction
 from tasktokens.models.decoding import full_logits
@@ -65,7 +66,8 @@ class Predictor:
         for size in dict.fromkeys(image.shape for image in seen):
             rows = [row for row, image in enumerate(seen) if image.shape == size]
             together = torch.cat([seen[row] for row in rows])
-            outputs = forward_views(self.tasks, self.network, together, self.views, self.zoom, self.info.mirrored)
+            views = (AS_IT_IS,) if self.views == 1 else second_view(self.zoom)
+            outputs = forward_views(self.tasks, self.network, together, views, self.info.mirrored)
             for number, row in enumerate(rows):
                 logits = {name: output.logits[number : number + 1] for name, output in outputs.items()}
                 height, width = images_HW3[row].shape[:2]
