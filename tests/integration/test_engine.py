@@ -429,8 +429,8 @@ def test_a_damaged_cursor_is_named(content: str, tmp_path: Path) -> None:
 
 
 # -- loading -----------------------------------------------------------------------------------------------------------
-def test_a_pickle_in_place_of_safetensors_is_refused_and_not_executed(reference: Path, tmp_path: Path) -> None:
-    config = copy_run(reference, tmp_path / "run")
+def test_a_pickle_in_place_of_safetensors_is_refused_and_not_executed(live_reference: Path, tmp_path: Path) -> None:
+    config = copy_run(live_reference, tmp_path / "run")
     hostile = tmp_path / "hostile"
     torch.save({"a": Hostile(tmp_path / "made")}, hostile)
     plain = pickle.dumps(Hostile(tmp_path / "made"))
