@@ -321,7 +321,9 @@ def test_the_student_sees_other_colours_and_the_teacher_does_not(tiny_tasks: dic
     student.backbone.register_forward_hook(lambda _m, inputs, _o: seen["student"].append(inputs[0]))  # type: ignore[operator,union-attr]
     teacher.backbone.register_forward_hook(lambda _m, inputs, _o: seen["teacher"].append(inputs[0]))  # type: ignore[operator,union-attr]
     batch = random_batch(tiny_tasks, PRESENT)
-    terms_of(Htt(tiny_tasks, HttMethod(teacher="live", views=list(second_view(1)))), batch, student, teacher, photometric=0.5)
+    terms_of(
+        Htt(tiny_tasks, HttMethod(teacher="live", views=list(second_view(1)))), batch, student, teacher, photometric=0.5
+    )
     straight, mirrored = seen["teacher"]
     assert torch.equal(straight, batch.image)
     assert torch.equal(mirrored, batch.image.flip(-1))
