@@ -1,7 +1,7 @@
 """Soft labels: a distribution per cell of a coarse map, and how it moves with the image that it belongs to.
 
-What is stored covers the whole image. A sample shows a window of it, perhaps mirrored and zoomed. The window is followed
-through the sample's geometry, and the map is resampled once, straight to the size at which the loss reads it.
+What is stored covers the whole image. A sample shows a window of it, perhaps mirrored and zoomed. The window is
+followed through the sample's geometry, and the map is resampled once, straight to the size that the loss reads.
 """
 
 from __future__ import annotations
