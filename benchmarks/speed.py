@@ -28,7 +28,7 @@ from tasktokens.methods import StepOptions, build_method
 from tasktokens.models.files import ModelInfo
 from tasktokens.reporting.provenance import describe
 from tasktokens.tasks import Task, build_task
-from tasktokens.training.log import memory_mb
+from tasktokens.training.clock import memory_mb
 from tasktokens.training.nan_guard import finite_guard
 from tasktokens.training.optim import make_optimizer
 from tasktokens.training.step import Step
@@ -36,7 +36,8 @@ from tasktokens.training.step_memory import is_out_of_memory
 from tasktokens.utils.distributed import start, training_precision
 
 MEASURED = [f"src/tasktokens/{name}" for name in ("engine", "methods", "models", "tasks")]
-METHOD = {"name": "htt", "thresholds": "adaptive", "token_level": 0.1, "stage1_steps": 1000, "stage2_steps": 1000}
+METHOD = {"name": "htt", "thresholds": "adaptive", "teacher": "live", "token_level": 0.1, "stage1_steps": 1000,
+          "stage2_steps": 1000}  # fmt: skip
 
 
 def main() -> None:
