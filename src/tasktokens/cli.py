@@ -79,6 +79,13 @@ def train(
         Path | None,
         typer.Option(help="Start from another run's weights; with method.stage1_steps=0 they are the teacher."),
     ] = None,
+    discovered: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A folder of labels with confidences that was discovered elsewhere: the second stage alone, on these "
+            "and the given labels; may be repeated (data.discovered)."
+        ),
+    ] = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
@@ -90,6 +97,9 @@ def train(
     chosen = [
         f"data.{key}={strict_json.dumps(str(value), ensure_ascii=False)}" for key, value in given.items() if value
     ]
+    if discovered:
+        folders = [str(folder) for folder in discovered]
+        chosen += [f"data.discovered={strict_json.dumps(folders, ensure_ascii=False)}", "method.stage1_steps=0"]
     settings = (load_run_config if resume else load_config)(config, [*chosen, *(overrides or [])])
     from tasktokens.reporting.train import RunPictures
     from tasktokens.training import trainer

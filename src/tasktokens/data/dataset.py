@@ -10,7 +10,7 @@ import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, SupportsIndex, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, SupportsIndex, TypeVar
 
 import numpy as np
 import psutil
@@ -41,6 +41,13 @@ AHEAD = 2
 """Batches that a loader process prepares ahead, torch's own default."""
 
 
+class WeightedSource(Protocol):
+    """Where a data set finds labels that were discovered elsewhere."""
+
+    def find(self, id: str, task: str, size: tuple[int, int]) -> Label | None:
+        """The label for an image of (height, width), or None where there is none. Raises `LabelError`."""
+
+
 class PartialDataset(Dataset[Sample]):
     """Images of a data set with their visible labels; other label files are never opened.
 
@@ -60,6 +67,7 @@ class PartialDataset(Dataset[Sample]):
         skip_corrupt: leave out what cannot be read, and say so in the sample, instead of raising `DataError`. In place
             of an unreadable image comes the next one that can be read, so that a run is still exactly resumable.
         discovered: soft labels of tasks without a visible label.
+        weighted: labels of such tasks that were discovered elsewhere.
     """
 
     def __init__(
@@ -74,10 +82,11 @@ class PartialDataset(Dataset[Sample]):
         full: bool = False,
         skip_corrupt: bool = False,
         discovered: SoftSource | None = None,
+        weighted: WeightedSource | None = None,
     ) -> None:
         self.collection, self.split, self.ids, self.tasks = collection, split, tuple(split), tasks
         self.size, self.augmentation, self.seed, self.full = size, augmentation, seed, full
-        self.skip_corrupt, self.discovered = skip_corrupt, discovered
+        self.skip_corrupt, self.discovered, self.weighted = skip_corrupt, discovered, weighted
         self._cache: dict[int, Sample] | None = {} if cache else None
         self._room: float | None = None
         self._epoch = 0
@@ -95,7 +104,7 @@ class PartialDataset(Dataset[Sample]):
 
     def collate(self, samples: Sequence[Sample]) -> Batch:
         """Stack samples of one size: the ``collate_fn`` of a `DataLoader`. See `Batch`."""
-        return collate(samples, _channels(self), _soft_shapes(self))
+        return collate(samples, _channels(self), _soft_shapes(self), self.weighted is not None)
 
     def __getitem__(self, key: int | tuple[int, int] | Draw) -> Sample:
         """A sample by its number, from -len to len - 1, or by a draw of (epoch, number).
@@ -149,14 +158,30 @@ class PartialDataset(Dataset[Sample]):
     def _load(self, index: int) -> Sample:
         """The sample as it is stored."""
         if not self.skip_corrupt:
-            return load_sample(self.collection, self.ids[index], self.split[self.ids[index]])
+            return self._read(self.ids[index], None)
         faults: list[str] = []
         for id in (*self.ids[index:], *self.ids[:index]):
             try:
-                return replace(load_sample(self.collection, id, self.split[id], faults), left_out=tuple(faults))
+                return replace(self._read(id, faults), left_out=tuple(faults))
             except DataError as error:
                 faults.append(str(error))
         raise DataError(f"none of the {len(self)} images can be read; the first: {faults[0]}")
+
+    def _read(self, id: str, faults: list[str] | None) -> Sample:
+        """An image with its visible labels, and those that were discovered elsewhere in place of others."""
+        sample = load_sample(self.collection, id, self.split[id], faults)
+        if self.weighted is None:
+            return sample
+        labels, (height, width) = dict(sample.labels), sample.image.shape[-2:]
+        for name in (name for name in self.tasks if name not in self.split[id]):
+            try:
+                if (label := self.weighted.find(id, name, (height, width))) is not None:
+                    labels[name] = label
+            except LabelError as error:
+                if faults is None:
+                    raise
+                faults.append(str(error))
+        return replace(sample, labels=labels)
 
     def _keep(self, index: int, sample: Sample) -> None:
         """Cache a sample while there is room."""
@@ -201,7 +226,7 @@ def _bytes(sample: Sample) -> int:
     tensors = [
         sample.image,
         sample.pixels,
-        *(t for label in sample.labels.values() for t in (label.value, label.valid)),
+        *(t for x in sample.labels.values() for t in (x.value, x.valid, x.weight) if t is not None),
     ]
     return sum(tensor.untyped_storage().nbytes() for tensor in tensors)
 
@@ -209,7 +234,7 @@ def _bytes(sample: Sample) -> int:
 def train_loader(dataset: PartialDataset, sampler: Draws, workers: int) -> Iterator[Batch]:
     """Endless batches for training. Raises `DataError` for what cannot be read."""
     stack: Callable[[Sequence[Sample]], Batch] = partial(
-        collate, channels=_channels(dataset), soft=_soft_shapes(dataset)
+        collate, channels=_channels(dataset), soft=_soft_shapes(dataset), weighted=dataset.weighted is not None
     )
     return _load(dataset, sampler, stack, workers, pin_memory=torch.cuda.is_available())
 

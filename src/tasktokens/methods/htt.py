@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from tasktokens.config import MethodSettings
 from tasktokens.config.base import Removed
+from tasktokens.data.sample import Labels
 from tasktokens.discovery.calibration import AccuracyCalibrator
 from tasktokens.discovery.pseudo_labels import discover_labels, feature_weights, forward_views, inside
 from tasktokens.discovery.thresholds import Thresholds
@@ -250,15 +251,33 @@ class Htt(Method):
     def _of_discovered(self, prepared: PreparedBatch, outputs: Mapping[str, TaskOutput]) -> list[Term]:
         """The terms of given labels and of those that were discovered before."""
         batch = prepared.batch
-        if batch.discovered.keys() != self.tasks.keys():
+        if self.tasks.keys() not in (batch.discovered.keys(), batch.weighted.keys()):
             raise ValueError("the batch was prepared with discovered=True in its options, and has no discovered labels")
         terms = []
         for name, task in self.tasks.items():
-            output, soft = outputs[name], batch.discovered[name]
-            logits = upsample(soft.logits.float(), output.logits.shape[-2:])
+            output, soft, weighted = outputs[name], batch.discovered.get(name), batch.weighted.get(name)
             terms += self._labelled(task, output.select(batch.labels[name].rows), prepared)
-            terms += self._pixels(task, output, soft.rows, logits, prepared)
+            if soft is not None:
+                logits = upsample(soft.logits.float(), output.logits.shape[-2:])
+                terms += self._pixels(task, output, soft.rows, logits, prepared)
+            if weighted is not None:
+                terms += self._weighted(task, output.select(weighted.rows), weighted, prepared)
         return terms
+
+    def _weighted(self, task: Task, output: TaskOutput, labels: Labels, prepared: PreparedBatch) -> list[Term]:
+        """Labels that were discovered elsewhere, each pixel by its weight; the mean is over all pixels, as above."""
+        sampler = prepared.sampler
+        value, valid = sampler.subsample(labels.value), sampler.subsample(labels.valid)
+        if labels.weight is None:
+            raise ValueError(f"labels of task '{task.name}' that were discovered elsewhere must have a weight")
+        weight = sampler.subsample(labels.weight)
+        total, discovered = masked_loss(task, sampler.logits(output), value, valid, weight)
+        pixels = sampler.subsample(prepared.batch.pixels[labels.rows]).sum().float()
+        weight_of = task.weight * task.discovered_weight * self.settings.prediction_level
+        return [
+            Term(f"discovered_loss/{task.name}", weight_of, total, pixels),
+            Term(f"discovered/{task.name}", 0.0, discovered, pixels),
+        ]
 
     def counts(self, prepared: PreparedBatch) -> dict[str, Tensor]:
         """Pixels per term, and images per term of tokens."""
@@ -266,11 +285,18 @@ class Htt(Method):
         labelled = label_counts(prepared)
         for name, labels in prepared.batch.labels.items():
             counts[f"loss/{name}"] = counts[f"confidence/{name}"] = labelled[name]
-            soft = prepared.batch.discovered.get(name)
-            counts[f"discovered_loss/{name}"] = pixels[labels.absent if soft is None else soft.rows].sum().float()
+            counts[f"discovered_loss/{name}"] = self._discovered_pixels(prepared, name).sum().float()
             counts[f"feature/{name}"] = pixels.sum().float()
             counts[f"token/{name}"] = torch.ones(len(labels.absent), device=pixels.device).sum()
         return counts
+
+    def _discovered_pixels(self, prepared: PreparedBatch, task: str) -> Tensor:
+        """Pixels over which the mean of the loss on discovered labels is taken."""
+        batch = prepared.batch
+        if task in batch.weighted:
+            return prepared.sampler.subsample(batch.pixels[batch.weighted[task].rows])
+        soft = batch.discovered.get(task)
+        return batch.pixels[batch.labels[task].absent if soft is None else soft.rows]
 
     def _strength(self, options: StepOptions) -> float:
         """Factor of the discovery losses. Online: 0 for the first ``stage1_steps`` steps, then growing to 1."""

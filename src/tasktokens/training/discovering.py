@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import csv
 import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tasktokens.datasets.discovered_folders import TABLE, Row
 from tasktokens.datasets.prepared import sha256
 from tasktokens.discovery.store import Provenance, Store, StoreWriter, labels_digest, missing_labels, open_store
 from tasktokens.discovery.whole_images import WholeImages, fill_store
 from tasktokens.errors import CheckpointError
 from tasktokens.models import Network
 from tasktokens.models.files import load_model, save_model
+from tasktokens.utils.atomic import atomically
 from tasktokens.utils.distributed import all_gather, raise_on_all_ranks, stopping
 from tasktokens.utils.progress import track
 
@@ -42,6 +45,33 @@ def kept_teacher(trainer: Trainer, before: Network | None) -> tuple[Network, str
             save_model(folder, before, trainer.info)
     with raise_on_all_ranks(accelerator):
         return before.to(accelerator.device).eval().requires_grad_(False), sha256(folder / "model.safetensors")
+
+
+def labels_to_learn(trainer: Trainer) -> Store | None:
+    """What a stage's batches have besides given labels: a store, or nothing where they come from folders or a teacher.
+
+    Labels of folders are read once before the first step, so that a bad file ends the run before it begins.
+    """
+    if not trainer.stage.discovered:
+        return None
+    if trainer.data.discovered is None:
+        return discovered_labels(trainer, trainer.discoverer)
+    accelerator = trainer.accelerator
+    with raise_on_all_ranks(accelerator):
+        if trainer.step == 0 and accelerator.is_main_process:
+            shown = track(list(trainer.data.train), "reading discovered labels", not trainer.quiet)
+            rows = [row for id in shown for row in trainer.data.discovered.rows(id)]
+            write_table(store_folder(trainer.folder, trainer.stage.name), rows)
+            trainer.log.note(f"{len(trainer.data.discovered)} labels that were discovered elsewhere")
+    return None
+
+
+def write_table(folder: Path, rows: list[Row]) -> None:
+    """Which label is learned from which folder."""
+    with atomically(folder / TABLE) as new, new.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "task", "source", "pixels", "confidence"])
+        writer.writerows(rows)
 
 
 def discovered_labels(trainer: Trainer, teacher: Network | None) -> Store:

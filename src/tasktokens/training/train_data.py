@@ -62,6 +62,7 @@ class TrainData:
             settings.cache,
             skip_corrupt=settings.skip_corrupt,
             discovered=discovered,
+            weighted=self.data.discovered if self.stages[stage].discovered else None,
         )
         optim, size = self.config.optim, settings.size
         images = -(-min(optim.images, len(self.data.train)) // (self.accelerator.num_processes * optim.accumulate))

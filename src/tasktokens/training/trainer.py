@@ -34,7 +34,7 @@ from tasktokens.training.callbacks import (
 )
 from tasktokens.training.checkpoint import Cursor, load_optimizer, load_sums
 from tasktokens.training.clock import Clock
-from tasktokens.training.discovering import TEACHER, discovered_labels, kept_teacher
+from tasktokens.training.discovering import TEACHER, kept_teacher, labels_to_learn
 from tasktokens.training.log import Row, RunLog
 from tasktokens.training.loss_balance import LossBalance, is_balance
 from tasktokens.training.loss_means import LossMeans, mean
@@ -160,7 +160,7 @@ class Trainer:
         self._make_networks(index, init_from)
         self._make_discoverer()
         self.notify("on_stage_start")
-        self.discovered = discovered_labels(self, self.discoverer) if self.stage.discovered else None
+        self.discovered = labels_to_learn(self)
         batches = self._open_batches()
         take_step = self._make_step()
         self.clock = Clock()
@@ -295,9 +295,10 @@ class Trainer:
     def _make_discoverer(self) -> None:
         """The network that discovers a stage's labels; a stage that has begun, or discovers none, has none."""
         self.discoverer = None
-        if self.stage.discovered and self.step == 0:
+        own = self.stage.discovered and self.data.discovered is None
+        if own and self.step == 0:
             self.discoverer, self.teacher_hash = kept_teacher(self, self._before)
-        elif not self.stage.discovered:
+        elif not own:
             self.teacher_hash = None
 
     def _open_batches(self) -> Iterator[Batch]:

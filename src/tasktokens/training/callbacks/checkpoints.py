@@ -17,7 +17,7 @@ class Checkpoints(Callback):
 
     def on_stage_start(self, trainer: Trainer) -> None:
         """Save before labels are discovered, which takes long, where there is no checkpoint to go on from."""
-        begins = trainer.stage.discovered and trainer.step == 0 and trainer.accelerator.is_main_process
+        begins = trainer.discoverer is not None and trainer.accelerator.is_main_process
         if begins and not complete_checkpoints(trainer.folder / "checkpoints"):
             self._save(trainer)
 
