@@ -27,6 +27,7 @@ from tasktokens.tasks.base import Array
 from tasktokens.tasks.same import require_same_tasks
 from tasktokens.tasks.stored import read_stored
 from tasktokens.utils.csv_table import read_csv
+from tasktokens.utils.progress import track
 
 CONFIDENCE, TABLE = "confidence", "discovered.csv"
 _BESIDE = ("images", CONFIDENCE, "pictures")
@@ -66,6 +67,7 @@ class DiscoveredFolders:
     ) -> None:
         self.folders, self.index, self.tasks, self.visible = tuple(folders), index, dict(tasks), visible
         self._sources: dict[tuple[str, str], list[_Source]] = {}
+        self._survey: list[Row] | None = None
         for folder in folders:
             for id, task, source in _list(folder, index, self.tasks):
                 if task not in visible.get(id, self.tasks):
@@ -85,6 +87,13 @@ class DiscoveredFolders:
             return None
         value, weight, _ = self._combined(id, task, sources, size)
         return Label(torch.from_numpy(value), torch.from_numpy(weight > 0)[None], torch.from_numpy(weight)[None])
+
+    def survey(self, shown: bool = False) -> list[Row]:
+        """`rows` of all images, in order; every file is read, the first time. Raises `LabelError`."""
+        if self._survey is None:
+            ids = track(list(self.visible), "reading discovered labels", shown)
+            self._survey = [row for id in ids for row in self.rows(id)]
+        return self._survey
 
     def rows(self, id: str) -> Iterator[Row]:
         """What is learned of an image from which folder; its files are read, so that all are checked.

@@ -50,7 +50,7 @@ def kept_teacher(trainer: Trainer, before: Network | None) -> tuple[Network, str
 def labels_to_learn(trainer: Trainer) -> Store | None:
     """What a stage's batches have besides given labels: a store, or nothing where they come from folders or a teacher.
 
-    Labels of folders are read once before the first step, so that a bad file ends the run before it begins.
+    Which label is learned from which folder is written down before the first step.
     """
     if not trainer.stage.discovered:
         return None
@@ -59,8 +59,7 @@ def labels_to_learn(trainer: Trainer) -> Store | None:
     accelerator = trainer.accelerator
     with raise_on_all_ranks(accelerator):
         if trainer.step == 0 and accelerator.is_main_process:
-            shown = track(list(trainer.data.train), "reading discovered labels", not trainer.quiet)
-            rows = [row for id in shown for row in trainer.data.discovered.rows(id)]
+            rows = trainer.data.discovered.survey(shown=not trainer.quiet)
             write_table(store_folder(trainer.folder, trainer.stage.name), rows)
             trainer.log.note(f"{len(trainer.data.discovered)} labels that were discovered elsewhere")
     return None

@@ -54,6 +54,8 @@ def open_run(
     config, data = main_process_first(accelerator, lambda: _open(config, resume, quiet))
     with raise_on_all_ranks(accelerator):
         data = _with_discovered(config, data)
+        if data.discovered is not None and not resume and accelerator.is_main_process:
+            data.discovered.survey(shown=not quiet)  # a bad file ends the run before it begins
         if resume:
             for line in require_same_run(config.run.dir, data, config.data.augmentation.widest):
                 if accelerator.is_main_process:
