@@ -6,6 +6,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from tasktokens.errors import ConfigError
+from tasktokens.utils.safe_io import load_yaml
+
 ImageView = tuple[float, bool]
 """By how much an image is enlarged, to multiples of 32 pixels, and whether it is mirrored."""
 
@@ -79,3 +82,17 @@ def _parse_view(value: Any) -> ImageView:
     if not number or not isinstance(mirrored, bool) or not 0 < float(zoom or 0) <= LARGEST_ZOOM:
         raise ValueError(f"a view is a pair [zoom above 0 up to {LARGEST_ZOOM:g}, true or false], not {value!r}")
     return float(zoom or 0), mirrored
+
+
+def views_from_text(text: str) -> int | Views:
+    """A number of views, or a list of them as YAML, of the command line. Raises `ConfigError`.
+
+    Examples:
+        >>> views_from_text("2"), views_from_text("[[1, false], [1.5, true]]")
+        (2, [(1.0, False), (1.5, True)])
+    """
+    try:
+        value = load_yaml(text)
+        return value if isinstance(value, int) and not isinstance(value, bool) else parse_views(value)
+    except ValueError as error:
+        raise ConfigError(f"--views must be 1, 2 or a list such as [[1, false], [1.25, true]]: {error}") from error

@@ -14,7 +14,7 @@ from tasktokens.config import MethodSettings, components
 from tasktokens.data.sample import Batch, Labels
 from tasktokens.data.sharding import WHOLE_BATCH, BatchShard
 from tasktokens.data.transforms import photometric
-from tasktokens.discovery.views import AS_IT_IS, ImageView
+from tasktokens.discovery.views import ImageView
 from tasktokens.errors import ConfigError
 from tasktokens.losses import Term, masked_loss
 from tasktokens.metrics import Reliability
@@ -213,8 +213,8 @@ class Method(ABC):
         return None
 
     def views(self) -> Mapping[str, Sequence[ImageView]]:
-        """How the network of a stage sees images while it discovers labels (`Stage.discovered`), by task."""
-        return dict.fromkeys(self.tasks, (AS_IT_IS,))
+        """How the network of a stage sees images while it discovers labels, by task; empty: the method does not say."""
+        return {}
 
     def calibrator(self) -> Calibrator | None:
         """What measures the teacher on held-out images, or None."""
