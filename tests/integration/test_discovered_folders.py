@@ -230,6 +230,75 @@ def test_what_discover_wrote_teaches_and_its_copies_of_given_labels_do_not(
     assert str(tmp_path / "cli") in out
 
 
+# -- discover --teacher ------------------------------------------------------------------------------------------------
+def test_discover_takes_labels_of_another_model_and_says_whose_each_is(
+    folder_root: Path, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    """In place of the network's where there is one, with its confidence, void below the threshold; given ones stay."""
+    run = train(make_config(folder_root, tmp_path / "run", **{"method.stage2_steps": 0}), quiet=True)
+    ids, ramp = ids_of(folder_root), np.linspace(0, 1, WIDTH, dtype=np.float32)
+    near = constant(tmp_path / "near", 2.0, ramp, ids[:5])
+    far = constant(tmp_path / "far", 4.0, np.float32(0.5), ids[:3])
+    out = Path(
+        discover(run, tmp_path / "out", {"depth": 0.6}, quiet=True, views=1, teacher={"depth": [near, far]}).folder
+    )
+    with (tmp_path / "run" / "labels.csv").open() as file:
+        missing = [row["id"] for row in csv.DictReader(file) if row["depth"] == "0"]
+    with (out / "discovered.csv").open() as file:
+        sources = {(row["id"], row["task"]): row["source"] for row in csv.DictReader(file)}
+    plain = Path(discover(run, tmp_path / "plain", {"depth": 0.6}, quiet=True, views=1).folder)
+    for id in missing:
+        stored = np.asarray(Image.open(out / "depth" / f"{id}.png"))
+        confidence = np.asarray(Image.open(out / "confidence" / "depth" / f"{id}.png"))
+        if id in ids[:5]:
+            assert sources[id, "depth"] == (f"{near}; {far}" if id in ids[:3] else str(near))
+            assert set(np.unique(stored)) == {0, 2000}
+            np.testing.assert_array_equal(stored[0] > 0, ramp > 0.6)
+            expected = np.maximum(ramp, 0.5) if id in ids[:3] else ramp
+            np.testing.assert_array_equal(confidence[0], np.rint(expected * 255))
+        else:
+            assert sources[id, "depth"] == "network"
+            np.testing.assert_array_equal(stored, np.asarray(Image.open(plain / "depth" / f"{id}.png")))
+    assert {source for (_, task), source in sources.items() if task != "depth"} == {"network"}
+    for id in set(ids) - set(missing):
+        assert (out / "depth" / f"{id}.png").read_bytes() == (folder_root / "depth" / f"{id}.png").read_bytes()
+
+
+def test_a_teacher_that_does_not_fit_is_refused_and_nothing_is_written(
+    folder_root: Path, make_config: MakeConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = train(make_config(folder_root, tmp_path / "run", **{"method.stage2_steps": 0}), quiet=True)
+    near, out = constant(tmp_path / "near", 2.0, np.float32(0.5), ids_of(folder_root)), tmp_path / "out"
+    for word, said in (
+        (f"dpeth={near}", "the task 'dpeth'"), (f"depth={tmp_path / 'gone'}", "does not exist"),
+        ("depth", "such as depth=FOLDER"), (f"semseg={near}", "labels of none of the tasks semseg"),
+    ):  # fmt: skip
+        code, _, err = run_cli(capsys, "discover", run, "--out", out, "--teacher", word, "-q")
+        assert (code, out.exists()) == (2, False)
+        assert said in err
+    another_size(near)
+    code, _, err = run_cli(capsys, "discover", run, "--out", out, "--teacher", f"depth={near}", "-q")
+    assert (code, out.exists()) == (2, False)
+    assert "30x20 pixels" in err
+    code, _, err = run_cli(capsys, "discover", run, "--out", out, "--views", "[[1, true]]", "-q")
+    assert (code, out.exists()) == (2, False)
+    assert "one view at least must not be mirrored" in err
+
+
+def test_discover_sees_images_as_the_run_s_own_teacher_did(
+    folder_root: Path, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    method = {"name": "htt", "stage1_steps": 2, "stage2_steps": 2, "views": [[1, False], [1.5, False]]}
+    run = train(make_config(folder_root, tmp_path / "run", method=method), quiet=True)
+    own, same, one = (
+        Path(discover(run, tmp_path / f"out{number}", 0.0, quiet=True, views=views).folder)
+        for number, views in enumerate((None, [(1, False), (1.5, False)], 1))
+    )
+    files = [path.relative_to(own) for path in (own / "confidence").rglob("*.png")]
+    assert all((own / path).read_bytes() == (same / path).read_bytes() for path in files)
+    assert any((own / path).read_bytes() != (one / path).read_bytes() for path in files)
+
+
 # -- refusals ----------------------------------------------------------------------------------------------------------
 SPOILT = ("im01", "im03")
 """One label of depth is given."""
