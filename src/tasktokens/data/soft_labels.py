@@ -136,7 +136,8 @@ def _resample(logits_Khw: Tensor, window: Window, size: tuple[int, int]) -> Tens
             logits_Khw = lower
             continue
         upper = part.index_select(dim, torch.from_numpy(np.minimum(below + 1, last - first)))
-        logits_Khw = torch.lerp(lower.float(), upper.float(), share[:, None] if dim == 1 else share)
+        logits_Khw = lower.float()
+        logits_Khw = logits_Khw.lerp(upper.float(), (share[:, None] if dim == 1 else share).to(logits_Khw))
     return logits_Khw
 
 
