@@ -24,7 +24,8 @@ import torch
 from tasktokens.data.dataset import PartialDataset, eval_loader
 from tasktokens.data.visibility import VisibleLabels, load_visible
 from tasktokens.datasets.open import Data, open_data
-from tasktokens.discovery.pseudo_labels import VIEW_ZOOM, forward_views
+from tasktokens.discovery.pseudo_labels import forward_views
+from tasktokens.discovery.views import AS_IT_IS, second_view
 from tasktokens.inference.evaluate import run_config, run_folder
 from tasktokens.metrics import Reliability
 from tasktokens.models.files import load_model
@@ -86,7 +87,7 @@ def measure(
 ) -> dict[str, dict[str, Reliability]]:
     found = {name: {kind: Reliability(bins=BINS) for kind in KINDS} for name in tasks}
     for batch in eval_loader(dataset, batch_size):
-        outputs = forward_views(tasks, network, batch.image, views, VIEW_ZOOM)
+        outputs = forward_views(tasks, network, batch.image, second_view() if views == 2 else (AS_IT_IS,))
         for name, task in tasks.items():
             labels = batch.labels[name]
             if len(labels.rows) == 0:

@@ -35,7 +35,7 @@ COMMON = [
 ]  # fmt: skip
 HTT = [
     "method.name=htt", "method.schedule=two-stage", "method.stage1_steps=10", "method.stage2_steps=10",
-    "method.student=fresh", "method.thresholds=fixed", "method.teacher_views=2", "method.teacher_zoom=1.25",
+    "method.student=fresh", "method.thresholds=fixed", "method.teacher=live", "method.views=[[1,false],[1.25,true]]",
     "method.feature_level=1", "method.prediction_level=1", "method.token_level=0", "method.targets=distribution",
     "method.confidence=ours", "method.confidence_loss=0.1", "method.strong={photometric: 0.5, grey: 0.2, blur: 0.3}",
 ]  # fmt: skip
@@ -52,7 +52,7 @@ RUNS: dict[str, list[str]] = {
     "htt-parts": [*HTT, "optim.accumulate=2", "optim.loss_stride=2", "method.student=teacher"],
     "htt-calibrated": [*HTT, "method.thresholds=calibrated", "data.holdout=0.4", "data.labels=random"],
     "htt-online": [*HTT, "method.schedule=online", "method.ramp=4", "method.ema=0.9", "method.thresholds=adaptive"],
-    "htt-values": [*HTT, "method.targets=value", "method.teacher_views=1", "method.confidence=paper"],
+    "htt-values": [*HTT, "method.targets=value", "method.views=[[1,false]]", "method.confidence=paper"],
     "paper": [*HTT, "model.variant=paper", "optim.lr=0.0005"],
     "htt-parts-off": [
         *HTT, "model.global_tokens=false", "model.fine_tokens=false", "method.feature_level=0",

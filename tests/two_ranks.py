@@ -114,6 +114,7 @@ def main(folder: Path) -> None:
     with double_without_batch_statistics():
         for name in ("double", "double-parts"):
             train(load_config(folder / f"{name}.yaml"), quiet=True)
+        train(load_config(folder / "once.yaml"), init_from=folder / "double", quiet=True)
 
     accelerator = Accelerator(cpu=True)
     main_process = accelerator.is_main_process

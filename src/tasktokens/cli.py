@@ -42,9 +42,11 @@ def tasktokens(
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what the output folder holds.")]
 Views = Annotated[
-    int,
+    str,
     typer.Option(
-        min=1, max=2, help="2: average with a mirrored, enlarged view of each image; takes 2.6 times as long."
+        metavar="NUMBER|LIST",
+        help="2: average with a mirrored, enlarged view of each image; takes 2.6 times as long. Or a list of [zoom, "
+        "mirrored], such as [[1, false], [1.5, true]].",
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Do not show progress.")]
@@ -81,6 +83,13 @@ def train(
         Path | None,
         typer.Option(help="Start from another run's weights; with method.stage1_steps=0 they are the teacher."),
     ] = None,
+    discovered: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A folder of labels with confidences that was discovered elsewhere: the second stage alone, on these "
+            "and the given labels; may be repeated (data.discovered)."
+        ),
+    ] = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
@@ -92,6 +101,9 @@ def train(
     chosen = [
         f"data.{key}={strict_json.dumps(str(value), ensure_ascii=False)}" for key, value in given.items() if value
     ]
+    if discovered:
+        folders = [str(folder) for folder in discovered]
+        chosen += [f"data.discovered={strict_json.dumps(folders, ensure_ascii=False)}", "method.stage1_steps=0"]
     settings = (load_run_config if resume else load_config)(config, [*chosen, *(overrides or [])])
     from tasktokens.reporting.train import RunPictures
     from tasktokens.training import trainer
@@ -149,15 +161,16 @@ def predict(
     model: Model,
     inputs: Inputs,
     out: Annotated[Path, typer.Option(help="Output folder.")] = Path("predictions"),
-    views: Views = 1,
+    views: Views = "1",
     pictures: Annotated[bool, typer.Option(help="Also write coloured pictures of images and predictions.")] = True,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
     """Predict all tasks for images of any size: label files, confidences and coloured pictures."""
+    from tasktokens.discovery.views import views_from_text
     from tasktokens.inference.predict import predict as run
 
-    run(model, inputs, out, overwrite, quiet, views, pictures)
+    run(model, inputs, out, overwrite, quiet, views_from_text(views), pictures)
     _print(out)
 
 
@@ -188,7 +201,21 @@ def discover(
             "may be repeated. Default: the task's own, fixed, such as 0.9 for classes (docs/data.md).",
         ),
     ] = None,
-    views: Views = 2,
+    views: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NUMBER|LIST",
+            help="How the network sees each image, as for predict; default: as the run's own teacher saw them.",
+        ),
+    ] = None,
+    teacher: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TASK=FOLDER",
+            help="Labels with confidences that another model or a person made, as the discovered labels of a task; may "
+            "be repeated.",
+        ),
+    ] = None,
     root: Root = None,
     pictures: Annotated[
         bool, typer.Option("--pictures", help="Also write coloured pictures of images and labels.")
@@ -203,12 +230,15 @@ def discover(
     quiet: Quiet = False,
 ) -> None:
     """Discover the missing labels of a run's training images; writes a new data folder with confidences."""
+    from tasktokens.discovery.views import views_from_text
+    from tasktokens.inference.brought_labels import parse_teachers
     from tasktokens.inference.discover import discover as discover_run
     from tasktokens.inference.discover import parse_thresholds
     from tasktokens.reporting.tables import print_discovery
 
-    thresholds = parse_thresholds(threshold or ())
-    discovery = discover_run(run, out, thresholds, overwrite, quiet, views, pictures, root, page)
+    thresholds, teachers = parse_thresholds(threshold or ()), parse_teachers(teacher or ())
+    seen = None if views is None else views_from_text(views)
+    discovery = discover_run(run, out, thresholds, overwrite, quiet, seen, pictures, root, page, teachers)
     if launched_rank() == 0:
         print_discovery(discovery)
         print(discovery)

@@ -400,7 +400,7 @@ def test_predict_describes_its_files_and_goes_on_after_a_signal(
     assert "3 of 8 images are done; run the same command to resume" in errors
     code, _, errors = run_cli(capsys, *words, "--views", 2)
     assert code == 2
-    assert "another number of views" in errors
+    assert "another choice of views" in errors
     assert run_cli(capsys, *words)[0] == 0
     assert next(calls) == 8  # three and five, none twice
     assert files(tmp_path / "out") == files(whole)

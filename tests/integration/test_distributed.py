@@ -38,9 +38,10 @@ from two_ranks import double_without_batch_statistics
 
 MakeConfig = Callable[..., Config]
 ONLINE = {
-    "name": "htt", "schedule": "online", "stage1_steps": 2, "stage2_steps": 3, "ramp": 1, "token_level": 1.0,
-    "thresholds": "adaptive",
+    "name": "htt", "schedule": "online", "stage1_steps": 2, "stage2_steps": 3, "ramp": 1,
+    "feature_level": 0.1, "token_level": 1.0, "thresholds": "adaptive",
 }  # fmt: skip
+ONCE: dict[str, Any] = {"name": "htt", "stage1_steps": 0, "stage2_steps": 2}
 SHARED: dict[str, Any] = {"method": ONLINE, "optim.batch_size": 4, "data.check": False, "optim.loss_stride": 2}
 
 
@@ -76,6 +77,7 @@ def ranks(make_folder: Any, make_config: MakeConfig, tmp_path_factory: pytest.Te
         # Of the tokens nothing is learned here before there is a teacher; DDP waits for every gradient all the same.
         "online": {"model.fine_tokens": False, "method": ONLINE | {"confidence_loss": 0.0}, "optim.batch_size": 5},
         "too-many-parts": {"optim.accumulate": 3},
+        "once": {"method": ONCE},
     }
     changes["online-workers"] = changes["online"] | {"data.workers": 2, "data.cache": False}
     changes["online-again"] = changes["online"]
@@ -112,6 +114,8 @@ def alone(ranks: Path, make_config: MakeConfig) -> Path:
     with double_without_batch_statistics():
         run = train(make_config(ranks / "data", ranks / "alone", **SHARED), quiet=True)
         train(make_config(ranks / "data", ranks / "alone-parts", **SHARED, **{"optim.accumulate": 3}), quiet=True)
+        once = make_config(ranks / "data", ranks / "alone-once", **SHARED | {"method": ONCE})
+        train(once, init_from=ranks / "double", quiet=True)
     return run
 
 
@@ -132,6 +136,19 @@ def test_neither_ranks_nor_parts_change_the_result(other: str, alone: Path, rank
     for one_row, other_row in zip(*rows, strict=True):
         losses = [key for key in one_row if "/" in key]
         assert [other_row[key] for key in losses] == pytest.approx([one_row[key] for key in losses], abs=1e-9)
+
+
+def test_ranks_discover_what_one_discovers_and_learn_the_same_from_it(alone: Path, ranks: Path) -> None:
+    """With the same teacher, bit for bit; which rank discovered what is not to be seen."""
+    for path in (ranks / "alone-once" / "discovered").rglob("*"):
+        if path.is_file():
+            assert path.read_bytes() == (ranks / "once" / path.relative_to(ranks / "alone-once")).read_bytes(), path
+    one, many = (
+        load_file(complete_checkpoints(ranks / run / "checkpoints")[-1] / "student.safetensors")
+        for run in ("alone-once", "once")
+    )
+    for name, tensor in one.items():
+        assert torch.allclose(tensor, many[name], rtol=1e-9, atol=1e-10), name
 
 
 def test_ranks_hold_the_same_average_and_the_same_seed_gives_the_same_bits(ranks: Path) -> None:

@@ -56,6 +56,15 @@ def reference(folder_root: Path, make_config: MakeConfig, tmp_path_factory: pyte
     return train(make_config(folder_root, tmp_path_factory.mktemp("runs") / "reference"), quiet=True)
 
 
+@pytest.fixture(scope="session")
+def live_reference(folder_root: Path, make_config: MakeConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with a teacher that is asked at each step, at all levels."""
+    method = {"name": "htt", "stage1_steps": 4, "stage2_steps": 4, "teacher": "live",
+              "feature_level": 0.1, "token_level": 0.1}  # fmt: skip
+    run = tmp_path_factory.mktemp("runs") / "live"
+    return train(make_config(folder_root, run, method=method), quiet=True)
+
+
 def weights(run: Path, which: str = "model") -> dict[str, Any]:
     return load_file(run / which / "model.safetensors")
 
@@ -161,15 +170,22 @@ def test_visible_labels_do_change_the_weights(
 
 
 # -- resuming ----------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("teacher", ["once", "live"])
 @pytest.mark.parametrize("last", ["0-0000002", "0-0000004", "1-0000002", "1-0000004"])
-def test_a_resumed_run_ends_with_the_same_bits(last: str, reference: Path, tmp_path: Path) -> None:
+def test_a_resumed_run_ends_with_the_same_bits(
+    last: str, teacher: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
     """In stage 1, at the change of stages, in stage 2, and at the end."""
+    reference: Path = request.getfixturevalue("reference" if teacher == "once" else "live_reference")
     config = stopped_at(reference, tmp_path / "run", last)
     for name in ("model", "teacher", "metrics.jsonl"):
         path = tmp_path / "run" / name
         shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if last.startswith("0") and teacher == "once":
+        shutil.rmtree(tmp_path / "run" / "discovered")
     train(config, resume=True, quiet=True)
-    for which in ("model", "teacher"):
+    # A teacher that was asked once is not needed any more when the second stage has begun.
+    for which in ("model", "teacher") if teacher == "live" or last.startswith("0") else ("model",):
         assert same_tensors(weights(tmp_path / "run", which), weights(reference, which))
     done, all_done = ([row for row in rows(run) if "step" in row] for run in (tmp_path / "run", reference))
     assert len(done) == {"0-0000002": 6, "0-0000004": 4, "1-0000002": 2, "1-0000004": 0}[last]
@@ -413,8 +429,8 @@ def test_a_damaged_cursor_is_named(content: str, tmp_path: Path) -> None:
 
 
 # -- loading -----------------------------------------------------------------------------------------------------------
-def test_a_pickle_in_place_of_safetensors_is_refused_and_not_executed(reference: Path, tmp_path: Path) -> None:
-    config = copy_run(reference, tmp_path / "run")
+def test_a_pickle_in_place_of_safetensors_is_refused_and_not_executed(live_reference: Path, tmp_path: Path) -> None:
+    config = copy_run(live_reference, tmp_path / "run")
     hostile = tmp_path / "hostile"
     torch.save({"a": Hostile(tmp_path / "made")}, hostile)
     plain = pickle.dumps(Hostile(tmp_path / "made"))

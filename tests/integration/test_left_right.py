@@ -17,6 +17,7 @@ from torch import Tensor
 
 from conftest import run_cli
 from tasktokens.discovery.pseudo_labels import enlarge, forward_views
+from tasktokens.discovery.views import second_view
 from tasktokens.inference.discover import discover
 from tasktokens.inference.predictor import Predictor
 from tasktokens.inspection.check import check
@@ -87,11 +88,11 @@ def image_of_arms() -> Tensor:
 # -- views -------------------------------------------------------------------------------------------------------------
 def test_a_second_view_that_is_not_mirrored_is_the_enlarged_image() -> None:
     image, network, tasks = image_of_arms(), Halves(), tasks_of()
-    one, two = network(image)["parts"], forward_views(tasks, network, image, 2, 1.5, mirror=False)["parts"]
+    one, two = network(image)["parts"], forward_views(tasks, network, image, second_view(1.5), mirror=False)["parts"]
     larger = network(enlarge(image, 1.5))["parts"]
     torch.testing.assert_close(two.logits, (one.logits + upsample(larger.logits, (16, 16))) / 2)
     torch.testing.assert_close(two.feature, (one.feature + upsample(larger.feature, (16, 16))) / 2)
-    mirrored = forward_views(tasks, network, image, 2, 1.5)["parts"]
+    mirrored = forward_views(tasks, network, image, second_view(1.5))["parts"]
     arm, found = one.logits.argmax(1) > 0, one.logits.argmax(1)
     kept, mixed = ((each.logits.argmax(1) == found)[arm].float().mean() for each in (two, mirrored))
     assert kept > 0.95
@@ -103,17 +104,17 @@ def test_without_a_mirror_and_a_zoom_there_is_no_second_view() -> None:
     network = Halves()
     network.register_forward_hook(lambda _m, inputs, _o: seen.append(inputs[0]))
     image = image_of_arms()
-    found = forward_views(tasks_of(), network, image, 2, 1.0, mirror=False)
+    found = forward_views(tasks_of(), network, image, second_view(1.0), mirror=False)
     assert len(seen) == 1
     assert torch.equal(found["parts"].logits, Halves()(image)["parts"].logits)
 
 
 def test_a_mirrored_view_of_paired_classes_agrees_with_the_first() -> None:
     image, network = image_of_arms(), Equivariant()
-    one, two = network(image)["parts"], forward_views(tasks_of(mirror=PAIR), network, image, 2)["parts"]
+    one, two = network(image)["parts"], forward_views(tasks_of(mirror=PAIR), network, image, second_view())["parts"]
     torch.testing.assert_close(two.logits, one.logits)
     torch.testing.assert_close(two.feature, one.feature)  # no mean of a left and a right arm's
-    unpaired = forward_views(tasks_of(), network, image, 2)["parts"]
+    unpaired = forward_views(tasks_of(), network, image, second_view())["parts"]
     assert (unpaired.logits - one.logits).abs().max() > 1
 
 
@@ -128,7 +129,7 @@ def test_teachers_and_calibration_look_as_training_does(flip: bool, monkeypatch:
     told: list[bool] = []
 
     def spy(*args: Any) -> dict[str, TaskOutput]:
-        told.append(args[5])
+        told.append(args[4])
         return forward_views(*args)
 
     monkeypatch.setattr(htt, "forward_views", spy)

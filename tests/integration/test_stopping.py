@@ -137,7 +137,7 @@ def test_a_signal_ends_discover_and_the_same_command_goes_on(
         file.write('["im03", [["im0')  # as a kill leaves it
     with pytest.raises(RunExistsError, match="another discovery"):
         discover(finished, out, threshold=0.9, quiet=True)
-    with pytest.raises(RunExistsError, match="number of views"):
+    with pytest.raises(RunExistsError, match="choice of views"):
         discover(finished, out, views=1, quiet=True)
     images = [path.stem for path in (out / "images").iterdir()]
     seen: list[str] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, field_validator
@@ -62,6 +63,11 @@ class DataSettings(Settings):
         None,
         description="seed of the labels and held-out images drawn; null: 0, or the published split of 'one' and "
         "'random' where there is one",
+    )
+    discovered: list[Path] = Field(
+        [],
+        description="folders of labels that were discovered elsewhere, with confidences: the second stage learns from "
+        "them in place of a teacher",
     )
     holdout: float = Field(
         0.0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import operator
 import os
@@ -9,7 +10,7 @@ import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, SupportsIndex, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, SupportsIndex, TypeVar
 
 import numpy as np
 import psutil
@@ -19,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from tasktokens.config import Augmentation
 from tasktokens.data.sample import Batch, Label, Sample, collate, collate_by_size
 from tasktokens.data.sampler import Draw, Draws
+from tasktokens.data.soft_labels import SoftSource
 from tasktokens.data.transforms import augment, no_padding, resize, resize_image, shrink_to_cover, working_size
 from tasktokens.data.visibility import VisibleLabels
 from tasktokens.errors import DataError, LabelError
@@ -39,6 +41,13 @@ AHEAD = 2
 """Batches that a loader process prepares ahead, torch's own default."""
 
 
+class WeightedSource(Protocol):
+    """Where a data set finds labels that were discovered elsewhere."""
+
+    def find(self, id: str, task: str, size: tuple[int, int]) -> Label | None:
+        """The label for an image of (height, width), or None where there is none. Raises `LabelError`."""
+
+
 class PartialDataset(Dataset[Sample]):
     """Images of a data set with their visible labels; other label files are never opened.
 
@@ -57,6 +66,8 @@ class PartialDataset(Dataset[Sample]):
         full: evaluation at full size: images keep their shape (`working_size`), labels their size.
         skip_corrupt: leave out what cannot be read, and say so in the sample, instead of raising `DataError`. In place
             of an unreadable image comes the next one that can be read, so that a run is still exactly resumable.
+        discovered: soft labels of tasks without a visible label.
+        weighted: labels of such tasks that were discovered elsewhere.
     """
 
     def __init__(
@@ -70,10 +81,12 @@ class PartialDataset(Dataset[Sample]):
         cache: bool = False,
         full: bool = False,
         skip_corrupt: bool = False,
+        discovered: SoftSource | None = None,
+        weighted: WeightedSource | None = None,
     ) -> None:
         self.collection, self.split, self.ids, self.tasks = collection, split, tuple(split), tasks
         self.size, self.augmentation, self.seed, self.full = size, augmentation, seed, full
-        self.skip_corrupt = skip_corrupt
+        self.skip_corrupt, self.discovered, self.weighted = skip_corrupt, discovered, weighted
         self._cache: dict[int, Sample] | None = {} if cache else None
         self._room: float | None = None
         self._epoch = 0
@@ -91,7 +104,7 @@ class PartialDataset(Dataset[Sample]):
 
     def collate(self, samples: Sequence[Sample]) -> Batch:
         """Stack samples of one size: the ``collate_fn`` of a `DataLoader`. See `Batch`."""
-        return collate(samples, _channels(self))
+        return collate(samples, _channels(self), _soft_shapes(self), self.weighted is not None)
 
     def __getitem__(self, key: int | tuple[int, int] | Draw) -> Sample:
         """A sample by its number, from -len to len - 1, or by a draw of (epoch, number).
@@ -99,11 +112,16 @@ class PartialDataset(Dataset[Sample]):
         Raises `IndexError` for another number, `DataError` for an image or label that cannot be read.
         """
         epoch, index, late = Draw(*key) if isinstance(key, tuple) else Draw(self._epoch, self._number(key))
-        sample = self._base(index)
-        if self.augmentation is None:
+        sample = self._with_discovered(self._base(index))
+        if self.augmentation is not None:
+            rng = np.random.default_rng([self.seed, epoch, index])
+            sample = augment(sample, self.tasks, self.size, self.augmentation, rng, late)
+        if self.discovered is None:
             return sample
-        rng = np.random.default_rng([self.seed, epoch, index])
-        return augment(sample, self.tasks, self.size, self.augmentation, rng, late)
+        head = self.discovered.head
+        return replace(
+            sample, discovered={name: soft.at(self.tasks[name], head) for name, soft in sample.discovered.items()}
+        )
 
     def _number(self, index: SupportsIndex) -> int:
         number = operator.index(index)
@@ -129,17 +147,41 @@ class PartialDataset(Dataset[Sample]):
             self._keep(index, sample)
         return sample
 
+    def _with_discovered(self, sample: Sample) -> Sample:
+        """With the soft labels of the whole image, for tasks whose label may not be seen or does not exist."""
+        if self.discovered is None:
+            return sample
+        visible = self.split[sample.id]
+        found = {name: self.discovered.find(sample.id, name) for name in self.tasks if name not in visible}
+        return replace(sample, discovered={name: soft for name, soft in found.items() if soft is not None})
+
     def _load(self, index: int) -> Sample:
         """The sample as it is stored."""
         if not self.skip_corrupt:
-            return load_sample(self.collection, self.ids[index], self.split[self.ids[index]])
+            return self._read(self.ids[index], None)
         faults: list[str] = []
         for id in (*self.ids[index:], *self.ids[:index]):
             try:
-                return replace(load_sample(self.collection, id, self.split[id], faults), left_out=tuple(faults))
+                return replace(self._read(id, faults), left_out=tuple(faults))
             except DataError as error:
                 faults.append(str(error))
         raise DataError(f"none of the {len(self)} images can be read; the first: {faults[0]}")
+
+    def _read(self, id: str, faults: list[str] | None) -> Sample:
+        """An image with its visible labels, and those that were discovered elsewhere in place of others."""
+        sample = load_sample(self.collection, id, self.split[id], faults)
+        if self.weighted is None:
+            return sample
+        labels, (height, width) = dict(sample.labels), sample.image.shape[-2:]
+        for name in (name for name in self.tasks if name not in self.split[id]):
+            try:
+                if (label := self.weighted.find(id, name, (height, width))) is not None:
+                    labels[name] = label
+            except LabelError as error:
+                if faults is None:
+                    raise
+                faults.append(str(error))
+        return replace(sample, labels=labels)
 
     def _keep(self, index: int, sample: Sample) -> None:
         """Cache a sample while there is room."""
@@ -184,14 +226,16 @@ def _bytes(sample: Sample) -> int:
     tensors = [
         sample.image,
         sample.pixels,
-        *(t for label in sample.labels.values() for t in (label.value, label.valid)),
+        *(t for x in sample.labels.values() for t in (x.value, x.valid, x.weight) if t is not None),
     ]
     return sum(tensor.untyped_storage().nbytes() for tensor in tensors)
 
 
 def train_loader(dataset: PartialDataset, sampler: Draws, workers: int) -> Iterator[Batch]:
     """Endless batches for training. Raises `DataError` for what cannot be read."""
-    stack: Callable[[Sequence[Sample]], Batch] = partial(collate, channels=_channels(dataset))
+    stack: Callable[[Sequence[Sample]], Batch] = partial(
+        collate, channels=_channels(dataset), soft=_soft_shapes(dataset), weighted=dataset.weighted is not None
+    )
     return _load(dataset, sampler, stack, workers, pin_memory=torch.cuda.is_available())
 
 
@@ -273,9 +317,12 @@ def fitting_workers(workers: int, batch_bytes: int) -> int:
 
 
 def batch_bytes(images: int, size: tuple[int, int], tasks: Mapping[str, Task]) -> int:
-    """The most that a batch of images of this (height, width) takes, with a label of every task for each."""
-    per_pixel = 4 + sum(4 * task.label_channels + 1 for task in tasks.values())
-    return images * size[0] * size[1] * per_pixel
+    """The most that a batch of images of this (height, width) takes, with a label of every task for each.
+
+    Discovered labels are float16 of a sixteenth of the pixels.
+    """
+    per_pixel = 4 + sum(4 * task.label_channels + 1 + task.num_tokens / 8 for task in tasks.values())
+    return math.ceil(images * size[0] * size[1] * per_pixel)
 
 
 class _ErrorsAsValues(Dataset[Sample | DataError]):
@@ -310,3 +357,11 @@ def _leave_signals_to_training(worker: int) -> None:
 
 def _channels(dataset: PartialDataset) -> dict[str, int]:
     return {name: task.label_channels for name, task in dataset.tasks.items()}
+
+
+def _soft_shapes(dataset: PartialDataset) -> dict[str, tuple[int, int, int]] | None:
+    """(K, h, w) of the discovered labels of each task, where there are any."""
+    if dataset.discovered is None:
+        return None
+    height, width = dataset.discovered.head
+    return {name: (task.num_tokens, height, width) for name, task in dataset.tasks.items()}

@@ -7,18 +7,33 @@ pixels are usable (``valid`` of a label; ``pixels`` of an image, False on paddin
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
+from tasktokens.data.soft_labels import SoftLabel, SoftLabels, stack_soft
+
 
 @dataclass(frozen=True)
 class Label:
-    """A label map: value (C, H, W) in the task's units and valid (1, H, W) bool; stacked, a leading dimension."""
+    """A label map: value (C, H, W) in the task's units and valid (1, H, W) bool; stacked, a leading dimension.
+
+    ``weight`` (1, H, W) in [0, 1] says what each pixel of a discovered label is worth; None: the label is a given one.
+    """
 
     value: Tensor
     valid: Tensor
+    weight: Tensor | None = None
+
+    @property
+    def given(self) -> bool:
+        """Whether it is a given label."""
+        return self.weight is None
+
+    def moved(self, value: Tensor, function: Callable[[Tensor], Tensor]) -> Label:
+        """With other values; what says where they are usable, and what they are worth, by the function."""
+        return Label(value, function(self.valid), None if self.weight is None else function(self.weight))
 
 
 @dataclass(frozen=True)
@@ -26,7 +41,8 @@ class Sample:
     """An image (3, H, W) uint8, its pixels that are no padding (1, H, W) bool, and labels of present tasks only.
 
     Labels have the image's size, but for evaluation at full size, where they keep their own. ``left_out`` says what
-    could not be read, where that is no error.
+    could not be read, where that is no error. ``discovered``: soft labels of tasks that have no label here. Labels with
+    a weight are discovered ones too, and pass for given ones nowhere.
     """
 
     id: str
@@ -35,6 +51,7 @@ class Sample:
     pixels: Tensor
     labels: Mapping[str, Label]
     left_out: tuple[str, ...] = ()
+    discovered: Mapping[str, SoftLabel] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -46,16 +63,19 @@ class Labels:
         absent: (B - n,) int64, the other positions, known on the host so that no device has to be asked.
         value: (n, C, H, W).
         valid: (n, 1, H, W) bool.
+        weight: (n, 1, H, W) in [0, 1] of labels that were discovered; None: they are given.
     """
 
     rows: Tensor
     absent: Tensor
     value: Tensor
     valid: Tensor
+    weight: Tensor | None = None
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Labels:
         """Apply a function to each tensor."""
-        return Labels(function(self.rows), function(self.absent), function(self.value), function(self.valid))
+        weight = None if self.weight is None else function(self.weight)
+        return Labels(function(self.rows), function(self.absent), function(self.value), function(self.valid), weight)
 
 
 @dataclass(frozen=True)
@@ -63,7 +83,8 @@ class Batch:
     """Images (B, 3, H, W) uint8, ``pixels`` (B, 1, H, W) bool that are no padding, and labels by task name.
 
     ``left_out``: a message for each image and label that could not be read. ``labelled``: (m,) int64, positions with a
-    label of any task, known on the host; None stands for all.
+    given label of any task, known on the host; None stands for all. ``discovered``: soft labels by task name; empty
+    where the data set has none. ``weighted``: labels that were discovered elsewhere, the same.
     """
 
     ids: tuple[str, ...]
@@ -73,12 +94,19 @@ class Batch:
     labels: Mapping[str, Labels]
     left_out: tuple[str, ...] = ()
     labelled: Tensor | None = None
+    discovered: Mapping[str, SoftLabels] = field(default_factory=dict)
+    weighted: Mapping[str, Labels] = field(default_factory=dict)
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Batch:
         """Apply a function to each tensor."""
         labels = {name: item.map(function) for name, item in self.labels.items()}
         labelled = None if self.labelled is None else function(self.labelled)
-        return replace(self, image=function(self.image), pixels=function(self.pixels), labels=labels, labelled=labelled)
+        discovered = {name: item.map(function) for name, item in self.discovered.items()}
+        weighted = {name: item.map(function) for name, item in self.weighted.items()}
+        return replace(
+            self, image=function(self.image), pixels=function(self.pixels), labels=labels, labelled=labelled,
+            discovered=discovered, weighted=weighted,
+        )  # fmt: skip
 
     def to(self, device: torch.device) -> Batch:
         """The batch on another device; host copies do not wait where memory is pinned."""
@@ -89,20 +117,21 @@ class Batch:
         return self.map(Tensor.pin_memory)
 
 
-def collate(samples: Sequence[Sample], channels: Mapping[str, int]) -> Batch:
-    """Stack samples of one size; ``channels`` holds the label channels of every task of the run."""
-    size = samples[0].image.shape[-2:]
-    labels = {}
-    for name, count in channels.items():
-        rows = [row for row, sample in enumerate(samples) if name in sample.labels]
-        items = [samples[row].labels[name] for row in rows]
-        labels[name] = Labels(
-            rows=torch.tensor(rows, dtype=torch.int64),
-            absent=torch.tensor(sorted(set(range(len(samples))) - set(rows)), dtype=torch.int64),
-            value=torch.stack([item.value for item in items]) if items else torch.zeros(0, count, *size),
-            valid=torch.stack([item.valid for item in items]) if items else torch.zeros(0, 1, *size, dtype=torch.bool),
-        )
-    labelled = [row for row, sample in enumerate(samples) if sample.labels]
+def collate(
+    samples: Sequence[Sample],
+    channels: Mapping[str, int],
+    soft: Mapping[str, tuple[int, int, int]] | None = None,
+    weighted: bool = False,
+) -> Batch:
+    """Stack samples of one size.
+
+    Args:
+        channels: label channels of every task of the run.
+        soft: shape (K, h, w) of the discovered labels of every task, where the data set has such.
+        weighted: whether the data set has labels that were discovered elsewhere.
+    """
+    labels = {name: _stack(samples, name, count, given=True) for name, count in channels.items()}
+    labelled = [row for row, sample in enumerate(samples) if any(label.given for label in sample.labels.values())]
     return Batch(
         ids=tuple(sample.id for sample in samples),
         # An image as decoded has its channels last, and a stack of such would too.
@@ -111,6 +140,29 @@ def collate(samples: Sequence[Sample], channels: Mapping[str, int]) -> Batch:
         labels=labels,
         left_out=tuple(message for sample in samples for message in sample.left_out),
         labelled=None if len(labelled) == len(samples) else torch.tensor(labelled, dtype=torch.int64),
+        discovered={
+            name: stack_soft([sample.discovered.get(name) for sample in samples], shape)
+            for name, shape in (soft or {}).items()
+        },
+        weighted={name: _stack(samples, name, count, given=False) for name, count in channels.items()}
+        if weighted
+        else {},
+    )
+
+
+def _stack(samples: Sequence[Sample], task: str, channels: int, given: bool) -> Labels:
+    """The given labels of a task, or those that were discovered."""
+    size = samples[0].image.shape[-2:]
+    rows = [row for row, x in enumerate(samples) if task in x.labels and x.labels[task].given == given]
+    items = [samples[row].labels[task] for row in rows]
+    weights = [item.weight for item in items if item.weight is not None]
+    no_weight = None if given else torch.zeros(0, 1, *size)
+    return Labels(
+        rows=torch.tensor(rows, dtype=torch.int64),
+        absent=torch.tensor(sorted(set(range(len(samples))) - set(rows)), dtype=torch.int64),
+        value=torch.stack([item.value for item in items]) if items else torch.zeros(0, channels, *size),
+        valid=torch.stack([item.valid for item in items]) if items else torch.zeros(0, 1, *size, dtype=torch.bool),
+        weight=torch.stack(weights) if weights else no_weight,
     )
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from operator import itemgetter
 
 import numpy as np
 import torch
@@ -40,13 +41,20 @@ def resize(sample: Sample, tasks: Mapping[str, Task], size: Size) -> Sample:
     if tuple(sample.image.shape[-2:]) == size:
         return sample
     image = resize_image(sample.image, size)
-    labels = {name: Label(*tasks[name].resize(label.value, label.valid, size)) for name, label in sample.labels.items()}
+    labels = {name: _resize_label(tasks[name], label, size) for name, label in sample.labels.items()}
     if sample.pixels.all():
         return replace(sample, image=image, pixels=no_padding(size), labels=labels)
     # By pixel centres, as the labels; an edge's area may reach into the padding, where nothing is valid.
     pixels = F.interpolate(sample.pixels[None].view(torch.uint8), size, mode="nearest-exact")[0].view(torch.bool)
     labels = {name: replace(label, valid=label.valid & pixels) for name, label in labels.items()}
     return replace(sample, image=image, pixels=pixels, labels=labels)
+
+
+def _resize_label(task: Task, label: Label, size: Size) -> Label:
+    value, valid = task.resize(label.value, label.valid, size)
+    if label.weight is None:
+        return Label(value, valid)
+    return Label(value, valid, F.interpolate(label.weight[None], size, mode="nearest-exact")[0])
 
 
 def working_size(image: Size, trained: Size) -> Size:
@@ -92,9 +100,10 @@ def augment(
     crop = [max(1, round(out * whole / scale)) for out in size]
     sample = _draw_crop(sample, tasks, crop, settings.crop_max_share, rng)
     labels = {name: replace(label, value=tasks[name].zoom(label.value, scale)) for name, label in sample.labels.items()}
+    soft = {name: label.zoomed(scale) for name, label in sample.discovered.items()}
     # Where the crop is larger than the image, the image is only a part of the output, and no border is mixed into it.
     height, width = (max(1, round(out * min(1, side / c))) for out, side, c in zip(size, sides, crop, strict=True))
-    sample = _pad(resize(replace(sample, labels=labels), tasks, (height, width)), size, rng)
+    sample = _pad(resize(replace(sample, labels=labels, discovered=soft), tasks, (height, width)), size, rng)
     return flip(sample, tasks) if settings.flip and rng.random() < 0.5 else sample
 
 
@@ -105,16 +114,21 @@ def _draw_crop(
     for _ in range(_CROPS):
         top, left = (int(rng.integers(max(0, s - c) + 1)) for s, c in zip(sample.image.shape[-2:], crop, strict=True))
         window = (slice(None), slice(top, top + crop[0]), slice(left, left + crop[1]))
-        labels = {name: Label(label.value[window], label.valid[window]) for name, label in sample.labels.items()}
-        if max_share is None or all(tasks[name].crop_ok(x.value, x.valid, max_share) for name, x in labels.items()):
+        labels = {name: x.moved(x.value[window], itemgetter(window)) for name, x in sample.labels.items()}
+        given = {name: x for name, x in labels.items() if x.given}
+        if max_share is None or all(tasks[name].crop_ok(x.value, x.valid, max_share) for name, x in given.items()):
             break
-    return replace(sample, image=sample.image[window], pixels=sample.pixels[window], labels=labels)
+    image, sides = sample.image[window], sample.image.shape[-2:]
+    height, width = image.shape[-2:]
+    soft = {name: label.crop(top, left, height, width, sides) for name, label in sample.discovered.items()}
+    return replace(sample, image=image, pixels=sample.pixels[window], labels=labels, discovered=soft)
 
 
 def flip(sample: Sample, tasks: Mapping[str, Task]) -> Sample:
     """Mirror left to right; its own inverse."""
-    labels = {name: Label(tasks[name].flip(label.value), label.valid.flip(-1)) for name, label in sample.labels.items()}
-    return replace(sample, image=sample.image.flip(-1), pixels=sample.pixels.flip(-1), labels=labels)
+    labels = {name: x.moved(tasks[name].flip(x.value), lambda t: t.flip(-1)) for name, x in sample.labels.items()}
+    soft = {name: label.flip() for name, label in sample.discovered.items()}
+    return replace(sample, image=sample.image.flip(-1), pixels=sample.pixels.flip(-1), labels=labels, discovered=soft)
 
 
 def no_padding(size: Size) -> Tensor:
@@ -129,10 +143,11 @@ def _pad(sample: Sample, size: Size, rng: np.random.Generator) -> Sample:
         return sample
     top, left = int(rng.integers(height + 1)), int(rng.integers(width + 1))
     border = (left, width - left, top, height - top)
-    labels = {
-        name: Label(F.pad(label.value, border), F.pad(label.valid, border)) for name, label in sample.labels.items()
-    }
-    return replace(sample, image=F.pad(sample.image, border), pixels=F.pad(sample.pixels, border), labels=labels)
+    labels = {name: x.moved(F.pad(x.value, border), lambda t: F.pad(t, border)) for name, x in sample.labels.items()}
+    sides = sample.image.shape[-2:]
+    soft = {name: label.crop(-top, -left, *size, sides) for name, label in sample.discovered.items()}
+    image, pixels = F.pad(sample.image, border), F.pad(sample.pixels, border)
+    return replace(sample, image=image, pixels=pixels, labels=labels, discovered=soft)
 
 
 def photometric(

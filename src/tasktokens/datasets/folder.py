@@ -48,6 +48,27 @@ def open_folder(root: Path) -> DatasetIndex:
     """List a data folder. Raises `DataError` or `ConfigError` saying what is missing and what to do."""
     if not root.is_dir():
         raise DataError(f"data folder {root} does not exist")
+    values, tasks, settings = _described(root)
+    if values.get("manifest"):
+        images, files, splits = _from_manifest(root, values, settings)
+    else:
+        images, files = _from_folders(root, values, settings)
+        splits = _splits(root, values.get("splits"), images)
+    labels = {
+        name: {id: _label(path, task, images[id], settings[name]["resize"]) for id, path in files[name].items()}
+        for name, task in tasks.items()
+    }
+    published = _published(root, values.get("labels"), splits.get("train", ()), images, tasks)
+    return DatasetIndex(root, {id: ImageFile(path) for id, path in images.items()}, tasks, labels, splits, published)
+
+
+def described_tasks(root: Path) -> dict[str, Task]:
+    """The tasks that the ``dataset.yaml`` of a folder describes. Raises `DataError` or `ConfigError`."""
+    return _described(root)[1]
+
+
+def _described(root: Path) -> tuple[dict[str, Any], dict[str, Task], dict[str, dict[str, Any]]]:
+    """What ``dataset.yaml`` says: all of it, the tasks, and where their files lie."""
     description = root / "dataset.yaml"
     if not description.is_file():
         raise DataError(
@@ -74,17 +95,7 @@ def open_folder(root: Path) -> DatasetIndex:
     tasks = {name: build_task(name, {k: v for k, v in spec.items() if k not in _FILE_KEYS})
              for name, spec in specs.items()}  # fmt: skip
     check_distinct(tasks)
-    if values.get("manifest"):
-        images, files, splits = _from_manifest(root, values, settings)
-    else:
-        images, files = _from_folders(root, values, settings)
-        splits = _splits(root, values.get("splits"), images)
-    labels = {
-        name: {id: _label(path, task, images[id], settings[name]["resize"]) for id, path in files[name].items()}
-        for name, task in tasks.items()
-    }
-    published = _published(root, values.get("labels"), splits.get("train", ()), images, tasks)
-    return DatasetIndex(root, {id: ImageFile(path) for id, path in images.items()}, tasks, labels, splits, published)
+    return values, tasks, settings
 
 
 _KEYS = ("name", "images", "manifest", "splits", "labels", "tasks")

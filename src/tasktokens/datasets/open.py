@@ -10,6 +10,7 @@ from tasktokens.config import Config, TaskOptions
 from tasktokens.data.visibility import VisibleLabels, draw_visible, published_visible
 from tasktokens.datasets.automatic import held_out, settled
 from tasktokens.datasets.base import DatasetSource
+from tasktokens.datasets.discovered_folders import DiscoveredFolders, without_discovered
 from tasktokens.datasets.index import DatasetIndex
 from tasktokens.errors import ConfigError, DataError, did_you_mean
 from tasktokens.tasks import Task
@@ -25,6 +26,7 @@ class Data:
         train: visible labels of the training images.
         holdout: ids of training images set aside for validation; never trained on.
         held: visible labels of the held-out images, chosen by the same rule as those of the training images.
+        discovered: labels of training images that were discovered elsewhere; None: there are no such folders.
     """
 
     collection: DatasetIndex
@@ -32,6 +34,7 @@ class Data:
     train: VisibleLabels
     holdout: tuple[str, ...]
     held: VisibleLabels = field(default_factory=dict)
+    discovered: DiscoveredFolders | None = None
 
 
 def open_data(config: Config, progress: bool = False) -> Data:
@@ -79,7 +82,7 @@ def open_index(config: Config, progress: bool = False) -> DatasetIndex:
             f"lies now (--root DIR, or data.root=DIR)"
         )
     assert isinstance(config.data, DatasetSource)  # its class is that of a registered data set
-    return config.data.open_index(config.data.size, progress)
+    return without_discovered(config.data.open_index(config.data.size, progress), config.data.discovered)
 
 
 def choose_tasks(index: DatasetIndex, options: Mapping[str, TaskOptions] | None) -> dict[str, Task]:

@@ -38,7 +38,7 @@ class AccuracyCalibrator:
 
     def due(self, stage: Stage, step: int) -> bool:
         """Before the first step with discovery; online also every ``calibrate_every`` steps after it."""
-        if stage.teacher:
+        if stage.teacher or stage.discovered:
             return step == 0
         since = step - self.settings.stage1_steps
         return stage.ema is not None and since >= 0 and since % self.settings.calibrate_every == 0
@@ -51,8 +51,7 @@ class AccuracyCalibrator:
     def add(self, sums: Mapping[str, Reliability], batch: Batch, teacher: nn.Module) -> None:
         """Compare the teacher's predictions with the labels of a batch, at the size of the heads."""
         settings = self.settings
-        views, zoom = settings.teacher_views, settings.teacher_zoom
-        outputs = forward_views(self.tasks, teacher, batch.image, views, zoom, self.mirror)
+        outputs = forward_views(self.tasks, teacher, batch.image, settings.views_of(self.tasks), self.mirror)
         for name, task in self.tasks.items():
             labels = batch.labels[name]
             if len(labels.rows) == 0:

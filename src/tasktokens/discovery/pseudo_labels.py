@@ -14,12 +14,10 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from tasktokens.discovery.views import AS_IT_IS, Views, usable_views, views_by_task
 from tasktokens.models import TaskOutput
 from tasktokens.models.layers import upsample
 from tasktokens.tasks import Task
-
-VIEW_ZOOM = 1.25
-"""Zoom of the second view relative to the image, in training and in prediction."""
 
 
 @dataclass(frozen=True)
@@ -49,45 +47,70 @@ def forward_views(
     tasks: Mapping[str, Task],
     teacher: nn.Module,
     image_B3HW: Tensor,
-    views: int = 1,
-    zoom: float = 1.0,
+    views: Views = (AS_IT_IS,),
     mirror: bool = True,
 ) -> dict[str, TaskOutput]:
-    """The teacher's outputs for a batch; with two views, the mean over the images and their mirror images.
+    """The teacher's outputs for a batch, each task's the mean over its views, at the size of the images' own heads.
 
-    The mean of two views is better than either, more so if they differ in size, and less confident where they disagree.
-    Where the features of a mirror image mean other labels (`Task.mirror_changes_meaning`), those of the image are kept.
+    The mean of several views is better than any, more so if they differ in size, and less confident where they
+    disagree. Where the features of a mirror image mean other labels (`Task.mirror_changes_meaning`), views that are not
+    mirrored alone enter the feature.
 
     Args:
-        zoom: by how much the mirror images are enlarged first.
-        mirror: False for a teacher that was trained without mirroring: the second view is only enlarged, and omitted
-            without a zoom.
+        views: of all tasks, or of each by name; a view that several have is computed once.
+        mirror: False for a teacher that was trained without mirroring: no view is mirrored then.
     """
-    outputs: dict[str, TaskOutput] = teacher(image_B3HW)
-    if views == 1 or (not mirror and zoom == 1):
-        return outputs
+    of_task = {name: usable_views(own, mirror) for name, own in views_by_task(views, tasks, (AS_IT_IS,)).items()}
+    means = {name: _Mean(task) for name, task in tasks.items()}
+    for view in dict.fromkeys(view for chosen in of_task.values() for view in chosen):
+        zoom, mirrored = view
+        seen = enlarge(image_B3HW.flip(-1) if mirrored else image_B3HW, zoom)
+        outputs: dict[str, TaskOutput] = teacher(seen)
+        for name, chosen in of_task.items():
+            if view in chosen:
+                means[name].add(outputs[name], image_B3HW, seen, mirrored)
+    return {name: each.output() for name, each in means.items()}
 
-    def turned(x: Tensor) -> Tensor:
-        return x.flip(-1) if mirror else x
 
-    larger = enlarge(turned(image_B3HW), zoom)
-    magnified = math.sqrt(larger[0, 0].numel() / image_B3HW[0, 0].numel())
-    second: dict[str, TaskOutput] = teacher(larger)
-    means = {}
-    for name, output in outputs.items():
-        task, other, size = tasks[name], second[name], output.logits.shape[-2:]
-        logits = task.flip_logits(other.logits) if mirror else other.logits
-        back = upsample(task.zoom_logits(logits, magnified), size)
-        feature = (output.feature + upsample(turned(other.feature), output.feature.shape[-2:])) / 2
-        means[name] = TaskOutput(
-            logits=(output.logits + back) / 2,
-            feature=output.feature if mirror and task.mirror_changes_meaning else feature,
-            confidence=None
-            if output.confidence is None
-            else (output.confidence + upsample(turned(other.confidence), size)) / 2,  # type: ignore[arg-type]
-            token=None if output.token is None else (output.token + other.token) / 2,  # type: ignore[operator]
-        )
-    return means
+class _Mean:
+    """The mean of one task's outputs over its views, brought back to the images as they are."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, int] = {}
+        self.sizes: dict[str, list[int]] = {}
+
+    def add(self, output: TaskOutput, image_B3HW: Tensor, seen_B3HW: Tensor, mirrored: bool) -> None:
+        """One view's output."""
+        whole, seen = image_B3HW.shape[-2:], seen_B3HW.shape[-2:]
+
+        def back(name: str, x: Tensor) -> None:
+            size = [math.ceil(side * a / b - 1e-6) for side, a, b in zip(x.shape[-2:], whole, seen, strict=True)]
+            self._add(name, upsample(x, self.sizes.setdefault(name, size)))
+
+        def turned(x: Tensor) -> Tensor:
+            return x.flip(-1) if mirrored else x
+
+        logits = self.task.flip_logits(output.logits) if mirrored else output.logits
+        if whole != seen:
+            logits = self.task.zoom_logits(logits, math.sqrt(seen.numel() / whole.numel()))
+        back("logits", logits)
+        if not (mirrored and self.task.mirror_changes_meaning):
+            back("feature", turned(output.feature))
+        if output.confidence is not None:
+            back("confidence", turned(output.confidence))
+        if output.token is not None:
+            self._add("token", output.token)
+
+    def _add(self, name: str, value: Tensor) -> None:
+        self.sums[name] = self.sums[name] + value if name in self.sums else value
+        self.counts[name] = self.counts.get(name, 0) + 1
+
+    def output(self) -> TaskOutput:
+        """The means."""
+        mean = {name: x if self.counts[name] == 1 else x / self.counts[name] for name, x in self.sums.items()}
+        return TaskOutput(mean["logits"], mean["feature"], mean.get("confidence"), mean.get("token"))
 
 
 def enlarge(image_B3HW: Tensor, zoom: float) -> Tensor:

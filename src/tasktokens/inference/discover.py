@@ -20,7 +20,9 @@ from tasktokens.config import Config
 from tasktokens.data.visibility import VisibleLabels
 from tasktokens.datasets.index import ImageFile
 from tasktokens.datasets.prepared import sha256
+from tasktokens.discovery.views import Views
 from tasktokens.errors import ConfigError, did_you_mean
+from tasktokens.inference.brought_labels import BroughtLabels, Teachers
 from tasktokens.inference.discovery_page import write_page
 from tasktokens.inference.discovery_summary import SUMMARY, Discovery, Row, histogram, read_discovery, summarise
 from tasktokens.inference.evaluate import run_config
@@ -30,6 +32,7 @@ from tasktokens.inference.journal import Journal, check_no_source, hint_resume
 from tasktokens.inference.label_pictures import Shown, save_label_picture
 from tasktokens.inference.predictor import Predictor
 from tasktokens.inference.results import Prediction
+from tasktokens.methods import build_method
 from tasktokens.models.files import model_folder
 from tasktokens.tasks import Task
 from tasktokens.utils import strict_json
@@ -45,10 +48,11 @@ def discover(
     threshold: float | Mapping[str, float] | None = None,
     overwrite: bool = False,
     quiet: bool = False,
-    views: int = 2,
+    views: int | Views | None = None,
     pictures: bool = False,
     root: str | Path | None = None,
     page: bool = False,
+    teacher: Teachers | None = None,
 ) -> Discovery:
     """Write the data of a run as a new data folder, in which the missing labels of training images are discovered.
 
@@ -56,16 +60,20 @@ def discover(
         run: a finished run of any method, or a model folder in it, such as ``best``.
         out: new folder, or one in which the same discovery was interrupted: it is resumed. It holds the images of all
             splits with their given labels, what was discovered, ``confidence/{task}/{id}.png`` (0..255 for 0..1),
-            ``discovered.csv`` (id, task, share of valid pixels and mean confidence of each discovered label),
+            ``discovered.csv`` (id, task, share of valid pixels, mean confidence, source of each discovered label),
             ``classes.csv`` and ``summary.json``.
         threshold: confidence in [0, 1] that a pixel must exceed, else it is void: of all tasks, or by task; default:
             each task's own, whatever the training of the run used (``method.thresholds``).
         overwrite: delete what lies in ``out`` first.
         quiet: do not show progress.
-        views: 1: the image as it is; 2: averaged with a mirrored and enlarged view (`Predictor`).
+        views: 1: the image as it is; 2: averaged with a mirrored and enlarged view; or a list of views (`Predictor`).
+            Default: those of the run's own teacher; 2 where it had none.
         pictures: also write ``pictures/{id}.png``: each training image with its labels and confidences in colours.
         root: where the run's data lies now; default: where it lay (``data.root``).
         page: also write ``discovery.html``: the summary, histograms of confidence, and the least confident images.
+        teacher: for some tasks folders of labels with confidences that another model or a person made (docs/data.md):
+            they are the discovered labels of that task, each pixel that of the most confident folder; the network's
+            where there is none.
 
     Returns:
         The folder with a summary of each task; it can be used as a path.
@@ -92,16 +100,19 @@ def discover(
     journal = Journal(out, "discovering", "discovery")
     with contextlib.ExitStack() as held, hint_resume():
         with raise_on_all_ranks(accelerator):
-            predictor = Predictor(run, accelerator.device, views)
             thresholds = thresholds_of(given.tasks, threshold)
+            brought = BroughtLabels(given, teacher or {}, shown=not quiet and main)
+            predictor = Predictor(run, accelerator.device, own_views(config, given.tasks) if views is None else views)
             labels = given.all_labels()
             if main:
-                check_no_source(out, [*given.files(), model_folder(run) / "model.safetensors"])
+                sources = [Path(folder) / "confidence" for folders in brought.folders.values() for folder in folders]
+                check_no_source(out, [*given.files(), model_folder(run) / "model.safetensors", *sources])
                 held.enter_context(only_writer(out))
                 settings = {
                     "run": sha256(model_folder(run) / "model.safetensors"),
                     "threshold": thresholds,
-                    "number of views": views,
+                    "choice of views": predictor.views_by_task,
+                    "choice of teachers": brought.folders,
                     "choice of pictures": pictures,
                     "set of images or given labels": _digest(labels, given),
                 }
@@ -109,7 +120,7 @@ def discover(
         done = journal.done()
         share = [id for id in labels if id not in done][rank :: accelerator.num_processes]
         accelerator.wait_for_everyone()  # all have read the journal before anyone writes to it
-        fill = Filler(predictor, given, thresholds, out, pictures)
+        fill = Filler(predictor, given, thresholds, out, pictures, brought)
         with signals(accelerator.num_processes) as stop, journal.appending(rank) as appender:
             for id in track(share, "discovering", shown=not quiet and main):
                 if stop.received:
@@ -131,6 +142,11 @@ def discover(
                 stop.exit(f"{len(done)} of {len(labels)} images are done{going_on}", say=main)
     accelerator.wait_for_everyone()
     return read_discovery(out)
+
+
+def own_views(config: Config, tasks: Mapping[str, Task]) -> int | Views:
+    """Those with which the run's own teacher discovers labels; two where its method has none."""
+    return build_method(config.method, tasks).views() or 2
 
 
 def _fixed_note(config: Config, chosen: object) -> list[str]:
@@ -195,13 +211,15 @@ class Filler:
         thresholds: of each task.
         out: the folder.
         pictures: also draw training images with their labels.
+        brought: labels that others made, which take the place of the network's.
     """
 
     def __init__(
-        self, predictor: Predictor, given: GivenLabels, thresholds: Mapping[str, float], out: Path, pictures: bool
-    ) -> None:
+        self, predictor: Predictor, given: GivenLabels, thresholds: Mapping[str, float], out: Path, pictures: bool,
+        brought: BroughtLabels,
+    ) -> None:  # fmt: skip
         self.predictor, self.given, self.thresholds = predictor, given, thresholds
-        self.out, self.pictures = out, pictures
+        self.out, self.pictures, self.brought = out, pictures, brought
 
     def __call__(self, id: str, labels: Sequence[str]) -> list[Row]:
         """Copy an image and its given labels; discover the others of training images. Returns a row per discovery."""
@@ -213,17 +231,26 @@ class Filler:
         if id not in self.given.train:
             return []
         missing = [name for name in tasks if name not in labels]
-        found = self.predictor(image.read()) if missing else {}
+        found = self._discover(id, image, missing)
         rows = [self._write(id, tasks[name], found[name]) for name in missing]
         if self.pictures:
             self._draw(id, image, labels, found)
         return rows
 
+    def _discover(self, id: str, image: ImageFile, missing: Sequence[str]) -> dict[str, Prediction]:
+        """A label for each missing task; the network is asked only for what nobody brought."""
+        if not missing:
+            return {}
+        array = image.read()
+        found = self.brought.find(id, (array.shape[0], array.shape[1]))
+        return found if found.keys() >= set(missing) else self.predictor(array) | found
+
     def _write(self, id: str, task: Task, found: Prediction) -> Row:
         confident = self._confident(task, found)
         write_prediction(self.out, task, id, found, confident)
         known = np.nan_to_num(found.confidence)
-        return [id, task.name, round(float(confident.mean()), 4), round(float(known.mean()), 4), histogram(known)]
+        shares = [round(float(confident.mean()), 4), round(float(known.mean()), 4)]
+        return [id, task.name, *shares, histogram(known), self.brought.source(id, task.name)]
 
     def _confident(self, task: Task, found: Prediction) -> Any:
         return found.confidence > self.thresholds[task.name]

@@ -137,7 +137,7 @@ def _labels(folder: Path, index: DatasetIndex, id: str, found: Mapping[str, Row]
             continue
         picture = {"caption": name, "note": "given", "uri": _drawn(task, *index.labels[name][id].read()), "below": None}
         if name in found:
-            _, _, filled, confidence, _ = found[name]
+            _, _, filled, confidence, *_ = found[name]
             with Image.open(folder / "confidence" / name / f"{id}.png") as stored:
                 picture["below"] = _data_uri(colour_map(np.asarray(stored) / np.float32(255)), "PNG")
             picture["note"] = f"discovered, {filled:.0%} filled, confidence {confidence:.2f}"

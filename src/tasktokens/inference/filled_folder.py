@@ -63,8 +63,8 @@ def describe(out: Path, given: GivenLabels, rows: Sequence[Row], thresholds: Map
     """The table of discovered labels, the lists of the splits, and, last, ``dataset.yaml``."""
     with atomically(out / "discovered.csv") as new, new.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["id", "task", "sure", "confidence"])
-        writer.writerows(row[:4] for row in rows)
+        writer.writerow(["id", "task", "sure", "confidence", "source"])
+        writer.writerows([*row[:4], row[5]] for row in rows)
     splits = {"train": tuple(given.train), **given.others}
     for name, ids in splits.items():
         with atomically(out / f"{name}.txt") as new:

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from tasktokens.discovery.views import Views
 from tasktokens.errors import ConfigError
 from tasktokens.inference.inputs import ImageLike, as_image
 from tasktokens.inference.predictor import Predictor
@@ -20,7 +21,7 @@ from tasktokens.models import Network
 from tasktokens.tasks import Task
 
 
-def load(path: str | Path, device: torch.device | str | None = None, views: int = 1) -> Model:
+def load(path: str | Path, device: torch.device | str | None = None, views: int | Views = 1) -> Model:
     """Load a trained model.
 
     Args:
@@ -57,7 +58,7 @@ class Model:
         (['semseg', 'depth'], (32, 48))
     """
 
-    def __init__(self, path: str | Path, device: torch.device | str | None = None, views: int = 1) -> None:
+    def __init__(self, path: str | Path, device: torch.device | str | None = None, views: int | Views = 1) -> None:
         self._path, self._predictor = Path(path), Predictor(path, device, views)
         self.network: Network = self._predictor.network
 

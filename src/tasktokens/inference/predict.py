@@ -15,6 +15,7 @@ from tasktokens.config import RunSettings
 from tasktokens.datasets.folder import IMAGE_ENDINGS, list_paths
 from tasktokens.datasets.index import check_id, picture_facts, read_image
 from tasktokens.datasets.prepared import sha256
+from tasktokens.discovery.views import Views
 from tasktokens.errors import DataError
 from tasktokens.inference.filled_folder import write_description, write_prediction
 from tasktokens.inference.journal import PREDICTIONS, Journal, check_no_source, hint_resume
@@ -36,7 +37,7 @@ def predict(
     out: str | Path,
     overwrite: bool = False,
     quiet: bool = False,
-    views: int = 1,
+    views: int | Views = 1,
     pictures: bool = True,
 ) -> list[Path]:
     """Predict all tasks of images; several ranks share them. After an interruption the same call resumes.
@@ -81,7 +82,7 @@ def predict(
                 held.enter_context(only_writer(out))
                 settings = {
                     "model": sha256(model_folder(model) / "model.safetensors"),
-                    "number of views": views,
+                    "choice of views": predictor.views_by_task,
                     "choice of pictures": pictures,
                     "set of images": _digest(images),
                 }

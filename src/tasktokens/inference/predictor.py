@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from tasktokens.data.transforms import resize_image, working_size
-from tasktokens.discovery.pseudo_labels import VIEW_ZOOM, forward_views
+from tasktokens.discovery.pseudo_labels import forward_views
+from tasktokens.discovery.views import AS_IT_IS, VIEW_ZOOM, Views, parse_views, second_view, views_by_task
 from tasktokens.errors import ConfigError
 from tasktokens.inference.results import Prediction
 from tasktokens.models.decoding import full_logits
@@ -29,18 +30,19 @@ class Predictor:
         path: a run, or the model folder in it.
         device: such as ``cpu`` or ``cuda:1``; default: the GPU, where there is one.
         views: 2: the mean of an image and its mirror image, enlarged by a quarter. More accurate, 2.6 times as slow.
+            Or a list of (zoom, mirrored), or such a list by task (`tasktokens.discovery.views`).
             Enlarged only, and no more than training images were, where those were not mirrored (`ModelInfo`).
 
     Raises:
         ConfigError: another number of views, or a device that is not there. CheckpointError: no model there.
     """
 
-    def __init__(self, path: str | Path, device: torch.device | str | None = None, views: int = 1) -> None:
-        if views not in (1, 2):
-            raise ConfigError(f"views must be 1 or 2, found {views!r}")
-        self.views = views
+    def __init__(self, path: str | Path, device: torch.device | str | None = None, views: int | Views = 1) -> None:
+        if isinstance(views, int) and views not in (1, 2):
+            raise ConfigError(f"views must be 1 or 2, or a list of them, found {views!r}")
         self.device = _device(device)
         self.network, self.info = load_model(path, self.device, folded=True)
+        self.views = self._views(views)
 
     @property
     def tasks(self) -> Mapping[str, Task]:
@@ -48,10 +50,23 @@ class Predictor:
         return self.info.tasks
 
     @property
+    def views_by_task(self) -> dict[str, list[list[float | bool]]]:
+        """How each task's images are seen, as plain values."""
+        return {name: [[*view] for view in own] for name, own in views_by_task(self.views, self.tasks, ()).items()}
+
+    @property
     def zoom(self) -> float:
         """By how much a second view is enlarged: where it is no mirror image, it must at least be of a size seen."""
         seen = self.info.largest_zoom
         return VIEW_ZOOM if self.info.mirrored or seen is None else min(VIEW_ZOOM, max(1.0, seen))
+
+    def _views(self, views: int | Views) -> Views:
+        if isinstance(views, int):
+            return (AS_IT_IS,) if views == 1 else second_view(self.zoom)
+        try:
+            return parse_views(views)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
 
     def __call__(self, image_HW3: Array) -> dict[str, Prediction]:
         """Predict all tasks of one uint8 RGB image."""
@@ -65,7 +80,7 @@ class Predictor:
         for size in dict.fromkeys(image.shape for image in seen):
             rows = [row for row, image in enumerate(seen) if image.shape == size]
             together = torch.cat([seen[row] for row in rows])
-            outputs = forward_views(self.tasks, self.network, together, self.views, self.zoom, self.info.mirrored)
+            outputs = forward_views(self.tasks, self.network, together, self.views, self.info.mirrored)
             for number, row in enumerate(rows):
                 logits = {name: output.logits[number : number + 1] for name, output in outputs.items()}
                 height, width = images_HW3[row].shape[:2]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -14,6 +14,7 @@ from tasktokens.config import MethodSettings, components
 from tasktokens.data.sample import Batch, Labels
 from tasktokens.data.sharding import WHOLE_BATCH, BatchShard
 from tasktokens.data.transforms import photometric
+from tasktokens.discovery.views import ImageView
 from tasktokens.errors import ConfigError
 from tasktokens.losses import Term, masked_loss
 from tasktokens.metrics import Reliability
@@ -40,13 +41,16 @@ class Stage:
     student: str = "fresh"
     """What the student starts from: ``fresh``, or ``teacher``: the network of the stage before."""
     teacher: bool = False
-    """Whether the network of the stage before, frozen, is the teacher."""
+    """Whether the network of the stage before, frozen, is the teacher of every step."""
+    discovered: bool = False
+    """Whether the network of the stage before discovers labels once, before the first step, which are then learned
+    from: the steps have no teacher, and their batches have `Batch.discovered`."""
     ema: float | None = None
     """If set, the teacher is the moving average of the student with this decay instead."""
 
     @property
     def has_teacher(self) -> bool:
-        """Whether the student has a teacher, of either kind."""
+        """Whether each step has a teacher, of either kind."""
         return self.teacher or self.ema is not None
 
 
@@ -60,6 +64,7 @@ class StepOptions:
         photometric: strength of colour changes, 0 to 1.
         loss_stride: losses use every n-th row and column.
         shard: which images of the step's whole batch these are.
+        discovered: whether the batch has discovered labels in place of a teacher.
 
     Examples:
         >>> StepOptions(step=20, photometric=0.3).shard == WHOLE_BATCH
@@ -71,6 +76,7 @@ class StepOptions:
     photometric: float = 0.0
     loss_stride: int = 1
     shard: BatchShard = WHOLE_BATCH
+    discovered: bool = False
 
 
 FIRST_STEP = StepOptions()
@@ -205,6 +211,10 @@ class Method(ABC):
     def state(self) -> nn.Module | None:
         """State that a checkpoint must hold besides the networks: a module with buffers, or None."""
         return None
+
+    def views(self) -> Mapping[str, Sequence[ImageView]]:
+        """How the network of a stage sees images while it discovers labels, by task; empty: the method does not say."""
+        return {}
 
     def calibrator(self) -> Calibrator | None:
         """What measures the teacher on held-out images, or None."""

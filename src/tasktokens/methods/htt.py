@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tasktokens.config import MethodSettings
 from tasktokens.config.base import Removed
+from tasktokens.data.sample import Labels
 from tasktokens.discovery.calibration import AccuracyCalibrator
-from tasktokens.discovery.pseudo_labels import VIEW_ZOOM, discover_labels, feature_weights, forward_views, inside
+from tasktokens.discovery.pseudo_labels import discover_labels, feature_weights, forward_views, inside
 from tasktokens.discovery.thresholds import Thresholds
+from tasktokens.discovery.views import AS_IT_IS, VIEW_ZOOM, ImageView, parse_views, second_view, views_by_task
+from tasktokens.errors import ConfigError, did_you_mean
 from tasktokens.losses import Term, masked_distance, masked_divergence, masked_loss, masked_mse
 from tasktokens.methods.base import (
     METHODS,
@@ -32,6 +35,11 @@ from tasktokens.models import TaskOutput, head_rows
 from tasktokens.models.layers import upsample
 from tasktokens.tasks import Task
 
+FORMER = {"teacher_views", "teacher_zoom"}
+
+ONCE_VIEWS: tuple[ImageView, ...] = (AS_IT_IS, (1.0, True), (1.25, True), (1.5, False))
+"""Of a teacher that is asked once: more than one that is asked at every step can have."""
+
 
 class HttMethod(MethodSettings):
     """Hierarchical Task Tokens with label discovery (arXiv 2411.18823).
@@ -44,7 +52,9 @@ class HttMethod(MethodSettings):
     removed: ClassVar[Mapping[str, Removed]] = {
         "geometry": Removed("the geometric check", off=False), "focal": Removed("the geometric check"),
     }  # fmt: skip
-    as_published: ClassVar[Mapping[str, Any]] = {"student": "fresh", "thresholds": "fixed", "feature_level": 1.0}
+    as_published: ClassVar[Mapping[str, Any]] = {
+        "student": "fresh", "thresholds": "fixed", "feature_level": 1.0, "teacher": "live",
+    }  # fmt: skip
 
     name: Literal["htt"] = "htt"
     schedule: Literal["two-stage", "online"] = Field(
@@ -66,8 +76,20 @@ class HttMethod(MethodSettings):
         "teacher", description="what the student starts from; the paper: fresh"
     )
     prediction_level: float = Field(1.0, ge=0, description="weight of the loss on discovered labels; 0 turns it off")
-    feature_level: float = Field(0.1, ge=0, description="weight of feature distillation; 0 turns it off")
-    token_level: float = Field(0.0, ge=0, description="weight of token distillation; 0 turns it off")
+    feature_level: float = Field(0.0, ge=0, description="weight of feature distillation; live; 0 turns it off")
+    token_level: float = Field(0.0, ge=0, description="weight of token distillation; live; 0 turns it off")
+    teacher: Literal["once", "live"] = Field(
+        "once",
+        validate_default=True,
+        description="once: before the second stage the teacher discovers labels of the whole images, which are kept in "
+        "the run; live: it looks at every crop at every step, as published; online it always does",
+    )
+    views: dict[str, list[ImageView]] | list[ImageView] | None = Field(
+        None,
+        description="how the teacher sees each image, whose results are averaged: a list of [zoom, mirrored], zooms to "
+        "multiples of 32 pixels, or such a list by task; none is mirrored where flip is false; null: "
+        "[[1, false], [1, true], [1.25, true], [1.5, false]], live: [[1, false], [1.25, true]]",
+    )
     targets: Literal["distribution", "value"] = Field(
         "distribution",
         description="the student learns the teacher's distribution over classes, bins or centres, or, as published, "
@@ -86,13 +108,6 @@ class HttMethod(MethodSettings):
     """How the student's images differ from the teacher's."""
     ramp: int = Field(100, ge=1, description="online: steps over which the discovery losses grow to their weights")
     ema: float = Field(0.99, ge=0, lt=1, description="online: decay of the moving average that is the teacher")
-    teacher_views: Literal[1, 2] = Field(
-        2,
-        description="2: the teacher averages each image and its mirror image; itself, enlarged, where flip is false",
-    )
-    teacher_zoom: float = Field(
-        VIEW_ZOOM, gt=0, le=4, description="two views: the mirror image is enlarged by this, to multiples of 32 pixels"
-    )
     confidence: Literal["ours", "paper"] = Field("ours", description="what the thresholds apply to")
     confidence_weighting: bool = Field(True, description="false: every discovered pixel weighs the same")
     confidence_loss: float = Field(0.1, ge=0, description="weight of the loss that trains the confidence map")
@@ -103,6 +118,41 @@ class HttMethod(MethodSettings):
         if value == 0 and info.data.get("stage1_steps") == 0:
             raise ValueError("stage1_steps is 0 too, so there is nothing to train; give one of them some steps")
         return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _former_views(cls, values: Any) -> Any:
+        """Settings of earlier versions, whose teacher was live and had one view or two."""
+        if not isinstance(values, dict) or not values.keys() & FORMER:
+            return values
+        number, zoom = values.get("teacher_views", 2), values.get("teacher_zoom", VIEW_ZOOM)
+        if number not in (1, 2):
+            raise ValueError(f"teacher_views was 1 or 2, found {number!r}; give method.views instead")
+        views = [AS_IT_IS] if number == 1 else second_view(zoom)
+        others = {key: value for key, value in values.items() if key not in FORMER}
+        return {"teacher": "live", "views": views} | others
+
+    @field_validator("teacher")
+    @classmethod
+    def _online_is_live(cls, value: str, info: ValidationInfo) -> str:
+        if info.data.get("schedule") == "online":
+            return "live"
+        for level in ("feature_level", "token_level"):
+            if value == "once" and info.data.get(level):
+                raise ValueError(
+                    f"method.{level} compares the student with the teacher on the same crop, which a teacher that is "
+                    f"asked once never sees; set method.teacher=live, or method.{level}=0"
+                )
+        return value
+
+    @field_validator("views", mode="before")
+    @classmethod
+    def _list_of_views(cls, value: Any) -> Any:
+        return None if value is None else parse_views(value)
+
+    def views_of(self, tasks: Iterable[str]) -> dict[str, tuple[ImageView, ...]]:
+        """The views of each of some tasks."""
+        return views_by_task(self.views, tasks, ONCE_VIEWS if self.teacher == "once" else second_view())
 
     @property
     def uses_holdout(self) -> bool:
@@ -127,6 +177,9 @@ class Htt(Method):
     def __init__(self, tasks: Mapping[str, Task], settings: HttMethod) -> None:
         super().__init__(tasks)
         self.settings = settings
+        if isinstance(settings.views, dict) and tasks:
+            for name in settings.views.keys() - tasks.keys():
+                raise ConfigError(f"method.views has no task '{name}'{did_you_mean(name, tasks)}; found: {list(tasks)}")
         self.thresholds = Thresholds(tasks, settings.thresholds == "adaptive")
 
     def stages(self) -> tuple[Stage, ...]:
@@ -138,7 +191,13 @@ class Htt(Method):
         if settings.stage2_steps == 0:
             return (first,)
         names = ["discovery", *(f"discovery{number}" for number in range(2, settings.rounds + 1))]
-        return first, *(Stage(name, settings.stage2_steps, settings.student, teacher=True) for name in names)
+        live = settings.teacher == "live"
+        steps, student = settings.stage2_steps, settings.student
+        return first, *(Stage(name, steps, student, teacher=live, discovered=not live) for name in names)
+
+    def views(self) -> Mapping[str, tuple[ImageView, ...]]:
+        """As the settings say, by task."""
+        return self.settings.views_of(self.tasks)
 
     def state(self) -> nn.Module:
         """The thresholds, so that a resumed run continues with the learned or measured ones."""
@@ -161,30 +220,64 @@ class Htt(Method):
         return strong_view(image_B3HW, self.settings.strong, generator, options.shard)
 
     def terms(self, prepared: PreparedBatch, student: nn.Module, teacher: nn.Module | None = None) -> list[Term]:
-        """Supervised terms of each task; with a teacher also those of pixels, features and tokens.
+        """Supervised terms of each task; with a teacher also those of pixels, features and tokens, with discovered
+        labels those of pixels.
 
-        Raises `ValueError` where ``teacher`` is not what ``prepared.options`` says.
+        Raises `ValueError` where ``teacher`` or the batch is not what ``prepared.options`` says.
         """
         if prepared.options.teacher != (teacher is not None):
             raise ValueError(f"the batch was prepared with teacher={prepared.options.teacher} in its options")
-        strength, batch, settings = self._strength(prepared.options), prepared.batch, self.settings
+        strength, batch = self._strength(prepared.options), prepared.batch
+        if prepared.options.discovered:
+            return self._of_discovered(prepared, student(prepared.image))
         if teacher is None or strength == 0:
             rows = {name: head_rows(labels.rows, labels.absent) for name, labels in batch.labels.items()}
             outputs = student(prepared.image, rows)
             return [t for task in self.tasks.values() for t in self._labelled(task, outputs[task.name], prepared)]
 
-        views, zoom = settings.teacher_views, settings.teacher_zoom
-        teacher_outputs = forward_views(self.tasks, teacher, batch.image, views, zoom, self.mirrored)
+        teacher_outputs = forward_views(self.tasks, teacher, batch.image, self.views(), self.mirrored)
         outputs = student(prepared.image)
         terms = []
         for name, task in self.tasks.items():
             output, teacher_output = outputs[name], teacher_outputs[name]
             terms += self._labelled(task, output.select(batch.labels[name].rows), prepared)
-            found = self._pixels(task, output, teacher_output, prepared)
+            absent = batch.labels[name].absent
+            found = self._pixels(task, output, absent, teacher_output.logits[absent], prepared)
             found += self._features(task, output, teacher_output, prepared)
             found += self._tokens(task, output, teacher_output, prepared)
             terms += [replace(term, weight=term.weight * strength) for term in found]
         return terms
+
+    def _of_discovered(self, prepared: PreparedBatch, outputs: Mapping[str, TaskOutput]) -> list[Term]:
+        """The terms of given labels and of those that were discovered before."""
+        batch = prepared.batch
+        if self.tasks.keys() not in (batch.discovered.keys(), batch.weighted.keys()):
+            raise ValueError("the batch was prepared with discovered=True in its options, and has no discovered labels")
+        terms = []
+        for name, task in self.tasks.items():
+            output, soft, weighted = outputs[name], batch.discovered.get(name), batch.weighted.get(name)
+            terms += self._labelled(task, output.select(batch.labels[name].rows), prepared)
+            if soft is not None:
+                logits = upsample(soft.logits.float(), output.logits.shape[-2:])
+                terms += self._pixels(task, output, soft.rows, logits, prepared)
+            if weighted is not None:
+                terms += self._weighted(task, output.select(weighted.rows), weighted, prepared)
+        return terms
+
+    def _weighted(self, task: Task, output: TaskOutput, labels: Labels, prepared: PreparedBatch) -> list[Term]:
+        """Labels that were discovered elsewhere, each pixel by its weight; the mean is over all pixels, as above."""
+        sampler = prepared.sampler
+        value, valid = sampler.subsample(labels.value), sampler.subsample(labels.valid)
+        if labels.weight is None:
+            raise ValueError(f"labels of task '{task.name}' that were discovered elsewhere must have a weight")
+        weight = sampler.subsample(labels.weight)
+        total, discovered = masked_loss(task, sampler.logits(output), value, valid, weight)
+        pixels = sampler.subsample(prepared.batch.pixels[labels.rows]).sum().float()
+        weight_of = task.weight * task.discovered_weight * self.settings.prediction_level
+        return [
+            Term(f"discovered_loss/{task.name}", weight_of, total, pixels),
+            Term(f"discovered/{task.name}", 0.0, discovered, pixels),
+        ]
 
     def counts(self, prepared: PreparedBatch) -> dict[str, Tensor]:
         """Pixels per term, and images per term of tokens."""
@@ -192,14 +285,22 @@ class Htt(Method):
         labelled = label_counts(prepared)
         for name, labels in prepared.batch.labels.items():
             counts[f"loss/{name}"] = counts[f"confidence/{name}"] = labelled[name]
-            counts[f"discovered_loss/{name}"] = pixels[labels.absent].sum().float()
+            counts[f"discovered_loss/{name}"] = self._discovered_pixels(prepared, name).sum().float()
             counts[f"feature/{name}"] = pixels.sum().float()
             counts[f"token/{name}"] = torch.ones(len(labels.absent), device=pixels.device).sum()
         return counts
 
+    def _discovered_pixels(self, prepared: PreparedBatch, task: str) -> Tensor:
+        """Pixels over which the mean of the loss on discovered labels is taken."""
+        batch = prepared.batch
+        if task in batch.weighted:
+            return prepared.sampler.subsample(batch.pixels[batch.weighted[task].rows])
+        soft = batch.discovered.get(task)
+        return batch.pixels[batch.labels[task].absent if soft is None else soft.rows]
+
     def _strength(self, options: StepOptions) -> float:
         """Factor of the discovery losses. Online: 0 for the first ``stage1_steps`` steps, then growing to 1."""
-        if not options.teacher:
+        if not (options.teacher or options.discovered):
             return 0.0
         if self.settings.schedule == "two-stage":
             return 1.0
@@ -220,15 +321,16 @@ class Htt(Method):
         return [supervised, Term(f"confidence/{task.name}", self.settings.confidence_loss, total, valid.sum().float())]
 
     def _pixels(
-        self, task: Task, output: TaskOutput, teacher_output: TaskOutput, prepared: PreparedBatch
+        self, task: Task, output: TaskOutput, rows: Tensor, teacher_logits: Tensor, prepared: PreparedBatch
     ) -> list[Term]:
         """Prediction level, at the head's own resolution, which is the finest that the teacher has.
 
-        The mean is over all pixels whose image has no label, so that a few confident pixels weigh little.
+        The mean is over all pixels of the images of ``rows``, which have no label, so that a few confident pixels weigh
+        little. ``teacher_logits`` are of these images.
         """
-        absent, image_pixels = prepared.batch.labels[task.name].absent, prepared.batch.pixels
-        logits, teacher_logits = output.logits[absent], teacher_output.logits[absent]
-        pixels = inside(image_pixels[absent], output.logits.shape[-2:])
+        image_pixels = prepared.batch.pixels
+        logits = output.logits[rows]
+        pixels = inside(image_pixels[rows], output.logits.shape[-2:])
         found = discover_labels(task, teacher_logits, pixels, self.settings.confidence, self.thresholds)
         soft = task.has_distribution and self.settings.targets == "distribution"
         weighted = self.settings.confidence_weighting and (soft or task.confidence_weighted)
@@ -240,7 +342,7 @@ class Htt(Method):
         total = total * _pixels_per_cell(image_pixels, logits)
         weight_of = task.weight * task.discovered_weight * self.settings.prediction_level
         return [
-            Term(f"discovered_loss/{task.name}", weight_of, total, image_pixels[absent].sum().float()),
+            Term(f"discovered_loss/{task.name}", weight_of, total, image_pixels[rows].sum().float()),
             Term(f"discovered/{task.name}", 0.0, discovered, pixels.sum().float()),
             *self.thresholds.statistics(task, found.value, found.confidence, pixels),
         ]

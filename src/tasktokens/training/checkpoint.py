@@ -12,7 +12,7 @@ import os
 import shutil
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +33,14 @@ MARK = "complete.json"
 
 @dataclass(frozen=True)
 class Cursor:
-    """Where a run stands: ``step`` steps of stage number ``stage`` are done."""
+    """Where a run stands: ``step`` steps of stage number ``stage`` are done.
+
+    ``teacher``: SHA-256 of the weights of the network that discovered the labels of the stage, if one did.
+    """
 
     stage: int = 0
     step: int = 0
+    teacher: str | None = field(default=None, compare=False)
 
 
 def save_checkpoint(
@@ -69,7 +73,7 @@ def save_checkpoint(
         if method is not None:
             save_file(_contiguous(method.state_dict()), temporary / "method.safetensors")
         save_file(_optimizer_tensors(optimizer), temporary / "optimizer.safetensors")
-        (temporary / "cursor.json").write_text(strict_json.dumps({"stage": cursor.stage, "step": cursor.step}))
+        (temporary / "cursor.json").write_text(strict_json.dumps(asdict(cursor)))
         if sums:
             (temporary / "sums.json").write_text(strict_json.dumps(strict_json.finite(sums)))
         if scaler is not None:
@@ -154,8 +158,9 @@ def read_cursor(checkpoint: Path) -> Cursor:
     """Where the checkpoint's run stood."""
     try:
         values = load_json((checkpoint / "cursor.json").read_text())
-        return Cursor(int(values["stage"]), int(values["step"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        teacher = values.get("teacher")  # earlier versions wrote none
+        return Cursor(int(values["stage"]), int(values["step"]), None if teacher is None else str(teacher))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{checkpoint}/cursor.json is damaged ({error}); remove that checkpoint") from error
 
 

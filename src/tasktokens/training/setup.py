@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -12,9 +13,10 @@ from accelerate import Accelerator
 from tasktokens.config import Config
 from tasktokens.data.visibility import check_rule
 from tasktokens.datasets.automatic import settled
+from tasktokens.datasets.discovered_folders import DiscoveredFolders
 from tasktokens.datasets.open import Data, choose_data, open_index
 from tasktokens.datasets.run_data import open_run_data
-from tasktokens.errors import ConfigError, TrainingError
+from tasktokens.errors import ConfigError, DataError, TrainingError
 from tasktokens.inference.evaluate import eval_dataset
 from tasktokens.inspection.before_training import check_before_run
 from tasktokens.methods import Method, Stage, build_method
@@ -51,6 +53,9 @@ def open_run(
         check_settings(config, accelerator, None if resume else init_from, resume)
     config, data = main_process_first(accelerator, lambda: _open(config, resume, quiet))
     with raise_on_all_ranks(accelerator):
+        data = _with_discovered(config, data)
+        if data.discovered is not None and not resume and accelerator.is_main_process:
+            data.discovered.survey(shown=not quiet)  # a bad file ends the run before it begins
         if resume:
             for line in require_same_run(config.run.dir, data, config.data.augmentation.widest):
                 if accelerator.is_main_process:
@@ -72,6 +77,20 @@ def _open(config: Config, resume: bool, quiet: bool) -> tuple[Config, Data]:
     return config, choose_data(config, index)
 
 
+def _with_discovered(config: Config, data: Data) -> Data:
+    """With the labels of ``data.discovered``. Raises `DataError` or `ConfigError` where a folder does not fit."""
+    folders = config.data.discovered
+    if not folders:
+        return data
+    found = DiscoveredFolders(folders, data.collection, data.tasks, data.train)
+    if not len(found):
+        raise DataError(
+            f"no label in {', '.join(map(str, folders))} is of a training image and a task whose label is not given: "
+            f"there is nothing to learn from it"
+        )
+    return replace(data, discovered=found)
+
+
 def check_settings(config: Config, accelerator: Accelerator, init_from: Path | None, resume: bool) -> None:
     """Check settings that need no data. Raises `ConfigError`, `WeightsError`, `CheckpointError`."""
     check_validation(config.run)
@@ -84,9 +103,15 @@ def check_settings(config: Config, accelerator: Accelerator, init_from: Path | N
             "method.thresholds=calibrated needs labelled images that are not trained on, and data.holdout=0 sets none "
             "aside; give a share of the training images, such as data.holdout=0.1"
         )
+    if config.data.discovered and not any(stage.discovered for stage in method.stages()):
+        raise ConfigError(
+            "data.discovered names labels to learn from in place of a teacher, which needs method.name=htt with "
+            "method.teacher=once and method.stage2_steps above 0"
+        )
     if resume:
         return
-    check_first_stage(method.stages()[0], init_from)
+    if not config.data.discovered:
+        check_first_stage(method.stages()[0], init_from)
     check_backbone(config.model)
     if init_from is not None:
         read_info(model_folder(init_from))

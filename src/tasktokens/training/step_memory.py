@@ -31,9 +31,11 @@ from torch import Tensor, nn
 from tasktokens.config import Config
 from tasktokens.data.dataset import PartialDataset
 from tasktokens.data.sample import Batch, collate
+from tasktokens.data.soft_labels import SoftLabels
 from tasktokens.datasets.open import Data, open_data
 from tasktokens.errors import TrainingError
 from tasktokens.methods import Stage, StepOptions, build_method
+from tasktokens.models import Network
 from tasktokens.models.files import ModelInfo
 from tasktokens.training.nan_guard import FiniteGuard
 from tasktokens.training.optim import make_optimizer
@@ -85,10 +87,25 @@ class MeasuredSteps:
         engine = OneProcess(self.device, DTYPES.get(self.config.run.precision))
         guard = FiniteGuard(optimizer, self.device, network=student)
         step = Step(self.method, engine, student, optimizer, guard, optim.clip)
+        if stage.discovered:
+            batch = self._with_discovered(batch, student)
         for _ in range(2):
             # The last step, since discovery may set in late.
-            options = StepOptions(stage.steps - 1, stage.has_teacher, photometric, optim.loss_stride)
+            options = StepOptions(
+                stage.steps - 1, stage.has_teacher, photometric, optim.loss_stride, discovered=stage.discovered
+            )
             step([self.method.prepare(batch, torch.Generator(), options)], teacher)
+
+    @torch.no_grad()
+    def _with_discovered(self, batch: Batch, student: Network) -> Batch:
+        """With blank labels in place of discovered ones."""
+        outputs = student.eval()(batch.image[:1])
+        soft = {}
+        for name, labels in batch.labels.items():
+            shape = outputs[name].logits.shape[1:]
+            logits = torch.zeros(len(labels.absent), *shape, dtype=torch.float16, device=self.device)
+            soft[name] = SoftLabels(labels.absent, logits)
+        return replace(batch, discovered=soft)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from tasktokens.data.dataset import PartialDataset, batch_bytes, fitting_workers
 from tasktokens.data.sample import Batch
 from tasktokens.data.sampler import EpochSampler
 from tasktokens.data.sharding import BatchShard
+from tasktokens.data.soft_labels import SoftSource
 from tasktokens.datasets.open import Data
 from tasktokens.methods import Stage, StepOptions
 from tasktokens.tasks import Task
@@ -48,8 +49,8 @@ class TrainData:
         """The seed of a stage, by its number."""
         return self.config.seed * 1000 + stage
 
-    def loader(self, stage: int, first: int) -> Iterator[Batch]:
-        """Batches of a stage from step ``first`` on, ``optim.accumulate`` of them per step."""
+    def loader(self, stage: int, first: int, discovered: SoftSource | None = None) -> Iterator[Batch]:
+        """Batches of a stage from step ``first`` on, ``optim.accumulate`` of them per step; with discovered labels."""
         settings = self.config.data
         dataset = PartialDataset(
             self.data.collection,
@@ -60,6 +61,8 @@ class TrainData:
             self.seed(stage),
             settings.cache,
             skip_corrupt=settings.skip_corrupt,
+            discovered=discovered,
+            weighted=self.data.discovered if self.stages[stage].discovered else None,
         )
         optim, size = self.config.optim, settings.size
         images = -(-min(optim.images, len(self.data.train)) // (self.accelerator.num_processes * optim.accumulate))
@@ -76,7 +79,8 @@ class TrainData:
         ranks, images = accelerator.num_processes, min(optim.images, len(self.data.train))
         shard = BatchShard(accelerator.process_index + ranks * part, ranks * optim.accumulate, images)
         photometric = self.config.data.augmentation.photometric
-        return StepOptions(step, self.stages[stage].has_teacher, photometric, optim.loss_stride, shard)
+        now = self.stages[stage]
+        return StepOptions(step, now.has_teacher, photometric, optim.loss_stride, shard, now.discovered)
 
     def _sampler(self, stage: int, first: int) -> EpochSampler:
         optim, accelerator = self.config.optim, self.accelerator

@@ -17,6 +17,7 @@ from tasktokens.config import Config
 from tasktokens.data.sample import Batch
 from tasktokens.datasets.open import Data
 from tasktokens.datasets.run_data import described
+from tasktokens.discovery.store import Store
 from tasktokens.inference.evaluate import eval_dataset, evaluate_network, write_results
 from tasktokens.methods import Method, PreparedBatch, Stage, build_method
 from tasktokens.models import Network
@@ -33,6 +34,7 @@ from tasktokens.training.callbacks import (
 )
 from tasktokens.training.checkpoint import Cursor, load_optimizer, load_sums
 from tasktokens.training.clock import Clock
+from tasktokens.training.discovering import TEACHER, kept_teacher, labels_to_learn
 from tasktokens.training.log import Row, RunLog
 from tasktokens.training.loss_balance import LossBalance, is_balance
 from tasktokens.training.loss_means import LossMeans, mean
@@ -101,7 +103,9 @@ class Trainer:
         tasks: by name. method: how partial labels are used. stages: the method's.
         folder: of the run. log: ``metrics.jsonl`` and ``log.txt``. stop: whether a signal says to end.
         stage: that is trained. step: how many of its steps are done.
-        student: the network that is trained. teacher: the network that it learns from, or None.
+        student: the network that is trained. teacher: the network that it learns from at each step, or None.
+        discoverer: the network that discovers the labels of a stage before its first step, or None. discovered: these
+            labels, if any. teacher_hash: SHA-256 of the weights of the network that discovered them.
         optimizer: of the student. guard: that keeps numbers that are not finite away from it.
         batches: this rank's parts of the last step's batch. losses: mean of each term of the last step, by name; NaN
             without a label. loss_means: of the steps since the last row. balance: factors of the tasks' losses.
@@ -114,6 +118,9 @@ class Trainer:
     stage: Stage
     student: Network
     teacher: Network | None
+    discoverer: Network | None = None
+    discovered: Store | None = None
+    teacher_hash: str | None = None
     optimizer: torch.optim.Optimizer
     guard: FiniteGuard
     batches: list[Batch]
@@ -151,7 +158,9 @@ class Trainer:
     def run_stage(self, index: int, init_from: Path | None = None) -> None:
         """Train the steps of a stage that are left."""
         self._make_networks(index, init_from)
+        self._make_discoverer()
         self.notify("on_stage_start")
+        self.discovered = labels_to_learn(self)
         batches = self._open_batches()
         take_step = self._make_step()
         self.clock = Clock()
@@ -206,7 +215,7 @@ class Trainer:
     @property
     def cursor(self) -> Cursor:
         """Where the run stands: number of the stage, and of its steps that are done."""
-        return Cursor(self.stage_index, self.step)
+        return Cursor(self.stage_index, self.step, self.teacher_hash)
 
     @property
     def is_last_step(self) -> bool:
@@ -236,6 +245,7 @@ class Trainer:
         main = self.accelerator.is_main_process
         self._checkpoint, cursor = resume_point(self.folder, self.accelerator, resume)
         self.stage_index, self.step, self.stage = cursor.stage, cursor.step, self.stages[cursor.stage]
+        self.teacher_hash = cursor.teacher
         with raise_on_all_ranks(self.accelerator):
             path, keep = self.folder / "metrics.jsonl" if main else None, rows_until(self.stages, cursor)
             self.log = RunLog(path, self.quiet, f"{self.folder.name} ", keep)
@@ -282,11 +292,20 @@ class Trainer:
             self.loss_means.load({name: pair for name, pair in sums.items() if not is_balance(name)}, device)
             self.balance.load(sums, device)
 
+    def _make_discoverer(self) -> None:
+        """The network that discovers a stage's labels; a stage that has begun, or discovers none, has none."""
+        self.discoverer = None
+        own = self.stage.discovered and self.data.discovered is None
+        if own and self.step == 0:
+            self.discoverer, self.teacher_hash = kept_teacher(self, self._before)
+        elif not own:
+            self.teacher_hash = None
+
     def _open_batches(self) -> Iterator[Batch]:
         """The batches of the steps that are left, ``optim.accumulate`` per step."""
         if self.is_last_step:
             return iter(())
-        batches = self.train_data.loader(self.stage_index, self.step)
+        batches = self.train_data.loader(self.stage_index, self.step, self.discovered)
         if self.accelerator.num_processes == 1:
             return batches
         first = next(batches)
@@ -322,10 +341,10 @@ class Trainer:
         self.accelerator.unwrap_model(step.model, keep_fp32_wrapper=False)
         self.accelerator.free_memory()
         if self.stage.teacher and self.teacher is not None and self.accelerator.is_main_process:
-            save_model(self.folder / "teacher", self.teacher, self.info)
-        self._before = self.network
+            save_model(self.folder / TEACHER, self.teacher, self.info)
+        self._before, self.discoverer = self.network, None
 
     def _release(self) -> None:
         """Free the memory of networks and batches, so that steps can be measured afterwards."""
-        for name in ("student", "teacher", "optimizer", "guard", "batches", "losses", "_before"):
+        for name in ("student", "teacher", "optimizer", "guard", "batches", "losses", "discoverer", "_before"):
             self.__dict__.pop(name, None)

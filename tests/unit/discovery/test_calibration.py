@@ -120,7 +120,7 @@ def test_the_division_into_batches_and_mirrored_views_change_nothing(
     assert calibrator is not None
     whole, halves = calibrator.start(), [calibrator.start(), calibrator.start()]
     for batch, half in zip(batches, halves, strict=True):
-        teacher = Fixed(forward_views(tiny_tasks, network, batch.image, 1))
+        teacher = Fixed(forward_views(tiny_tasks, network, batch.image))
         calibrator.add(whole, batch, teacher)
         calibrator.add(half, batch, teacher)
     for name in tiny_tasks:

@@ -15,6 +15,7 @@ from method_fakes import PRESENT, Fixed, build, by_name, detach, eager
 from properties import random_batch, terms_of
 from tasktokens.data.sample import Batch, Labels
 from tasktokens.discovery.pseudo_labels import discover_labels, enlarge, feature_weights, forward_views
+from tasktokens.discovery.views import AS_IT_IS, second_view
 from tasktokens.losses import masked_loss, mean
 from tasktokens.methods import Htt, HttMethod, Method, MtlMethod, StrongView, Supervised, Term, build_method
 from tasktokens.models import TaskOutput
@@ -188,7 +189,7 @@ def test_padding_is_neither_discovered_nor_distilled(tiny_tasks: dict[str, Task]
         name: replace(o, logits=spoil(o.logits), feature=spoil(o.feature), confidence=spoil(o.confidence))
         for name, o in taught.items()
     }
-    method = Htt(eager(tiny_tasks), HttMethod(teacher_views=1, token_level=1.0))
+    method = Htt(eager(tiny_tasks), HttMethod(teacher="live", views=[AS_IT_IS], feature_level=0.1, token_level=1.0))
     plain, other = (by_name(terms_of(method, batch, student, Fixed(outputs))) for outputs in (taught, spoilt))
     for name in plain:
         assert torch.equal(plain[name].total, other[name].total), name
@@ -229,7 +230,7 @@ def test_each_level_has_its_weight_and_zero_turns_it_off(tiny_tasks: dict[str, T
     batch = random_batch(tiny_tasks, PRESENT)
 
     def weights(**levels: float) -> dict[str, float]:
-        terms = terms_of(Htt(tiny_tasks, HttMethod(**levels)), batch, student, teacher)  # type: ignore[arg-type]
+        terms = terms_of(Htt(tiny_tasks, HttMethod(teacher="live", **levels)), batch, student, teacher)  # type: ignore[arg-type]
         return {term.name: term.weight for term in terms}
 
     off = weights(prediction_level=0, feature_level=0)
@@ -266,7 +267,7 @@ def test_duplicating_a_batch_does_not_change_the_loss(
     student = build("htt", tiny_tasks).eval()
     teacher = build("htt", tiny_tasks, 1).eval() if stage == 2 else None
     plain = StrongView(photometric=0, grey=0, blur=0)  # an image and its copy would be changed in different ways
-    method = Htt(eager(tiny_tasks), HttMethod(strong=plain, token_level=1.0))
+    method = Htt(eager(tiny_tasks), HttMethod(teacher="live", strong=plain, token_level=1.0))
     batch = random_batch(tiny_tasks, present)
     size = len(batch.ids)
     twice = Batch(
@@ -299,14 +300,17 @@ def test_a_term_is_its_sum_over_its_count_and_weight_zero_is_only_reported() -> 
 
 def test_the_stages_are_those_of_the_settings(tiny_tasks: dict[str, Task]) -> None:
     first, second = Htt(tiny_tasks, HttMethod(stage1_steps=3, stage2_steps=5, student="teacher")).stages()
-    assert (first.steps, first.teacher, second.steps, second.teacher, second.student) == (3, False, 5, True, "teacher")
+    assert (first.steps, first.teacher, first.discovered) == (3, False, False)
+    assert (second.steps, second.teacher, second.discovered, second.student) == (5, False, True, "teacher")
+    _, live = Htt(tiny_tasks, HttMethod(stage1_steps=3, stage2_steps=5, teacher="live")).stages()
+    assert (live.teacher, live.discovered) == (True, False)
     assert len(Htt(tiny_tasks, HttMethod(stage2_steps=0)).stages()) == 1
     assert len(Htt(tiny_tasks, HttMethod(stage2_steps=0, rounds=3)).stages()) == 1
     assert len(Htt(tiny_tasks, HttMethod(schedule="online", rounds=3)).stages()) == 1
     whole = Htt(tiny_tasks, HttMethod(stage1_steps=3, stage2_steps=5, student="teacher", rounds=3))
     assert whole.steps == 18
     _, *students = whole.stages()
-    assert [(each.steps, each.teacher, each.student) for each in students] == [(5, True, "teacher")] * 3
+    assert [(each.steps, each.discovered, each.student) for each in students] == [(5, True, "teacher")] * 3
     assert len({each.name for each in students}) == 3  # by which the log tells them apart
     assert [stage.steps for stage in Supervised(tiny_tasks, MtlMethod(steps=9)).stages()] == [9]
 
@@ -317,7 +321,9 @@ def test_the_student_sees_other_colours_and_the_teacher_does_not(tiny_tasks: dic
     student.backbone.register_forward_hook(lambda _m, inputs, _o: seen["student"].append(inputs[0]))  # type: ignore[operator,union-attr]
     teacher.backbone.register_forward_hook(lambda _m, inputs, _o: seen["teacher"].append(inputs[0]))  # type: ignore[operator,union-attr]
     batch = random_batch(tiny_tasks, PRESENT)
-    terms_of(Htt(tiny_tasks, HttMethod(teacher_views=2, teacher_zoom=1)), batch, student, teacher, photometric=0.5)
+    terms_of(
+        Htt(tiny_tasks, HttMethod(teacher="live", views=list(second_view(1)))), batch, student, teacher, photometric=0.5
+    )
     straight, mirrored = seen["teacher"]
     assert torch.equal(straight, batch.image)
     assert torch.equal(mirrored, batch.image.flip(-1))
@@ -333,7 +339,7 @@ def test_the_mirror_image_is_enlarged_on_request(tiny_tasks: dict[str, Task]) ->
     assert image.shape[-2:] == (64, 64)
     assert larger.shape[-2:] == (96, 96)  # 102 is nearer to 96 than to 128
     assert larger.dtype == torch.uint8
-    taught = forward_views(tiny_tasks, teacher, image, views=2, zoom=1.6)
+    taught = forward_views(tiny_tasks, teacher, image, second_view(1.6))
     with torch.no_grad():
         straight, mirrored = teacher(image), teacher(larger)
     for name, task in tiny_tasks.items():
@@ -353,7 +359,7 @@ def test_an_image_that_is_not_enlarged_is_left_as_it_is(tiny_tasks: dict[str, Ta
 
 def test_one_view_is_what_the_teacher_says(tiny_tasks: dict[str, Task]) -> None:
     teacher, image = build("htt", tiny_tasks).eval(), random_batch(tiny_tasks, PRESENT).image
-    taught = forward_views(tiny_tasks, teacher, image, views=1)
+    taught = forward_views(tiny_tasks, teacher, image)
     for name, output in teacher(image).items():
         torch.testing.assert_close(taught[name].logits, output.logits.detach())
         assert not taught[name].logits.requires_grad
@@ -363,8 +369,8 @@ def test_one_view_is_what_the_teacher_says(tiny_tasks: dict[str, Task]) -> None:
 def test_two_views_teach_a_mirrored_image_the_mirrored_lesson(kind: str, tiny_tasks: dict[str, Task]) -> None:
     teacher, image = build(kind, tiny_tasks).eval(), random_batch(tiny_tasks, PRESENT).image
     straight, mirrored = (
-        forward_views(tiny_tasks, teacher, image, views=2),
-        forward_views(tiny_tasks, teacher, image.flip(-1), views=2),
+        forward_views(tiny_tasks, teacher, image, second_view()),
+        forward_views(tiny_tasks, teacher, image.flip(-1), second_view()),
     )
     for name, task in tiny_tasks.items():
         a, b = straight[name], mirrored[name]

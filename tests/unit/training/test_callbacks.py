@@ -39,7 +39,8 @@ class Diary(Callback):
 
     def on_stage_start(self, trainer: Trainer) -> None:
         self._note("stage", trainer)
-        assert (trainer.teacher is not None) == (trainer.stage.name == "discovery")
+        assert trainer.teacher is None
+        assert (trainer.discoverer is not None) == (trainer.stage.name == "discovery" and trainer.step == 0)
 
     def on_step_start(self, trainer: Trainer) -> None:
         self._note("before", trainer)

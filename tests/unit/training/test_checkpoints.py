@@ -243,9 +243,9 @@ def test_a_run_goes_on_from_before_a_damaged_checkpoint_with_the_same_bits(
     shutil.copytree(whole, run)
     text = (run / "config.yaml").read_text().replace(str(whole), str(run))
     (run / "config.yaml").write_text(text)
-    cut(run / "checkpoints" / "1-0000002" / "teacher.safetensors")
+    cut(run / "checkpoints" / "1-0000002" / "student.safetensors")
     train(load_config(run / "config.yaml"), resume=True, quiet=True)
-    assert "1-0000002 is not whole: teacher.safetensors has" in capsys.readouterr().err
+    assert "1-0000002 is not whole: student.safetensors has" in capsys.readouterr().err
     for file in ("model/model.safetensors", "checkpoints/1-0000002/student.safetensors"):
         assert same_tensors(load_file(run / file), load_file(whole / file))
     assert fault(run / "checkpoints" / "1-0000002") is None

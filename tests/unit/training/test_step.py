@@ -55,7 +55,7 @@ def test_counts_are_known_without_a_forward_pass(stride: int, taught: bool, tiny
     padded[1, :, 20:] = False
     batch = replace(batch, pixels=padded)
     network = build_network("htt", tiny_tasks, settings)
-    htt = HttMethod(token_level=1.0, thresholds="adaptive")
+    htt = HttMethod(teacher="live", token_level=1.0, thresholds="adaptive")
     methods: list[tuple[Method, Any]] = [
         (Htt(tiny_tasks, htt), network.eval() if taught else None), (Supervised(tiny_tasks, MtlMethod()), None),
     ]  # fmt: skip

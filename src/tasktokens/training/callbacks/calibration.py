@@ -51,8 +51,9 @@ class Calibration(Callback):
         self.dataset = PartialDataset(data.collection, held, tasks, config.data.size, cache=config.data.cache)
 
     def on_step_start(self, trainer: Trainer) -> None:
-        """Measure the trainer's teacher where it is due."""
-        self.measure(trainer.stage, trainer.step, trainer.teacher, trainer.log)
+        """Measure the trainer's teacher, or the network that discovered its labels, where it is due."""
+        teacher = trainer.discoverer if trainer.teacher is None else trainer.teacher
+        self.measure(trainer.stage, trainer.step, teacher, trainer.log)
 
     def measure(self, stage: Stage, step: int, teacher: nn.Module | None, log: RunLog) -> bool:
         """Measure, where it is due before this step; returns whether it was."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tasktokens.training.callbacks.base import Callback
 from tasktokens.training.callbacks.validation import validation_due
-from tasktokens.training.checkpoint import save_checkpoint
+from tasktokens.training.checkpoint import complete_checkpoints, save_checkpoint
 
 if TYPE_CHECKING:
     from tasktokens.training.trainer import Trainer
@@ -14,6 +14,12 @@ if TYPE_CHECKING:
 
 class Checkpoints(Callback):
     """Writes ``checkpoints/``; a run that was told to stop ends here, with everything saved."""
+
+    def on_stage_start(self, trainer: Trainer) -> None:
+        """Save before labels are discovered, which takes long, where there is no checkpoint to go on from."""
+        begins = trainer.discoverer is not None and trainer.accelerator.is_main_process
+        if begins and not complete_checkpoints(trainer.folder / "checkpoints"):
+            self._save(trainer)
 
     def on_step(self, trainer: Trainer) -> None:
         """Save where a checkpoint is due; exit afterwards if the run was told to stop."""
