@@ -193,6 +193,8 @@ class Method(ABC):
 
     settings_class: ClassVar[type[MethodSettings]]
     network: ClassVar[str]
+    delivers_better: bool = False
+    """Whether a run delivers the teacher of its last stage where that is better than the student on held-out labels."""
     mirrored: bool = True
     """Whether training images are mirrored (``data.augmentation.flip``); else a teacher's second view is not."""
 

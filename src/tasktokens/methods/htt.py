@@ -41,6 +41,10 @@ ONCE_VIEWS: tuple[ImageView, ...] = (AS_IT_IS, (1.0, True), (1.25, True), (1.5, 
 """Of a teacher that is asked once: more than one that is asked at every step can have."""
 
 
+STUDENTS_SHARE = 0.5
+"""Of the steps of a run, where only their number is given: that of the students; the others are the teacher's."""
+
+
 class HttMethod(MethodSettings):
     """Hierarchical Task Tokens with label discovery (arXiv 2411.18823).
 
@@ -54,6 +58,7 @@ class HttMethod(MethodSettings):
     }  # fmt: skip
     as_published: ClassVar[Mapping[str, Any]] = {
         "student": "fresh", "thresholds": "fixed", "feature_level": 1.0, "teacher": "live",
+        "deliver": "student",
     }  # fmt: skip
 
     name: Literal["htt"] = "htt"
@@ -61,6 +66,9 @@ class HttMethod(MethodSettings):
         "two-stage",
         description="two-stage: a frozen teacher, as released; "
         "online: one run, whose teacher, and result, is the student's moving average",
+    )
+    steps: int | None = Field(
+        None, ge=1, description="steps of all stages, which share them; give it, or the steps of each stage"
     )
     stage1_steps: int = Field(
         500, ge=0, description="steps of the supervised stage, whose network becomes the teacher; 0: see --init-from"
@@ -112,12 +120,38 @@ class HttMethod(MethodSettings):
     confidence_weighting: bool = Field(True, description="false: every discovered pixel weighs the same")
     confidence_loss: float = Field(0.1, ge=0, description="weight of the loss that trains the confidence map")
 
+    deliver: Literal["better", "student"] = Field(
+        "better",
+        description="two-stage: better: the last student, or its teacher where that is better on held-out labels "
+        "(data.holdout, or a split called val); student: always the student",
+    )
+
     @field_validator("stage2_steps")
     @classmethod
     def _some_steps(cls, value: int, info: ValidationInfo) -> int:
         if value == 0 and info.data.get("stage1_steps") == 0:
             raise ValueError("stage1_steps is 0 too, so there is nothing to train; give one of them some steps")
         return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _stages_share_the_steps(cls, values: Any) -> Any:
+        given = dict(values) if isinstance(values, Mapping) else {}
+        steps, rounds = given.get("steps"), given.get("rounds", 1)
+        if {"stage1_steps", "stage2_steps"} & set(given) or not (isinstance(steps, int) and isinstance(rounds, int)):
+            return values
+        students = round(STUDENTS_SHARE * steps / max(1, rounds))
+        return given | {"stage1_steps": steps - rounds * students, "stage2_steps": students}
+
+    @model_validator(mode="after")
+    def _steps_add_up(self) -> HttMethod:
+        total = self.stage1_steps + (1 if self.schedule == "online" else self.rounds) * self.stage2_steps
+        if self.steps not in (None, total):
+            raise ValueError(
+                f"steps is {self.steps}, but the stages have {total} steps together; give steps alone, or those of the "
+                f"stages alone"
+            )
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -177,6 +211,7 @@ class Htt(Method):
     def __init__(self, tasks: Mapping[str, Task], settings: HttMethod) -> None:
         super().__init__(tasks)
         self.settings = settings
+        self.delivers_better = settings.deliver == "better" and settings.schedule == "two-stage"
         if isinstance(settings.views, dict) and tasks:
             for name in settings.views.keys() - tasks.keys():
                 raise ConfigError(f"method.views has no task '{name}'{did_you_mean(name, tasks)}; found: {list(tasks)}")

@@ -34,6 +34,7 @@ from tasktokens.training.callbacks import (
 )
 from tasktokens.training.checkpoint import Cursor, load_optimizer, load_sums
 from tasktokens.training.clock import Clock
+from tasktokens.training.delivery import better_network
 from tasktokens.training.discovering import TEACHER, kept_teacher, labels_to_learn
 from tasktokens.training.log import Row, RunLog
 from tasktokens.training.loss_balance import LossBalance, is_balance
@@ -185,20 +186,18 @@ class Trainer:
         self._close_stage(take_step)
 
     def finish(self) -> None:
-        """Save the model, evaluate it unless that was done before, and note how long the training took."""
-        config, accelerator = self.config, self.accelerator
+        """Save the better of student and teacher, evaluate it unless that was done, and note how long it took."""
+        config, accelerator, minutes = self.config, self.accelerator, self.minutes
+        network = better_network(self)
         if accelerator.is_main_process:
-            save_model(self.folder / "model", self.network, self.info)
-        minutes = self.minutes
+            save_model(self.folder / "model", network, self.info)
         # Only the main process has read the log, and all must agree or wait for each other for ever.
         done = torch.tensor(float(self.log.finished), device=accelerator.device)
         finished = accelerator.reduce(done, "sum").item() > 0
         split, workers = config.run.evaluate, config.data.workers
         if split is not None and not finished:
             dataset = eval_dataset(self.data, split, self.tasks, config.data.size, config.data.evaluation)
-            results = evaluate_network(
-                self.network, dataset, config.optim.images, accelerator, self.stop, workers=workers
-            )
+            results = evaluate_network(network, dataset, config.optim.images, accelerator, self.stop, workers=workers)
             if accelerator.is_main_process:
                 write_results(self.folder / f"evaluation-{split}.json", results)
         if accelerator.is_main_process and not finished:

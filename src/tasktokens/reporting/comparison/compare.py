@@ -195,7 +195,7 @@ def _scale(work: Work, run: Run) -> float:
     networks = _networks(work, run.cell)
     short, long = (sum(Run(work, r.cell, r.task, probe).seconds for r in networks) for probe in PROBES)
     per_step = max((long - short) / (PROBES[1] - PROBES[0]), 1e-9)
-    return max(1.0, PROBES[0] + (paid - short) / per_step) / work.suite.steps
+    return max(1.0, PROBES[0] + (paid - short) / per_step) / work.suite.steps_of(run.cell.data)
 
 
 # -- results -----------------------------------------------------------------------------------------------------------

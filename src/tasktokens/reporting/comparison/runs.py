@@ -119,7 +119,7 @@ class Run:
         """Its settings."""
         suite, cell = self.work.suite, self.cell
         if self.probe:
-            scale = self.probe / suite.steps
+            scale = self.probe / suite.steps_of(cell.data)
         rounds = max(0, len(self.chain()) - 2)
         return suite.config(cell.method, cell.data, self.task, {
             "seed": cell.seed + ROUND_SEED * rounds,

@@ -49,7 +49,8 @@ class Suite(Settings):
         settings: plain values that all runs share. steps: optimiser steps per network.
         cost: ``steps``: each network takes as many; ``total``: each method takes as much time as ``cost_of``.
         reference: the method that Δ_MTL is against. against: the method that differences are tested against.
-        data: settings of each data set by its name; one without a name stands for those in ``settings``.
+        data: settings of each data set by its name, ``steps`` among them where they differ; one without a name stands
+            for those in ``settings``.
     """
 
     name: str
@@ -75,6 +76,10 @@ class Suite(Settings):
             )
         return self.define[name]
 
+    def steps_of(self, data: str) -> int:
+        """The optimiser steps per network on a data set."""
+        return int(self.data[data].get("steps", self.steps))
+
     def chain(self, name: str) -> list[str]:
         """The methods that this one goes on from, the first one first, then itself. Raises `ConfigError`."""
         names = [name]
@@ -96,13 +101,15 @@ class Suite(Settings):
         Raises `ConfigError` naming every mistake.
         """
         values = copy.deepcopy(self.settings)
+        steps = scale * self.steps_of(data)
         for key, value in self.data[data].items():
-            _set(values, key, value)
+            if key != "steps":
+                _set(values, key, value)
         own = self.method(method) if method else None
         if task is not None:
             values["tasks"] = {task: (values.get("tasks") or {}).get(task, {})}
         if own is not None:
-            self._set_steps(values, own, scale)
+            _set_steps(values, own, steps)
             for key, value in own.set.items():
                 _set(values, key, value)
             if task is not None and isinstance(own.each_task, dict):
@@ -112,15 +119,16 @@ class Suite(Settings):
             _set(values, key, value)
         return parse_config(values, f"suite {self.name}" + (f", method {method}" if method else ""))
 
-    def _set_steps(self, values: dict[str, Any], own: MethodOfSuite, scale: float) -> None:
-        if own.steps is not None:
-            values["method"] = {"steps": max(1, round(own.steps * self.steps * scale))}
-        elif own.stages is not None:
-            first, second = (round(share * self.steps * scale) for share in own.stages)
-            shared = values.get("method", {})
-            values["method"] = shared | {"schedule": "two-stage", "stage1_steps": first, "stage2_steps": second}
-            if values.get("data", {}).get("augmentation", {}).get("late_scale"):  # the students' zoom
-                _set(values, "data.augmentation.late_from", first / max(1, first + second))
+
+def _set_steps(values: dict[str, Any], own: MethodOfSuite, steps: float) -> None:
+    if own.steps is not None:
+        values["method"] = {"steps": max(1, round(own.steps * steps))}
+    elif own.stages is not None:
+        first, second = (round(share * steps) for share in own.stages)
+        shared = values.get("method", {})
+        values["method"] = shared | {"schedule": "two-stage", "stage1_steps": first, "stage2_steps": second}
+        if values.get("data", {}).get("augmentation", {}).get("late_scale"):  # the students' zoom
+            _set(values, "data.augmentation.late_from", first / max(1, first + second))
 
 
 def read_suite(suite: str | Path, overrides: Iterable[str] = (), **changes: Any) -> Suite:
