@@ -60,6 +60,12 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     Examples:
         >>> did_you_mean("dept", ["depth", "semseg"])
         " (did you mean 'depth'?)"
+        >>> did_you_mean("ResNet18", ["resnet18", "resnet50"])
+        " (did you mean 'resnet18'?)"
     """
-    near = difflib.get_close_matches(str(word), [str(each) for each in known], n=1, cutoff=0.5)
+    known = [str(each) for each in known]
+    near = difflib.get_close_matches(str(word), known, n=1, cutoff=0.5)
+    if not near:  # capitals alone may make words too different
+        lower = {each.casefold(): each for each in known}
+        near = [lower[each] for each in difflib.get_close_matches(str(word).casefold(), lower, n=1, cutoff=0.5)]
     return f" (did you mean '{near[0]}'?)" if near else ""

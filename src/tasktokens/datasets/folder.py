@@ -108,12 +108,13 @@ _Files = dict[str, Path]
 def _from_folders(
     root: Path, values: Mapping[str, Any], settings: Mapping[str, Mapping[str, Any]]
 ) -> tuple[_Files, dict[str, _Files]]:
-    folder = _below(root, values.get("images", "images"))
+    folder = _folder(root, values.get("images", "images"), "the images")
     images = list_files(folder, IMAGE_ENDINGS + ARRAY_ENDINGS)
     if not images:
         raise DataError(f"no images in {folder} ({', '.join(IMAGE_ENDINGS + ARRAY_ENDINGS)})")
     files = {
-        name: list_files(_below(root, options["folder"] or name), LABEL_ENDINGS) for name, options in settings.items()
+        name: list_files(_folder(root, options["folder"] or name, f"task '{name}'"), LABEL_ENDINGS)
+        for name, options in settings.items()
     }
     return images, {name: {id: path for id, path in found.items() if id in images} for name, found in files.items()}
 
@@ -141,6 +142,17 @@ def _below(root: Path, value: Any) -> Path:
     if "\0" in str(value):
         raise ConfigError(f"dataset.yaml of {root}: a path cannot hold the character NUL, found {str(value)[:50]!r}")
     return Path(existing_form(str(root / str(value))))
+
+
+def _folder(root: Path, value: Any, of: str) -> Path:
+    """A folder that ``dataset.yaml`` gives; not one that the data lies in, which may hold a whole disk."""
+    folder = _below(root, value)
+    if folder.resolve() in root.resolve().parents:
+        raise ConfigError(
+            f"dataset.yaml of {root}: the folder '{value}' of {of} is {folder.resolve()}, in which the data folder "
+            f"itself lies; name the folder that holds only these files"
+        )
+    return folder
 
 
 def list_files(folder: Path, endings: Iterable[str]) -> dict[str, Path]:

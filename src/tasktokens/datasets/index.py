@@ -180,6 +180,10 @@ class LabelFile(NamedTuple):
         return value, valid
 
 
+RESERVED_SPLITS = ("auto", "holdout", "none")
+"""What ``run.evaluate`` takes beside the name of a split."""
+
+
 @dataclass(frozen=True)
 class DatasetIndex:
     """A data set, whatever its layout.
@@ -195,7 +199,7 @@ class DatasetIndex:
 
     Raises:
         DataError: an id or a split's name would make no name of a file to be written: nothing may lead out of the
-            folder that a verb writes to.
+            folder that a verb writes to; or a split has one of `RESERVED_SPLITS` for its name.
     """
 
     root: Path
@@ -211,6 +215,11 @@ class DatasetIndex:
         for name in self.splits:
             if not name.strip(".") or "/" in name:
                 raise DataError(f"{self.root} names a split {name!r}, which cannot be part of a file's name; rename it")
+            if name in RESERVED_SPLITS:
+                raise DataError(
+                    f"{self.root} names a split '{name}', which is a word of the setting run.evaluate (reserved: "
+                    f"{', '.join(RESERVED_SPLITS)}); rename it"
+                )
             check_id(name, self.root)
 
     def split(self, name: str) -> tuple[str, ...]:

@@ -122,12 +122,18 @@ def hint_resume() -> Iterator[None]:
 def check_no_source(out: Path, files: Iterable[Path]) -> None:
     """Raise `RunExistsError` where writing into ``out`` could replace what is read, whatever ``--overwrite`` says.
 
-    That is where one of ``files`` lies in it, and where it is a run, or data that this package did not write.
+    That is where one of ``files`` lies in it, and where it is a run, or a data set, or a folder of one, that this
+    package did not write.
     """
     real = os.path.join(os.path.realpath(out), "")
     for folder in {path.absolute().parent for path in files}:
         if os.path.join(os.path.realpath(folder), "").startswith(real):
             raise RunExistsError(f"{out} holds {folder}, which is read for it; give another folder to write to")
+    inside = next((folder for folder in Path(real).parents if _has_description(folder)), None)
+    if inside and out.is_dir() and not is_empty(out) and not _is_written(out):
+        raise RunExistsError(
+            f"{out} is a folder of the data set {inside}, which is not overwritten; give another folder"
+        )
     if (out / "config.yaml").is_file() or (_has_description(out) and not _is_written(out)):
         what = "a run" if (out / "config.yaml").is_file() else "a data set"
         raise RunExistsError(f"{out} is {what}, which is not overwritten; give another folder, or delete it yourself")

@@ -30,7 +30,7 @@ def check_before_run(data: Data, config: Config, quiet: bool = False) -> None:
     """Examine the images and visible labels of a run and say in one line on standard error that they are right.
 
     Label files that the run must not see are not touched. A data set that was found to be right is not examined again
-    until a file's size or time, the tasks or this package change; what is remembered lies in ``tasktokens/check`` under
+    until a file's size or one of its times (of content and of change), the tasks or this package change; what is remembered lies in ``tasktokens/check`` under
     ``$TASKTOKENS_CACHE``, ``$XDG_CACHE_HOME`` or ``~/.cache``. Rendered rooms need no check.
 
     Raises:
@@ -107,7 +107,7 @@ def _placed(finding: Finding) -> str:
 
 # -- what is remembered ------------------------------------------------------------------------------------------------
 def _state(data: Data, visible: VisibleLabels, config: Config) -> str:
-    """A digest of all that the result depends on: files by path, size and time; tasks; splits; how they are read."""
+    """A digest of all that the result depends on: files by path, size and times; tasks; splits; how they are read."""
     index = data.collection
     settings = config.data.model_dump(mode="json", include={"kind", "root", "classes", "depth", "parts"})
     digest = hashlib.blake2b(digest_size=20)
@@ -128,7 +128,9 @@ def _file_states(id: str, paths: list[Path]) -> Iterator[str]:
         except OSError:
             yield f"{id}\0{path}\0missing\n"
         else:
-            yield f"{id}\0{path.absolute()}\0{stat.st_size}\0{stat.st_mtime_ns}\n"
+            # The change time too: rsync and cp -p give a changed file the time of the old one.
+            times = f"{stat.st_mtime_ns}\0{stat.st_ctime_ns}"
+            yield f"{id}\0{path.absolute()}\0{stat.st_size}\0{times}\n"
 
 
 def _read(note: Path) -> Mapping[str, int] | None:

@@ -56,6 +56,8 @@ def classes_of_ids(scan: FolderScan, known: ClassNames) -> Inferred:
         if known.names and len(known.names) != len(names) and names[0] == "class_0":
             saw += f"; {known.file} has {len(known.names)} names for ids up to {ids[-1]}: not used"
     saw += f"; {_NAMES}" if names[0].startswith("class_") else f"; names from {known.file}"
+    if len(ids) == 2 and ids[0] == 0 < ids[1] and ids[1] != 1 and not scan.palette:
+        saw += f" (the other reading: yes and no, kind: binary, white: {ids[1]})"
     saw += "; an id that was not seen is an error until it has one" + ("; void: [0] if 0 means no label" * (0 in ids))
     return _with_mirror(_named(names, settings | {"void": void or [255]}), saw, names)
 

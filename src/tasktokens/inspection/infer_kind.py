@@ -217,6 +217,9 @@ def _of_numbers(scan: FolderScan) -> Inferred:
     saw = f"{scan.dtype}, {_range(scan)}" + _void_words(scan) + _cap_words(scan)
     if scan.dtype.startswith("float") and scan.whole and scan.least >= 0 and scan.most - scan.least < FEW:
         saw += "; whole numbers only: if they are class ids, save them as integers (the other reading: kind: classes)"
+    if scan.two_valued and scan.least == 0 < scan.most:
+        how = "kind: binary" if scan.most == 1 else f"save them as integers, kind: binary, white: {scan.most:g}"
+        saw += f"; two values only (the other reading: yes and no, {how})"
     if scan.lossy:
         saw += f"; {scan.lossy} compression has changed the values: export them as PNG"
     return spec, f"{saw}; set its unit, and scale where a stored 1 is not 1 of the unit"

@@ -49,6 +49,7 @@ class FolderScan:
         least, most: extremes of the finite and measured values.
         at_most: share of these values that are the largest: high where a sensor or an export cuts off.
         whole: whether all finite values are whole numbers.
+        two_valued: whether all measured values are the least or the largest.
         unit: share of the vectors that have length 1, but for those that are near 0 (three channels).
         mean_z: mean third component; mean_below: mean vector in the lower third of the pictures.
         one_sided: share of the vectors whose third component has the more frequent sign.
@@ -79,6 +80,7 @@ class FolderScan:
     most: float = 0.0
     at_most: float = 0.0
     whole: bool = False
+    two_valued: bool = False
     unit: float = 0.0
     mean_z: float = 0.0
     mean_below: tuple[float, float, float] = (0.0, 0.0, 0.0)
@@ -156,6 +158,7 @@ def _measure(scan: FolderScan, read: Sequence[ScannedFile]) -> None:
     if known:
         scan.least, scan.most = min(float(v.min()) for v in known), max(float(v.max()) for v in known)
         scan.at_most = sum(int((v == scan.most).sum()) for v in known) / sum(v.size for v in known)
+        scan.two_valued = all(bool(((v == scan.least) | (v == scan.most)).all()) for v in known)
     # A few of each file: quantiles need no more.
     used = np.concatenate([values[:: max(1, values.size // 20_000)] for values in measured])
     used = used[used != 0]

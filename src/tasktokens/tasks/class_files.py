@@ -36,12 +36,13 @@ def classes_of_colours(
 
 def whole_numbers(ids: Array, valid: Array, where: str) -> tuple[Array, Array]:
     """Ids that were stored as floats, as integers; NaN is void. Raises `LabelError` for fractions and infinity."""
-    valid = valid & ~np.isnan(ids)
+    stored_type, valid = ids.dtype, valid & ~np.isnan(ids)
+    ids = ids.astype(np.promote_types(ids.dtype, np.float32), copy=False)  # half floats end at 65504
     wrong = valid & ~(np.isfinite(ids) & (ids == np.rint(ids)) & (np.abs(ids) < 2**31))
     if wrong.any():
         raise LabelError(
             f"label file {where} must hold whole class ids, found {ids[wrong][0]:g} (and {int(wrong.sum()) - 1} more "
-            f"such pixels, {ids.dtype}): was it resized with interpolation, or is it an amount (kind regression)?"
+            f"such pixels, {stored_type}): was it resized with interpolation, or is it an amount (kind regression)?"
         )
     return np.where(valid, ids, 0).astype(np.int64), valid
 

@@ -31,7 +31,7 @@ from tasktokens.tasks.base import (
 )
 from tasktokens.tasks.colours import colour_map
 from tasktokens.tasks.examine import Summary, Sums
-from tasktokens.tasks.examine_numbers import amount_sums, summarise_depth
+from tasktokens.tasks.examine_numbers import amount_sums, summarise_depth, unusual_distance
 from tasktokens.tasks.files import to_float32, write_floats, write_png
 from tasktokens.tasks.marks import judge_marks, mark_sums
 from tasktokens.tasks.stored import StoredLabel
@@ -198,7 +198,8 @@ class Depth(Task):
 
     def summarise(self, sums: Sums) -> Summary:
         """Quantiles, histogram, and signs of another unit or of unmarked void values."""
-        return summarise_depth(sums, self.minimum, self.maximum, self.inverse).joined(judge_marks(sums))
+        found = summarise_depth(sums, self.minimum, self.maximum, self.inverse).joined(judge_marks(sums))
+        return found if self.inverse else found.joined(unusual_distance(sums, self.scale))
 
     def zoom(self, value_CHW: Tensor, scale: float) -> Tensor:
         """Magnified by ``scale``, everything is nearer: depth is divided by it, inverse depth multiplied."""

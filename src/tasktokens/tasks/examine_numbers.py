@@ -99,6 +99,32 @@ def summarise_depth(sums: Sums, low: float, high: float, inverse: bool) -> Summa
     return Summary(numbers, _amount_bars(sums), tuple(found))
 
 
+def unusual_distance(sums: Sums, scale: float) -> list[Suspicion]:
+    """A warning where distances in metres are unusual for a camera, as another unit than the declared one makes them.
+
+    Args:
+        sums: of `amount_sums`.
+        scale: metres of a stored 1, of files of whole numbers.
+    """
+    middle = amount_quantile(sums, 0.5)
+    if middle < _NEAR:
+        text = (
+            f"half of the pixels are nearer than {middle:.3g} metres, which is unusual for a camera: are the files in "
+            f"another unit (centimetres: scale: 0.01), or relative depth? compare a known distance, then set the scale"
+        )
+    elif scale == _MILLIMETRES and _FAR < middle <= 100:
+        text = (
+            f"half of the pixels are farther than {middle:.3g} metres, while files of millimetres (scale: 0.001) are "
+            f"usually of rooms: are they metres x 5000 (scale: 0.0002) or another unit? compare a known distance"
+        )
+    else:
+        return []
+    return [Suspicion("warning", "unusual-distance", text)]
+
+
+_NEAR, _FAR, _MILLIMETRES = 0.4, 8.0, 0.001
+
+
 def _outside_range(below: float, above: float, low: float, high: float, middle: float) -> list[Suspicion]:
     """A warning where 2 % of the pixels are outside, an error where most are."""
     if below + above <= 0.02:

@@ -102,9 +102,14 @@ def likely_marks(plane: Array) -> tuple[float, ...]:
             # Not by abs(), which is negative for the smallest number of a type of integers.
             near = plane >= 0.9 * mark.value if mark.value > 0 else plane <= 0.9 * mark.value
         named = mark in MARKS[-2:] and any(value / mark.value >= 1 for value in found)  # by a mark of its own
-        if count >= 0.001 * plane.size and count == near.sum() and not named:
+        if count >= 0.001 * plane.size and count == near.sum() and not named and not _whole_in(plane.dtype, mark):
             found.append(most if mark is MARKS[-2] else least if mark is MARKS[-1] else mark.value)
     return tuple(found)
+
+
+def _whole_in(dtype: np.dtype[Any], mark: Mark) -> bool:
+    """Whether half floats round a fraction to a whole number, such as 127.998 to 128, which then says nothing."""
+    return dtype == np.float16 and mark.reason == _CONVERTED and float(np.float16(mark.value)).is_integer()
 
 
 def lone_extreme(plane: Array) -> float | None:

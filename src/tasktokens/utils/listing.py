@@ -11,6 +11,9 @@ from pathlib import Path
 
 from tasktokens.errors import DataError
 
+SYSTEM_FOLDERS = frozenset(("@eaDir", "#recycle", "__MACOSX", "$RECYCLE.BIN", "System Volume Information"))
+"""Previews, forks and bins that disk stations and operating systems keep among a user's files."""
+
 MOST_REVISITS = 10_000
 """How often, in all, links may lead to folders that were listed before: a few that point at each other multiply."""
 
@@ -19,7 +22,8 @@ def walk_files(folder: Path) -> list[tuple[str, ...]]:
     """The files below a folder as the parts of their relative paths, sorted.
 
     Linked folders are followed, and their files have the path as linked; a link back to a folder that it lies in is
-    passed over, so a loop ends. What begins with a dot is passed over. A folder that does not exist has no files.
+    passed over, so a loop ends. What begins with a dot, and `SYSTEM_FOLDERS`, are passed over. A folder that does not
+    exist has no files.
 
     Raises:
         DataError: a folder cannot be listed, or links lead to the same folders too often.
@@ -36,7 +40,7 @@ def walk_files(folder: Path) -> list[tuple[str, ...]]:
         try:
             status = os.stat(path)
             with os.scandir(path) as entries:
-                listed = [(entry.name, entry.is_dir()) for entry in entries if not entry.name.startswith(".")]
+                listed = [(entry.name, _is_folder(entry)) for entry in entries if not _passed_over(entry.name)]
         except OSError as error:
             raise DataError(f"cannot list the folder {path} ({error.strerror or error})") from error
         identity = (status.st_dev, status.st_ino)
@@ -52,6 +56,18 @@ def walk_files(folder: Path) -> list[tuple[str, ...]]:
         waiting += [(os.path.join(path, name), (*parts, name), inside) for name, is_folder in listed if is_folder]
         found += [(*parts, name) for name, is_folder in listed if not is_folder]
     return sorted(found)
+
+
+def _passed_over(name: str) -> bool:
+    return name.startswith(".") or name in SYSTEM_FOLDERS
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether a folder, or a link to one; a link to itself is none, and a file that cannot be read."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _above(folder: Path) -> frozenset[tuple[int, int]]:

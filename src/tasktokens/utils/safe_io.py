@@ -161,14 +161,23 @@ def decode_text(data: bytes) -> str:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"it is not text in {encoding.upper()} ({error.reason} at byte {error.start}); {_SAVE}"
+            f"it is not text in {encoding.upper()}: line {data.count(_NEWLINE, 0, error.start) + 1} has the byte "
+            f"0x{data[error.start]:02x}{_guess(encoding, data)}; {_SAVE}"
         ) from error
     if "\0" in text:
         raise ValueError(f"it holds the character NUL, as UTF-16 without a byte-order mark does; {_SAVE}")
     return text.replace("\ufeff", "")  # also inside, where files were joined
 
 
-_SAVE = "save it as UTF-8"
+def _guess(encoding: str, data: bytes) -> str:
+    """What a file without a mark may be, for a sentence: text of older programs, or no text at all."""
+    if encoding != "utf-8" or b"\0" in data:
+        return ""
+    return "; it may be in a code page such as Windows-1252 (ANSI) or Latin-1"
+
+
+_NEWLINE = b"\n"
+_SAVE = "save it as UTF-8 (in Excel: CSV UTF-8; in an editor: save with encoding, UTF-8)"
 _MARKS = (  # the mark of UTF-32 begins with that of UTF-16
     (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"), (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),

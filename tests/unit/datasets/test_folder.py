@@ -187,3 +187,26 @@ def test_the_tasks_of_the_documentation_can_be_built() -> None:
         kinds.add(build_task(name, {k: v for k, v in spec.items() if k not in ("folder", "resize")}).kind)
     assert kinds == set(KINDS)
     assert [parse_config(values).data.kind for values in found if "data" in values] == ["concat"]
+
+
+@pytest.mark.parametrize("name", ["auto", "holdout", "none"])
+def test_a_split_called_like_a_word_of_the_settings_is_refused(name: str, own_folder: Path) -> None:
+    describe(own_folder, splits={"train": "train.txt", name: "test.txt"})
+    with pytest.raises(DataError, match=rf"names a split '{name}'.*rename it"):
+        open_folder(own_folder)
+
+
+@pytest.mark.parametrize("up", ["/", "..", "../..", "../../", "images/../.."])
+@pytest.mark.parametrize("of", ["images", "task"])
+def test_a_folder_that_the_data_lies_in_is_refused_before_it_is_listed(
+    up: str, of: str, own_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = []
+    monkeypatch.setattr("tasktokens.datasets.folder.walk_files", lambda folder: listed.append(folder) or [("a.png",)])
+    if of == "images":
+        describe(own_folder, images=up)
+    else:
+        describe(own_folder, tasks={"depth": {"kind": "depth", "range": [1, 9], "folder": up}})
+    with pytest.raises(ConfigError, match="in which the data folder itself lies"):
+        open_folder(own_folder)
+    assert all(own_folder in folder.parents for folder in listed)

@@ -280,3 +280,17 @@ def test_a_link_in_the_images_to_a_folder_above_lists_no_label_as_image(target: 
     linked.mkdir()
     (linked / "images").symlink_to(root / "images", target_is_directory=True)
     assert set(list_files(linked / "images", IMAGE_ENDINGS)) == whole
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links")
+def test_folders_of_systems_and_links_to_themselves_hold_no_images(own_folder: Path) -> None:
+    before = list(open_folder(own_folder).images)
+    for name in ("@eaDir", "#recycle", "__MACOSX", "$RECYCLE.BIN", "System Volume Information", "deep/@eaDir"):
+        (own_folder / "images" / name).mkdir(parents=True)
+        shutil.copy(own_folder / "images" / "im00.png", own_folder / "images" / name / "thumbnail.png")
+    (own_folder / "images" / "self").symlink_to("self")
+    assert list(open_folder(own_folder).images) == before
+    assert list(find_images(own_folder / "images")) == before
+    (own_folder / "images" / "self.png").symlink_to("self.png")  # what has the ending of a picture is named
+    (finding,) = [each for each in check({"data": {"kind": "folder", "root": str(own_folder)}}).findings if each.code == "unreadable"]
+    assert finding.path == str(own_folder / "images" / "self.png")

@@ -37,9 +37,8 @@ def test_sources_are_never_written_over(trained: tuple[Path, Path], tmp_path: Pa
     for out in (data, data / "images", data / "semseg", link, data.parent, run, run.parent, other):
         with pytest.raises(RunExistsError, match=r"which is (read for it|not overwritten); give another folder"):
             discover(run, out, overwrite=True, quiet=True)
-        if out.name != "semseg":  # `predict` does not read labels
-            with pytest.raises(RunExistsError, match=r"which is (read for it|not overwritten); give another folder"):
-                predict(run, str(data / "images"), out, overwrite=True, quiet=True)
+        with pytest.raises(RunExistsError, match=r"which is (read for it|not overwritten); give another folder"):
+            predict(run, str(data / "images"), out, overwrite=True, quiet=True)
     assert content(data) == before
     assert content(run) == model
 
@@ -49,3 +48,20 @@ def test_what_they_wrote_themselves_is_replaced(trained: tuple[Path, Path], tmp_
     for _ in range(2):
         discover(run, tmp_path / "filled", overwrite=True, quiet=True, views=1)
         predict(run, str(data / "images"), tmp_path / "predicted", overwrite=True, quiet=True, views=1)
+
+
+def test_predictions_find_a_place_beside_the_labels_and_never_among_them(
+    trained: tuple[Path, Path], tmp_path: Path
+) -> None:
+    data, run = trained
+    photograph = str(data / "images" / "im00.png")
+    labels = content(data / "depth")
+    (data / "depth" / "more").mkdir()
+    (data / "depth" / "more" / "b.png").write_bytes(b"a label")
+    for out in (data / "depth", data / "depth" / "more"):
+        with pytest.raises(RunExistsError, match="is a folder of the data set"):
+            predict(run, photograph, out, overwrite=True, quiet=True)
+    assert content(data / "depth") == labels | {"more/b.png": b"a label"}
+    for _ in range(2):  # a folder of its own inside the data is fine, and is replaced where that is asked for
+        predict(run, photograph, data / "predicted", overwrite=True, quiet=True)
+    assert (data / "predicted" / "semseg" / "im00.png").is_file()

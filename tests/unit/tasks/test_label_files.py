@@ -352,3 +352,18 @@ def test_one_channel_of_floats_with_nan_is_a_plane_for_init_too(tmp_path: Path) 
     Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(tmp_path / "image.png")
     look = scan_files([(tmp_path / "d.npy", tmp_path / "image.png")], "depth")
     assert (look.files, look.channels, look.middle) == (1, 1, 2.5)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_class_ids_of_floats_are_read_without_a_warning(dtype: type, tmp_path: Path) -> None:
+    stored = IDS.astype(dtype)
+    stored[0, 0] = np.nan
+    np.save(tmp_path / "a.npy", stored)
+    value, valid = SEMSEG.read(tmp_path / "a.npy")
+    assert np.array_equal(valid, (IDS != 255) & ~np.isnan(stored))
+    assert np.array_equal(value[0][valid], IDS[valid])
+    stored[0, 1] = np.inf
+    np.save(tmp_path / "a.npy", stored)
+    with pytest.raises(LabelError, match=f"whole class ids, found inf.*{np.dtype(dtype)}"):
+        SEMSEG.read(tmp_path / "a.npy")

@@ -122,6 +122,16 @@ def test_text_of_an_unknown_encoding_is_refused_in_one_sentence(file: str, data:
         open_folder(tmp_path)
 
 
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "cp1250", "mac-roman", "cp437"])
+def test_a_code_page_is_named_with_the_line(encoding: str, tmp_path: Path) -> None:
+    folder(tmp_path)
+    (tmp_path / "dataset.yaml").write_text(f"splits: {{train: train.txt}}\n{TASKS}\n")
+    (tmp_path / "train.txt").write_bytes("000\r\n001\r\nküche/002\r\n".encode(encoding))
+    byte = "ü".encode(encoding).hex()
+    with pytest.raises(DataError, match=rf"line 3 has the byte 0x{byte}; it may be in a code page such as Windows-1252"):
+        open_folder(tmp_path)
+
+
 @pytest.mark.parametrize(("written", "meant"), [("0", "000"), ("1", "001"), ("KÜCHE/2", "küche/002")])
 def test_a_row_that_no_image_has_is_an_error_with_the_nearest_id(written: str, meant: str, tmp_path: Path) -> None:
     for kind in ("images", "semseg"):
