@@ -326,12 +326,13 @@ def test_other_settings_that_change_results_are_named(begun: tuple[Path, Any], c
     assert "'lr: 0.001' there, 'lr: 0.5' here" in said
 
 
-def test_another_version_of_the_code_is_said(begun: tuple[Path, Any], capsys: Any) -> None:
+@pytest.mark.parametrize("what", ["torch", "tasktokens", "python"])
+def test_another_version_of_the_code_is_said(what: str, begun: tuple[Path, Any], capsys: Any) -> None:
     _, config = begun
     path = config.run.dir / "environment.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"torch": "1.0"}))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {what: "0.0.1"}))
     train(config, resume=True, quiet=True)
-    assert "torch 1.0, now " in capsys.readouterr().err
+    assert f"{what} 0.0.1, now " in capsys.readouterr().err
 
 
 # -- judged without data -----------------------------------------------------------------------------------------------

@@ -30,8 +30,9 @@ def check_before_run(data: Data, config: Config, quiet: bool = False) -> None:
     """Examine the images and visible labels of a run and say in one line on standard error that they are right.
 
     Label files that the run must not see are not touched. A data set that was found to be right is not examined again
-    until a file's size or one of its times (of content and of change), the tasks or this package change; what is remembered lies in ``tasktokens/check`` under
-    ``$TASKTOKENS_CACHE``, ``$XDG_CACHE_HOME`` or ``~/.cache``. Rendered rooms need no check.
+    until a file's size or times (of content and of status), the tasks or this package change; what is remembered lies
+    in ``tasktokens/check`` under ``$TASKTOKENS_CACHE``, ``$XDG_CACHE_HOME`` or ``~/.cache``. Rendered rooms need no
+    check.
 
     Raises:
         DataError: naming the first errors.
@@ -128,7 +129,7 @@ def _file_states(id: str, paths: list[Path]) -> Iterator[str]:
         except OSError:
             yield f"{id}\0{path}\0missing\n"
         else:
-            # The change time too: rsync and cp -p give a changed file the time of the old one.
+            # The time of the last change of status too: rsync and cp -p give a changed file the time of the old one.
             times = f"{stat.st_mtime_ns}\0{stat.st_ctime_ns}"
             yield f"{id}\0{path.absolute()}\0{stat.st_size}\0{times}\n"
 

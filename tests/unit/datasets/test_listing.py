@@ -292,5 +292,9 @@ def test_folders_of_systems_and_links_to_themselves_hold_no_images(own_folder: P
     assert list(open_folder(own_folder).images) == before
     assert list(find_images(own_folder / "images")) == before
     (own_folder / "images" / "self.png").symlink_to("self.png")  # what has the ending of a picture is named
-    (finding,) = [each for each in check({"data": {"kind": "folder", "root": str(own_folder)}}).findings if each.code == "unreadable"]
+    (finding,) = [
+        each
+        for each in check({"data": {"kind": "folder", "root": str(own_folder)}}).findings
+        if each.code == "unreadable"
+    ]
     assert finding.path == str(own_folder / "images" / "self.png")
