@@ -10,7 +10,7 @@ training step of its own. Rounds of all of them alternate: ratios are medians ov
 of the fastest round. On a CPU one thread is used and its own time counts, so that other programs matter little.
 
 ``share_of_conv_ceiling`` is FLOP/s relative to those of a large convolution in the same rounds; ``memory_mb`` the peak
-of weights, gradients, optimiser and activations; ``operations`` the number of torch's operators. ``scaling`` has the
+of weights, gradients, optimiser and activations; ``operations`` how many operators compute. ``scaling`` has the
 cost against pixels and against tasks, ``exponents`` the slopes of straight lines through the logarithms, of the whole
 network and of what follows the backbone.
 """
@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch.profiler import ProfilerActivity
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from speed_cases import METHODS, Case, Do, Workload, convolution
 from tasktokens.models.flops import count_flops
@@ -39,8 +40,8 @@ from tasktokens.training.step_memory import is_out_of_memory
 from tasktokens.utils.memory import keep_freed_memory
 
 MEASURED = [f"src/tasktokens/{name}" for name in ("training", "methods", "models", "tasks")]
-SECONDS = {"htt": 20.0, "mtl": 10.0, "paper": 1.0, "deeplab": 10.0}
-"""Of the rounds of a case; at least three are made."""
+SECONDS = {"htt": 12.0, "mtl": 6.0, "paper": 1.0, "deeplab": 6.0}
+"""Of the rounds of a case; at least two are made."""
 
 
 def main() -> None:
@@ -105,18 +106,18 @@ def cost(case: Case, what: str) -> dict[str, float | int]:
         pair = {"network": work.step(what == "discovery"), "backbone": work.step_backbone()}
     ceiling = convolution(work.accelerator, 2 if case.device == "cpu" else 32)
     rounds = alternate(pair | {"ceiling": ceiling}, case.device, SECONDS[case.variant])
-    flops = {"network": count_flops(pair["network"]), "ceiling": count_flops(ceiling)}
-    per_second = {name: count / min(rounds[name]) for name, count in flops.items()}
+    flops, peak, launches = observe(pair["network"], case.device)
+    network, best = min(rounds["network"]), min(rounds["ceiling"])
     return {
-        "milliseconds": round(min(rounds["network"]) * 1000, 2),
-        "images_per_second": round(case.batch / min(rounds["network"]), 2),
+        "milliseconds": round(network * 1000, 2),
+        "images_per_second": round(case.batch / network, 2),
         "ratio_to_backbone": round(statistics.median(map(float.__truediv__, rounds["network"], rounds["backbone"])), 3),
-        "share_of_conv_ceiling": round(per_second["network"] / per_second["ceiling"], 3),
-        "memory_mb": round(peak_bytes(pair["network"], case.device) / 2**20),
-        "operations": launched(pair["network"]),
-        "gflop": round(flops["network"] / 1e9, 2),
+        "share_of_conv_ceiling": round(flops / network / (count_flops(ceiling) / best), 3),
+        "memory_mb": round(peak / 2**20),
+        "operations": launches,
+        "gflop": round(flops / 1e9, 2),
         "rounds": len(rounds["network"]),
-    }  # fmt: skip
+    }
 
 
 def alternate(work: Mapping[str, Do], device: str, seconds: float) -> dict[str, list[float]]:
@@ -126,7 +127,7 @@ def alternate(work: Mapping[str, Do], device: str, seconds: float) -> dict[str, 
     for name, do in work.items():
         timed(do, device, calls[name])
     end = time.perf_counter() + seconds
-    while len(times["network"]) < 3 or time.perf_counter() < end:
+    while len(times["network"]) < 2 or time.perf_counter() < end:
         for name, do in work.items():
             times[name].append(timed(do, device, calls[name]))
     return times
@@ -145,30 +146,36 @@ def timed(do: Do, device: str, calls: int) -> float:
     return (clock() - begin) / calls
 
 
-def peak_bytes(do: Do, device: str) -> int:
-    """The most that tensors take while it runs, weights and what else is there included."""
+class Launches(TorchDispatchMode):
+    """Counts the operators that compute: about as many as a GPU launches kernels."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call ``func`` and count it, unless its result is a view."""
+        self.count += not func.is_view
+        return func(*args, **(kwargs or {}))
+
+
+def observe(do: Do, device: str) -> tuple[int, int, int]:
+    """FLOPs, the most bytes that tensors take while it runs (weights and what else is there included), operators."""
     gc.collect()
+    launches = Launches()
     if device != "cpu":
         torch.cuda.reset_peak_memory_stats()
-        do()
-        return int(torch.cuda.max_memory_allocated())
+        with launches:
+            flops = count_flops(do)
+        return flops, int(torch.cuda.max_memory_allocated()), launches.count
     there = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in gc.get_objects() if _is_tensor(t)}
-    with torch.profiler.profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        do()
+    with torch.profiler.profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler, launches:
+        flops = count_flops(do)
     events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]  # type: ignore[union-attr]
     sums = itertools.accumulate(e.nbytes() for e in sorted(events, key=lambda e: e.start_ns()))
-    return sum(there.values()) + max(0, *sums)
+    return flops, sum(there.values()) + max(0, *sums), launches.count
 
 
 def _is_tensor(thing: object) -> bool:
     return type(thing) in (torch.Tensor, torch.nn.Parameter) and thing.device.type == "cpu"  # type: ignore[attr-defined]
-
-
-def launched(do: Do) -> int:
-    """Operators of torch that it calls, about as many as a GPU launches kernels."""
-    with torch.profiler.profile(activities=[ProfilerActivity.CPU]) as profiler:
-        do()
-    return sum(event.count for event in profiler.key_averages() if event.key.startswith("aten::"))
 
 
 def scaling(case: Case, against: str) -> list[dict[str, Any]]:

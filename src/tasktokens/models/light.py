@@ -80,16 +80,13 @@ class Context(nn.Module):
         super().__init__()
         self.branches = nn.ModuleList([depthwise(inputs, rate) for rate in rates])
         self.pool = nn.Sequential(nn.Linear(inputs, inputs), nn.ReLU(), nn.Linear(inputs, inputs, bias=False))
-        self.project = Pointwise(inputs, inputs, bias=False)
+        self.project = Pointwise(len(rates) * inputs, inputs, bias=False)
         self.norm = nn.BatchNorm2d(inputs)
         self.refine = nn.Sequential(depthwise(inputs), *pointwise_block(inputs, outputs))
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """(B, inputs, H, W) to (B, outputs, H, W)."""
-        first, *others = [branch(x_BCHW) for branch in self.branches]
-        for other in others:
-            first = first + other
-        near = self.norm(self.project(first))
+        near = self.norm(self.project(torch.cat([branch(x_BCHW) for branch in self.branches], dim=1)))
         whole_BC11 = self.pool(x_BCHW.mean(dim=(2, 3)))[..., None, None]
         refined: Tensor = self.refine(x_BCHW + F.relu(near + whole_BC11))
         return refined
@@ -127,10 +124,8 @@ class LightDecoder(nn.Module):
     def __init__(self, count: int, width: int) -> None:
         super().__init__()
         self.maps = Pointwise(width, count)
-        near, mixed = nn.Conv2d(count, count, 3, padding=1, groups=count, bias=False), Pointwise(count, count)
-        nn.init.dirac_(near.weight, groups=count)
-        nn.init.dirac_(mixed.weight)
-        self.out = nn.Sequential(near, mixed)
+        self.out = nn.Conv2d(count, count, 3, padding=1)
+        nn.init.dirac_(self.out.weight)
         self.factor = width**-0.5
 
     def forward(self, feature_BDHW: Tensor, tokens_BKD: Tensor) -> Tensor:

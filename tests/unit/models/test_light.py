@@ -102,7 +102,7 @@ def test_context_mixes_neighbours_and_the_mean_of_the_image_alone() -> None:
     x = torch.randn(2, 6, 10, 12)
     with torch.no_grad():
         out = module(x)
-        near = module.norm(module.project(sum(branch(x) for branch in module.branches)))
+        near = module.norm(module.project(torch.cat([branch(x) for branch in module.branches], dim=1)))
         whole = module.pool(x.mean((2, 3)))[..., None, None]
         torch.testing.assert_close(out, module.refine(x + torch.relu(near + whole)))
         torch.testing.assert_close(module(x[1:]), out[1:], atol=1e-5, rtol=1e-5)
