@@ -43,7 +43,9 @@ def test_a_cache_of_rooms_that_two_render_at_once_is_that_of_one(
 ) -> None:
     counts = {"train": 1, "test": 1}
     script = tmp_path / "render.py"
-    script.write_text(f"from tasktokens.datasets.rooms.dataset import rooms_folder\nprint(rooms_folder({counts}, 32, 48))\n")
+    script.write_text(
+        f"from tasktokens.datasets.rooms.dataset import rooms_folder\nprint(rooms_folder({counts}, 32, 48))\n"
+    )
     cache = {"TASKTOKENS_CACHE": str(tmp_path / "shared")}
     with processes.started(script=script, env=cache) as one, processes.started(script=script, env=cache) as other:
         assert (one.wait(), other.wait()) == (0, 0)

@@ -20,7 +20,8 @@ from tasktokens.datasets.prepare import prepare, source_settings, verify
 from tasktokens.errors import DataError
 from tasktokens.inference.discover import discover
 from tasktokens.inference.explain import explain
-from tasktokens.inference.predict import find_images, predict
+from tasktokens.inference.image_files import find_images
+from tasktokens.inference.predict import predict
 from tasktokens.inspection.check import check
 from tasktokens.inspection.init import init
 from tasktokens.training.trainer import train
@@ -292,5 +293,9 @@ def test_folders_of_systems_and_links_to_themselves_hold_no_images(own_folder: P
     assert list(open_folder(own_folder).images) == before
     assert list(find_images(own_folder / "images")) == before
     (own_folder / "images" / "self.png").symlink_to("self.png")  # what has the ending of a picture is named
-    (finding,) = [each for each in check({"data": {"kind": "folder", "root": str(own_folder)}}).findings if each.code == "unreadable"]
+    (finding,) = [
+        each
+        for each in check({"data": {"kind": "folder", "root": str(own_folder)}}).findings
+        if each.code == "unreadable"
+    ]
     assert finding.path == str(own_folder / "images" / "self.png")

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from test_variants_init import box, write
 
 from tasktokens.inspection.infer import infer_folder
 from tasktokens.tasks import build_task
-from test_variants_init import box, write
 
 
 @pytest.mark.parametrize("yes", [2, 100, 128, 254])

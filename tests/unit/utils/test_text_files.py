@@ -128,7 +128,9 @@ def test_a_code_page_is_named_with_the_line(encoding: str, tmp_path: Path) -> No
     (tmp_path / "dataset.yaml").write_text(f"splits: {{train: train.txt}}\n{TASKS}\n")
     (tmp_path / "train.txt").write_bytes("000\r\n001\r\nküche/002\r\n".encode(encoding))
     byte = "ü".encode(encoding).hex()
-    with pytest.raises(DataError, match=rf"line 3 has the byte 0x{byte}; it may be in a code page such as Windows-1252"):
+    with pytest.raises(
+        DataError, match=rf"line 3 has the byte 0x{byte}; it may be in a code page such as Windows-1252"
+    ):
         open_folder(tmp_path)
 
 
