@@ -10,8 +10,13 @@ Every path may be text or a `pathlib.Path`. Names are imported on first use, so 
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+# Read when torch is loaded: threads that wait for each other must not keep cores busy, or beside other work a run takes
+# several times as long (docs/runs.md).
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
     from tasktokens import data, datasets, errors, losses, methods, metrics, models, tasks

@@ -49,6 +49,12 @@ Views = Annotated[
         "mirrored], such as [[1, false], [1.5, true]].",
     ),
 ]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Images of one size that go through the network together; default: 16 on a GPU, 1 on a CPU."
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Do not show progress.")]
 Model = Annotated[Path, typer.Argument(help="A finished run, or its model folder.")]
 Inputs = Annotated[list[str], typer.Argument(help="Images, folders or glob patterns.")]
@@ -163,6 +169,7 @@ def predict(
     out: Annotated[Path, typer.Option(help="Output folder.")] = Path("predictions"),
     views: Views = "1",
     pictures: Annotated[bool, typer.Option(help="Also write coloured pictures of images and predictions.")] = True,
+    batch_size: BatchSize = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
@@ -170,7 +177,7 @@ def predict(
     from tasktokens.discovery.views import views_from_text
     from tasktokens.inference.predict import predict as run
 
-    run(model, inputs, out, overwrite, quiet, views_from_text(views), pictures)
+    run(model, inputs, out, overwrite, quiet, views_from_text(views), pictures, batch_size)
     _print(out)
 
 
@@ -226,6 +233,7 @@ def discover(
             "--page", help="Also write discovery.html: table, histograms of confidence, least confident images."
         ),
     ] = False,
+    batch_size: BatchSize = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
@@ -238,7 +246,7 @@ def discover(
 
     thresholds, teachers = parse_thresholds(threshold or ()), parse_teachers(teacher or ())
     seen = None if views is None else views_from_text(views)
-    discovery = discover_run(run, out, thresholds, overwrite, quiet, seen, pictures, root, page, teachers)
+    discovery = discover_run(run, out, thresholds, overwrite, quiet, seen, pictures, root, page, teachers, batch_size)
     if launched_rank() == 0:
         print_discovery(discovery)
         print(discovery)

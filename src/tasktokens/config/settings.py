@@ -86,7 +86,9 @@ class RunSettings(Settings):
         "auto", description="auto: bf16 on GPUs that have it, fp32 elsewhere"
     )
     device: Literal["auto", "cpu"] = Field("auto", description="auto: an accelerator where there is one")
-    threads: int | None = Field(None, ge=1, le=1024, description="CPU threads of torch; default: torch's own choice")
+    threads: int | None = Field(
+        None, ge=1, le=1024, description="CPU threads of torch; default: one per core (docs/runs.md#threads)"
+    )
     deterministic: bool = Field(False, description="GPU: only kernels that give the same bits each time")
     sync_batch_norm: bool = Field(False, description="several GPUs: batch norm over the images of all of them")
     rank_timeout: float = Field(60, gt=0, description="minutes that a process waits for the others before it gives up")

@@ -12,13 +12,12 @@ import contextlib
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
 from tasktokens.config import Config
 from tasktokens.data.visibility import VisibleLabels
-from tasktokens.datasets.index import ImageFile
 from tasktokens.datasets.prepared import sha256
 from tasktokens.discovery.views import Views
 from tasktokens.errors import ConfigError, did_you_mean
@@ -29,9 +28,10 @@ from tasktokens.inference.evaluate import run_config
 from tasktokens.inference.filled_folder import copy_image, copy_label, describe, write_prediction
 from tasktokens.inference.given_labels import GivenLabels, given_labels
 from tasktokens.inference.journal import Journal, check_no_source, hint_resume
-from tasktokens.inference.label_pictures import Shown, save_label_picture
+from tasktokens.inference.label_pictures import Shown, save_label_picture, show
 from tasktokens.inference.predictor import Predictor
 from tasktokens.inference.results import Prediction
+from tasktokens.inference.stream import Logits, Read, Stream
 from tasktokens.methods import build_method
 from tasktokens.models.files import model_folder
 from tasktokens.tasks import Task
@@ -53,6 +53,7 @@ def discover(
     root: str | Path | None = None,
     page: bool = False,
     teacher: Teachers | None = None,
+    batch_size: int | None = None,
 ) -> Discovery:
     """Write the data of a run as a new data folder, in which the missing labels of training images are discovered.
 
@@ -74,6 +75,7 @@ def discover(
         teacher: for some tasks folders of labels with confidences that another model or a person made (docs/data.md):
             they are the discovered labels of that task, each pixel that of the most confident folder; the network's
             where there is none.
+        batch_size: images of one size that go through the network together; default: see `Predictor.batch_size`.
 
     Returns:
         The folder with a summary of each task; it can be used as a path.
@@ -102,7 +104,8 @@ def discover(
         with raise_on_all_ranks(accelerator):
             thresholds = thresholds_of(given.tasks, threshold)
             brought = BroughtLabels(given, teacher or {}, shown=not quiet and main)
-            predictor = Predictor(run, accelerator.device, own_views(config, given.tasks) if views is None else views)
+            seen = own_views(config, given.tasks) if views is None else views
+            predictor = Predictor(run, accelerator.device, seen, batch_size)
             labels = given.all_labels()
             if main:
                 sources = [Path(folder) / "confidence" for folders in brought.folders.values() for folder in folders]
@@ -120,12 +123,12 @@ def discover(
         done = journal.done()
         share = [id for id in labels if id not in done][rank :: accelerator.num_processes]
         accelerator.wait_for_everyone()  # all have read the journal before anyone writes to it
-        fill = Filler(predictor, given, thresholds, out, pictures, brought)
+        filler = Filler(predictor, given, labels, thresholds, out, pictures, brought)
         with signals(accelerator.num_processes) as stop, journal.appending(rank) as appender:
-            for id in track(share, "discovering", shown=not quiet and main):
-                if stop.received:
-                    break
-                appender.note(id, fill(id, labels[id]))
+            stream = Stream(filler.read, predictor.logits, filler.write, predictor.batch_size, stop.is_received)
+            with contextlib.closing(stream(share)) as filled:
+                for id, rows in track(filled, "discovering", not quiet and main, len(share)):
+                    appender.note(id, rows)
             stopped = stopping(stop, accelerator)
             done = journal.done() if main else {}
             whole = len(done) == len(labels)
@@ -204,10 +207,18 @@ def parse_thresholds(words: Sequence[str]) -> float | dict[str, float] | None:
     return of_all[0] if of_all else by_task or None
 
 
+class _Looked(NamedTuple):
+    """What is known of an image with missing labels: (height, width), and the labels that others made, by task."""
+
+    size: tuple[int, int]
+    brought: Mapping[str, Prediction]
+
+
 class Filler:
-    """Writes the files of one image after another.
+    """Writes the files of images, in several threads.
 
     Args:
+        labels: the tasks whose labels are given, by image.
         thresholds: of each task.
         out: the folder.
         pictures: also draw training images with their labels.
@@ -215,56 +226,68 @@ class Filler:
     """
 
     def __init__(
-        self, predictor: Predictor, given: GivenLabels, thresholds: Mapping[str, float], out: Path, pictures: bool,
+        self,
+        predictor: Predictor,
+        given: GivenLabels,
+        labels: VisibleLabels,
+        thresholds: Mapping[str, float],
+        out: Path,
+        pictures: bool,
         brought: BroughtLabels,
-    ) -> None:  # fmt: skip
-        self.predictor, self.given, self.thresholds = predictor, given, thresholds
+    ) -> None:
+        self.predictor, self.given, self.labels, self.thresholds = predictor, given, labels, thresholds
         self.out, self.pictures, self.brought = out, pictures, brought
 
-    def __call__(self, id: str, labels: Sequence[str]) -> list[Row]:
-        """Copy an image and its given labels; discover the others of training images. Returns a row per discovery."""
+    def read(self, id: str) -> Read:
+        """What the network gets of a training image with missing labels; nothing where others brought them all."""
+        missing = self._missing(id)
+        if not missing:
+            return Read(None)
+        image = self.given.index.images[id].read()
+        height, width = image.shape[:2]
+        looked = _Looked((height, width), self.brought.find(id, (height, width)))
+        asked = not looked.brought.keys() >= set(missing)
+        return Read(self.predictor.prepare(image) if asked else None, height * width, looked)
+
+    def write(self, id: str, looked: _Looked | None, logits: Logits | None) -> list[Row]:
+        """Copy an image and its given labels; write what was discovered. Returns a row per discovered label."""
         index, tasks = self.given.index, self.given.tasks
-        image = index.images[id]
-        copy_image(image, self.out / "images", id)
-        for name in labels:
+        copy_image(index.images[id], self.out / "images", id)
+        for name in self.labels[id]:
             copy_label(index.labels[name][id], tasks[name], self.out / name, id)
-        if id not in self.given.train:
-            return []
-        missing = [name for name in tasks if name not in labels]
-        found = self._discover(id, image, missing)
-        rows = [self._write(id, tasks[name], found[name]) for name in missing]
-        if self.pictures:
-            self._draw(id, image, labels, found)
+        rows, shown = [], {}
+        if looked is not None:
+            for name in self._missing(id):
+                row, shown[name] = self._discover(id, tasks[name], looked, logits or {})
+                rows.append(row)
+        if self.pictures and id in self.given.train:
+            self._draw(id, shown)
         return rows
 
-    def _discover(self, id: str, image: ImageFile, missing: Sequence[str]) -> dict[str, Prediction]:
-        """A label for each missing task; the network is asked only for what nobody brought."""
-        if not missing:
-            return {}
-        array = image.read()
-        found = self.brought.find(id, (array.shape[0], array.shape[1]))
-        return found if found.keys() >= set(missing) else self.predictor(array) | found
+    def _missing(self, id: str) -> list[str]:
+        return [name for name in self.given.tasks if name not in self.labels[id]] if id in self.given.train else []
 
-    def _write(self, id: str, task: Task, found: Prediction) -> Row:
-        confident = self._confident(task, found)
+    def _discover(self, id: str, task: Task, looked: _Looked, logits: Logits) -> tuple[Row, Shown | None]:
+        """One label alone: its maps of a photograph, hundreds of MB, are gone before those of the next are made."""
+        found = looked.brought.get(task.name)
+        if found is None:
+            found = self.predictor.decode_task(task.name, logits[task.name], looked.size)
+        confident = found.confidence > self.thresholds[task.name]
         write_prediction(self.out, task, id, found, confident)
         known = np.nan_to_num(found.confidence)
         shares = [round(float(confident.mean()), 4), round(float(known.mean()), 4)]
-        return [id, task.name, *shares, histogram(known), self.brought.source(id, task.name)]
+        row = [id, task.name, *shares, histogram(known), self.brought.source(id, task.name)]
+        if not self.pictures:
+            return row, None
+        return row, show(task, found.value_CHW, confident, found.confidence, f"{task.name}, discovered")
 
-    def _confident(self, task: Task, found: Prediction) -> Any:
-        return found.confidence > self.thresholds[task.name]
-
-    def _draw(self, id: str, image: ImageFile, labels: Sequence[str], found: Mapping[str, Prediction]) -> None:
-        shown = []
-        for name, task in self.given.tasks.items():
-            if name in labels:
-                shown.append(Shown(task, *self.given.index.labels[name][id].read(), caption=f"{name}, given"))
-            else:
-                one = found[name]
-                caption = f"{name}, discovered"
-                shown.append(Shown(task, one.value_CHW, self._confident(task, one), one.confidence, caption=caption))
-        save_label_picture(self.out / "pictures" / f"{id}.png", id, image.read(), shown)
+    def _draw(self, id: str, discovered: Mapping[str, Shown | None]) -> None:
+        index = self.given.index
+        shown = [
+            discovered.get(name) or show(task, *index.labels[name][id].read(), caption=f"{name}, given")
+            for name, task in self.given.tasks.items()
+        ]
+        save_label_picture(self.out / "pictures" / f"{id}.png", id, index.images[id].read(), shown)
 
 
 def _digest(labels: VisibleLabels, given: GivenLabels) -> str:

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from tasktokens.inference.explain_page import Panel, Table, draw
+from tasktokens.inference.image_files import find_images, readable
 from tasktokens.inference.journal import require_empty
-from tasktokens.inference.predict import find_images, readable
 from tasktokens.inference.predictor import Predictor
 from tasktokens.inference.results import Prediction
 from tasktokens.models.explain import Stages, stages

@@ -32,8 +32,9 @@ FORMATS = """\
 def write_prediction(folder: Path, task: Task, id: str, prediction: Prediction, valid: Array | None = None) -> None:
     """A predicted label, void where ``valid`` (H, W) is False, and its confidence."""
     task.write(folder / task.name / f"{id}.png", prediction.value_CHW, valid)
-    confidence = np.rint(prediction.confidence * 255).astype(np.uint8)
-    write_png(folder / "confidence" / task.name / f"{id}.png", confidence)
+    confidence = prediction.confidence * 255
+    np.rint(confidence, out=confidence)
+    write_png(folder / "confidence" / task.name / f"{id}.png", confidence.astype(np.uint8))
 
 
 def copy_image(image: ImageFile, folder: Path, id: str) -> None:

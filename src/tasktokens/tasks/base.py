@@ -215,11 +215,22 @@ class Task(ABC):
 
     @abstractmethod
     def decode(self, logits_BKHW: Tensor) -> Tensor:
-        """Logits to the prediction (B, C, H, W), in the units of the labels."""
+        """Logits to the prediction (B, C, H, W), in the units of the labels; each pixel by itself."""
 
     @abstractmethod
     def confidence(self, logits_BKHW: Tensor) -> Tensor:
-        """Confidence of the prediction, (B, 1, H, W) in [0, 1]."""
+        """Confidence of the prediction, (B, 1, H, W) in [0, 1]; each pixel by itself."""
+
+    def decode_with_confidence(self, logits_BKHW: Tensor) -> tuple[Tensor, Tensor]:
+        """`decode` and `confidence`; a task that takes both from one softmax computes it once."""
+        return self.decode(logits_BKHW), self.confidence(logits_BKHW)
+
+    continuous: ClassVar[bool] = False
+    """Whether the mean of two predictions is one too, so that a map of them may be enlarged (`enlarge`)."""
+
+    def enlarge(self, prediction_CHW: Tensor, size: tuple[int, int]) -> Tensor:
+        """A map of predictions at a larger (height, width), bilinear; for tasks that are `continuous`."""
+        return F.interpolate(prediction_CHW[None], size, mode="bilinear", align_corners=False)[0]
 
     @abstractmethod
     def correct(self, prediction_BCHW: Tensor, target_BCHW: Tensor) -> Tensor:
@@ -258,14 +269,19 @@ class Task(ABC):
         return self.class_names() or tuple(f"token {k}" for k in range(self.num_tokens))
 
 
-def expectation(logits_BKHW: Tensor, values_KC: Tensor) -> Tensor:
-    """Mean of the bin values (K, C) under the softmax of the logits, (B, C, H, W)."""
-    return channel_matmul(values_KC.T, F.softmax(logits_BKHW.float(), dim=1))
+def distribution(logits_BKHW: Tensor) -> Tensor:
+    """The softmax of the logits over classes, bins or centres, (B, K, H, W) fp32."""
+    return F.softmax(logits_BKHW.float(), dim=1)
 
 
-def deviation(logits_BKHW: Tensor, values_K: Tensor) -> Tensor:
-    """Standard deviation of the bin values (K,) under the softmax of the logits, (B, 1, H, W)."""
-    moments = expectation(logits_BKHW, torch.stack([values_K, values_K**2], dim=1))
+def expectation(probability_BKHW: Tensor, values_KC: Tensor) -> Tensor:
+    """Mean of the bin values (K, C) under a `distribution`, (B, C, H, W)."""
+    return channel_matmul(values_KC.T, probability_BKHW)
+
+
+def deviation(probability_BKHW: Tensor, values_K: Tensor) -> Tensor:
+    """Standard deviation of the bin values (K,) under a `distribution`, (B, 1, H, W)."""
+    moments = expectation(probability_BKHW, torch.stack([values_K, values_K**2], dim=1))
     return (moments[:, 1:2] - moments[:, 0:1] ** 2).clamp(min=0).sqrt()
 
 

@@ -24,6 +24,7 @@ from tasktokens.tasks.base import (
     Task,
     channel_matmul,
     deviation,
+    distribution,
     expectation,
     known_keys,
     largest_probability,
@@ -79,6 +80,7 @@ class Depth(Task):
     storage: ClassVar[tuple[str, ...]] = ("scale", "offset", "void")
     neutral: ClassVar[tuple[float, ...]] = (1.0,)
     confidence_weighted: ClassVar[bool] = True
+    continuous: ClassVar[bool] = True
 
     @property
     def num_tokens(self) -> int:
@@ -246,11 +248,22 @@ class Depth(Task):
 
     def decode(self, logits_BKHW: Tensor) -> Tensor:
         """Expected value over the bins, (B, 1, H, W), in metres or the labels' unit."""
-        return expectation(logits_BKHW, self.centres()[:, None])
+        return self._mean(distribution(logits_BKHW))
 
     def confidence(self, logits_BKHW: Tensor) -> Tensor:
         """One minus the standard deviation of log depth: 0.85 says "within about 15 %"."""
-        return (1 - deviation(logits_BKHW, self.centres().log())).clamp(0, 1)
+        return self._certainty(distribution(logits_BKHW))
+
+    def decode_with_confidence(self, logits_BKHW: Tensor) -> tuple[Tensor, Tensor]:
+        """Both from one softmax."""
+        probability = distribution(logits_BKHW)
+        return self._mean(probability), self._certainty(probability)
+
+    def _mean(self, probability_BKHW: Tensor) -> Tensor:
+        return expectation(probability_BKHW, self.centres()[:, None])
+
+    def _certainty(self, probability_BKHW: Tensor) -> Tensor:
+        return (1 - deviation(probability_BKHW, self.centres().log())).clamp(0, 1)
 
     def correct(self, prediction_BCHW: Tensor, target_BCHW: Tensor) -> Tensor:
         """Within a factor of 1.25."""

@@ -41,7 +41,8 @@ def write_png(path: Path, array: Array) -> None:
     path = path.with_suffix(".png")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.ascontiguousarray(array)).save(path)
+        # Level 6, the default, takes two and a half times as long for files that are a tenth smaller.
+        Image.fromarray(np.ascontiguousarray(array)).save(path, compress_level=4)
 
 
 def write_floats(path: Path, plane_HW: Array, valid_HW: Array | None = None) -> None:

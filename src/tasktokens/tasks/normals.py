@@ -86,8 +86,10 @@ class Normals(UnitVectors):
 
     def write(self, path: Path, value_CHW: Array, valid_HW: Array | None = None) -> None:
         """As `UnitVectors.write`, turned to the files' frame."""
-        theirs = [(-1 if axis[0] == "-" else 1) * value_CHW["xyz".index(axis[-1])] for axis in self.frame]
-        super().write(path, np.stack(theirs), valid_HW)
+        if self.frame != ("x", "y", "z"):
+            theirs = [(-1 if axis[0] == "-" else 1) * value_CHW["xyz".index(axis[-1])] for axis in self.frame]
+            value_CHW = np.stack(theirs)
+        super().write(path, value_CHW, valid_HW)
 
     def colourise(self, value_CHW: Array, valid_HW: Array | None = None) -> Array:
         """The usual colours of normals: a wall that faces the camera is light blue; void is black."""

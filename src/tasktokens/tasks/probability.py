@@ -31,6 +31,7 @@ class Probability(Task):
     void: tuple[float, ...] = ()
 
     storage: ClassVar[tuple[str, ...]] = ("white", "void")
+    continuous: ClassVar[bool] = True
     settings: ClassVar[tuple[str, ...]] = ()
     """Its own settings besides those of the files."""
 

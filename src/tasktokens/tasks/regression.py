@@ -21,6 +21,7 @@ from tasktokens.tasks.base import (
     Task,
     channel_matmul,
     deviation,
+    distribution,
     expectation,
     known_keys,
     largest_probability,
@@ -72,6 +73,7 @@ class Regression(Task):
     kind: ClassVar[str] = "regression"
     storage: ClassVar[tuple[str, ...]] = ("scale", "offset", "void")
     confidence_weighted: ClassVar[bool] = True
+    continuous: ClassVar[bool] = True
 
     @property
     def num_tokens(self) -> int:
@@ -169,11 +171,22 @@ class Regression(Task):
 
     def decode(self, logits_BKHW: Tensor) -> Tensor:
         """Expected value over the bins, (B, 1, H, W), in the labels' unit."""
-        return expectation(logits_BKHW, self.centres()[:, None])
+        return self._mean(distribution(logits_BKHW))
 
     def confidence(self, logits_BKHW: Tensor) -> Tensor:
         """One minus twice the standard deviation as a share of the range: 0 when torn between its two ends."""
-        return (1 - 2 * deviation(logits_BKHW, torch.linspace(0, 1, self.bins))).clamp(0, 1)
+        return self._certainty(distribution(logits_BKHW))
+
+    def decode_with_confidence(self, logits_BKHW: Tensor) -> tuple[Tensor, Tensor]:
+        """Both from one softmax."""
+        probability = distribution(logits_BKHW)
+        return self._mean(probability), self._certainty(probability)
+
+    def _mean(self, probability_BKHW: Tensor) -> Tensor:
+        return expectation(probability_BKHW, self.centres()[:, None])
+
+    def _certainty(self, probability_BKHW: Tensor) -> Tensor:
+        return (1 - 2 * deviation(probability_BKHW, torch.linspace(0, 1, self.bins))).clamp(0, 1)
 
     def correct(self, prediction_BCHW: Tensor, target_BCHW: Tensor) -> Tensor:
         """Within 5 % of the range."""

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from tasktokens.errors import ConfigError, LabelError
 from tasktokens.metrics.normals import AngularErrors
-from tasktokens.tasks.base import Array, Task, channel_matmul, expectation, largest_probability
+from tasktokens.tasks.base import Array, Task, channel_matmul, distribution, expectation, largest_probability
 from tasktokens.tasks.directions import direction_sums, length_sums, summarise_directions
 from tasktokens.tasks.examine import Summary, Sums
 from tasktokens.tasks.files import write_png
@@ -52,6 +52,7 @@ class UnitVectors(Task):
     label_channels: ClassVar[int] = 3
     neutral: ClassVar[tuple[float, ...]] = (0.0, 0.0, -1.0)
     confidence_weighted: ClassVar[bool] = True
+    continuous: ClassVar[bool] = True
     shortest: ClassVar[float] = 1e-6
     """Length below which the loss does not stretch a mean vector to 1."""
 
@@ -102,7 +103,12 @@ class UnitVectors(Task):
 
     def write(self, path: Path, value_CHW: Array, valid_HW: Array | None = None) -> None:
         """Write 8-bit RGB PNG, v = (n + 1) x 127.5; void is (128, 128, 128)."""
-        stored = np.rint((np.moveaxis(value_CHW, 0, -1).clip(-1, 1) + 1) * 127.5).astype(np.uint8)
+        stored = np.empty((*value_CHW.shape[1:], 3), np.uint8)
+        for channel, plane in enumerate(value_CHW):  # one by one, in place: each holds 100 MB of a large photograph
+            scaled = plane.clip(-1, 1)
+            scaled += 1
+            scaled *= 127.5
+            stored[..., channel] = np.rint(scaled, out=scaled)
         write_png(path, stored if valid_HW is None else np.where(valid_HW[..., None], stored, np.uint8(128)))
 
     directions: ClassVar[tuple[str, ...]] = ("+x", "-x", "+y", "-y", "+z", "-z")
@@ -139,7 +145,7 @@ class UnitVectors(Task):
 
     def decode(self, logits_BKHW: Tensor) -> Tensor:
         """Normalised mean of the centres, (B, 3, H, W), of length 1."""
-        return F.normalize(expectation(logits_BKHW, self.centres()), dim=1, eps=1e-6)
+        return F.normalize(self._mean(logits_BKHW), dim=1, eps=1e-6)
 
     def confidence(self, logits_BKHW: Tensor) -> Tensor:
         """The probability of being right (within 22.5 degrees) if directions are von Mises-Fisher distributed.
@@ -147,11 +153,25 @@ class UnitVectors(Task):
         The concentration is that of a mean vector as long as the prediction's, approximated as by Banerjee et al.
         (JMLR 2005): 1 where all the mass is on one centre, 0.04 where it is spread over the sphere.
         """
-        mean = expectation(logits_BKHW, self.centres())
-        squared = mean.square().sum(dim=1, keepdim=True).clamp(1e-6, 1 - 1e-6)
-        concentration = squared.sqrt() * (3 - squared) / (1 - squared)
-        probability: Tensor = torch.expm1(-concentration * (1 - _COS_RIGHT)) / torch.expm1(-2 * concentration)
-        return probability
+        return _certainty(self._mean(logits_BKHW).square().sum(dim=1, keepdim=True))
+
+    def decode_with_confidence(self, logits_BKHW: Tensor) -> tuple[Tensor, Tensor]:
+        """Both from one mean vector; its direction up to rounding."""
+        mean = self._mean(logits_BKHW)
+        squared = mean.square().sum(dim=1, keepdim=True)
+        return mean.mul_(squared.clamp(min=1e-12).rsqrt_()), _certainty(squared)
+
+    def _mean(self, logits_BKHW: Tensor) -> Tensor:
+        """Mean of the centres (B, 3, H, W); the shorter, the less certain its direction."""
+        return expectation(distribution(logits_BKHW), self.centres())
+
+    def enlarge(self, prediction_CHW: Tensor, size: tuple[int, int]) -> Tensor:
+        """Bilinear, then of length 1 again."""
+        vectors = super().enlarge(prediction_CHW, size)
+        squared = vectors[0].square()
+        for component in vectors[1:]:  # plane by plane, in place: a photograph's vectors are hundreds of MB
+            squared.addcmul_(component, component)
+        return vectors.mul_(squared.clamp_(min=1e-12).rsqrt_())
 
     def correct(self, prediction_BCHW: Tensor, target_BCHW: Tensor) -> Tensor:
         """Within 22.5 degrees."""
@@ -164,6 +184,14 @@ class UnitVectors(Task):
     def metric(self) -> AngularErrors:
         """Angular errors in degrees."""
         return AngularErrors()
+
+
+def _certainty(squared_B1HW: Tensor) -> Tensor:
+    """`UnitVectors.confidence` from the squared length of the mean vector."""
+    squared = squared_B1HW.clamp(1e-6, 1 - 1e-6)
+    concentration = squared.sqrt() * (3 - squared) / (1 - squared)
+    probability: Tensor = torch.expm1(-concentration * (1 - _COS_RIGHT)) / torch.expm1(-2 * concentration)
+    return probability
 
 
 def _vectors(stored: StoredLabel) -> Array:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -38,9 +38,9 @@ def bar(total: int, shown: bool, title: str = "rendering rooms") -> Iterator[Ste
         yield step
 
 
-def track(items: Sequence[Item], doing: str, shown: bool, every: float = 15.0) -> Iterator[Item]:
-    """The items, with progress on standard error: a bar on a terminal, elsewhere a line every 15 seconds."""
-    if not shown or not items:
+def track(items: Iterable[Item], doing: str, shown: bool, total: int, every: float = 15.0) -> Iterator[Item]:
+    """The ``total`` items, with progress on standard error: a bar on a terminal, elsewhere a line every 15 seconds."""
+    if not shown or not total:
         yield from items
         return
     from rich.console import Console
@@ -48,14 +48,14 @@ def track(items: Sequence[Item], doing: str, shown: bool, every: float = 15.0) -
 
     console = Console(stderr=True)
     if console.is_terminal:
-        yield from bar_of(items, description=doing, console=console)
+        yield from bar_of(items, description=doing, console=console, total=total)
         return
     started = said = time.monotonic()
     for number, item in enumerate(items, start=1):
         yield item
         now = time.monotonic()
-        if now - said >= every or number == len(items):
+        if now - said >= every or number == total:
             said, speed = now, number / max(now - started, 1e-9)
-            left = int((len(items) - number) / speed)
-            text = f"{doing} {number}/{len(items)} | {speed:.1f} images/s | ETA {left // 60}:{left % 60:02d}"
+            left = int((total - number) / speed)
+            text = f"{doing} {number}/{total} | {speed:.1f} images/s | ETA {left // 60}:{left % 60:02d}"
             print(text, file=sys.stderr, flush=True)

@@ -26,6 +26,10 @@ class StopSignal:
         self.received: int | None = None
         self._first: float | None = None
 
+    def is_received(self) -> bool:
+        """Whether one of them has come."""
+        return self.received is not None
+
     @property
     def exit_code(self) -> int:
         """130 after SIGINT, 143 after SIGTERM."""

@@ -34,8 +34,7 @@ from tasktokens.errors import DataError
 from tasktokens.inference.evaluate import evaluate, evaluate_network
 from tasktokens.inference.predictor import Predictor
 from tasktokens.metrics import Metric
-from tasktokens.models import Network, build_network, decoding
-from tasktokens.models.decoding import decode_at
+from tasktokens.models import Network, build_network
 from tasktokens.tasks import Depth, Segmentation, Task
 from tasktokens.training.trainer import train
 
@@ -198,17 +197,6 @@ def test_a_run_is_evaluated_as_configured_and_at_full_size_when_asked(run: Path,
     assert result.exit_code == 0, result.output
     assert not (run / "evaluation-test-full.json").exists()  # full size is this run's own way
     assert load_config(run / "config.yaml").data.evaluation == "full"
-
-
-def test_a_huge_image_is_decoded_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    task = Segmentation("s", classes=("a", "b", "c", "d"))
-    logits = torch.randn(1, 4, 10, 15, generator=torch.Generator().manual_seed(0))
-    exact = decode_at(task, logits, (80, 120))
-    monkeypatch.setattr(decoding, "_LARGEST", 4 * 40 * 60)
-    assert decoding.full_logits(logits, (80, 120)).shape == (1, 4, 40, 60)
-    bounded = decode_at(task, logits, (80, 120))
-    assert bounded.shape == exact.shape == (1, 80, 120)
-    assert (bounded == exact).float().mean() > 0.9
 
 
 # -- what a sample depends on ------------------------------------------------------------------------------------------

@@ -20,7 +20,8 @@ from tasktokens.datasets.prepare import prepare, source_settings, verify
 from tasktokens.errors import DataError
 from tasktokens.inference.discover import discover
 from tasktokens.inference.explain import explain
-from tasktokens.inference.predict import find_images, predict
+from tasktokens.inference.image_files import find_images
+from tasktokens.inference.predict import predict
 from tasktokens.inspection.check import check
 from tasktokens.inspection.init import init
 from tasktokens.training.trainer import train

@@ -13,7 +13,7 @@ from tasktokens.datasets.folder import open_folder
 from tasktokens.datasets.index import exif_orientation, image_size, read_image
 from tasktokens.datasets.prepare import prepare, source_settings
 from tasktokens.errors import LabelError
-from tasktokens.inference.predict import readable
+from tasktokens.inference.image_files import readable
 from tasktokens.inspection.check import check
 from tasktokens.inspection.init import init
 from tasktokens.tasks.files import read_array

@@ -23,7 +23,7 @@ from tasktokens.models.layers import Fusion, upsample, upsample_by_matrices
 from tasktokens.models.light import LightDecoder
 from tasktokens.models.tokens import CrossTaskGates, FineTokens, TokenAttention, TokenDecoder
 from tasktokens.tasks import Task
-from tasktokens.tasks.base import channel_matmul, expectation
+from tasktokens.tasks.base import channel_matmul, distribution, expectation
 
 KINDS = [("htt", "htt"), ("htt", "paper"), ("mtl", "htt"), ("mtl", "paper")]
 every_network = pytest.mark.parametrize(("kind", "variant"), KINDS, ids=["-".join(kind) for kind in KINDS])
@@ -185,7 +185,7 @@ def test_channel_matmul_and_expectation_are_loops_over_pixels() -> None:
     matrix, x = torch.randn(3, 8), torch.randn(2, 8, 4, 5)
     fast = channel_matmul(matrix, x)
     p = x.exp() / x.exp().sum(1, keepdim=True)
-    mean_value = expectation(x, matrix.T)
+    mean_value = expectation(distribution(x), matrix.T)
     for b in range(2):
         for row in range(4):
             for column in range(5):

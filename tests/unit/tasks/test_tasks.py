@@ -28,7 +28,7 @@ from tasktokens.tasks import (
     Vectors,
     build_task,
 )
-from tasktokens.tasks.base import expectation
+from tasktokens.tasks.base import distribution, expectation
 
 SEMSEG = Segmentation("semseg", classes=("sky", "road", "car", "person"), void=(255, 9))
 DEPTH = Depth("depth", minimum=0.5, maximum=8.0, bins=12)
@@ -434,7 +434,7 @@ def test_confidence_lies_between_zero_and_one(task: Task, factor: float) -> None
 def test_confidence_of_normals_is_a_forecast_of_being_right(sharpness: float) -> None:
     """Directions drawn around the prediction, scattered as its mean vector's length says, are right as often."""
     logits = sharpness * torch.eye(NORMALS.num_tokens)[:1, :, None, None]
-    length = float(expectation(logits, NORMALS.centres()).norm())
+    length = float(expectation(distribution(logits), NORMALS.centres()).norm())
     low, high = 1e-3, 700.0
     for _ in range(60):  # the concentration of a von Mises-Fisher distribution with a mean of that length
         middle = (low + high) / 2
