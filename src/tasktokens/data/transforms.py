@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tasktokens.config import Augmentation
-from tasktokens.data.sample import Label, Sample
+from tasktokens.data.sample import Label, Labels, Sample
 from tasktokens.data.sharding import WHOLE_BATCH, BatchShard
 from tasktokens.tasks import Task
 
@@ -47,6 +47,14 @@ def resize(sample: Sample, tasks: Mapping[str, Task], size: Size) -> Sample:
     pixels = F.interpolate(sample.pixels[None].view(torch.uint8), size, mode="nearest-exact")[0].view(torch.bool)
     labels = {name: replace(label, valid=label.valid & pixels) for name, label in labels.items()}
     return replace(sample, image=image, pixels=pixels, labels=labels)
+
+
+def resize_labels(task: Task, labels: Labels, size: Size) -> tuple[Tensor, Tensor]:
+    """Value (n, C, h, w) and valid (n, 1, h, w) bool of a batch's labels at another size, by the task's own rule."""
+    if len(labels.rows) == 0:
+        return labels.value.new_zeros(0, task.label_channels, *size), labels.valid.new_zeros(0, 1, *size)
+    pairs = [task.resize(value, valid, size) for value, valid in zip(labels.value, labels.valid, strict=True)]
+    return torch.stack([value for value, _ in pairs]), torch.stack([valid for _, valid in pairs])
 
 
 def working_size(image: Size, trained: Size) -> Size:

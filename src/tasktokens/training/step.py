@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tasktokens.methods import Method, PreparedBatch, Term
 from tasktokens.models import Network
+from tasktokens.training.beside import Beside
 from tasktokens.training.loss_balance import LossBalance
 from tasktokens.training.nan_guard import FiniteGuard, check_all_used
 
@@ -55,6 +56,7 @@ class Step:
         model: the student, as `Accelerator.prepare` returned it.
         clip: largest gradient norm.
         balance: factors of the tasks' terms; default: none.
+        beside: what is trained beside the model; default: nothing.
     """
 
     def __init__(
@@ -66,13 +68,16 @@ class Step:
         guard: FiniteGuard,
         clip: float,
         balance: LossBalance | None = None,
+        beside: Beside | None = None,
     ) -> None:
         self.method, self.engine, self.model, self.optimizer = method, engine, model, optimizer
         self.guard, self.clip, self.balance = guard, clip, balance or LossBalance(None)
+        self.beside = beside or Beside()
 
     def __call__(self, parts: Sequence[PreparedBatch], teacher: nn.Module | None) -> dict[str, Tensor]:
         """One update; returns each reported term's sum and count over all ranks and parts, (2,) on the device."""
         self.model.train()
+        self.beside.train()
         counts = self._counts(parts) if len(parts) > 1 else None
         sums: list[Tensor] = []
         for number, prepared in enumerate(parts):
@@ -91,7 +96,10 @@ class Step:
         if counts is not None:
             summed_2T = self.engine.reduce(torch.stack(sums).sum(0), "sum")
         self.method.observe(means_of(terms, summed_2T))
+        self.beside.average_gradients(self.engine)
         norm = self.engine.clip_grad_norm_(self.model.parameters(), self.clip)
+        if (other := self.beside.clip(self.clip)) is not None:
+            norm = norm + other  # finite where both are
         self.guard.before_update(norm, tuple(id for prepared in parts for id in prepared.batch.ids))
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -108,6 +116,8 @@ def check_first_batch(
     method: Method, prepared: PreparedBatch, student: Network, teacher: Network | None, engine: StepEngine
 ) -> None:
     """Raise `TrainingError` where several processes cannot train the network, see `check_all_used`."""
+    if (state := method.state()) is not None:
+        state.eval()
     with engine.autocast():
         terms = method.terms(prepared, student.eval(), teacher)
     check_all_used(student, torch.stack([term.total for term in terms]).sum())

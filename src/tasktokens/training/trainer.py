@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 
 from tasktokens.config import Config
 from tasktokens.data.sample import Batch
@@ -22,6 +22,7 @@ from tasktokens.methods import Method, PreparedBatch, Stage, build_method
 from tasktokens.models import Network
 from tasktokens.models.files import ModelInfo, load_weights, save_model
 from tasktokens.training.batch_norm import check_batch_norm
+from tasktokens.training.beside import Beside, trained
 from tasktokens.training.callbacks import (
     Calibration,
     Callback,
@@ -102,7 +103,7 @@ class Trainer:
         folder: of the run. log: ``metrics.jsonl`` and ``log.txt``. stop: whether a signal says to end.
         stage: that is trained. step: how many of its steps are done.
         student: the network that is trained. teacher: the network that it learns from, or None.
-        optimizer: of the student. guard: that keeps numbers that are not finite away from it.
+        beside: what is trained beside it. optimizer: of both. guard: that keeps numbers that are not finite away from it.
         batches: this rank's parts of the last step's batch. losses: mean of each term of the last step, by name; NaN
             without a label. loss_means: of the steps since the last row. balance: factors of the tasks' losses.
         clock: where the time goes. stopping: whether the run ends after this step.
@@ -114,6 +115,7 @@ class Trainer:
     stage: Stage
     student: Network
     teacher: Network | None
+    beside: Beside
     optimizer: torch.optim.Optimizer
     guard: FiniteGuard
     batches: list[Batch]
@@ -262,20 +264,24 @@ class Trainer:
         checkpoint, self._checkpoint = self._checkpoint, None
         self.step = self.step if index == self.stage_index else 0
         self.stage_index, self.stage = index, self.stages[index]
-        device, state = self.accelerator.device, self.method.state()
+        device = self.accelerator.device
         with raise_on_all_ranks(self.accelerator):
             seed = self.train_data.seed(index)
             student, teacher = networks_of(self.stage, seed, self.info, self._before, checkpoint)
-            if state is not None:
+            self.method.begin(student)
+            if (state := self.method.state()) is not None:
                 if checkpoint is not None:
                     load_weights(state, checkpoint / "method.safetensors")
                 state.to(device)
+            self.beside = Beside(trained(state))
             if self.config.run.sync_batch_norm:
-                sync_batch_norm(student)
+                for module in (student, *self.beside.modules):
+                    sync_batch_norm(module)
             self.student, self.teacher = student.to(device), None if teacher is None else teacher.to(device)
             if index == 0 and init_from is not None and checkpoint is None:
                 start_from(self.student, init_from, self.info)
-        self.optimizer = make_optimizer(self.student, self.config.optim)
+        factors = [(module, self.method.state_lr) for module in self.beside.modules]
+        self.optimizer = make_optimizer(self.student, self.config.optim, factors)
         if checkpoint is not None:
             load_optimizer(checkpoint, self.optimizer, self.accelerator.scaler)
             sums = load_sums(checkpoint)
@@ -308,8 +314,12 @@ class Trainer:
 
     def _make_step(self) -> Step:
         model, optimizer = self.accelerator.prepare(self.student, self.optimizer)
-        self.guard = finite_guard(self.optimizer, self.student, self.accelerator)
-        return Step(self.method, self.accelerator, model, optimizer, self.guard, self.config.optim.clip, self.balance)
+        networks = nn.ModuleList([self.student, *self.beside.modules])
+        self.guard = finite_guard(self.optimizer, networks, self.accelerator)
+        return Step(
+            self.method, self.accelerator, model, optimizer, self.guard, self.config.optim.clip, self.balance,
+            self.beside,
+        )  # fmt: skip
 
     def _stop_requested(self) -> bool:
         """Whether a signal has come; several ranks ask each other, which waits for the device, every few steps."""
@@ -327,5 +337,5 @@ class Trainer:
 
     def _release(self) -> None:
         """Free the memory of networks and batches, so that steps can be measured afterwards."""
-        for name in ("student", "teacher", "optimizer", "guard", "batches", "losses", "_before"):
+        for name in ("student", "teacher", "beside", "optimizer", "guard", "batches", "losses", "_before"):
             self.__dict__.pop(name, None)
