@@ -50,10 +50,15 @@ def resize(sample: Sample, tasks: Mapping[str, Task], size: Size) -> Sample:
 
 
 def resize_labels(task: Task, labels: Labels, size: Size) -> tuple[Tensor, Tensor]:
-    """Value (n, C, h, w) and valid (n, 1, h, w) bool of a batch's labels at another size, by the task's own rule."""
+    """Value (n, C, h, w) and valid (n, 1, h, w) bool of a batch's labels at another size, by the task's own rule.
+
+    What pixels without a label hold has no influence; they get the task's neutral value.
+    """
     if len(labels.rows) == 0:
         return labels.value.new_zeros(0, task.label_channels, *size), labels.valid.new_zeros(0, 1, *size)
-    pairs = [task.resize(value, valid, size) for value, valid in zip(labels.value, labels.valid, strict=True)]
+    neutral = torch.tensor(task.neutral, device=labels.value.device).to(labels.value.dtype)[:, None, None]
+    values = torch.where(labels.valid, labels.value, neutral)
+    pairs = [task.resize(value, valid, size) for value, valid in zip(values, labels.valid, strict=True)]
     return torch.stack([value for value, _ in pairs]), torch.stack([valid for _, valid in pairs])
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,28 @@ class Backbone(nn.Module):
             raise ConfigError(message) from error
         # Swin and its kin return channels last. Shapes cannot tell: a map may be as high as it has channels.
         return [x.permute(0, 3, 1, 2) for x in maps] if self._channels_last else maps
+
+
+@contextmanager
+def recorded_maps(network: nn.Module) -> Iterator[list[Tensor]]:
+    """Within, each forward pass of a network, wrapped for several ranks or not, leaves its backbone's maps in the list.
+
+    Raises:
+        ConfigError: the network has no backbone of this kind.
+    """
+    maps: list[Tensor] = []
+
+    def keep(module: nn.Module, inputs: object, output: Sequence[Tensor]) -> None:
+        maps[:] = output
+
+    backbone = next((module for module in network.modules() if isinstance(module, Backbone)), None)
+    if backbone is None:
+        raise ConfigError(f"a {type(network).__name__} has no backbone whose features could be read")
+    handle = backbone.register_forward_hook(keep)
+    try:
+        yield maps
+    finally:
+        handle.remove()
 
 
 def check_backbone(settings: ModelSettings) -> None:

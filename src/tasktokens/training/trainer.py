@@ -103,7 +103,7 @@ class Trainer:
         folder: of the run. log: ``metrics.jsonl`` and ``log.txt``. stop: whether a signal says to end.
         stage: that is trained. step: how many of its steps are done.
         student: the network that is trained. teacher: the network that it learns from, or None.
-        beside: what is trained beside it. optimizer: of both. guard: that keeps numbers that are not finite away from it.
+        beside: what is trained beside it. optimizer: of both. guard: keeps numbers that are not finite away from it.
         batches: this rank's parts of the last step's batch. losses: mean of each term of the last step, by name; NaN
             without a label. loss_means: of the steps since the last row. balance: factors of the tasks' losses.
         clock: where the time goes. stopping: whether the run ends after this step.

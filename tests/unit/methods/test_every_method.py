@@ -179,12 +179,12 @@ def test_a_run_that_is_resumed_ends_with_the_same_weights(
     settings = METHODS[name].settings_class
     steps = {key: 4 for key in ("steps", "stage1_steps", "stage2_steps") if key in settings.model_fields}
     changes = {
-        "method": {"name": name, **steps}, "model.backbone": "test_resnet", "data.check": False, "data.labels": "random",
+        "method": {"name": name, **steps}, "model.backbone": "test_resnet", "data.check": False,
+        "data.labels": "random",
     }  # fmt: skip
     run = train(make_config(folder_root, tmp_path / "run", **changes), quiet=True)
     last = complete_checkpoints(run / "checkpoints")[-1]
     train(stopped_at(run, tmp_path / "again", f"{last.name[0]}-0000002"), resume=True, quiet=True)
     for path in sorted(last.glob("*.safetensors")):
-        assert same_tensors(load_file(path), load_file(tmp_path / "again" / "checkpoints" / last.name / path.name)), (
-            path
-        )
+        again = tmp_path / "again" / "checkpoints" / last.name / path.name
+        assert same_tensors(load_file(path), load_file(again)), path.name
