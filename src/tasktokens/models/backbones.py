@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from tasktokens.config import ModelSettings
 from tasktokens.errors import ConfigError, WeightsError, did_you_mean
+from tasktokens.models import segnet  # noqa: F401, registers itself with timm
 from tasktokens.models.layers import upsample
 
 CONNECT_SECONDS = 5.0
@@ -33,6 +34,7 @@ class Backbone(nn.Module):
     Attributes:
         mean, std: of RGB, (3, 1, 1), in the units of the pixels.
         channels: C_i of the four maps.
+        is_decoder: whether the finest map is a decoder's, which needs no fusion with the others (`segnet`).
     """
 
     mean: Tensor
@@ -45,6 +47,7 @@ class Backbone(nn.Module):
         if weights is not None:
             _check_taken(self.network, name, weights, drawn_from)
         self.channels: list[int] = list(self.network.feature_info.channels())
+        self.is_decoder: bool = getattr(self.network, "is_decoder", False)
         self._multiple = _patch(self.network)
         self._channels_last: bool = getattr(self.network, "output_fmt", "NCHW") == "NHWC"
         config = self.network.pretrained_cfg

@@ -117,7 +117,7 @@ class PrototypeHead(nn.Module):
         return self.out(refined).float(), refined, association
 
     def associate(self, feature_BDHW: Tensor, prototypes_TMD: Tensor) -> Tensor:
-        """Logits (B, T, h, w) of the task whose prototypes a position is like: a soft maximum of each task's cosines."""
+        """Logits (B, T, h, w) of the task whose prototypes a position is like: a soft maximum of their cosines."""
         tasks, each = prototypes_TMD.shape[:2]
         own = self.key(feature_BDHW.permute(0, 2, 3, 1)).float()
         cosines = F.normalize(own, dim=-1) @ F.normalize(prototypes_TMD.float(), dim=-1).flatten(0, 1).T
