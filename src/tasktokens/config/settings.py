@@ -57,8 +57,11 @@ class OptimSettings(Settings):
     accumulate: int = Field(
         1, ge=1, description="parts in which each process takes its share of batch_size, to save memory"
     )
-    balance: Literal["none", "first_losses"] = Field(
-        "none", description="first_losses: factors that make the tasks' weighted losses of the first 10 steps equal"
+    balance: Literal["none", "first_losses", "uncertainty", "dwa", "upgrad", "mgda", "cagrad", "aligned_mtl"] = Field(
+        "none",
+        description="first_losses: factors that make the tasks' weighted losses of the first 10 steps equal; "
+        "uncertainty: learned (Kendall 2018); dwa: by how fast losses fall (Liu 2019); the others join the tasks' "
+        "gradients (TorchJD, extra 'balance')",
     )
     loss_stride: int = Field(1, ge=1, description="losses use every n-th row and column, at an offset drawn each step")
 

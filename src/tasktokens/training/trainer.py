@@ -35,8 +35,9 @@ from tasktokens.training.callbacks import (
 from tasktokens.training.checkpoint import Cursor, load_optimizer, load_sums
 from tasktokens.training.clock import Clock
 from tasktokens.training.log import Row, RunLog
-from tasktokens.training.loss_balance import LossBalance, is_balance
+from tasktokens.training.loss_balance import is_balance
 from tasktokens.training.loss_means import LossMeans, mean
+from tasktokens.training.make_balance import make_balance
 from tasktokens.training.nan_guard import FiniteGuard, finite_guard
 from tasktokens.training.optim import make_optimizer, set_lr
 from tasktokens.training.resume import resume_point, rows_until
@@ -144,8 +145,7 @@ class Trainer:
         # In this order: a step is logged before it is saved, and saved before it is validated, which may take long.
         self.callbacks = [calibration, MetricsLog(), TaskWeights(), Tracking(), Checkpoints(), Validation(), *callbacks]
         self.clock, self.loss_means, self.stopping = Clock(), LossMeans(), False
-        balanced = config.optim.balance == "first_losses"
-        self.balance = LossBalance({name: task.weight for name, task in self.tasks.items()} if balanced else None)
+        self.balance = make_balance(config.optim.balance, self.tasks, -(-len(data.train) // config.optim.images))
         self.stage_index = self.step = 0
         self.stage = self.stages[0]
 
@@ -273,14 +273,18 @@ class Trainer:
                 if checkpoint is not None:
                     load_weights(state, checkpoint / "method.safetensors")
                 state.to(device)
-            self.beside = Beside(trained(state))
+            if (learned := self.balance.module) is not None:
+                if checkpoint is not None:
+                    load_weights(learned, checkpoint / "balance.safetensors")
+                learned.to(device)
+            self.beside = Beside(trained(state, learned))
             if self.config.run.sync_batch_norm:
                 for module in (student, *self.beside.modules):
                     sync_batch_norm(module)
             self.student, self.teacher = student.to(device), None if teacher is None else teacher.to(device)
             if index == 0 and init_from is not None and checkpoint is None:
                 start_from(self.student, init_from, self.info)
-        factors = [(module, self.method.state_lr) for module in self.beside.modules]
+        factors = [(module, self.method.state_lr if module is state else 1.0) for module in self.beside.modules]
         self.optimizer = make_optimizer(self.student, self.config.optim, factors)
         if checkpoint is not None:
             load_optimizer(checkpoint, self.optimizer, self.accelerator.scaler)

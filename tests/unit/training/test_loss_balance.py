@@ -13,7 +13,7 @@ from properties import same_tensors
 from resuming import stopped_at
 from tasktokens.losses import Term
 from tasktokens.models.files import load_model
-from tasktokens.training.loss_balance import FIRST_STEPS, LossBalance
+from tasktokens.training.loss_balance import FIRST_STEPS, FirstLosses, LossBalance
 from tasktokens.training.trainer import train
 
 
@@ -23,7 +23,7 @@ def terms() -> list[Term]:
 
 
 def test_factors_bring_weighted_losses_to_their_median() -> None:
-    balance = LossBalance({"semseg": 1.0, "depth": 0.5, "normals": 1.0, "edge": 1.0})
+    balance = FirstLosses({"semseg": 1.0, "depth": 0.5, "normals": 1.0, "edge": 1.0})
     before = balance.apply(terms())
     assert [term.weight for term in before] == [2.0] * 4
     for _ in range(FIRST_STEPS + 3):  # later steps have no say
@@ -37,7 +37,7 @@ def test_factors_bring_weighted_losses_to_their_median() -> None:
 
 
 def test_nothing_is_balanced_unless_asked() -> None:
-    balance = LossBalance(None)
+    balance = LossBalance()
     for _ in range(FIRST_STEPS):
         balance.add({"loss/depth": torch.tensor([160.0, 2.0])})
     given = terms()
