@@ -57,7 +57,7 @@ class OptimSettings(Settings):
     accumulate: int = Field(
         1, ge=1, description="parts in which each process takes its share of batch_size, to save memory"
     )
-    balance: Literal["none", "first_losses", "uncertainty", "dwa", "upgrad", "mgda", "cagrad", "aligned_mtl"] = Field(
+    balance: Literal["none", "first_losses", "uncertainty", "dwa", "upgrad", "mgda", "aligned_mtl"] = Field(
         "none",
         description="first_losses: factors that make the tasks' weighted losses of the first 10 steps equal; "
         "uncertainty: learned (Kendall 2018); dwa: by how fast losses fall (Liu 2019); the others join the tasks' "

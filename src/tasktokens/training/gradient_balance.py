@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,19 +11,17 @@ from tasktokens.errors import ConfigError
 from tasktokens.training.beside import Reducer
 from tasktokens.training.loss_balance import LossBalance, task_of
 
-AGGREGATORS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
-    "upgrad": ("UPGrad", {}), "mgda": ("MGDA", {}), "cagrad": ("CAGrad", {"c": 0.5}), "aligned_mtl": ("AlignedMTL", {}),
-}  # fmt: skip
-"""For each value of ``optim.balance`` TorchJD's class and its settings. None of them draws random numbers."""
+AGGREGATORS = {"upgrad": "UPGrad", "mgda": "MGDA", "aligned_mtl": "AlignedMTL"}
+"""For each value of ``optim.balance`` TorchJD's class. None of them draws random numbers or needs a solver of cvxpy."""
 
 
 class GradientBalance(LossBalance):
     """The student's gradient is joined from the gradients of the tasks; one backward pass per task.
 
-    Sources: UPGrad (Quinton, Rey, arXiv 2406.16232), MGDA (Sener, Koltun, NeurIPS 2018), CAGrad (Liu et al., NeurIPS
-    2021), Aligned-MTL (Senushkin et al., CVPR 2023), all in TorchJD. The result is multiplied by the number of tasks
-    with labels, so that gradients which do not conflict give about what their sum would. Terms that belong to no task
-    are added as they are, and what is trained beside the student gets the plain sum.
+    Sources: UPGrad (Quinton, Rey, arXiv 2406.16232), MGDA (Sener, Koltun, NeurIPS 2018), Aligned-MTL (Senushkin et al.,
+    CVPR 2023), all in TorchJD. The result is multiplied by the number of tasks with labels, so that gradients which do
+    not conflict give about what their sum would. Terms that belong to no task are added as they are, and what is
+    trained beside the student gets the plain sum.
 
     Args:
         names: of the tasks.
@@ -87,8 +84,7 @@ def aggregator(kind: str) -> Callable[[Tensor], Tensor]:
     try:
         from torchjd import aggregation
 
-        name, settings = AGGREGATORS[kind]
-        made: Callable[[Tensor], Tensor] = getattr(aggregation, name)(**settings)
+        made: Callable[[Tensor], Tensor] = getattr(aggregation, AGGREGATORS[kind])()
     except ImportError as error:
         raise ConfigError(f"optim.balance={kind} needs TorchJD ({error}); pip install 'tasktokens[balance]'") from error
     return made
