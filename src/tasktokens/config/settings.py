@@ -26,7 +26,7 @@ class ModelSettings(Settings):
     """Settings of the network."""
 
     variant: Literal["htt", "paper"] = Field("htt", description="htt: light; paper: exactly as published")
-    backbone: str = Field("resnet18", description="any timm backbone with four feature maps")
+    backbone: str = Field("resnet18", description="any timm backbone with four feature maps, or segnet")
     pretrained: bool = Field(True, description="ImageNet weights from timm's hub")
     weights: Path | None = Field(None, description="backbone weights from a .safetensors or .pth file instead")
     width: int | None = Field(None, ge=8, le=4096, description="channels of the heads; default: the variant's own")
