@@ -121,6 +121,6 @@ class PrototypeHead(nn.Module):
         tasks, each = prototypes_TMD.shape[:2]
         own = self.key(feature_BDHW.permute(0, 2, 3, 1)).float()
         cosines = F.normalize(own, dim=-1) @ F.normalize(prototypes_TMD.float(), dim=-1).flatten(0, 1).T
-        scores = (cosines / TEMPERATURE).view(*cosines.shape[:-1], tasks, each)
+        scores = (cosines.float() / TEMPERATURE).view(*cosines.shape[:-1], tasks, each)
         association: Tensor = scores.logsumexp(dim=-1).permute(0, 3, 1, 2)
         return association

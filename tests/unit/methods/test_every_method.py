@@ -173,6 +173,21 @@ def test_parts_of_a_batch_add_up_to_the_whole(name: str, tiny_tasks: Tasks) -> N
 
 
 @every_method
+def test_a_step_in_bf16_is_finite(name: str, tiny_tasks: Tasks) -> None:
+    case = Case(name, tiny_tasks)
+    case.train()
+    batch = random_batch(tiny_tasks, SOME)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        terms, _ = case.terms(batch)
+    exact, _ = case.terms(batch)
+    for term, other in zip(terms, exact, strict=True):
+        assert term.total.dtype == torch.float32, term.name
+        assert torch.equal(term.count, other.count), term.name
+    combine(terms, Accelerator(cpu=True))[0].backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in case.student.parameters())
+
+
+@every_method
 def test_a_run_that_is_resumed_ends_with_the_same_weights(
     name: str, folder_root: Path, tmp_path: Path, make_config: Callable[..., Any]
 ) -> None:
