@@ -46,8 +46,8 @@ class Jtr(Supervised):
 
     Deviations: the stacks are those of the heads' own size, a quarter of the image's, and the latent is at a quarter of
     that; where a label has void pixels, its prediction stays in the stack; padding does not count; the auto-encoder is
-    a small convolutional one and not a SegNet; reconstruction is the squared error, averaged over channels, of both
-    stacks; the schedule is the run's.
+    a small convolutional one and not a SegNet, with a standardised latent; reconstruction is the squared error,
+    averaged over channels, of both stacks; the schedule is the run's.
     """
 
     settings_class: ClassVar[type[MethodSettings]] = JtrMethod

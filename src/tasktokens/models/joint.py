@@ -69,6 +69,8 @@ class PairMapping(nn.Module):
 class JointAutoEncoder(nn.Module):
     """One latent space of the stacked maps of all tasks, and the way back (JTR, CVPR 2024).
 
+    The latent's channels are standardised: an offset that all latents share would bring every cosine to 1.
+
     Args:
         channels: of the stack.
         width: of the finest layers; the latent has four times as many channels, at a quarter of the size.
@@ -78,7 +80,8 @@ class JointAutoEncoder(nn.Module):
         super().__init__()
         self.encoder = nn.Sequential(
             conv_block(channels, width), _smaller(width, 2 * width), conv_block(2 * width, 2 * width),
-            _smaller(2 * width, 4 * width), nn.Conv2d(4 * width, 4 * width, 3, padding=1),
+            _smaller(2 * width, 4 * width), nn.Conv2d(4 * width, 4 * width, 3, padding=1, bias=False),
+            nn.BatchNorm2d(4 * width, affine=False),
         )  # fmt: skip
         self.wide = conv_block(4 * width, 2 * width)
         self.fine = conv_block(2 * width, width)
