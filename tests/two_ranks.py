@@ -112,7 +112,7 @@ def fail_on_rank_1(accelerator: Accelerator) -> None:
 def main(folder: Path) -> None:
     found: dict[str, Any] = {}
     with double_without_batch_statistics():
-        for name in ("double", "double-parts"):
+        for name in ("double", "double-parts", "double-mtpsl", "double-jtr"):
             train(load_config(folder / f"{name}.yaml"), quiet=True)
         train(load_config(folder / "once.yaml"), init_from=folder / "double", quiet=True)
 

@@ -43,6 +43,10 @@ ONLINE = {
 }  # fmt: skip
 ONCE: dict[str, Any] = {"name": "htt", "stage1_steps": 0, "stage2_steps": 2}
 SHARED: dict[str, Any] = {"method": ONLINE, "optim.batch_size": 4, "data.check": False, "optim.loss_stride": 2}
+BESIDE: dict[str, dict[str, Any]] = {
+    "mtpsl": {"method": {"name": "mtpsl", "steps": 4}, "optim.balance": "uncertainty"},
+    "jtr": {"method": {"name": "jtr", "steps": 4}, "optim.balance": "upgrad"},
+}
 
 
 @contextmanager
@@ -74,6 +78,9 @@ def ranks(make_folder: Any, make_config: MakeConfig, tmp_path_factory: pytest.Te
     changes: dict[str, dict[str, Any]] = {
         "double": {},
         "double-parts": {"optim.accumulate": 2},
+        # What is trained beside the student: a mapping network and weights of the losses; gradients of each task.
+        "double-mtpsl": BESIDE["mtpsl"],
+        "double-jtr": BESIDE["jtr"] | {"optim.accumulate": 2},
         # Of the tokens nothing is learned here before there is a teacher; DDP waits for every gradient all the same.
         "online": {"model.fine_tokens": False, "method": ONLINE | {"confidence_loss": 0.0}, "optim.batch_size": 5},
         "too-many-parts": {"optim.accumulate": 3},
@@ -149,6 +156,27 @@ def test_ranks_discover_what_one_discovers_and_learn_the_same_from_it(alone: Pat
     )
     for name, tensor in one.items():
         assert torch.allclose(tensor, many[name], rtol=1e-9, atol=1e-10), name
+
+
+@pytest.mark.parametrize("name", list(BESIDE))
+def test_ranks_do_not_change_what_is_trained_beside_the_student(
+    name: str, ranks: Path, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    """DDP knows nothing of it: its gradients are averaged by the step."""
+    with double_without_batch_statistics():
+        run = train(make_config(ranks / "data", tmp_path / "alone", **SHARED | BESIDE[name]), quiet=True)
+    last, other = (complete_checkpoints(each / "checkpoints")[-1] for each in (run, ranks / f"double-{name}"))
+    files = sorted(path.name for path in last.glob("*.safetensors"))
+    assert "method.safetensors" in files
+    assert ("balance.safetensors" in files) == (name == "mtpsl")
+    start = complete_checkpoints(run / "checkpoints")[0]
+    for file in files:
+        one, many, first = (load_file(folder / file) for folder in (last, other, start))
+        for key, tensor in one.items():
+            # The solver of a joined gradient stops before the last digits.
+            torch.testing.assert_close(tensor, many[key], rtol=1e-6, atol=1e-7, msg=key)
+        if file != "optimizer.safetensors":
+            assert not same_tensors(one, first)
 
 
 def test_ranks_hold_the_same_average_and_the_same_seed_gives_the_same_bits(ranks: Path) -> None:

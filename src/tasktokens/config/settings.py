@@ -26,7 +26,7 @@ class ModelSettings(Settings):
     """Settings of the network."""
 
     variant: Literal["htt", "paper"] = Field("htt", description="htt: light; paper: exactly as published")
-    backbone: str = Field("resnet18", description="any timm backbone with four feature maps")
+    backbone: str = Field("resnet18", description="any timm backbone with four feature maps, or segnet")
     pretrained: bool = Field(True, description="ImageNet weights from timm's hub")
     weights: Path | None = Field(None, description="backbone weights from a .safetensors or .pth file instead")
     width: int | None = Field(None, ge=8, le=4096, description="channels of the heads; default: the variant's own")
@@ -57,8 +57,11 @@ class OptimSettings(Settings):
     accumulate: int = Field(
         1, ge=1, description="parts in which each process takes its share of batch_size, to save memory"
     )
-    balance: Literal["none", "first_losses"] = Field(
-        "none", description="first_losses: factors that make the tasks' weighted losses of the first 10 steps equal"
+    balance: Literal["none", "first_losses", "uncertainty", "dwa", "upgrad", "mgda", "aligned_mtl"] = Field(
+        "none",
+        description="first_losses: factors that make the tasks' weighted losses of the first 10 steps equal; "
+        "uncertainty: learned (Kendall 2018); dwa: by how fast losses fall (Liu 2019); the others join the tasks' "
+        "gradients (TorchJD, extra 'balance')",
     )
     loss_stride: int = Field(1, ge=1, description="losses use every n-th row and column, at an offset drawn each step")
 

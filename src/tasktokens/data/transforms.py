@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tasktokens.config import Augmentation
-from tasktokens.data.sample import Label, Sample
+from tasktokens.data.sample import Label, Labels, Sample
 from tasktokens.data.sharding import WHOLE_BATCH, BatchShard
 from tasktokens.tasks import Task
 
@@ -55,6 +55,19 @@ def _resize_label(task: Task, label: Label, size: Size) -> Label:
     if label.weight is None:
         return Label(value, valid)
     return Label(value, valid, F.interpolate(label.weight[None], size, mode="nearest-exact")[0])
+
+
+def resize_labels(task: Task, labels: Labels, size: Size) -> tuple[Tensor, Tensor]:
+    """Value (n, C, h, w) and valid (n, 1, h, w) bool of a batch's labels at another size, by the task's own rule.
+
+    What pixels without a label hold has no influence; they get the task's neutral value.
+    """
+    if len(labels.rows) == 0:
+        return labels.value.new_zeros(0, task.label_channels, *size), labels.valid.new_zeros(0, 1, *size)
+    neutral = torch.tensor(task.neutral, device=labels.value.device).to(labels.value.dtype)[:, None, None]
+    values = torch.where(labels.valid, labels.value, neutral)
+    pairs = [task.resize(value, valid, size) for value, valid in zip(values, labels.valid, strict=True)]
+    return torch.stack([value for value, _ in pairs]), torch.stack([valid for _, valid in pairs])
 
 
 def working_size(image: Size, trained: Size) -> Size:

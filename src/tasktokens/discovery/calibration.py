@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from tasktokens.data.sample import Batch, Labels
+from tasktokens.data.sample import Batch
+from tasktokens.data.transforms import resize_labels
 from tasktokens.discovery.pseudo_labels import discover_labels, forward_views, inside
 from tasktokens.discovery.thresholds import Thresholds
 from tasktokens.metrics import Reliability
@@ -60,7 +61,7 @@ class AccuracyCalibrator:
             size = (logits.shape[-2], logits.shape[-1])
             pixels = inside(batch.pixels[labels.rows], size)
             found = discover_labels(task, logits, pixels, settings.confidence)
-            target, valid = _resized(task, labels, size)
+            target, valid = resize_labels(task, labels, size)
             right = task.correct(found.value, target)
             sums[name].update(found.confidence, right, valid & pixels, task.group(found.value))
 
@@ -68,9 +69,3 @@ class AccuracyCalibrator:
         """Set the thresholds that reach ``target_accuracy`` according to the sums."""
         for name, task in self.tasks.items():
             self.thresholds.set(task, sums[name].thresholds(self.settings.target_accuracy))
-
-
-def _resized(task: Task, labels: Labels, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Value (n, C, h, w) and valid (n, 1, h, w) at another size."""
-    pairs = [task.resize(value, valid, size) for value, valid in zip(labels.value, labels.valid, strict=True)]
-    return torch.stack([value for value, _ in pairs]), torch.stack([valid for _, valid in pairs])

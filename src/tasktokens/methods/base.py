@@ -210,13 +210,28 @@ class Method(ABC):
         """Optimiser steps of all stages."""
         return sum(stage.steps for stage in self.stages())
 
+    def begin(self, student: nn.Module) -> None:  # noqa: B027, most methods train nothing besides
+        """Make afresh what the method trains beside the student, such as discriminators; it belongs to `state`.
+
+        Called at the start of every stage, with torch's generator seeded for it: all ranks make the same.
+        """
+
     def state(self) -> nn.Module | None:
-        """State that a checkpoint must hold besides the networks: a module with buffers, or None."""
+        """What a checkpoint must hold besides the networks: a module, or None.
+
+        Its parameters, if it has some, are trained with the student: they are in the optimiser, their gradients are
+        averaged over ranks and clipped by a norm of their own, and a step that is not finite leaves them as they were.
+        """
         return None
 
     def views(self) -> Mapping[str, Sequence[ImageView]]:
         """How the network of a stage sees images while it discovers labels, by task; empty: the method does not say."""
         return {}
+
+    @property
+    def state_lr(self) -> float:
+        """Factor of ``optim.lr`` for the parameters of `state`."""
+        return 1.0
 
     def calibrator(self) -> Calibrator | None:
         """What measures the teacher on held-out images, or None."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -40,9 +40,9 @@ class Supervised(Method):
     settings_class: ClassVar[type[MethodSettings]] = MtlMethod
     network: ClassVar[str] = "mtl"
 
-    def __init__(self, tasks: Mapping[str, Task], settings: MtlMethod) -> None:
+    def __init__(self, tasks: Mapping[str, Task], settings: MethodSettings) -> None:
         super().__init__(tasks)
-        self.settings = settings
+        self.settings: Any = settings
 
     def stages(self) -> tuple[Stage, ...]:
         """A single stage."""

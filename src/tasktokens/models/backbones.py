@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from tasktokens.config import ModelSettings
 from tasktokens.errors import ConfigError, WeightsError, did_you_mean
+from tasktokens.models import segnet  # noqa: F401, registers itself with timm
 from tasktokens.models.layers import upsample
 
 CONNECT_SECONDS = 5.0
@@ -32,6 +34,7 @@ class Backbone(nn.Module):
     Attributes:
         mean, std: of RGB, (3, 1, 1), in the units of the pixels.
         channels: C_i of the four maps.
+        is_decoder: whether the finest map is a decoder's, which needs no fusion with the others (`segnet`).
     """
 
     mean: Tensor
@@ -44,6 +47,7 @@ class Backbone(nn.Module):
         if weights is not None:
             _check_taken(self.network, name, weights, drawn_from)
         self.channels: list[int] = list(self.network.feature_info.channels())
+        self.is_decoder: bool = getattr(self.network, "is_decoder", False)
         self._multiple = _patch(self.network)
         self._channels_last: bool = getattr(self.network, "output_fmt", "NCHW") == "NHWC"
         config = self.network.pretrained_cfg
@@ -64,6 +68,28 @@ class Backbone(nn.Module):
             raise ConfigError(message) from error
         # Swin and its kin return channels last. Shapes cannot tell: a map may be as high as it has channels.
         return [x.permute(0, 3, 1, 2) for x in maps] if self._channels_last else maps
+
+
+@contextmanager
+def recorded_maps(network: nn.Module) -> Iterator[list[Tensor]]:
+    """Within, each forward pass of a network, wrapped for several ranks or not, leaves its backbone's maps in the list.
+
+    Raises:
+        ConfigError: the network has no backbone of this kind.
+    """
+    maps: list[Tensor] = []
+
+    def keep(module: nn.Module, inputs: object, output: Sequence[Tensor]) -> None:
+        maps[:] = output
+
+    backbone = next((module for module in network.modules() if isinstance(module, Backbone)), None)
+    if backbone is None:
+        raise ConfigError(f"a {type(network).__name__} has no backbone whose features could be read")
+    handle = backbone.register_forward_hook(keep)
+    try:
+        yield maps
+    finally:
+        handle.remove()
 
 
 def check_backbone(settings: ModelSettings) -> None:

@@ -23,7 +23,7 @@ def create_model(
     """A new network for some tasks: a plain `torch.nn.Module`, in training mode.
 
     Args:
-        network: ``htt`` or ``mtl`` (a shared backbone and a head per task).
+        network: such as ``htt`` or ``mtl`` (a shared backbone and a head per task); ``tasktokens list`` has all.
         tasks: by name, each a task or its plain values such as ``{"kind": "depth", "range": [0.5, 10]}``; or the tasks
             of a data set: ``open_dataset(...).tasks``.
         backbone: any timm model that gives four feature maps.

@@ -20,7 +20,12 @@ class BaselineNetwork(Network):
         super().__init__(tasks)
         self.backbone = backbone
         self.heads = nn.ModuleDict(
-            {name: BaselineHead(task.num_tokens, backbone.channels, design) for name, task in tasks.items()}
+            {
+                name: DecodedHead(task.num_tokens, backbone.channels)
+                if backbone.is_decoder
+                else BaselineHead(task.num_tokens, backbone.channels, design)
+                for name, task in tasks.items()
+            }
         )
 
     def forward(self, image_B3HW: Tensor, rows: Rows | None = None) -> dict[str, TaskOutput]:
@@ -47,4 +52,18 @@ class BaselineHead(nn.Module):
     def forward(self, features: list[Tensor]) -> TaskOutput:
         """Features (B, C_i, H_i, W_i), finest first, to logits and feature at (H_1, W_1)."""
         feature = self.refine(self.context(self.fusion(features)))
+        return TaskOutput(self.out(feature).float(), feature)
+
+
+class DecodedHead(nn.Module):
+    """After a backbone that decodes (SegNet): two convolutions of its finest map, as in MTAN (CVPR 2019)."""
+
+    def __init__(self, count: int, channels: list[int]) -> None:
+        super().__init__()
+        self.refine = nn.Conv2d(channels[0], channels[0], 3, padding=1)
+        self.out = nn.Conv2d(channels[0], count, 1)
+
+    def forward(self, features: list[Tensor]) -> TaskOutput:
+        """Features (B, C_i, H_i, W_i), finest first, to logits and feature at (H_1, W_1)."""
+        feature = self.refine(features[0])
         return TaskOutput(self.out(feature).float(), feature)

@@ -204,6 +204,20 @@ class Task(ABC):
         """The task able to express every label after zooming by a factor in ``scale``."""
         return self
 
+    # -- for networks that read labels -----------------------------------------------------------------------------
+    @property
+    def map_channels(self) -> int:
+        """E: channels of `label_map`."""
+        return self.label_channels
+
+    def label_map(self, value_BCHW: Tensor) -> Tensor:
+        """Labels as floats (B, E, H, W) in about [0, 1], which discriminators and mappings between tasks read."""
+        return value_BCHW.float()
+
+    def prediction_map(self, logits_BKHW: Tensor) -> Tensor:
+        """The prediction in the form of `label_map`, (B, E, H, W), differentiable: classes as probabilities."""
+        return self.label_map(self.decode(logits_BKHW))
+
     # -- learning --------------------------------------------------------------------------------------------------
     @abstractmethod
     def pixel_loss(self, logits_BKHW: Tensor, target_BCHW: Tensor) -> Tensor:

@@ -237,6 +237,10 @@ class Depth(Task):
             )
         return replace(self, minimum=low, maximum=low * math.exp(step * (count - 1)), bins=count)
 
+    def label_map(self, value_BCHW: Tensor) -> Tensor:
+        """The share of ``maximum``, (B, 1, H, W)."""
+        return value_BCHW.float().clamp(self.minimum, self.maximum) / self.maximum
+
     def pixel_loss(self, logits_BKHW: Tensor, target_BCHW: Tensor) -> Tensor:
         """L1 in the labels' unit plus 0.1 x cross-entropy to the nearest bin, (B, 1, H, W)."""
         target = target_BCHW.float().clamp(self.minimum, self.maximum)

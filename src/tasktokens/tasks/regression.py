@@ -161,6 +161,10 @@ class Regression(Task):
         """Quantiles, histogram, and signs of a wrong range or of unmarked void values."""
         return summarise_range(sums, self.minimum, self.maximum, self.unit).joined(judge_marks(sums))
 
+    def label_map(self, value_BCHW: Tensor) -> Tensor:
+        """The place within the range, (B, 1, H, W)."""
+        return (value_BCHW.float().clamp(self.minimum, self.maximum) - self.minimum) / self.span
+
     def pixel_loss(self, logits_BKHW: Tensor, target_BCHW: Tensor) -> Tensor:
         """L1 in tenths of the range plus 0.1 x cross-entropy to the nearest bin, (B, 1, H, W)."""
         target = target_BCHW.float().clamp(self.minimum, self.maximum)

@@ -263,6 +263,20 @@ class Segmentation(Task):
         counts = torch.bincount(ids, weights=valid_1HW.flatten().float(), minlength=len(self.classes))
         return bool(counts.sum() > 0 and counts.max() <= share * counts.sum())
 
+    @property
+    def map_channels(self) -> int:
+        """One channel per class."""
+        return len(self.classes)
+
+    def label_map(self, value_BCHW: Tensor) -> Tensor:
+        """One-hot (B, K, H, W)."""
+        classes = torch.arange(len(self.classes), device=value_BCHW.device)[:, None, None]
+        return (value_BCHW == classes).float()
+
+    def prediction_map(self, logits_BKHW: Tensor) -> Tensor:
+        """Probabilities (B, K, H, W)."""
+        return F.softmax(logits_BKHW.float(), dim=1)
+
     def pixel_loss(self, logits_BKHW: Tensor, target_BCHW: Tensor) -> Tensor:
         """Cross-entropy (B, 1, H, W)."""
         # As `F.cross_entropy`, whose kernel for GPUs has no deterministic form.

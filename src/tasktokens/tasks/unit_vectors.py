@@ -134,6 +134,10 @@ class UnitVectors(Task):
         """Mean direction, share of each axis, and length of the vectors."""
         return summarise_directions(sums)
 
+    def label_map(self, value_BCHW: Tensor) -> Tensor:
+        """(n + 1) / 2 for each component, (B, 3, H, W)."""
+        return (value_BCHW.float() + 1) / 2
+
     def pixel_loss(self, logits_BKHW: Tensor, target_BCHW: Tensor) -> Tensor:
         """L1 to the normalised mean vector plus 0.1 x cross-entropy to the nearest centre, (B, 1, H, W)."""
         target = target_BCHW.float()

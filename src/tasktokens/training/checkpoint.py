@@ -53,11 +53,12 @@ def save_checkpoint(
     method: nn.Module | None = None,
     scaler: Mapping[str, Any] | None = None,
     sums: Mapping[str, Any] | None = None,
+    balance: nn.Module | None = None,
 ) -> Path:
     """Write ``folder/{stage}-{step}`` and remove all but the newest ``keep`` checkpoints up to it.
 
     ``scaler``: the state of the loss scaler, where fp16 needs one. ``sums``: of the losses since the last row of the
-    log.
+    log. ``balance``: what is learned of how losses are balanced.
 
     Raises:
         CheckpointError: it cannot be written, as on a full disk; the older ones are still there.
@@ -72,6 +73,8 @@ def save_checkpoint(
             save_file(_contiguous(teacher.state_dict()), temporary / "teacher.safetensors")
         if method is not None:
             save_file(_contiguous(method.state_dict()), temporary / "method.safetensors")
+        if balance is not None:
+            save_file(_contiguous(balance.state_dict()), temporary / "balance.safetensors")
         save_file(_optimizer_tensors(optimizer), temporary / "optimizer.safetensors")
         (temporary / "cursor.json").write_text(strict_json.dumps(asdict(cursor)))
         if sums:

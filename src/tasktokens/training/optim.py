@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
+from torch import nn
 
 from tasktokens.config import OptimSettings
 from tasktokens.models import Network
 
 
-def make_optimizer(network: Network, settings: OptimSettings) -> torch.optim.Optimizer:
-    """Adam or AdamW; biases, norms and tokens are not decayed."""
-    groups = []
+def make_optimizer(
+    network: Network, settings: OptimSettings, beside: Sequence[tuple[nn.Module, float]] = ()
+) -> torch.optim.Optimizer:
+    """Adam or AdamW; biases, norms and tokens are not decayed.
+
+    Args:
+        beside: modules that are trained beside the network, each with its factor of the learning rate.
+    """
+    groups: list[dict[str, Any]] = []
+    for module, factor in beside:
+        for decay in (True, False):
+            chosen = [p for p in module.parameters() if (p.ndim > 1) == decay]
+            groups.append({"params": chosen, "weight_decay": settings.weight_decay * decay, "factor": factor})
     tokens = {id(p) for name, p in network.named_parameters() if network.is_token(name)}
     factors = {"backbone": settings.backbone_lr, "tokens": settings.token_lr, "others": 1.0}
     for kind, parameters in network.parameter_groups().items():

@@ -25,6 +25,7 @@ from tasktokens.models.files import ModelInfo, model_folder, read_info
 from tasktokens.training.batch_size import explain_oom, with_batch_size
 from tasktokens.training.callbacks.tracking import check_trackers
 from tasktokens.training.callbacks.validation import check_validation, validation_dataset
+from tasktokens.training.make_balance import check_balance
 from tasktokens.training.run_folder import check_run_folder
 from tasktokens.training.same_run import require_same_run, settings_to_resume
 from tasktokens.training.stage_networks import start_from
@@ -96,6 +97,7 @@ def check_settings(config: Config, accelerator: Accelerator, init_from: Path | N
     check_validation(config.run)
     check_trackers(config.run)
     check_rule(config.data.labels)
+    check_balance(config.optim.balance, training_precision(config.run))
     method = build_method(config.method, {})
     check_method(method, config, accelerator)
     if method.calibrator() is not None and config.data.holdout == 0:

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from tasktokens.methods import Method, PreparedBatch, Term
 from tasktokens.models import Network
+from tasktokens.training.beside import Beside
+from tasktokens.training.gradient_balance import GradientBalance
 from tasktokens.training.loss_balance import LossBalance
 from tasktokens.training.nan_guard import FiniteGuard, check_all_used
 
@@ -55,6 +57,7 @@ class Step:
         model: the student, as `Accelerator.prepare` returned it.
         clip: largest gradient norm.
         balance: factors of the tasks' terms; default: none.
+        beside: what is trained beside the model; default: nothing.
     """
 
     def __init__(
@@ -66,36 +69,63 @@ class Step:
         guard: FiniteGuard,
         clip: float,
         balance: LossBalance | None = None,
+        beside: Beside | None = None,
     ) -> None:
         self.method, self.engine, self.model, self.optimizer = method, engine, model, optimizer
-        self.guard, self.clip, self.balance = guard, clip, balance or LossBalance(None)
+        self.guard, self.clip, self.balance = guard, clip, balance or LossBalance()
+        self.beside = beside or Beside()
 
     def __call__(self, parts: Sequence[PreparedBatch], teacher: nn.Module | None) -> dict[str, Tensor]:
         """One update; returns each reported term's sum and count over all ranks and parts, (2,) on the device."""
         self.model.train()
+        self.beside.train()
         counts = self._counts(parts) if len(parts) > 1 else None
+        by_gradient = isinstance(self.balance, GradientBalance)
         sums: list[Tensor] = []
         for number, prepared in enumerate(parts):
             last = number + 1 == len(parts)  # its backward pass sums the gradients over ranks
-            with nullcontext() if last else self.engine.no_sync(self.model):
+            with nullcontext() if last and not by_gradient else self.engine.no_sync(self.model):
                 # Dropout and stochastic depth draw from torch's own generator, which no checkpoint holds.
                 torch.manual_seed(prepared.seed)
                 with self.engine.autocast():
-                    terms = self.balance.apply(self.method.terms(prepared, self.model, teacher))
+                    terms = self.method.terms(prepared, self.model, teacher)
                 if counts is None:
-                    loss, summed_2T = combine(terms, self.engine)
+                    summed_2T = self.engine.reduce(totals_and_counts(terms), "sum")
+                    whole = list(summed_2T[1])
                 else:
-                    loss = divided(terms, [counts.get(t.name, t.count) for t in terms], self.engine)
+                    whole = [counts.get(t.name, t.count) for t in terms]
                     sums.append(totals_and_counts(terms))
-                self.engine.backward(loss)
+                self._backward(terms, whole, len(parts))
+        if isinstance(self.balance, GradientBalance):
+            self.balance.join(list(self.model.parameters()), self.engine)
         if counts is not None:
             summed_2T = self.engine.reduce(torch.stack(sums).sum(0), "sum")
         self.method.observe(means_of(terms, summed_2T))
+        self.beside.average_gradients(self.engine)
         norm = self.engine.clip_grad_norm_(self.model.parameters(), self.clip)
+        if (other := self.beside.clip(self.clip)) is not None:
+            norm = norm + other  # finite where both are
         self.guard.before_update(norm, tuple(id for prepared in parts for id in prepared.batch.ids))
         self.optimizer.step()
         self.optimizer.zero_grad()
         return {term.name: summed_2T[:, index] for index, term in enumerate(terms) if term.reported}
+
+    def _backward(self, terms: Sequence[Term], counts: Sequence[Tensor], parts: int) -> None:
+        """Add the gradients of a part's loss.
+
+        Args:
+            counts: of the terms, over all ranks and parts.
+        """
+        names = [term.name for term in terms]
+        balanced = self.balance.apply(terms)
+        if isinstance(self.balance, GradientBalance):
+            each = shares(balanced, counts) * self.engine.num_processes
+            self.balance.backward(each, names, list(self.model.parameters()), self.beside.parameters)
+            return
+        loss = divided(balanced, counts, self.engine)
+        if (penalty := self.balance.penalty(names, counts)) is not None:
+            loss = loss + penalty / parts
+        self.engine.backward(loss)
 
     def _counts(self, parts: Sequence[PreparedBatch]) -> dict[str, Tensor]:
         """The count of each term over all parts of all ranks."""
@@ -108,6 +138,8 @@ def check_first_batch(
     method: Method, prepared: PreparedBatch, student: Network, teacher: Network | None, engine: StepEngine
 ) -> None:
     """Raise `TrainingError` where several processes cannot train the network, see `check_all_used`."""
+    if (state := method.state()) is not None:
+        state.eval()
     with engine.autocast():
         terms = method.terms(prepared, student.eval(), teacher)
     check_all_used(student, torch.stack([term.total for term in terms]).sum())
@@ -136,7 +168,12 @@ def means_of(terms: Sequence[Term], summed_2T: Tensor) -> dict[str, Tensor]:
 
 def divided(terms: Sequence[Term], counts: Sequence[Tensor], engine: StepEngine) -> Tensor:
     """The weighted sum of the terms, each divided by its count over ranks and parts."""
+    loss: Tensor = shares(terms, counts).sum() * engine.num_processes
+    return loss
+
+
+def shares(terms: Sequence[Term], counts: Sequence[Tensor]) -> Tensor:
+    """What each term adds to the loss, (terms,): its weight times its total, divided by its count."""
     totals, denominator = torch.stack([t.total for t in terms]), torch.stack(list(counts)).clamp(min=1)
     weights = torch.tensor([t.weight for t in terms], device=totals.device)
-    loss: Tensor = (weights * totals / denominator).sum() * engine.num_processes
-    return loss
+    return weights * totals / denominator

@@ -37,6 +37,8 @@ from tasktokens.errors import TrainingError
 from tasktokens.methods import Stage, StepOptions, build_method
 from tasktokens.models import Network
 from tasktokens.models.files import ModelInfo
+from tasktokens.training.beside import Beside, trained
+from tasktokens.training.make_balance import make_balance
 from tasktokens.training.nan_guard import FiniteGuard
 from tasktokens.training.optim import make_optimizer
 from tasktokens.training.step import Step
@@ -80,13 +82,18 @@ class MeasuredSteps:
     def _stage(self, stage: Stage, batch: Batch) -> None:
         student = self.info.build().to(self.device)
         teacher = copy.deepcopy(student).eval().requires_grad_(False) if stage.has_teacher else None
+        self.method.begin(student)
         if (state := self.method.state()) is not None:
             state.to(self.device)
+        balance = make_balance(self.config.optim.balance, self.tasks, epoch=1)
+        if balance.module is not None:
+            balance.module.to(self.device)
+        beside = Beside(trained(state, balance.module))
         optim, photometric = self.config.optim, self.config.data.augmentation.photometric
-        optimizer = make_optimizer(student, optim)
+        optimizer = make_optimizer(student, optim, [(module, self.method.state_lr) for module in beside.modules])
         engine = OneProcess(self.device, DTYPES.get(self.config.run.precision))
-        guard = FiniteGuard(optimizer, self.device, network=student)
-        step = Step(self.method, engine, student, optimizer, guard, optim.clip)
+        guard = FiniteGuard(optimizer, self.device, network=nn.ModuleList([student, *beside.modules]))
+        step = Step(self.method, engine, student, optimizer, guard, optim.clip, balance, beside)
         if stage.discovered:
             batch = self._with_discovered(batch, student)
         for _ in range(2):

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 
 from tasktokens.config import Config
 from tasktokens.data.sample import Batch
@@ -23,6 +23,7 @@ from tasktokens.methods import Method, PreparedBatch, Stage, build_method
 from tasktokens.models import Network
 from tasktokens.models.files import ModelInfo, load_weights, save_model
 from tasktokens.training.batch_norm import check_batch_norm
+from tasktokens.training.beside import Beside, trained
 from tasktokens.training.callbacks import (
     Calibration,
     Callback,
@@ -37,8 +38,9 @@ from tasktokens.training.clock import Clock
 from tasktokens.training.delivery import better_network
 from tasktokens.training.discovering import TEACHER, kept_teacher, labels_to_learn
 from tasktokens.training.log import Row, RunLog
-from tasktokens.training.loss_balance import LossBalance, is_balance
+from tasktokens.training.loss_balance import is_balance
 from tasktokens.training.loss_means import LossMeans, mean
+from tasktokens.training.make_balance import make_balance
 from tasktokens.training.nan_guard import FiniteGuard, finite_guard
 from tasktokens.training.optim import make_optimizer, set_lr
 from tasktokens.training.resume import resume_point, rows_until
@@ -107,7 +109,7 @@ class Trainer:
         student: the network that is trained. teacher: the network that it learns from at each step, or None.
         discoverer: the network that discovers the labels of a stage before its first step, or None. discovered: these
             labels, if any. teacher_hash: SHA-256 of the weights of the network that discovered them.
-        optimizer: of the student. guard: that keeps numbers that are not finite away from it.
+        beside: what is trained beside it. optimizer: of both. guard: keeps numbers that are not finite away from it.
         batches: this rank's parts of the last step's batch. losses: mean of each term of the last step, by name; NaN
             without a label. loss_means: of the steps since the last row. balance: factors of the tasks' losses.
         clock: where the time goes. stopping: whether the run ends after this step.
@@ -122,6 +124,7 @@ class Trainer:
     discoverer: Network | None = None
     discovered: Store | None = None
     teacher_hash: str | None = None
+    beside: Beside
     optimizer: torch.optim.Optimizer
     guard: FiniteGuard
     batches: list[Batch]
@@ -150,8 +153,7 @@ class Trainer:
         # In this order: a step is logged before it is saved, and saved before it is validated, which may take long.
         self.callbacks = [calibration, MetricsLog(), TaskWeights(), Tracking(), Checkpoints(), Validation(), *callbacks]
         self.clock, self.loss_means, self.stopping = Clock(), LossMeans(), False
-        balanced = config.optim.balance == "first_losses"
-        self.balance = LossBalance({name: task.weight for name, task in self.tasks.items()} if balanced else None)
+        self.balance = make_balance(config.optim.balance, self.tasks, -(-len(data.train) // config.optim.images))
         self.stage_index = self.step = 0
         self.stage = self.stages[0]
 
@@ -271,20 +273,28 @@ class Trainer:
         checkpoint, self._checkpoint = self._checkpoint, None
         self.step = self.step if index == self.stage_index else 0
         self.stage_index, self.stage = index, self.stages[index]
-        device, state = self.accelerator.device, self.method.state()
+        device = self.accelerator.device
         with raise_on_all_ranks(self.accelerator):
             seed = self.train_data.seed(index)
             student, teacher = networks_of(self.stage, seed, self.info, self._before, checkpoint)
-            if state is not None:
+            self.method.begin(student)
+            if (state := self.method.state()) is not None:
                 if checkpoint is not None:
                     load_weights(state, checkpoint / "method.safetensors")
                 state.to(device)
+            if (learned := self.balance.module) is not None:
+                if checkpoint is not None:
+                    load_weights(learned, checkpoint / "balance.safetensors")
+                learned.to(device)
+            self.beside = Beside(trained(state, learned))
             if self.config.run.sync_batch_norm:
-                sync_batch_norm(student)
+                for module in (student, *self.beside.modules):
+                    sync_batch_norm(module)
             self.student, self.teacher = student.to(device), None if teacher is None else teacher.to(device)
             if index == 0 and init_from is not None and checkpoint is None:
                 start_from(self.student, init_from, self.info)
-        self.optimizer = make_optimizer(self.student, self.config.optim)
+        factors = [(module, self.method.state_lr if module is state else 1.0) for module in self.beside.modules]
+        self.optimizer = make_optimizer(self.student, self.config.optim, factors)
         if checkpoint is not None:
             load_optimizer(checkpoint, self.optimizer, self.accelerator.scaler)
             sums = load_sums(checkpoint)
@@ -326,8 +336,12 @@ class Trainer:
 
     def _make_step(self) -> Step:
         model, optimizer = self.accelerator.prepare(self.student, self.optimizer)
-        self.guard = finite_guard(self.optimizer, self.student, self.accelerator)
-        return Step(self.method, self.accelerator, model, optimizer, self.guard, self.config.optim.clip, self.balance)
+        networks = nn.ModuleList([self.student, *self.beside.modules])
+        self.guard = finite_guard(self.optimizer, networks, self.accelerator)
+        return Step(
+            self.method, self.accelerator, model, optimizer, self.guard, self.config.optim.clip, self.balance,
+            self.beside,
+        )  # fmt: skip
 
     def _stop_requested(self) -> bool:
         """Whether a signal has come; several ranks ask each other, which waits for the device, every few steps."""
@@ -345,5 +359,7 @@ class Trainer:
 
     def _release(self) -> None:
         """Free the memory of networks and batches, so that steps can be measured afterwards."""
-        for name in ("student", "teacher", "optimizer", "guard", "batches", "losses", "discoverer", "_before"):
+        for name in (
+            "student", "teacher", "beside", "optimizer", "guard", "batches", "losses", "discoverer", "_before",
+        ):  # fmt: skip
             self.__dict__.pop(name, None)

@@ -46,5 +46,6 @@ class Checkpoints(Callback):
             trainer.method.state(),
             None if scaler is None else scaler.state_dict(),
             trainer.loss_means.state() | trainer.balance.state(),
+            trainer.balance.module,
         )
         trainer.notify("on_checkpoint", folder)
