@@ -91,7 +91,7 @@ class DiscoveredFolders:
     def survey(self, shown: bool = False) -> list[Row]:
         """`rows` of all images, in order; every file is read, the first time. Raises `LabelError`."""
         if self._survey is None:
-            ids = track(list(self.visible), "reading discovered labels", shown, total=len(self.visible))
+            ids = track(list(self.visible), "reading discovered labels", shown)
             self._survey = [row for id in ids for row in self.rows(id)]
         return self._survey
 

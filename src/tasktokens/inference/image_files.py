@@ -79,7 +79,7 @@ def readable(images: Mapping[str, Path], doing: str, quiet: bool) -> Iterator[tu
     """
     reader = ImageReader(images)
     with signals(1) as stop:
-        for number, id in enumerate(track(images, doing, shown=not quiet, total=len(images))):
+        for number, id in enumerate(track(images, doing, shown=not quiet)):
             if stop.received:
                 stop.exit(f"{number} of {len(images)} images are done; --overwrite starts again")
             image = reader.read(id)

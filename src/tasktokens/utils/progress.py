@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -38,8 +38,14 @@ def bar(total: int, shown: bool, title: str = "rendering rooms") -> Iterator[Ste
         yield step
 
 
-def track(items: Iterable[Item], doing: str, shown: bool, total: int, every: float = 15.0) -> Iterator[Item]:
-    """The ``total`` items, with progress on standard error: a bar on a terminal, elsewhere a line every 15 seconds."""
+def track(
+    items: Iterable[Item], doing: str, shown: bool, total: int | None = None, every: float = 15.0
+) -> Iterator[Item]:
+    """The items, with progress on standard error: a bar on a terminal, elsewhere a line every 15 seconds.
+
+    ``total``: how many they are, where they have no length.
+    """
+    total = len(items) if total is None and isinstance(items, Sized) else total
     if not shown or not total:
         yield from items
         return
