@@ -192,7 +192,7 @@ class Method(ABC):
     """
 
     settings_class: ClassVar[type[MethodSettings]]
-    network: ClassVar[str]
+    network: str
     delivers_better: bool = False
     """Whether a run delivers the teacher of its last stage where that is better than the student on held-out labels."""
     mirrored: bool = True

@@ -70,7 +70,7 @@ class FeatureDiffusionMtl(Method):
     """
 
     settings_class: ClassVar[type[MethodSettings]] = DiffusionFeatureMethod
-    network: ClassVar[str] = "diffusion_feature"
+    network: str = "diffusion_feature"
 
     def __init__(self, tasks: Mapping[str, Task], settings: DiffusionFeatureMethod | DiffusionPredictionMethod) -> None:
         super().__init__(tasks)
@@ -113,4 +113,4 @@ class PredictionDiffusionMtl(FeatureDiffusionMtl):
     """
 
     settings_class: ClassVar[type[MethodSettings]] = DiffusionPredictionMethod
-    network: ClassVar[str] = "diffusion_prediction"
+    network: str = "diffusion_prediction"

@@ -31,7 +31,7 @@ from tasktokens.methods.base import (
     supervised_term,
 )
 from tasktokens.methods.strong_view import StrongView, strong_view
-from tasktokens.models import TaskOutput, head_rows
+from tasktokens.models import NETWORKS, TaskOutput, head_rows
 from tasktokens.models.layers import upsample
 from tasktokens.tasks import Task
 
@@ -74,6 +74,7 @@ class HttMethod(MethodSettings):
         500, ge=0, description="steps of the supervised stage, whose network becomes the teacher; 0: see --init-from"
     )
     stage2_steps: int = Field(500, ge=0, description="steps of the student on given and discovered labels")
+    network: str = Field("htt", description="the network that is taught; mtl: that of the baseline, without tokens")
     rounds: int = Field(
         1,
         ge=1,
@@ -206,11 +207,17 @@ class Htt(Method):
     """
 
     settings_class: ClassVar[type[MethodSettings]] = HttMethod
-    network: ClassVar[str] = "htt"
+    network: str = "htt"
 
     def __init__(self, tasks: Mapping[str, Task], settings: HttMethod) -> None:
         super().__init__(tasks)
         self.settings = settings
+        if settings.network not in NETWORKS:
+            known = ", ".join(NETWORKS)
+            raise ConfigError(
+                f"no network '{settings.network}'{did_you_mean(settings.network, NETWORKS)}; known: {known}"
+            )
+        self.network = settings.network
         self.delivers_better = settings.deliver == "better" and settings.schedule == "two-stage"
         if isinstance(settings.views, dict) and tasks:
             for name in settings.views.keys() - tasks.keys():

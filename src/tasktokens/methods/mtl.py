@@ -38,7 +38,7 @@ class Supervised(Method):
     """
 
     settings_class: ClassVar[type[MethodSettings]] = MtlMethod
-    network: ClassVar[str] = "mtl"
+    network: str = "mtl"
 
     def __init__(self, tasks: Mapping[str, Task], settings: MethodSettings) -> None:
         super().__init__(tasks)

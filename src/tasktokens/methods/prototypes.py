@@ -49,7 +49,7 @@ class Prototypes(Supervised):
     """
 
     settings_class: ClassVar[type[MethodSettings]] = PrototypesMethod
-    network: ClassVar[str] = "prototypes"
+    network: str = "prototypes"
 
     def stages(self) -> tuple[Stage, ...]:
         """A single stage."""

@@ -31,7 +31,7 @@ class SingleTask(Supervised):
     """
 
     settings_class: ClassVar[type[MethodSettings]] = StlMethod
-    network: ClassVar[str] = "stl"
+    network: str = "stl"
 
     def terms(self, prepared: PreparedBatch, student: nn.Module, teacher: nn.Module | None = None) -> list[Term]:
         """The supervised term of each task; ``teacher`` is not used."""
