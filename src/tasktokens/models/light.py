@@ -1,7 +1,7 @@
 """Blocks of the default variant's heads: what those of the paper compute, at a fraction of the cost.
 
-Maps stay in channels-last layout. Only the finest scale is projected and refined at stride 4; context and attention are
-at stride 8, and the attention sees a grid of bounded size, so that a head's cost is linear in the pixels.
+Maps stay in channels-last layout. The coarser scales are added up and given context at stride 8, and enlarged once; the
+attention sees a grid of bounded size, so that a head's cost is linear in the pixels.
 """
 
 from __future__ import annotations
@@ -71,25 +71,26 @@ class TwoLevelFusion(nn.Module):
 
 
 class Context(nn.Module):
-    """Dilated depth-wise convolutions and the image's mean, added to the input; then a separable convolution.
+    """Dilated depth-wise convolutions and the image's mean, added to the input.
 
     No batch norm of the mean: a single image has one value per channel there, which has no variance.
     """
 
-    def __init__(self, inputs: int, outputs: int, rates: Sequence[int] = (1, 2, 4)) -> None:
+    def __init__(self, channels: int, rates: Sequence[int] = (1, 2, 4)) -> None:
         super().__init__()
-        self.branches = nn.ModuleList([depthwise(inputs, rate) for rate in rates])
-        self.pool = nn.Sequential(nn.Linear(inputs, inputs), nn.ReLU(), nn.Linear(inputs, inputs, bias=False))
-        self.project = Pointwise(len(rates) * inputs, inputs, bias=False)
-        self.norm = nn.BatchNorm2d(inputs)
-        self.refine = nn.Sequential(depthwise(inputs), *pointwise_block(inputs, outputs))
+        self.branches = nn.ModuleList([depthwise(channels, rate) for rate in rates])
+        self.pool = nn.Sequential(nn.Linear(channels, channels), nn.ReLU(), nn.Linear(channels, channels, bias=False))
+        self.project = Pointwise(channels, channels, bias=False)
+        self.norm = nn.BatchNorm2d(channels)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """(B, inputs, H, W) to (B, outputs, H, W)."""
-        near = self.norm(self.project(torch.cat([branch(x_BCHW) for branch in self.branches], dim=1)))
+        """(B, C, H, W) to the same shape."""
+        first, *others = [branch(x_BCHW) for branch in self.branches]
+        for other in others:
+            first = first + other
+        near = self.norm(self.project(first))
         whole_BC11 = self.pool(x_BCHW.mean(dim=(2, 3)))[..., None, None]
-        refined: Tensor = self.refine(x_BCHW + F.relu(near + whole_BC11))
-        return refined
+        return x_BCHW + F.relu(near + whole_BC11)
 
 
 class PooledAttention(nn.Module):
@@ -124,8 +125,10 @@ class LightDecoder(nn.Module):
     def __init__(self, count: int, width: int) -> None:
         super().__init__()
         self.maps = Pointwise(width, count)
-        self.out = nn.Conv2d(count, count, 3, padding=1)
-        nn.init.dirac_(self.out.weight)
+        near, mixed = nn.Conv2d(count, count, 3, padding=1, groups=count, bias=False), Pointwise(count, count)
+        nn.init.dirac_(near.weight, groups=count)
+        nn.init.dirac_(mixed.weight)
+        self.out = nn.Sequential(near, mixed)
         self.factor = width**-0.5
 
     def forward(self, feature_BDHW: Tensor, tokens_BKD: Tensor) -> Tensor:
@@ -149,7 +152,8 @@ class LightHead(nn.Module):
         super().__init__()
         self.token = nn.ModuleList([nn.Linear(c, design.width) for c in channels])
         self.fusion = TwoLevelFusion(channels, design.fused)
-        self.context = Context(design.fused, design.width)
+        self.context = Context(design.fused)
+        self.mix = nn.Sequential(depthwise(design.fused), *pointwise_block(design.fused, design.width))
         self.attention = PooledAttention(design.width, design.heads)
         self.refine = nn.Sequential(depthwise(design.width), *pointwise_block(design.width, design.width))
         self.image_part = nn.Parameter(torch.zeros(design.width))
@@ -161,8 +165,9 @@ class LightHead(nn.Module):
         """Gated features (B, C_i, H_i, W_i) and the task's mixed global tokens (B, C_i), one per scale."""
         token_BD = torch.stack([project(token) for project, token in zip(self.token, tokens, strict=True)]).sum(0)
         fine, coarse = self.fusion(features)
-        context, of_image_BD = self.attention(self.context(coarse), token_BD)
-        feature = self.refine(fine + upsample(context, fine.shape[-2:]))
+        mixed = self.mix(fine + upsample(self.context(coarse), fine.shape[-2:]))
+        attended, of_image_BD = self.attention(mixed, token_BD)
+        feature = self.refine(attended)
         token = token_BD + self.image_part * of_image_BD
         logits = self.decoder(feature) if self.fine_tokens is None else self.decoder(feature, self.fine_tokens(token))
         # Detached: "is the prediction right here?" must not bend the feature that makes the prediction.
