@@ -90,7 +90,7 @@ def test_names_and_shapes(kind: str, variant: str, tasks: dict[str, Task]) -> No
             expected |= {f"{name}.gated{i}": (2, c, *size) for name in tasks}
     context = sizes[1] if (kind, variant) == ("htt", "htt") else sizes[0]
     for name, task in tasks.items():
-        expected |= {f"{name}.fused": (2, fused, *context), f"{name}.context": (2, fused if kind == "htt" and variant == "htt" else width, *context)}
+        expected |= {f"{name}.fused": (2, fused, *context), f"{name}.context": (2, width, *context)}
         expected |= {f"{name}.feature": (2, width, *sizes[0])}
         expected |= {f"{name}.logits": (2, task.num_tokens, *sizes[0])}
         if kind == "htt":
