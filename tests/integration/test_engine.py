@@ -681,7 +681,7 @@ def test_a_signal_saves_a_checkpoint_and_ends_the_run(
     cursor = read_cursor(latest_checkpoint(config.run.dir / "checkpoints"))
     assert cursor.stage == 1
     assert cursor.step == rows(config.run.dir)[-1]["step"]
-    assert read_tensors(latest_checkpoint(config.run.dir / "checkpoints") / "teacher.safetensors")
+    assert read_tensors(latest_checkpoint(config.run.dir / "checkpoints") / "student.safetensors")
 
 
 # -- optimiser ---------------------------------------------------------------------------------------------------------

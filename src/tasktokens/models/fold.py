@@ -39,7 +39,10 @@ def fold_batch_norms(network: Module) -> Module:
         ValueError: it is in training mode.
 
     Examples:
-        >>> network = nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8)).eval()
+        >>> class Small(nn.Sequential):
+        ...     def forward(self, image_B3HW):
+        ...         return super().forward(image_B3HW.float())
+        >>> network = Small(nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8)).eval()
         >>> fold_batch_norms(network)[1]
         Folded(
           (after): Sequential()

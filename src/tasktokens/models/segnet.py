@@ -27,6 +27,7 @@ class SegNet(nn.Module):
     Deviations: any image size is taken (sizes that do not divide by 32 are unpooled to what they were).
 
     Examples:
+        >>> import torch
         >>> maps = SegNet((8, 8, 16, 16, 16))(torch.zeros(1, 3, 64, 96))
         >>> [tuple(x.shape[1:]) for x in maps]
         [(8, 64, 96), (8, 32, 48), (8, 16, 24), (16, 8, 12)]

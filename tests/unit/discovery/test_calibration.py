@@ -159,7 +159,8 @@ def test_a_run_resumed_before_or_after_a_calibration_ends_with_the_same_bits(
             assert same_tensors(a, b), part
     before, after = thresholds_of(saved[1]), thresholds_of(saved[2])
     assert not same_tensors(before, after)
-    assert same_tensors(after, thresholds_of(saved[-1])) == (schedule == "two-stage")
+    if schedule == "two-stage":  # online they are measured again
+        assert same_tensors(after, thresholds_of(saved[-1]))
 
 
 def test_a_run_has_what_its_teacher_gives_and_says_what_it_saw(

@@ -192,7 +192,8 @@ def test_a_run_that_is_resumed_ends_with_the_same_weights(
     name: str, folder_root: Path, tmp_path: Path, make_config: Callable[..., Any]
 ) -> None:
     settings = METHODS[name].settings_class
-    steps = {key: 4 for key in ("steps", "stage1_steps", "stage2_steps") if key in settings.model_fields}
+    names = ("stage1_steps", "stage2_steps") if "stage1_steps" in settings.model_fields else ("steps",)
+    steps = dict.fromkeys(names, 4)
     changes = {
         "method": {"name": name, **steps}, "model.backbone": "test_resnet", "data.check": False,
         "data.labels": "random",

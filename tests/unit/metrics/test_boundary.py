@@ -238,7 +238,7 @@ def test_the_edge_task_has_odsf_first_and_keeps_pixelf() -> None:
     [
         ({"max_distance": 2}, "share of the diagonal"),
         ({"annotators": "five"}, "one, mean"),
-        ({"max_distance": "x"}, "TypeError"),
+        ({"max_distance": "x"}, "must be a number"),
     ],
 )
 def test_odd_settings_are_refused(settings_: dict[str, object], message: str) -> None:

@@ -27,9 +27,15 @@ def test_settings_of_a_run_are_read_with_the_values_that_it_had() -> None:
     assert [stage.name for stage in build_method(config.method, {}).stages()] == ["supervised", "discovery"]
 
 
-def test_a_model_is_read_and_built() -> None:
-    written = json.loads((FILES / "model.json").read_text())
-    info = read_info(FILES)
+def test_a_model_with_the_heads_of_then_says_how_to_go_on() -> None:
+    with pytest.raises(CheckpointError, match=r"is of an earlier version, .* train it again"):
+        read_info(FILES)
+
+
+def test_a_model_of_a_network_that_has_not_changed_is_read_and_built(tmp_path: Path) -> None:
+    written = json.loads((FILES / "model.json").read_text()) | {"network": "mtl"}
+    (tmp_path / "model.json").write_text(json.dumps(written))
+    info = read_info(tmp_path)
     assert info.size == tuple(written["size"])
     assert info.mirrored  # as all were then
     assert {name: task.kind for name, task in info.tasks.items()} == {
@@ -62,7 +68,7 @@ def test_a_format_of_a_later_version_is_refused(tmp_path: Path) -> None:
     shutil.copy(FILES / "model.json", tmp_path)
     values = json.loads((tmp_path / "model.json").read_text()) | {"format": FORMAT + 1}
     (tmp_path / "model.json").write_text(json.dumps(values))
-    with pytest.raises(CheckpointError, match=f"format {FORMAT + 1}; this version reads format {FORMAT}; install"):
+    with pytest.raises(CheckpointError, match=f"format {FORMAT + 1}; this version reads formats 1 and {FORMAT}"):
         read_info(tmp_path)
 
 
