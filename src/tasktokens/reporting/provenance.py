@@ -14,6 +14,9 @@ from pathlib import Path
 
 import torch
 
+PACKAGE = Path(__file__).resolve().parents[1]
+"""Folder of this package."""
+
 
 def describe(
     how: str,
@@ -30,7 +33,7 @@ def describe(
             commit's name ends in ``+changes``. In a copy without a repository ``GIT_COMMIT`` gives the commit.
     """
     return {
-        "command": " ".join(["python", *(shlex.quote(_public(argument)) for argument in sys.argv)]),
+        "command": " ".join([*_program(), *(shlex.quote(_public(argument)) for argument in sys.argv[1:])]),
         "commit": os.environ.get("GIT_COMMIT") or _commit(measured),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": f"{_processor()}, {os.cpu_count()} cores{_gpu()}, {how}",
@@ -39,12 +42,24 @@ def describe(
     }
 
 
+def _program() -> list[str]:
+    """``tasktokens``, however it was started, or a script by the path that was given."""
+    path = Path(sys.argv[0])
+    of_package = path.name == "tasktokens" or path.resolve().parent == PACKAGE
+    return ["tasktokens"] if of_package else ["python", shlex.quote(_public(sys.argv[0]))]
+
+
 def _commit(measured: Sequence[str]) -> str:
     return _git("rev-parse", "HEAD") + ("+changes" if _git("status", "--porcelain", *measured) else "")
 
 
 def _git(*words: str) -> str:
-    return subprocess.run(["git", *words], capture_output=True, text=True, check=False).stdout.strip()
+    """What git says of the checkout that this package is run from; nothing without one."""
+    checkout = PACKAGE.parents[1]
+    if not (checkout / ".git").exists():
+        return ""
+    command = ["git", "-C", str(checkout), *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def _public(argument: str) -> str:
