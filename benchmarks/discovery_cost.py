@@ -31,7 +31,7 @@ from tasktokens.data.transforms import augment, no_padding
 from tasktokens.discovery.pseudo_labels import forward_views
 from tasktokens.discovery.store import Provenance, Store, StoreWriter
 from tasktokens.methods import Htt, HttMethod, StepOptions
-from tasktokens.methods.htt import ONCE_VIEWS
+from tasktokens.methods.htt_settings import ONCE_VIEWS
 from tasktokens.models.files import ModelInfo
 from tasktokens.reporting.provenance import describe
 from tasktokens.tasks import Task, build_task

@@ -22,7 +22,7 @@ from tasktokens.tasks import Task
 
 if TYPE_CHECKING:
     from tasktokens.methods.base import Stage
-    from tasktokens.methods.htt import HttMethod
+    from tasktokens.methods.htt_settings import HttMethod
 
 
 class AccuracyCalibrator:

@@ -158,6 +158,11 @@ def inside(pixels_B1HW: Tensor, size: Sequence[int]) -> Tensor:
     return upsample(pixels_B1HW.float(), size) > 0.5
 
 
+def pixels_per_cell(pixels_B1HW: Tensor, map_BChw: Tensor) -> float:
+    """Pixels per position of a coarser map: terms are counted in pixels, which depend on the batch alone."""
+    return pixels_B1HW.shape[-2:].numel() / map_BChw.shape[-2:].numel()
+
+
 def feature_weights(teacher: TaskOutput, labelled: Tensor, pixels_B1HW: Tensor, weighted: bool = True) -> Tensor:
     """Weights (B, 1, h, w) of feature distillation at the features' size.
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from tasktokens.config import MethodSettings
 from tasktokens.losses import Term
 from tasktokens.methods.base import METHODS, Method, PixelSampler, PreparedBatch, Stage, StepOptions
-from tasktokens.methods.htt import Htt, HttMethod
+from tasktokens.methods.htt import Htt
+from tasktokens.methods.htt_settings import HttMethod
 from tasktokens.methods.mtl import MtlMethod, Supervised
 from tasktokens.methods.strong_view import StrongView
 from tasktokens.tasks import Task

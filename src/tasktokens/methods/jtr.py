@@ -12,11 +12,10 @@ from torch.nn import functional as F
 
 from tasktokens.config import MethodSettings
 from tasktokens.data.transforms import resize_labels
-from tasktokens.discovery.pseudo_labels import inside
+from tasktokens.discovery.pseudo_labels import inside, pixels_per_cell
 from tasktokens.losses import Term
 from tasktokens.methods.base import METHODS, PreparedBatch, Stage, label_counts, supervised_term
 from tasktokens.methods.mtl import Supervised
-from tasktokens.methods.self_training import pixels_per_cell
 from tasktokens.models import TaskOutput
 from tasktokens.models.joint import JointAutoEncoder
 from tasktokens.tasks import Task

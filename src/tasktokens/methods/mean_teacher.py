@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tasktokens.config import MethodSettings
-from tasktokens.discovery.pseudo_labels import inside
+from tasktokens.discovery.pseudo_labels import inside, pixels_per_cell
 from tasktokens.losses import Term, masked_divergence, masked_loss
 from tasktokens.methods.base import METHODS, PreparedBatch, Stage, StepOptions, label_counts, supervised_term
 from tasktokens.methods.mtl import Supervised
-from tasktokens.methods.self_training import absent_counts, pixels_per_cell
+from tasktokens.methods.self_training import absent_counts
 from tasktokens.methods.strong_view import StrongView, strong_view
 from tasktokens.models import TaskOutput
 from tasktokens.tasks import Task

@@ -10,11 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tasktokens.config import MethodSettings
-from tasktokens.discovery.pseudo_labels import inside
+from tasktokens.discovery.pseudo_labels import inside, pixels_per_cell
 from tasktokens.losses import Term
 from tasktokens.methods.base import METHODS, PreparedBatch, Stage, label_counts, supervised_term
 from tasktokens.methods.mtl import Supervised
-from tasktokens.methods.self_training import pixels_per_cell
 from tasktokens.models import head_rows
 from tasktokens.models.layers import upsample
 

@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from tasktokens.config import MethodSettings
-from tasktokens.discovery.pseudo_labels import discover_labels, forward_views, inside
+from tasktokens.discovery.pseudo_labels import discover_labels, forward_views, inside, pixels_per_cell
 from tasktokens.discovery.thresholds import Thresholds
 from tasktokens.discovery.views import ImageView, parse_views, second_view
 from tasktokens.losses import Term, masked_divergence, masked_loss
@@ -142,8 +142,3 @@ def absent_counts(prepared: PreparedBatch, kind: str = "pseudo") -> dict[str, Te
     """Pixels, without padding, of the images that have no label of a task: the count of ``{kind}/{task}``."""
     batch = prepared.batch
     return {f"{kind}/{name}": batch.pixels[x.absent].sum().float() for name, x in batch.labels.items()}
-
-
-def pixels_per_cell(pixels_B1HW: Tensor, map_BChw: Tensor) -> float:
-    """Pixels per position of a coarser map: terms are counted in pixels, which depend on the batch alone."""
-    return pixels_B1HW.shape[-2:].numel() / map_BChw.shape[-2:].numel()
