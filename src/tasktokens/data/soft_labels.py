@@ -22,7 +22,14 @@ _ON_THE_CELL = 1e-6
 
 
 class Window(NamedTuple):
-    """A rectangle in shares of the whole image; it may reach beyond the image, into padding."""
+    """A rectangle in shares of the whole image; it may reach beyond the image, into padding.
+
+    Attributes:
+        top: of its first row, 0 to 1 within the image.
+        left: of its first column.
+        height: share of the image's height.
+        width: share of its width.
+    """
 
     top: float = 0.0
     left: float = 0.0
@@ -31,6 +38,7 @@ class Window(NamedTuple):
 
 
 WHOLE = Window()
+"""The window of a sample that shows the whole image."""
 
 
 @dataclass(frozen=True)

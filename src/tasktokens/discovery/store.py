@@ -31,6 +31,7 @@ from tasktokens.utils.atomic import atomically, write_atomically
 from tasktokens.utils.safe_io import load_json, read_json
 
 FORMAT = 1
+"""Version of the files of a store."""
 COMPLETE, WRITING, TABLE = "store.json", "writing.json", "discovered.csv"
 
 Row = list[Any]

@@ -16,12 +16,16 @@ Views = Sequence[ImageView] | Mapping[str, Sequence[ImageView]]
 """Of all tasks alike, or by task."""
 
 AS_IT_IS: ImageView = (1.0, False)
+"""The image itself."""
 
 VIEW_ZOOM = 1.25
 """Zoom of a second view relative to the image."""
 
 LARGEST_ZOOM = 4.0
+"""Beyond it a view takes sixteen times the memory of the image."""
+
 MOST_VIEWS = 32
+"""Far above what is useful, so that a typing error is a message."""
 
 
 def second_view(zoom: float = VIEW_ZOOM) -> tuple[ImageView, ImageView]:

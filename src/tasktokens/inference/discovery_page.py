@@ -22,6 +22,7 @@ from tasktokens.utils.atomic import write_atomically
 from tasktokens.utils.legends import Legend
 
 PAGE = "discovery.html"
+"""File of the page in the folder of a discovery."""
 _SIDE = 320  # pixels of the longer side of a picture
 _FIRST, _REST = 12, 12  # images of the gallery: the least confident ones, and some evenly spread over the others
 _BARS = 50

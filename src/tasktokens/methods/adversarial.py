@@ -25,7 +25,7 @@ class AdversarialMethod(MethodSettings):
     """A discriminator per task on predicted maps (Hung et al., BMVC 2018)."""
 
     name: Literal["adversarial"] = "adversarial"
-    steps: int = Field(1000, ge=1)
+    steps: int = Field(1000, ge=1, description="updates of the weights")
     adversarial: float = Field(0.001, ge=0, description="weight of the loss that makes predictions look like labels")
     ramp: float = Field(0.1, ge=0, le=1, description="share of the steps over which it grows to its weight")
     discriminator_lr: float = Field(0.4, gt=0, description="factor of optim.lr for the discriminators")

@@ -34,13 +34,14 @@ class ConsistencyMethod(MethodSettings):
     """The predictions of two views of an image must agree where labels are missing (Π-model, ICLR 2017)."""
 
     name: Literal["consistency"] = "consistency"
-    steps: int = Field(1000, ge=1)
+    steps: int = Field(1000, ge=1, description="updates of the weights")
     consistency: float = Field(1.0, ge=0, description="weight of the consistency loss")
     ramp: float = Field(0.2, ge=0, le=1, description="share of the steps over which it grows to its weight")
     distance: Distance = Field(
         "divergence", description="between distributions: Kullback-Leibler, or as published the squared difference"
     )
     strong: StrongView = StrongView()
+    """How the student\'s images differ from the teacher\'s."""
 
 
 @dataclass(frozen=True)

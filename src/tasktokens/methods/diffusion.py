@@ -32,7 +32,7 @@ class DiffusionFeatureMethod(MethodSettings):
     """DiffusionMTL on task features (Ye & Xu, CVPR 2024)."""
 
     name: Literal["diffusion_feature"] = "diffusion_feature"
-    steps: int = Field(1000, ge=1)
+    steps: int = Field(1000, ge=1, description="updates of the weights")
     intermediate: float = Field(0.5, ge=0, description="weight of the losses of the preliminary predictions")
 
 
@@ -40,7 +40,7 @@ class DiffusionPredictionMethod(MethodSettings):
     """DiffusionMTL on predicted maps (Ye & Xu, CVPR 2024)."""
 
     name: Literal["diffusion_prediction"] = "diffusion_prediction"
-    steps: int = Field(1000, ge=1)
+    steps: int = Field(1000, ge=1, description="updates of the weights")
     intermediate: float = Field(0.5, ge=0, description="weight of the losses of the preliminary predictions")
 
 

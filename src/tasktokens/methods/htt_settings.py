@@ -13,6 +13,7 @@ from tasktokens.discovery.views import AS_IT_IS, VIEW_ZOOM, ImageView, parse_vie
 from tasktokens.methods.strong_view import StrongView
 
 FORMER = {"teacher_views", "teacher_zoom"}
+"""Settings of earlier versions, in whose place is ``views``."""
 
 ONCE_VIEWS: tuple[ImageView, ...] = (AS_IT_IS, (1.0, True), (1.25, True), (1.5, False))
 """Of a teacher that is asked once: more than one that is asked at every step can have."""

@@ -15,6 +15,7 @@ class ImageNoise:
     """A seed (B,) int64 for each image of a batch, drawn once in `Method.prepare`; maps are made of it where needed."""
 
     seeds: tuple[int, ...]
+    """One per image of the batch."""
 
     @classmethod
     def draw(cls, generator: torch.Generator, shard: BatchShard, count: int) -> ImageNoise:

@@ -25,7 +25,7 @@ class JtrMethod(MethodSettings):
     """Joint-task regularisation in a latent space of all tasks (Nishi et al., CVPR 2024)."""
 
     name: Literal["jtr"] = "jtr"
-    steps: int = Field(1000, ge=1)
+    steps: int = Field(1000, ge=1, description="updates of the weights")
     distance: float = Field(4.0, ge=0, description="weight of the distance between the two stacks' latents")
     reconstruction: float = Field(2.0, ge=0, description="weight of the auto-encoder's reconstruction loss")
     encoder_lr: float = Field(1.0, gt=0, description="factor of optim.lr for the auto-encoder")

@@ -28,7 +28,7 @@ class MeanTeacherMethod(MethodSettings):
     """Consistency with a moving average of the student (Tarvainen & Valpola, NeurIPS 2017)."""
 
     name: Literal["mean_teacher"] = "mean_teacher"
-    steps: int = Field(1000, ge=1)
+    steps: int = Field(1000, ge=1, description="updates of the weights")
     ema: float = Field(0.99, ge=0, lt=1, description="decay of the moving average")
     consistency: float = Field(1.0, ge=0, description="weight of the consistency loss")
     ramp: float = Field(0.2, ge=0, le=1, description="share of the steps over which it grows to its weight")
@@ -36,6 +36,7 @@ class MeanTeacherMethod(MethodSettings):
         "divergence", description="between distributions: Kullback-Leibler, or as published the squared difference"
     )
     strong: StrongView = StrongView()
+    """How the student\'s images differ from the teacher\'s."""
 
 
 @METHODS.register("mean_teacher")

@@ -38,7 +38,7 @@ class MtpslMethod(MethodSettings):
     """Cross-task consistency in joint spaces of pairs of tasks (Li, Liu, Bilen, CVPR 2022)."""
 
     name: Literal["mtpsl"] = "mtpsl"
-    steps: int = Field(1000, ge=1)
+    steps: int = Field(1000, ge=1, description="updates of the weights")
     cross_task: float = Field(2.0, ge=0, description="weight of the cross-task loss; published: NYUD 2, Cityscapes 1")
     regularisation: float = Field(0.5, ge=0, description="in it, weight of each map's distance from image features")
     ramp: float = Field(0.5, ge=0, le=1, description="share of the steps over which it grows to its weight")

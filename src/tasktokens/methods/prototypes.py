@@ -22,7 +22,7 @@ class PrototypesMethod(MethodSettings):
     """Task prototypes and knowledge retrieval (Oh, Kim, Kim, AAAI 2026)."""
 
     name: Literal["prototypes"] = "prototypes"
-    steps: int = Field(1000, ge=1)
+    steps: int = Field(1000, ge=1, description="updates of the weights")
     association: float = Field(0.1, ge=0, description="weight of: features are like the prototypes of their own task")
     enhancement: float = Field(0.1, ge=0, description="weight of making the image again of the shared feature")
     commitment: float = Field(0.1, ge=0, description="weight of the distance between features and codebook")

@@ -18,7 +18,7 @@ class StlMethod(MethodSettings):
     """A backbone and a head per task, losses of given labels only: single-task networks in one run."""
 
     name: Literal["stl"] = "stl"
-    steps: int = Field(1000, ge=1)
+    steps: int = Field(1000, ge=1, description="updates of the weights")
 
 
 @METHODS.register("stl")

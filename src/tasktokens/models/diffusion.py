@@ -34,6 +34,7 @@ class DiffusedOutput(TaskOutput):
     """The output after denoising, with the logits (n, K, h, w) before it, which training supervises too."""
 
     preliminary: Tensor | None = None
+    """(n, K, h, w), logits of the preliminary head, before anything was denoised."""
 
 
 class DiffusionNetwork(Network):
@@ -48,6 +49,7 @@ class DiffusionNetwork(Network):
     """
 
     level: ClassVar[Literal["feature", "prediction"]]
+    """What is noised and denoised."""
 
     def __init__(self, tasks: Mapping[str, Task], backbone: Backbone, design: Design) -> None:
         super().__init__(tasks)
@@ -107,6 +109,7 @@ class FeatureDiffusion(DiffusionNetwork):
     """DiffusionMTL (CVPR 2024) on each task's feature."""
 
     level: ClassVar[Literal["feature", "prediction"]] = "feature"
+    """What is noised and denoised."""
 
 
 @NETWORKS.register("diffusion_prediction")
@@ -114,6 +117,7 @@ class PredictionDiffusion(DiffusionNetwork):
     """DiffusionMTL (CVPR 2024) on each task's predicted map."""
 
     level: ClassVar[Literal["feature", "prediction"]] = "prediction"
+    """What is noised and denoised."""
 
 
 def kept_shares() -> list[float]:

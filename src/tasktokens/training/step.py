@@ -95,7 +95,9 @@ class Step:
                 else:
                     whole = [counts.get(t.name, t.count) for t in terms]
                     sums.append(totals_and_counts(terms))
-                self._backward(terms, whole, len(parts))
+                loss = self._loss(terms, whole, len(parts))
+                if loss is not None:
+                    self.engine.backward(loss)
         if isinstance(self.balance, GradientBalance):
             self.balance.join(list(self.model.parameters()), self.engine)
         if counts is not None:
@@ -110,8 +112,8 @@ class Step:
         self.optimizer.zero_grad()
         return {term.name: summed_2T[:, index] for index, term in enumerate(terms) if term.reported}
 
-    def _backward(self, terms: Sequence[Term], counts: Sequence[Tensor], parts: int) -> None:
-        """Add the gradients of a part's loss.
+    def _loss(self, terms: Sequence[Term], counts: Sequence[Tensor], parts: int) -> Tensor | None:
+        """A part's loss; None where the balance has added the gradients of each task by itself.
 
         Args:
             counts: of the terms, over all ranks and parts.
@@ -121,11 +123,10 @@ class Step:
         if isinstance(self.balance, GradientBalance):
             each = shares(balanced, counts) * self.engine.num_processes
             self.balance.backward(each, names, list(self.model.parameters()), self.beside.parameters)
-            return
+            return None
         loss = divided(balanced, counts, self.engine)
-        if (penalty := self.balance.penalty(names, counts)) is not None:
-            loss = loss + penalty / parts
-        self.engine.backward(loss)
+        penalty = self.balance.penalty(names, counts)
+        return loss if penalty is None else loss + penalty / parts
 
     def _counts(self, parts: Sequence[PreparedBatch]) -> dict[str, Tensor]:
         """The count of each term over all parts of all ranks."""

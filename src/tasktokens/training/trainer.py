@@ -129,6 +129,7 @@ class Trainer:
     guard: FiniteGuard
     batches: list[Batch]
     sums: dict[str, Tensor]
+    """Sum and count (2,) of each term of the last step, by name."""
     losses: dict[str, Tensor]
     log: RunLog
     stop: StopSignal

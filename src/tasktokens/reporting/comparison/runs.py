@@ -35,7 +35,9 @@ class Work:
 
     Attributes:
         suite: what to compare. out: its folder; several machines may share it.
-        threads: CPU threads per run. gpus: numbers of the GPUs that the runs take turns on.
+        threads: CPU threads per run; None: torch's own choice.
+        gpus: numbers of the GPUs that the runs take turns on.
+        children: the processes of runs that are under way, by their number.
         stopping: set by a signal: no run is begun any more.
     """
 
@@ -55,7 +57,10 @@ class Work:
 
 @dataclass(frozen=True)
 class Cell:
-    """A row of the table: a method with a data set, a label setting and a seed.
+    """A row of the table.
+
+    Attributes:
+        method: by its name in the suite. data: name of the data set. labels: label setting. seed: of the runs.
 
     Examples:
         >>> Cell("htt", "", "one", 0).name
@@ -76,13 +81,17 @@ class Cell:
 
 @dataclass(frozen=True)
 class Run:
-    """One network of a cell."""
+    """One network of a cell.
+
+    Attributes:
+        work: the comparison. cell: the row. task: of a network of one task, else None.
+        probe: if set, a short run of about as many steps, which says what a step costs.
+    """
 
     work: Work
     cell: Cell
     task: str | None = None
     probe: int | None = None
-    """If set, a short run of about so many steps that says what a step costs."""
 
     @property
     def folder(self) -> Path:

@@ -48,6 +48,8 @@ class Suite(Settings):
     Attributes:
         settings: plain values that all runs share. steps: optimiser steps per network.
         cost: ``steps``: each network takes as many; ``total``: each method takes as much time as ``cost_of``.
+        methods: that are made, in the order of the table. define: what methods change, by name.
+        labels: label settings. seeds: of the runs. split: that is measured on.
         reference: the method that Δ_MTL is against. against: the method that differences are tested against.
         data: settings of each data set by its name, ``steps`` among them where they differ; one without a name stands
             for those in ``settings``.

@@ -32,6 +32,7 @@ class Line:
     """A line of the table: a method on a data set with a label setting, over its seeds.
 
     Attributes:
+        method: by its name in the suite. data: name of the data set. labels: label setting. seeds: how many.
         values: mean and standard deviation over the seeds by column; NaN for a deviation of one seed.
         difference: against the suite's ``against``, or None.
     """
