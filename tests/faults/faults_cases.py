@@ -382,7 +382,7 @@ def _models() -> Iterator[Case]:
             "models", f"{file}: missing", {"run": "run"}, f"run/model/{file}", instead(lambda path: None), next(verbs)
         )
     changes = (
-        {"format": 1},
+        {"format": 0},
         {"format": 3},
         {"format": "x"},
         {"network": "x"},

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -258,6 +259,7 @@ def test_what_another_rank_has_said_is_not_said_again(
     def fail(*arguments: Any, **settings: Any) -> None:
         raise OtherRankError("rank 0 failed: DataError: a file is missing there")
 
+    import_module("tasktokens.reporting.train")  # or it would keep what is there now
     monkeypatch.setattr("tasktokens.training.trainer.train", fail)
     assert run_cli(capsys, "train") == (2, "", "")
 
