@@ -41,7 +41,7 @@ class ConsistencyMethod(MethodSettings):
         "divergence", description="between distributions: Kullback-Leibler, or as published the squared difference"
     )
     strong: StrongView = StrongView()
-    """How the student\'s images differ from the teacher\'s."""
+    """How the student's images differ from the teacher's."""
 
 
 @dataclass(frozen=True)

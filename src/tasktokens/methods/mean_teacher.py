@@ -36,7 +36,7 @@ class MeanTeacherMethod(MethodSettings):
         "divergence", description="between distributions: Kullback-Leibler, or as published the squared difference"
     )
     strong: StrongView = StrongView()
-    """How the student\'s images differ from the teacher\'s."""
+    """How the student's images differ from the teacher's."""
 
 
 @METHODS.register("mean_teacher")

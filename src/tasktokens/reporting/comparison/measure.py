@@ -34,8 +34,10 @@ Sums = dict[str, np.ndarray[Any, np.dtype[np.float64]]]
 
 def tasks_of(work: Work, data: str) -> dict[str, Task]:
     """The tasks of a data set by name, as the suite's settings choose them."""
-    config = work.suite.config(None, data, None, {})
-    return dict(choose_tasks(open_index(config), config.tasks))
+    if data not in work.tasks:
+        config = work.suite.config(None, data, None, {})
+        work.tasks[data] = dict(choose_tasks(open_index(config), config.tasks))
+    return work.tasks[data]
 
 
 def columns_of(work: Work) -> dict[str, str]:

@@ -19,6 +19,7 @@ from tasktokens.data.visibility import save_visible
 from tasktokens.datasets.open import open_data
 from tasktokens.errors import TrainingError
 from tasktokens.reporting.comparison.suite import Suite
+from tasktokens.tasks import Task
 from tasktokens.training.log import read_rows
 from tasktokens.utils.atomic import atomically, write_atomically
 
@@ -38,6 +39,7 @@ class Work:
         threads: CPU threads per run; None: torch's own choice.
         gpus: numbers of the GPUs that the runs take turns on.
         children: the processes of runs that are under way, by their number.
+        tasks: those of each data set, once it was opened for them.
         stopping: set by a signal: no run is begun any more.
     """
 
@@ -47,6 +49,7 @@ class Work:
     gpus: tuple[int, ...] = ()
     stopping: threading.Event = field(default_factory=threading.Event)
     children: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
+    tasks: dict[str, dict[str, Task]] = field(default_factory=dict)
 
     def stop(self) -> None:
         """Begin no run any more, and let those that are under way save themselves."""
@@ -151,7 +154,7 @@ class Run:
             words.append("--resume")
         else:
             words += ["--overwrite", *(["--init-from", str(before.folder)] if before else [])]
-        seconds, code = _run([sys.executable, "-m", "tasktokens", "train", *words], log, self.work, self.folder)
+        seconds, code = _run([sys.executable, "-m", "tasktokens", "train", *words], log, self.work)
         spent = self.folder.with_name(f"{self.folder.name}.spent")
         total = seconds + (float(spent.read_text()) if spent.is_file() else 0.0)
         write_atomically(spent, str(total).encode())
@@ -194,7 +197,7 @@ def labels_file(work: Work, cell: Cell) -> Path:
     return path
 
 
-def _run(command: list[str], log: Path, work: Work, folder: Path) -> tuple[float, int]:
+def _run(command: list[str], log: Path, work: Work) -> tuple[float, int]:
     """Seconds that a process took, of the CPU or with GPUs by the clock, and its exit code."""
     environment = dict(os.environ)
     if work.gpus:
