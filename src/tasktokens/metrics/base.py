@@ -73,6 +73,11 @@ class Metric(torchmetrics.Metric, ABC):  # type: ignore[misc]
     def primary(self) -> str:
         """The value that comparisons and Δ_MTL use."""
 
+    @property
+    def primary_is_higher(self) -> bool:
+        """Whether more of the primary value is better."""
+        return higher_is_better(self, self.primary)
+
     @abstractmethod
     def statistics(self, prediction_BCHW: Tensor, target_BCHW: Tensor, valid_B1HW: Tensor) -> Tensor:
         """The float64 sums of one batch; invalid pixels contribute nothing, whatever their target holds.

@@ -9,7 +9,7 @@ from typing import Any
 
 from tasktokens.config import Config
 from tasktokens.inference.evaluate import run_config
-from tasktokens.metrics import delta_mtl, higher_is_better
+from tasktokens.metrics import delta_mtl
 from tasktokens.models.files import read_info
 from tasktokens.reporting.evaluations import Evaluation, read_evaluation
 from tasktokens.tasks import Task
@@ -105,7 +105,7 @@ def _delta(
         metric = task.metric()
         new, old = after.get(name, {}).get(metric.primary), before.get(name, {}).get(metric.primary)
         if name in others and others[name].spec() == task.spec() and new is not None and old:
-            values[name], reference[name], higher[name] = new, old, higher_is_better(metric, metric.primary)
+            values[name], reference[name], higher[name] = new, old, metric.primary_is_higher
     return {"value": delta_mtl(values, reference, higher) if values else None, "tasks": list(values)}
 
 

@@ -11,7 +11,6 @@ from tasktokens.datasets.open import all_visible
 from tasktokens.datasets.run_data import open_run_data
 from tasktokens.inference.evaluate import run_config, run_folder
 from tasktokens.inference.predictor import Predictor
-from tasktokens.metrics import higher_is_better
 from tasktokens.models.files import read_info
 from tasktokens.reporting.run_history import RunHistory
 from tasktokens.tasks import Task
@@ -94,7 +93,7 @@ def _metric(axes: Any, logged: RunHistory, name: str, task: Task) -> None:
         starts = _starts(logged)
         axes.axvline(starts.get(row["stage"], 0) + row["step"], color=COLOURS[3], linewidth=1, label="best")
     unit = metric.units.get(metric.primary.split("/")[0], "")
-    arrow = "↑" if higher_is_better(metric, metric.primary) else "↓"
+    arrow = "↑" if metric.primary_is_higher else "↓"
     axes.set_title(f"{name}: {metric.primary} {unit} {arrow}", parse_math=False)
     _finish(axes)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasktokens.data.dataset import PartialDataset
 from tasktokens.inference.evaluate import eval_dataset, evaluate_network
-from tasktokens.metrics import higher_is_better, mean_improvement
+from tasktokens.metrics import mean_improvement
 from tasktokens.models import Network
 from tasktokens.models.files import load_model, save_model
 from tasktokens.tasks import Task
@@ -68,7 +68,7 @@ def improvement(
         pair = before.get(name, {}).get(metric.primary), after.get(name, {}).get(metric.primary)
         if all(value is not None and value == value for value in pair):
             old[name], new[name] = map(float, pair)  # type: ignore[arg-type]
-            higher[name] = higher_is_better(metric, metric.primary)
+            higher[name] = metric.primary_is_higher
     change = mean_improvement(new, old, higher)
     return change if change == change else None
 

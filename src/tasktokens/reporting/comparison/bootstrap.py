@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tasktokens.metrics import delta_mtl, higher_is_better
+from tasktokens.metrics import delta_mtl
 from tasktokens.reporting.comparison.measure import Sums, metric_of
 from tasktokens.tasks import Task
 
@@ -51,7 +51,7 @@ def paired_difference(
     if not shared or not method or not other:
         return None
     images = len(other[0][shared[0]])
-    higher = {name: primary_is_higher(tasks[name]) for name in shared}
+    higher = {name: tasks[name].metric().primary_is_higher for name in shared}
 
     def difference(weights: np.ndarray[tuple[int], np.dtype[np.float64]]) -> float:
         mine, theirs = (
@@ -67,9 +67,3 @@ def paired_difference(
         return None
     low, high = np.percentile(found, [2.5, 97.5])
     return Difference(difference(np.ones(images)), float(low), float(high), len(found))
-
-
-def primary_is_higher(task: Task) -> bool:
-    """Whether more of the task's primary metric is better."""
-    metric = task.metric()
-    return higher_is_better(metric, metric.primary)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from tasktokens.errors import RunExistsError, TrainingError
-from tasktokens.reporting.comparison.bootstrap import Difference, paired_difference, primary_is_higher
+from tasktokens.reporting.comparison.bootstrap import Difference, paired_difference
 from tasktokens.reporting.comparison.measure import Row, Sums, columns_of, measure, row_path, tasks_of
 from tasktokens.reporting.comparison.page import write_page
 from tasktokens.reporting.comparison.runs import PROBES, Cell, Run, Work, labels_file
@@ -203,7 +203,7 @@ def write_results(work: Work, cells: Sequence[Cell], columns: Mapping[str, str])
     """Write the tables and the page from the rows that are there."""
     rows = [read_json(row_path(work, cell)) for cell in cells if row_path(work, cell).is_file()]
     tasks = {name: task for data in work.suite.data for name, task in tasks_of(work, data).items()}
-    higher = {columns[name]: primary_is_higher(task) for name, task in tasks.items()}
+    higher = {columns[name]: task.metric().primary_is_higher for name, task in tasks.items()}
     rows = with_delta(rows, work.suite.reference, higher)
     names = list(higher)
     differences = _differences(work, rows, tasks)

@@ -12,7 +12,7 @@ from tasktokens.data.dataset import PartialDataset
 from tasktokens.datasets.open import Data
 from tasktokens.errors import ConfigError, DataError
 from tasktokens.inference.evaluate import eval_dataset, evaluate_network
-from tasktokens.metrics import higher_is_better, mean_improvement
+from tasktokens.metrics import mean_improvement
 from tasktokens.models.files import save_model
 from tasktokens.tasks import Task
 from tasktokens.training.callbacks.base import Callback
@@ -127,8 +127,7 @@ class Validation(Callback):
             return None
         higher = {}
         for name in reference:
-            metric = self.tasks[name].metric()
-            higher[name] = higher_is_better(metric, metric.primary)
+            higher[name] = self.tasks[name].metric().primary_is_higher
         return mean_improvement(values, reference, higher)
 
     def _primary(self, results: dict[str, dict[str, Any]]) -> dict[str, float]:
