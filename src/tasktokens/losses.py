@@ -64,13 +64,25 @@ def masked_loss(
     """
     if len(logits_BKHW) == 0:
         return logits_BKHW.float().sum(), logits_BKHW.new_zeros((), dtype=torch.float32)
-    neutral = torch.tensor(task.neutral, device=target_BCHW.device).to(target_BCHW.dtype)[:, None, None]
-    target = torch.where(valid_B1HW, target_BCHW, neutral)
+    target = without_invalid(task, target_BCHW, valid_B1HW)
     loss = task.pixel_loss(logits_BKHW, target)
     balance = task.pixel_weight(target, valid_B1HW) if weight_B1HW is None else weight_B1HW
     if balance is not None:
         loss = loss * balance
     return torch.where(valid_B1HW, loss, 0.0).sum(), valid_B1HW.sum().float()
+
+
+def without_invalid(task: Task, value_BCHW: Tensor, valid_B1HW: Tensor) -> Tensor:
+    """The labels (B, C, H, W) with the task's neutral value where they are not valid, safe in every formula.
+
+    Examples:
+        >>> from tasktokens.tasks import Segmentation
+        >>> task, valid = Segmentation("semseg", classes=("a", "b")), torch.tensor([[[[True, False]]]])
+        >>> without_invalid(task, torch.tensor([[[[1, 255]]]]), valid)
+        tensor([[[[1, 0]]]])
+    """
+    neutral = torch.tensor(task.neutral, device=value_BCHW.device).to(value_BCHW.dtype)[:, None, None]
+    return torch.where(valid_B1HW, value_BCHW, neutral)
 
 
 def masked_divergence(

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from tasktokens.config import Augmentation
 from tasktokens.data.sample import Label, Labels, Sample
 from tasktokens.data.sharding import WHOLE_BATCH, BatchShard
+from tasktokens.losses import without_invalid
 from tasktokens.tasks import Task
 
 Size = tuple[int, int]
@@ -64,8 +65,7 @@ def resize_labels(task: Task, labels: Labels, size: Size) -> tuple[Tensor, Tenso
     """
     if len(labels.rows) == 0:
         return labels.value.new_zeros(0, task.label_channels, *size), labels.valid.new_zeros(0, 1, *size)
-    neutral = torch.tensor(task.neutral, device=labels.value.device).to(labels.value.dtype)[:, None, None]
-    values = torch.where(labels.valid, labels.value, neutral)
+    values = without_invalid(task, labels.value, labels.valid)
     pairs = [task.resize(value, valid, size) for value, valid in zip(values, labels.valid, strict=True)]
     return torch.stack([value for value, _ in pairs]), torch.stack([valid for _, valid in pairs])
 

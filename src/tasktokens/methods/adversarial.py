@@ -12,7 +12,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from tasktokens.config import MethodSettings
-from tasktokens.losses import Term
+from tasktokens.losses import Term, without_invalid
 from tasktokens.methods.base import METHODS, PreparedBatch, Stage, label_counts, supervised_term
 from tasktokens.methods.mtl import Supervised
 from tasktokens.methods.self_training import absent_counts
@@ -104,8 +104,7 @@ class Adversarial(Supervised):
     def _label_maps(self, task: Task, output: TaskOutput, prepared: PreparedBatch) -> tuple[Tensor, Tensor]:
         """Labels as maps (n, E, H, W), with predictions where they are void, and where they are not (n, 1, H, W)."""
         labels = prepared.batch.labels[task.name]
-        neutral = torch.tensor(task.neutral, device=labels.value.device).to(labels.value.dtype)[:, None, None]
-        given = task.label_map(torch.where(labels.valid, labels.value, neutral))
+        given = task.label_map(without_invalid(task, labels.value, labels.valid))
         with torch.no_grad():
             predicted = task.prediction_map(output.select(labels.rows).logits_at(prepared.sampler.image_size))
         return torch.where(labels.valid, given.to(predicted.dtype), predicted), labels.valid
