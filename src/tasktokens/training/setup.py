@@ -28,6 +28,7 @@ from tasktokens.training.callbacks.validation import check_validation, validatio
 from tasktokens.training.make_balance import check_balance
 from tasktokens.training.run_folder import check_run_folder
 from tasktokens.training.same_run import require_same_run, settings_to_resume
+from tasktokens.training.seen_files import require_unchanged_files
 from tasktokens.training.stage_networks import start_from
 from tasktokens.utils import console
 from tasktokens.utils.distributed import main_process_first, raise_on_all_ranks, start, training_precision
@@ -58,9 +59,11 @@ def open_run(
         if data.discovered is not None and not resume and accelerator.is_main_process:
             data.discovered.survey(shown=not quiet)  # a bad file ends the run before it begins
         if resume:
-            for line in require_same_run(config.run.dir, data, config.data.augmentation.widest):
+            for line in require_same_run(config, data, accelerator):
                 if accelerator.is_main_process:
                     console.say(line)
+            if accelerator.is_main_process:
+                require_unchanged_files(config.run.dir, data)
         if config.run.evaluate is not None:
             eval_dataset(data, config.run.evaluate, data.tasks, config.data.size)
         if config.run.validate_every is not None:
