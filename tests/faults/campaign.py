@@ -40,7 +40,12 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=220)
     parser.add_argument("--inputs", type=int, default=10**6, help="at most so many malformed inputs, evenly spread")
     parser.add_argument("--scenario", action="append", help="kill runs of this kind alone; may be repeated")
-    parser.add_argument("--campaign", action="append", choices=CAMPAIGNS, help="this alone; may be repeated")
+    parser.add_argument(
+        "--campaign",
+        action="append",
+        choices=CAMPAIGNS,
+        help="this alone, may be repeated; rows of the others stay in --out",
+    )
     parser.add_argument("--only", action="append", help="malformed inputs of this kind alone; may be repeated")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
@@ -83,14 +88,17 @@ def main() -> None:
         operations = []
         if "operation" in chosen:  # last: its processes are timed against each other
             operations = faults_operation.Operations(faults_kill.Place(Path(folder), "operation"), say).all()
-    rows = [{"campaign": "kill", **asdict(row)} for row in kills] + [{"campaign": "input", **row} for row in inputs]
+    rows = json.loads(given.out.read_text())["rows"] if given.out.exists() else []
+    rows = [row for row in rows if row["campaign"] not in chosen]
+    rows += [{"campaign": "kill", **asdict(row)} for row in kills] + [{"campaign": "input", **row} for row in inputs]
     rows += [{"campaign": "operation", **asdict(row)} for row in operations]
     head = describe("one thread", [given.seed], measured=("src", "tests/faults"))
+    killed, spoiled = ([row for row in rows if row["campaign"] == name] for name in ("kill", "input"))
     totals = {
-        "kills": sum(row.kills for row in kills),
-        "killed_runs": sum(row.cases for row in kills),
-        "identical": sum(row.identical for row in kills),
-        **{key: sum(int(row[key]) for row in inputs) for key in ("cases", "clear_errors", "named_skips", "harmless")},
+        "kills": sum(row["kills"] for row in killed),
+        "killed_runs": sum(row["cases"] for row in killed),
+        "identical": sum(row["identical"] for row in killed),
+        **{key: sum(int(row[key]) for row in spoiled) for key in ("cases", "clear_errors", "named_skips", "harmless")},
         **{key: sum(int(row.get(key, 0)) for row in rows) for key in ("tracebacks", "hangs", "lost", "silent")},
     }
     say(json.dumps(totals))
