@@ -12,6 +12,7 @@ from typing import Any
 
 from tasktokens.errors import DataError
 from tasktokens.inspection.class_names import ClassNames
+from tasktokens.inspection.depth_units import depth_scale, unit_words
 from tasktokens.inspection.infer_classes import (
     Inferred,
     check_not_instance_ids,
@@ -182,14 +183,20 @@ def _of_depth(name: str, scan: FolderScan) -> Inferred | None:
     if inverse:
         scale = 1 / 65535 if whole else 1
         spec = {"kind": "depth", "inverse": True, "range": _round_range(scan.low * scale, scan.high * scale)}
-        return spec | _void(scan), f"{saw}; inverse depth by its name" + (", in units of 1/65535" if whole else "")
+        return spec | _void(scan), f"{saw}; inverse depth by its name" + (_DISPARITY_UNIT if whole else "")
     if not whole:
-        advice = "; floats are read as metres, these look like millimetres: divide them" if scan.middle > 100 else ""
+        advice = (
+            "; floats are read as metres, these look like millimetres or centimetres: divide them"
+            if scan.middle > 100
+            else ""
+        )
         return {"kind": "depth", "range": _round_range(scan.low, scan.high)} | _void(scan), saw + advice
-    scale = 0.001 if scan.middle > 100 else 1.0
+    scale = depth_scale(scan.middle)
     spec = {"kind": "depth", "scale": scale, "range": _round_range(scan.low * scale, scan.high * scale)}
-    unit = "looks like millimetres (scale: 0.00390625 if it is metres x 256)" if scale < 1 else "looks like metres"
-    return spec | _void(scan), f"{saw}; {unit}"
+    return spec | _void(scan), f"{saw}; {unit_words(scan.middle, scan.low, scan.high, _round_range)}"
+
+
+_DISPARITY_UNIT = ", in units of 1/65535 (the other reading: pixels x 256, as KITTI: scale: 0.00390625 and its range)"
 
 
 def _of_relative_depth(inverse: bool, scan: FolderScan) -> Inferred:
