@@ -53,7 +53,14 @@ def infer_kind(name: str, scan: FolderScan, known: ClassNames | None = None) -> 
         check_not_instance_ids(list(scan.values or ()))
         raise DataError("by its name, ids of things, not of classes; to use it all the same, write it into tasks")
     if scan.channels == 3:
+        if scan.scores:
+            raise DataError(
+                "three channels that are nowhere negative and sum to 1: one score per class; store the index of the "
+                "largest (argmax) as one channel"
+            )
         return _of_vectors(name, scan) if scan.unit > 0.9 else classes_of_colours(scan, known)
+    if scan.two_valued and {scan.least, scan.most, *scan.unmeasured} == {-1.0, 1.0}:
+        raise DataError("all pixels are -1 or 1, which seems to be no and yes: save them as 0 and 1")
     found = _of_two_values(name, scan, known) or _of_levels(name, scan) or _of_depth(name, scan)
     if found:
         return found
@@ -215,7 +222,7 @@ def _of_relative_depth(inverse: bool, scan: FolderScan) -> Inferred:
     return spec, (
         f"{scan.dtype}, {_range(scan)}; depth by its name, but 8 bits tell no unit, so it is taken as a plain number; "
         f"where near is bright: {near}; where it is metres: kind: depth with the scale and the range in metres"
-        f"{_cap_words(scan)}"
+        f"{_cap_words(scan)}{_lossy_words(scan)}"
     )
 
 
@@ -227,9 +234,12 @@ def _of_numbers(scan: FolderScan) -> Inferred:
     if scan.two_valued and scan.least == 0 < scan.most:
         how = "kind: binary" if scan.most == 1 else f"save them as integers, kind: binary, white: {scan.most:g}"
         saw += f"; two values only (the other reading: yes and no, {how})"
-    if scan.lossy:
-        saw += f"; {scan.lossy} compression has changed the values: export them as PNG"
+    saw += _lossy_words(scan)
     return spec, f"{saw}; set its unit, and scale where a stored 1 is not 1 of the unit"
+
+
+def _lossy_words(scan: FolderScan) -> str:
+    return f"; {scan.lossy} compression has changed the values: export them as PNG" if scan.lossy else ""
 
 
 def _of_vectors(name: str, scan: FolderScan) -> Inferred:
