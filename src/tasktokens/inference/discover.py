@@ -18,6 +18,7 @@ import numpy as np
 
 from tasktokens.config import Config
 from tasktokens.data.visibility import VisibleLabels
+from tasktokens.datasets.listed_folders import check_not_listed
 from tasktokens.datasets.prepared import sha256
 from tasktokens.discovery.views import Views
 from tasktokens.errors import ConfigError, did_you_mean
@@ -110,6 +111,7 @@ def discover(
             if main:
                 sources = [Path(folder) / "confidence" for folders in brought.folders.values() for folder in folders]
                 check_no_source(out, [*given.files(), model_folder(run) / "model.safetensors", *sources])
+                check_not_listed(out)
                 held.enter_context(only_writer(out))
                 settings = {
                     "run": sha256(model_folder(run) / "model.safetensors"),

@@ -11,10 +11,11 @@ from typing import NamedTuple
 from torch import Tensor
 
 from tasktokens.config import RunSettings
+from tasktokens.datasets.listed_folders import check_not_listed
 from tasktokens.datasets.prepared import sha256
 from tasktokens.discovery.views import Views
 from tasktokens.inference.filled_folder import write_description, write_prediction
-from tasktokens.inference.image_files import ImageReader, find_images
+from tasktokens.inference.image_files import ImageReader, find_images, folders_of
 from tasktokens.inference.journal import PREDICTIONS, Journal, check_no_source, hint_resume
 from tasktokens.inference.label_pictures import Shown, is_reduced, save_label_picture, show
 from tasktokens.inference.predictor import Predictor
@@ -79,6 +80,7 @@ def predict(
             images = find_images(inputs)
             if main:
                 check_no_source(out, [*images.values(), model_folder(model) / "model.safetensors"])
+                check_not_listed(out, folders_of(inputs))
                 held.enter_context(only_writer(out))
                 settings = {
                     "model": sha256(model_folder(model) / "model.safetensors"),

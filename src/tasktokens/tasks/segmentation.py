@@ -92,9 +92,11 @@ class Segmentation(Task):
                 if name not in by_name or name not in names:
                     raise ConfigError(f"'classes' and 'colours' must name the same classes; '{name}' is in one only")
             colours = [by_name[name] for name in names]
+        # Of 256 classes that are ids, 255 is one.
+        usual_void = [255] if len(names) < 256 or values.get("ids") or colours else []
         return {
             "classes": names,
-            "void": parse_void_ids(values.get("void", [255])),
+            "void": parse_void_ids(values.get("void", usual_void)),
             "ids": parse_ids(values.get("ids", {}), names),
             "colours": parse_colours(colours),
             "void_colours": parse_colours(values.get("void_colours", [])),

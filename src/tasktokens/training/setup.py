@@ -14,6 +14,7 @@ from tasktokens.config import Config
 from tasktokens.data.visibility import check_rule
 from tasktokens.datasets.automatic import settled
 from tasktokens.datasets.discovered_folders import DiscoveredFolders
+from tasktokens.datasets.listed_folders import check_not_listed
 from tasktokens.datasets.open import Data, choose_data, open_index
 from tasktokens.datasets.run_data import open_run_data
 from tasktokens.errors import ConfigError, DataError, TrainingError
@@ -50,6 +51,8 @@ def open_run(
     with raise_on_all_ranks(accelerator):
         if accelerator.is_main_process:
             check_run_folder(config.run.dir, resume, overwrite)
+            if not resume:
+                check_not_listed(config.run.dir)
         if resume:
             config = settings_to_resume(config)
         check_settings(config, accelerator, None if resume else init_from, resume)
