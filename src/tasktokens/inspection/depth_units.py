@@ -9,6 +9,8 @@ UNITS = {
     1 / 256: "metres x 256, as KITTI",
     0.01: "centimetres, as Virtual KITTI 2",
     0.0002: "metres x 5000, as TUM RGB-D",
+    1 / 4000: "metres x 4000, as Matterport3D",
+    1 / 512: "metres x 512, as Taskonomy",
     1.0: "metres",
 }
 """Metres of a stored 1, the commonest first."""
@@ -31,7 +33,7 @@ def unit_words(middle: float, low: float, high: float, rounded: Callable[[float,
     """
     taken = depth_scale(middle)
     others = [
-        f"{name} ({middle * scale:.3g} m): scale: {scale:g}, range: {rounded(low * scale, high * scale)}"
+        f"{name} ({middle * scale:.3g} m): scale: {scale:.8g}, range: {rounded(low * scale, high * scale)}"
         for scale, name in UNITS.items()
         if scale != taken and _NEAR <= middle * scale <= _FAR
     ]

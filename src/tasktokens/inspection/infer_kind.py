@@ -30,6 +30,7 @@ _SALIENCY = re.compile(r"salien", re.IGNORECASE)
 _MASK = re.compile(r"mask|binary|foreground|\bfg\b|matte|silhouette", re.IGNORECASE)
 _DEPTH = re.compile(r"depth|distance", re.IGNORECASE)
 _DISPARITY = re.compile(r"dispar|inverse|inv_?depth", re.IGNORECASE)
+_NORMALS = re.compile(r"(?:^|[^a-z])(?:surface_?)?normals?(?:$|[^a-z])", re.IGNORECASE)
 _THINGS = re.compile(r"instance|SegmentationObject", re.IGNORECASE)
 
 FEW = 32
@@ -59,6 +60,8 @@ def infer_kind(name: str, scan: FolderScan, known: ClassNames | None = None) -> 
                 "largest (argmax) as one channel"
             )
         return _of_vectors(name, scan) if scan.unit > 0.9 else classes_of_colours(scan, known)
+    if _NORMALS.search(name):
+        raise DataError("normals by its name, with one channel: join x, y and z of each image into one file (H, W, 3)")
     if scan.two_valued and {scan.least, scan.most, *scan.unmeasured} == {-1.0, 1.0}:
         raise DataError("all pixels are -1 or 1, which seems to be no and yes: save them as 0 and 1")
     found = _of_two_values(name, scan, known) or _of_levels(name, scan) or _of_depth(name, scan)

@@ -70,7 +70,7 @@ METRES = 6 - 0.1 * np.mgrid[:32, :48][0] - 0.01 * np.mgrid[:32, :48][1]
 
 @pytest.mark.parametrize("dtype", ["uint16", "int32"])
 @pytest.mark.parametrize("folder", ["depth", "distance_maps"])
-@pytest.mark.parametrize("per_metre", [1000, 256, 100, 5000, 1])
+@pytest.mark.parametrize("per_metre", [1000, 256, 100, 5000, 4000, 512, 1])
 def test_the_unit_of_depth_that_the_files_have_is_taken_or_named(
     per_metre: int, folder: str, dtype: str, tmp_path: Path
 ) -> None:

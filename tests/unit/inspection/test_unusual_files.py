@@ -115,6 +115,16 @@ def test_arrays_that_are_not_read_are_named(tmp_path: Path) -> None:
     assert "of the arrays in a file 'depth' is read, not mask, score" in task.saw
 
 
+@pytest.mark.parametrize("folder", ["normals", "surface_normals_nx", "normal"])
+def test_one_channel_of_normals_is_no_class_and_no_number(folder: str, tmp_path: Path) -> None:
+    root = write(tmp_path, folder, lambda i: Image.fromarray((ids(i) * 9000 + 20000).astype(np.uint16)))
+    assert "join x, y and z" in infer_folder(root).left_out[folder]
+
+
+def test_names_that_only_contain_the_word_are_others(tmp_path: Path) -> None:
+    assert inferred(write(tmp_path, "abnormalities", lambda i: Image.fromarray(ids(i))))["kind"] == "classes"
+
+
 @pytest.mark.parametrize("dtype", ["int8", "int16", "float32"])
 def test_masks_of_minus_one_and_one_are_refused_with_the_way_out(dtype: str, tmp_path: Path) -> None:
     root = write(tmp_path, "mask", lambda i: np.where(box(i), 1, -1).astype(dtype))
