@@ -117,7 +117,7 @@ def test_arrays_that_are_not_read_are_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("folder", ["normals", "surface_normals_nx", "normal"])
 def test_one_channel_of_normals_is_no_class_and_no_number(folder: str, tmp_path: Path) -> None:
-    root = write(tmp_path, folder, lambda i: Image.fromarray((ids(i) * 9000 + 20000).astype(np.uint16)))
+    root = write(tmp_path, folder, lambda i: Image.fromarray(ids(i).astype(np.uint16) * 9000 + 20000))
     assert "join x, y and z" in infer_folder(root).left_out[folder]
 
 
