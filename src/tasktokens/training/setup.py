@@ -110,6 +110,11 @@ def check_settings(config: Config, accelerator: Accelerator, init_from: Path | N
             "data.discovered names labels to learn from in place of a teacher, which needs method.name=htt with "
             "method.teacher=once and method.stage2_steps above 0"
         )
+    if config.data.discovered and method.learns_tokens:
+        raise ConfigError(
+            "method.token_level compares the student's tokens with its teacher's, and labels of data.discovered have "
+            "none; set method.token_level=0"
+        )
     if resume:
         return
     if not config.data.discovered:

@@ -111,7 +111,9 @@ class MeasuredSteps:
         for name, labels in batch.labels.items():
             shape = outputs[name].logits.shape[1:]
             logits = torch.zeros(len(labels.absent), *shape, dtype=torch.float16, device=self.device)
-            soft[name] = SoftLabels(labels.absent, logits)
+            token = outputs[name].token if self.method.learns_tokens else None
+            blank = None if token is None else torch.zeros(len(labels.absent), token.shape[1], device=self.device)
+            soft[name] = SoftLabels(labels.absent, logits, blank)
         return replace(batch, discovered=soft)
 
 
