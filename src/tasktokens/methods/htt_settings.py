@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -167,6 +167,14 @@ class HttMethod(MethodSettings):
     def views_of(self, tasks: Iterable[str]) -> dict[str, tuple[ImageView, ...]]:
         """The views of each of some tasks."""
         return views_by_task(self.views, tasks, ONCE_VIEWS if self.teacher == "once" else second_view())
+
+    def scaled(self, factor: float) -> Self:
+        """The stages times a factor; their sum follows."""
+        found = super().scaled(factor)
+        if self.steps is None:
+            return found
+        students = (1 if found.schedule == "online" else found.rounds) * found.stage2_steps
+        return found.model_copy(update={"steps": found.stage1_steps + students})
 
     @property
     def uses_holdout(self) -> bool:

@@ -23,6 +23,7 @@ from tasktokens.methods import Method, Stage, build_method
 from tasktokens.models.backbones import check_backbone
 from tasktokens.models.files import ModelInfo, model_folder, read_info
 from tasktokens.training.batch_size import explain_oom, with_batch_size
+from tasktokens.training.budget import with_minutes
 from tasktokens.training.callbacks.tracking import check_trackers
 from tasktokens.training.callbacks.validation import check_validation, validation_dataset
 from tasktokens.training.make_balance import check_balance
@@ -41,7 +42,7 @@ def open_run(
     Settings are checked first, before any data is opened, rendered or checked.
 
     Returns:
-        The configuration with values for all that was ``auto``, the data, and this rank.
+        The configuration with values for all that was ``auto``, and steps for minutes; the data, and this rank.
     """
     if config.run.threads is not None:
         torch.set_num_threads(config.run.threads)
@@ -67,7 +68,8 @@ def open_run(
             validation_dataset(data, config, data.tasks)
         if accelerator.is_main_process:
             check_before_run(data, config, quiet)
-    return with_batch_size(config, data, accelerator, resume, quiet), data, accelerator
+    config = with_batch_size(config, data, accelerator, resume, quiet)
+    return with_minutes(config, data, accelerator, quiet), data, accelerator
 
 
 def _open(config: Config, resume: bool, quiet: bool) -> tuple[Config, Data]:
