@@ -1,4 +1,4 @@
-"""Minutes in place of steps: by a clock that the tests turn, truth by hand; then runs, equal to those of given steps."""
+"""Minutes in place of steps: by a clock that the tests turn, truth by hand; then runs equal to those of given steps."""
 
 from __future__ import annotations
 
