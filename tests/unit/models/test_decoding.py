@@ -50,7 +50,8 @@ def test_up_to_four_times_the_head_logits_are_enlarged(
     value, confidence = decode_with_confidence_at(task, logits_of(task), size)
     expected = whole(task, logits_of(task), size)
     torch.testing.assert_close(value, expected[0], atol=1e-4, rtol=1e-5)
-    torch.testing.assert_close(confidence, expected[1], atol=1e-5, rtol=1e-5)
+    # Of the truth as well: the variance is a difference of squares.
+    torch.testing.assert_close(confidence, expected[1], atol=2e-4, rtol=1e-5)
     torch.testing.assert_close(decode_at(task, logits_of(task), size), value, atol=1e-5, rtol=1e-5)
 
 
