@@ -12,7 +12,7 @@ import contextlib
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,15 +31,15 @@ from tasktokens.inference.journal import Journal, check_no_source, hint_resume
 from tasktokens.inference.label_pictures import Shown, save_label_picture, show
 from tasktokens.inference.predictor import Predictor
 from tasktokens.inference.results import Prediction
-from tasktokens.inference.stream import Logits, Read, Stream
+from tasktokens.inference.resumable import gone_through
+from tasktokens.inference.stream import Logits, Read
 from tasktokens.methods import build_method
 from tasktokens.models.files import model_folder
 from tasktokens.tasks import Task
 from tasktokens.utils import strict_json
 from tasktokens.utils.atomic import write_atomically
-from tasktokens.utils.distributed import main_process_first, raise_on_all_ranks, signals, start, stopping
+from tasktokens.utils.distributed import main_process_first, raise_on_all_ranks, start, stopping
 from tasktokens.utils.lock import only_writer
-from tasktokens.utils.progress import track
 
 
 def discover(
@@ -97,52 +97,30 @@ def discover(
     run, out = Path(run), Path(out)
     config = run_config(run, None if root is None else Path(root))
     accelerator = start(config.run)
-    rank, main = accelerator.process_index, accelerator.is_main_process
     given = main_process_first(accelerator, lambda: given_labels(run, config))
-    journal = Journal(out, "discovering", "discovery")
+    journal, main = Journal(out, "discovering", "discovery"), accelerator.is_main_process
     with contextlib.ExitStack() as held, hint_resume():
         with raise_on_all_ranks(accelerator):
             thresholds = thresholds_of(given.tasks, threshold)
             brought = BroughtLabels(given, teacher or {}, shown=not quiet and main)
             seen = own_views(config, given.tasks) if views is None else views
             predictor = Predictor(run, accelerator.device, seen, batch_size)
-            labels = given.all_labels()
+            filler = Filler(predictor, given, thresholds, out, pictures, brought)
             if main:
                 sources = [Path(folder) / "confidence" for folders in brought.folders.values() for folder in folders]
                 check_no_source(out, [*given.files(), model_folder(run) / "model.safetensors", *sources])
                 held.enter_context(only_writer(out))
-                settings = {
-                    "run": sha256(model_folder(run) / "model.safetensors"),
-                    "threshold": thresholds,
-                    "choice of views": predictor.views_by_task,
-                    "choice of teachers": brought.folders,
-                    "choice of pictures": pictures,
-                    "set of images or given labels": _digest(labels, given),
-                }
-                journal.begin(settings, overwrite, clear=True)
-        done = journal.done()
-        share = [id for id in labels if id not in done][rank :: accelerator.num_processes]
-        accelerator.wait_for_everyone()  # all have read the journal before anyone writes to it
-        filler = Filler(predictor, given, labels, thresholds, out, pictures, brought)
-        with signals(accelerator.num_processes) as stop, journal.appending(rank) as appender:
-            stream = Stream(filler.read, predictor.logits, filler.write, predictor.batch_size, stop.is_received)
-            with contextlib.closing(stream(share)) as filled:
-                for id, rows in track(filled, "discovering", not quiet and main, len(share)):
-                    appender.note(id, rows)
-            stopped = stopping(stop, accelerator)
+                journal.begin(filler.settings(run), overwrite, clear=True)
+        with gone_through(accelerator, journal, filler.labels, filler, quiet) as progress:
+            stopped = stopping(progress.stop, accelerator)
             done = journal.done() if main else {}
-            whole = len(done) == len(labels)
+            whole = len(done) == len(filler.labels)
             if main and whole:
-                rows = [row for id in given.train for row in done[id]]
-                discovery = Discovery(out, summarise(rows, thresholds), (*given.notes, *_fixed_note(config, threshold)))
-                write_atomically(out / SUMMARY, f"{discovery.to_json()}\n".encode())
-                describe(out, given, rows, thresholds)
-                if page:
-                    write_page(discovery, rows)
+                filler.complete(done, _fixed_note(config, threshold), page)
                 journal.end()
             if stopped:
                 going_on = "" if whole else "; run the same command to resume"
-                stop.exit(f"{len(done)} of {len(labels)} images are done{going_on}", say=main)
+                progress.stop.exit(f"{len(done)} of {len(filler.labels)} images are done{going_on}", say=main)
     accelerator.wait_for_everyone()
     return read_discovery(out)
 
@@ -215,28 +193,49 @@ class _Looked(NamedTuple):
 
 
 class Filler:
-    """Writes the files of images, in several threads.
+    """Writes the files of images, in several threads; then those of the whole folder.
 
     Args:
-        labels: the tasks whose labels are given, by image.
         thresholds: of each task.
         out: the folder.
         pictures: also draw training images with their labels.
         brought: labels that others made, which take the place of the network's.
+
+    Attributes:
+        labels: the tasks whose labels are given, by image.
     """
 
     def __init__(
         self,
         predictor: Predictor,
         given: GivenLabels,
-        labels: VisibleLabels,
         thresholds: Mapping[str, float],
         out: Path,
         pictures: bool,
         brought: BroughtLabels,
     ) -> None:
-        self.predictor, self.given, self.labels, self.thresholds = predictor, given, labels, thresholds
+        self.predictor, self.given, self.labels, self.thresholds = predictor, given, given.all_labels(), thresholds
         self.out, self.pictures, self.brought = out, pictures, brought
+
+    def settings(self, run: Path) -> dict[str, Any]:
+        """What decides the content of the folder, as its journal has it."""
+        return {
+            "run": sha256(model_folder(run) / "model.safetensors"),
+            "threshold": self.thresholds,
+            "choice of views": self.predictor.views_by_task,
+            "choice of teachers": self.brought.folders,
+            "choice of pictures": self.pictures,
+            "set of images or given labels": _digest(self.labels, self.given),
+        }
+
+    def complete(self, done: Mapping[str, list[Row]], notes: Sequence[str], page: bool) -> None:
+        """All images are done: write the summary, what describes the folder, and the page."""
+        rows = [row for id in self.given.train for row in done[id]]
+        discovery = Discovery(self.out, summarise(rows, self.thresholds), (*self.given.notes, *notes))
+        write_atomically(self.out / SUMMARY, f"{discovery.to_json()}\n".encode())
+        describe(self.out, self.given, rows, self.thresholds)
+        if page:
+            write_page(discovery, rows)
 
     def read(self, id: str) -> Read:
         """What the network gets of a training image with missing labels; nothing where others brought them all."""

@@ -16,7 +16,7 @@ from tasktokens.inference.given_labels import GivenLabels
 from tasktokens.inference.results import Prediction
 from tasktokens.tasks import Task
 from tasktokens.tasks.base import Array
-from tasktokens.tasks.files import write_png
+from tasktokens.tasks.files import in_bands, write_png
 from tasktokens.utils.atomic import atomically, writing
 from tasktokens.utils.safe_io import dump_yaml
 
@@ -32,9 +32,8 @@ FORMATS = """\
 def write_prediction(folder: Path, task: Task, id: str, prediction: Prediction, valid: Array | None = None) -> None:
     """A predicted label, void where ``valid`` (H, W) is False, and its confidence."""
     task.write(folder / task.name / f"{id}.png", prediction.value_CHW, valid)
-    confidence = prediction.confidence * 255
-    np.rint(confidence, out=confidence)
-    write_png(folder / "confidence" / task.name / f"{id}.png", confidence.astype(np.uint8))
+    confidence = in_bands(lambda part, _: np.rint(part[0] * 255).astype(np.uint8), prediction.confidence[None])
+    write_png(folder / "confidence" / task.name / f"{id}.png", confidence)
 
 
 def copy_image(image: ImageFile, folder: Path, id: str) -> None:
