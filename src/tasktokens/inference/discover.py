@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from accelerate import Accelerator
 
 from tasktokens.config import Config
 from tasktokens.data.visibility import VisibleLabels
@@ -43,18 +44,10 @@ from tasktokens.utils.lock import only_writer
 
 
 def discover(
-    run: str | Path,
-    out: str | Path,
-    threshold: float | Mapping[str, float] | None = None,
-    overwrite: bool = False,
-    quiet: bool = False,
-    views: int | Views | None = None,
-    pictures: bool = False,
-    root: str | Path | None = None,
-    page: bool = False,
-    teacher: Teachers | None = None,
-    batch_size: int | None = None,
-) -> Discovery:
+    run: str | Path, out: str | Path, threshold: float | Mapping[str, float] | None = None, overwrite: bool = False,
+    quiet: bool = False, views: int | Views | None = None, pictures: bool = False, root: str | Path | None = None,
+    page: bool = False, teacher: Teachers | None = None, batch_size: int | None = None,
+) -> Discovery:  # fmt: skip
     """Write the data of a run as a new data folder, in which the missing labels of training images are discovered.
 
     Args:
@@ -98,31 +91,46 @@ def discover(
     config = run_config(run, None if root is None else Path(root))
     accelerator = start(config.run)
     given = main_process_first(accelerator, lambda: given_labels(run, config))
-    journal, main = Journal(out, "discovering", "discovery"), accelerator.is_main_process
     with contextlib.ExitStack() as held, hint_resume():
         with raise_on_all_ranks(accelerator):
             thresholds = thresholds_of(given.tasks, threshold)
-            brought = BroughtLabels(given, teacher or {}, shown=not quiet and main)
+            brought = BroughtLabels(given, teacher or {}, shown=not quiet and accelerator.is_main_process)
             seen = own_views(config, given.tasks) if views is None else views
             predictor = Predictor(run, accelerator.device, seen, batch_size)
             filler = Filler(predictor, given, thresholds, out, pictures, brought)
-            if main:
-                sources = [Path(folder) / "confidence" for folders in brought.folders.values() for folder in folders]
-                check_no_source(out, [*given.files(), model_folder(run) / "model.safetensors", *sources])
-                held.enter_context(only_writer(out))
-                journal.begin(filler.settings(run), overwrite, clear=True)
-        with gone_through(accelerator, journal, filler.labels, filler, quiet) as progress:
-            stopped = stopping(progress.stop, accelerator)
-            done = journal.done() if main else {}
-            whole = len(done) == len(filler.labels)
-            if main and whole:
-                filler.complete(done, _fixed_note(config, threshold), page)
-                journal.end()
-            if stopped:
-                going_on = "" if whole else "; run the same command to resume"
-                progress.stop.exit(f"{len(done)} of {len(filler.labels)} images are done{going_on}", say=main)
+            journal = _begin(filler, run, overwrite, accelerator, held)
+        _fill(accelerator, journal, filler, _fixed_note(config, threshold), page, quiet)
     accelerator.wait_for_everyone()
     return read_discovery(out)
+
+
+def _begin(filler: Filler, run: Path, overwrite: bool, accelerator: Accelerator, held: contextlib.ExitStack) -> Journal:
+    """The journal of the folder, begun or gone on with by the first rank, which keeps others out."""
+    out, given = filler.out, filler.given
+    journal = Journal(out, "discovering", "discovery")
+    if accelerator.is_main_process:
+        sources = [Path(folder) / "confidence" for folders in filler.brought.folders.values() for folder in folders]
+        check_no_source(out, [*given.files(), model_folder(run) / "model.safetensors", *sources])
+        held.enter_context(only_writer(out))
+        journal.begin(filler.settings(run), overwrite, clear=True)
+    return journal
+
+
+def _fill(
+    accelerator: Accelerator, journal: Journal, filler: Filler, notes: Sequence[str], page: bool, quiet: bool
+) -> None:
+    """All images; the first rank then completes the folder."""
+    main, labels = accelerator.is_main_process, filler.labels
+    with gone_through(accelerator, journal, labels, filler, quiet) as progress:
+        stopped = stopping(progress.stop, accelerator)
+        done = journal.done() if main else {}
+        whole = len(done) == len(labels)
+        if main and whole:
+            filler.complete(done, notes, page)
+            journal.end()
+        if stopped:
+            going_on = "" if whole else "; run the same command to resume"
+            progress.stop.exit(f"{len(done)} of {len(labels)} images are done{going_on}", say=main)
 
 
 def own_views(config: Config, tasks: Mapping[str, Task]) -> int | Views:

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
+from accelerate import Accelerator
 from torch import Tensor
 
 from tasktokens.config import RunSettings
@@ -29,15 +30,9 @@ from tasktokens.utils.pictures import LARGEST, reduced
 
 
 def predict(
-    model: str | Path,
-    inputs: str | Path | Sequence[str | Path],
-    out: str | Path,
-    overwrite: bool = False,
-    quiet: bool = False,
-    views: int | Views = 1,
-    pictures: bool = True,
-    batch_size: int | None = None,
-) -> list[Path]:
+    model: str | Path, inputs: str | Path | Sequence[str | Path], out: str | Path, overwrite: bool = False,
+    quiet: bool = False, views: int | Views = 1, pictures: bool = True, batch_size: int | None = None,
+) -> list[Path]:  # fmt: skip
     """Predict all tasks of images; several ranks share them. After an interruption the same call resumes.
 
     Args:
@@ -71,28 +66,36 @@ def predict(
     """
     model, out = Path(model), Path(out)
     accelerator = start(RunSettings())
-    journal, main = Journal(out, "predicting", "prediction"), accelerator.is_main_process
+    journal = Journal(out, "predicting", "prediction")
     with ExitStack() as held, hint_resume():
         with raise_on_all_ranks(accelerator):
-            predictor = Predictor(model, accelerator.device, views, batch_size)
             images = find_images(inputs)
-            if main:
+            writer = _Writer(
+                Predictor(model, accelerator.device, views, batch_size), ImageReader(images), out, pictures
+            )
+            if accelerator.is_main_process:
                 check_no_source(out, [*images.values(), model_folder(model) / "model.safetensors"])
                 held.enter_context(only_writer(out))
-                _begin(journal, predictor, model, images, pictures, overwrite)
-        writer = _Writer(predictor, ImageReader(images), out, pictures)
-        with gone_through(accelerator, journal, images, writer, quiet) as progress:
-            if progress.stop.received:
-                here = f" of rank {accelerator.process_index}" if accelerator.num_processes > 1 else ""
-                left = "; run the same command to resume" if progress.count < progress.share else ""
-                progress.stop.exit(f"{progress.count} of {progress.share} images{here} are done{left}")
-        writer.reader.report(accelerator)
-        if main:
-            journal.end()
+                _begin(journal, writer.predictor, model, images, pictures, overwrite)
+        before = _write_all(accelerator, journal, images, writer, quiet)
+    return [out / "pictures" / f"{id}.png" for id in images if id in before or id in writer.drawn]
+
+
+def _write_all(
+    accelerator: Accelerator, journal: Journal, images: Mapping[str, Path], writer: _Writer, quiet: bool
+) -> frozenset[str]:
+    """All images of this rank; on the first those are returned that have had a picture before."""
+    with gone_through(accelerator, journal, images, writer, quiet) as progress:
+        if progress.stop.received:
+            here = f" of rank {accelerator.process_index}" if accelerator.num_processes > 1 else ""
+            left = "; run the same command to resume" if progress.count < progress.share else ""
+            progress.stop.exit(f"{progress.count} of {progress.share} images{here} are done{left}")
+    writer.reader.report(accelerator)
+    if accelerator.is_main_process:
+        journal.end()
     if (large := sum(writer.drawn.values())) and not quiet:
         console.say(f"pictures of {large} images are reduced to {LARGEST} pixels; label files are not")
-    before = progress.before if pictures and main else frozenset()
-    return [out / "pictures" / f"{id}.png" for id in images if id in before or id in writer.drawn]
+    return progress.before if writer.pictures and accelerator.is_main_process else frozenset()
 
 
 def _begin(
