@@ -14,22 +14,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 from accelerate import Accelerator
 
 from tasktokens.config import Config
 from tasktokens.data.visibility import VisibleLabels
 from tasktokens.datasets.prepared import sha256
 from tasktokens.discovery.views import Views
-from tasktokens.errors import ConfigError, did_you_mean
 from tasktokens.inference.brought_labels import BroughtLabels, Teachers
+from tasktokens.inference.chosen_thresholds import thresholds_of
 from tasktokens.inference.discovery_page import write_page
-from tasktokens.inference.discovery_summary import SUMMARY, Discovery, Row, histogram, read_discovery, summarise
+from tasktokens.inference.discovery_summary import SUMMARY, Discovery, Row, read_discovery, summarise
 from tasktokens.inference.evaluate import run_config
 from tasktokens.inference.filled_folder import copy_image, copy_label, describe, write_prediction
 from tasktokens.inference.given_labels import GivenLabels, given_labels
 from tasktokens.inference.journal import Journal, check_no_source, hint_resume
-from tasktokens.inference.label_pictures import Shown, save_label_picture, show
+from tasktokens.inference.label_pictures import Kept, Shown, save_label_picture, show
 from tasktokens.inference.predictor import Predictor
 from tasktokens.inference.results import Prediction
 from tasktokens.inference.resumable import gone_through
@@ -150,49 +149,6 @@ def _fixed_note(config: Config, chosen: object) -> list[str]:
     ]
 
 
-def thresholds_of(tasks: Mapping[str, Task], chosen: float | Mapping[str, float] | None) -> dict[str, float]:
-    """The threshold of each task: its own, or what was chosen for all or for it.
-
-    Raises `ConfigError` for an unknown task or a threshold outside [0, 1].
-    """
-    by_task = chosen if isinstance(chosen, Mapping) else {} if chosen is None else dict.fromkeys(tasks, chosen)
-    for name, value in by_task.items():
-        if name not in tasks:
-            near = did_you_mean(name, tasks)
-            raise ConfigError(f"a threshold is given for the task '{name}'{near}; the run has: {', '.join(tasks)}")
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-            raise ConfigError(f"the threshold of task '{name}' must be from 0 to 1, found {value!r}")
-    return {name: float(by_task.get(name, task.threshold)) for name, task in tasks.items()}
-
-
-def parse_thresholds(words: Sequence[str]) -> float | dict[str, float] | None:
-    """Thresholds of the command line: ``0.5`` for all tasks, or ``depth=0.5`` for each. Raises `ConfigError`.
-
-    Examples:
-        >>> parse_thresholds(["depth=0.5", "semseg=0.8"]), parse_thresholds(["0.5"]), parse_thresholds([])
-        ({'depth': 0.5, 'semseg': 0.8}, 0.5, None)
-    """
-    by_task: dict[str, float] = {}
-    of_all: list[float] = []
-    for word in words:
-        name, equals, number = word.rpartition("=")
-        try:
-            value = float(number)
-        except ValueError as error:
-            raise ConfigError(f"--threshold must be a number, or such as depth=0.5, found '{word}'") from error
-        if not 0 <= value <= 1:
-            raise ConfigError(f"--threshold must be from 0 to 1, found {word}")
-        if not equals:
-            of_all.append(value)
-        elif by_task.setdefault(name, value) != value:
-            raise ConfigError(f"--threshold is given twice for '{name}': {by_task[name]:g} and {value:g}; keep one")
-    if len(of_all) > 1 or (of_all and by_task):
-        raise ConfigError(
-            "--threshold takes one number for all tasks, or one per task, such as depth=0.5, but not both"
-        )
-    return of_all[0] if of_all else by_task or None
-
-
 class _Looked(NamedTuple):
     """What is known of an image with missing labels: (height, width), and the labels that others made, by task."""
 
@@ -275,18 +231,13 @@ class Filler:
         return [name for name in self.given.tasks if name not in self.labels[id]] if id in self.given.train else []
 
     def _discover(self, id: str, task: Task, looked: _Looked, logits: Logits) -> tuple[Row, Shown | None]:
-        """One label alone: its maps of a photograph, hundreds of MB, are gone before those of the next are made."""
-        found = looked.brought.get(task.name)
-        if found is None:
-            found = self.predictor.decode_task(task.name, logits[task.name], looked.size)
-        confident = found.confidence > self.thresholds[task.name]
-        write_prediction(self.out, task, id, found, confident)
-        known = np.nan_to_num(found.confidence)
-        shares = [round(float(confident.mean()), 4), round(float(known.mean()), 4)]
-        row = [id, task.name, *shares, histogram(known), self.brought.source(id, task.name)]
-        if not self.pictures:
-            return row, None
-        return row, show(task, found.value_CHW, confident, found.confidence, f"{task.name}, discovered")
+        """One label, row of the table and colours."""
+        found, size = looked.brought.get(task.name), looked.size
+        bands = [found] if found is not None else self.predictor.decode_bands(task.name, logits[task.name], size)
+        drawn = Kept(task, size) if self.pictures else None
+        written = write_prediction(self.out, task, id, bands, size, self.thresholds[task.name], drawn)
+        row = [id, task.name, *written.row(), self.brought.source(id, task.name)]
+        return row, None if drawn is None else drawn.shown(f"{task.name}, discovered")
 
     def _draw(self, id: str, discovered: Mapping[str, Shown | None]) -> None:
         index = self.given.index

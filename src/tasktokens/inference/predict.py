@@ -17,7 +17,7 @@ from tasktokens.discovery.views import Views
 from tasktokens.inference.filled_folder import write_description, write_prediction
 from tasktokens.inference.image_files import ImageReader, find_images
 from tasktokens.inference.journal import PREDICTIONS, Journal, check_no_source, hint_resume
-from tasktokens.inference.label_pictures import Shown, is_reduced, save_label_picture, show
+from tasktokens.inference.label_pictures import Kept, Shown, is_reduced, save_label_picture
 from tasktokens.inference.predictor import Predictor
 from tasktokens.inference.resumable import gone_through
 from tasktokens.inference.stream import Logits, Read
@@ -148,10 +148,10 @@ class _Writer:
         return True
 
     def _write_task(self, id: str, name: str, logits: Tensor, size: tuple[int, int]) -> Shown | None:
-        """One task alone: its maps of a photograph, hundreds of MB, are gone before those of the next are made."""
-        prediction = self.predictor.decode_task(name, logits, size)
-        write_prediction(self.out, prediction.task, id, prediction)
-        return show(prediction.task, prediction.value_CHW) if self.pictures else None
+        task = self.predictor.tasks[name]
+        drawn = Kept(task, size, confidence=False) if self.pictures else None
+        write_prediction(self.out, task, id, self.predictor.decode_bands(name, logits, size), size, drawn=drawn)
+        return None if drawn is None else drawn.shown()
 
 
 def _digest(images: Mapping[str, Path]) -> str:

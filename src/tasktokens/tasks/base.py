@@ -317,7 +317,7 @@ def moments(logits_BKHW: Tensor, values_KC: Tensor) -> Tensor:
     batch, _, height, width = logits_BKHW.shape
     probability_NK = F.softmax(logits_BKHW.float().permute(0, 2, 3, 1).reshape(-1, count), dim=1)
     means: Tensor = probability_NK @ values_KC.to(probability_NK)
-    return means.view(batch, height, width, -1).permute(0, 3, 1, 2)
+    return means.view(batch, height, width, -1).permute(0, 3, 1, 2).contiguous()
 
 
 _WIDE = 16
