@@ -240,8 +240,8 @@ def discover(
     """Discover the missing labels of a run's training images; writes a new data folder with confidences."""
     from tasktokens.discovery.views import views_from_text
     from tasktokens.inference.brought_labels import parse_teachers
+    from tasktokens.inference.chosen_thresholds import parse_thresholds
     from tasktokens.inference.discover import discover as discover_run
-    from tasktokens.inference.discover import parse_thresholds
     from tasktokens.reporting.tables import print_discovery
 
     thresholds, teachers = parse_thresholds(threshold or ()), parse_teachers(teacher or ())

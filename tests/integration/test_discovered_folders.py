@@ -372,6 +372,14 @@ def test_methods_that_learn_from_no_discovered_labels_refuse_them(
                 make_config(folder_root, tmp_path / "run", method=method, **{"data.discovered": [str(folder)]}),
                 quiet=True,
             )
+    with pytest.raises(ConfigError, match=r"labels of data\.discovered have none; set method\.token_level=0"):
+        train(
+            make_config(
+                folder_root, tmp_path / "run", method=METHOD | {"token_level": 0.1},
+                **{"data.discovered": [str(folder)]},
+            ),
+            quiet=True,
+        )  # fmt: skip
     assert not (tmp_path / "run").exists()
 
 

@@ -42,7 +42,7 @@ ONLINE = {
     "name": "htt", "schedule": "online", "stage1_steps": 2, "stage2_steps": 3, "ramp": 1,
     "feature_level": 0.1, "token_level": 1.0, "thresholds": "adaptive",
 }  # fmt: skip
-ONCE: dict[str, Any] = {"name": "htt", "stage1_steps": 0, "stage2_steps": 2}
+ONCE: dict[str, Any] = {"name": "htt", "stage1_steps": 0, "stage2_steps": 2, "token_level": 0.5}
 SHARED: dict[str, Any] = {"method": ONLINE, "optim.batch_size": 4, "data.check": False, "optim.loss_stride": 2}
 BESIDE: dict[str, dict[str, Any]] = {
     "mtpsl": {"method": {"name": "mtpsl", "steps": 4}, "optim.balance": "uncertainty"},

@@ -12,50 +12,42 @@ import contextlib
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import numpy as np
+from accelerate import Accelerator
 
 from tasktokens.config import Config
 from tasktokens.data.visibility import VisibleLabels
 from tasktokens.datasets.listed_folders import check_not_listed
 from tasktokens.datasets.prepared import sha256
 from tasktokens.discovery.views import Views
-from tasktokens.errors import ConfigError, did_you_mean
 from tasktokens.inference.brought_labels import BroughtLabels, Teachers
+from tasktokens.inference.chosen_thresholds import thresholds_of
 from tasktokens.inference.discovery_page import write_page
-from tasktokens.inference.discovery_summary import SUMMARY, Discovery, Row, histogram, read_discovery, summarise
+from tasktokens.inference.discovery_summary import SUMMARY, Discovery, Row, read_discovery, summarise
 from tasktokens.inference.evaluate import run_config
 from tasktokens.inference.filled_folder import copy_image, copy_label, describe, write_prediction
 from tasktokens.inference.given_labels import GivenLabels, given_labels
 from tasktokens.inference.journal import Journal, check_no_source, hint_resume
-from tasktokens.inference.label_pictures import Shown, save_label_picture, show
+from tasktokens.inference.label_pictures import Kept, Shown, save_label_picture, show
 from tasktokens.inference.predictor import Predictor
 from tasktokens.inference.results import Prediction
-from tasktokens.inference.stream import Logits, Read, Stream
+from tasktokens.inference.resumable import gone_through
+from tasktokens.inference.stream import Logits, Read
 from tasktokens.methods import build_method
 from tasktokens.models.files import model_folder
 from tasktokens.tasks import Task
 from tasktokens.utils import strict_json
 from tasktokens.utils.atomic import write_atomically
-from tasktokens.utils.distributed import main_process_first, raise_on_all_ranks, signals, start, stopping
+from tasktokens.utils.distributed import main_process_first, raise_on_all_ranks, start, stopping
 from tasktokens.utils.lock import only_writer
-from tasktokens.utils.progress import track
 
 
 def discover(
-    run: str | Path,
-    out: str | Path,
-    threshold: float | Mapping[str, float] | None = None,
-    overwrite: bool = False,
-    quiet: bool = False,
-    views: int | Views | None = None,
-    pictures: bool = False,
-    root: str | Path | None = None,
-    page: bool = False,
-    teacher: Teachers | None = None,
-    batch_size: int | None = None,
-) -> Discovery:
+    run: str | Path, out: str | Path, threshold: float | Mapping[str, float] | None = None, overwrite: bool = False,
+    quiet: bool = False, views: int | Views | None = None, pictures: bool = False, root: str | Path | None = None,
+    page: bool = False, teacher: Teachers | None = None, batch_size: int | None = None,
+) -> Discovery:  # fmt: skip
     """Write the data of a run as a new data folder, in which the missing labels of training images are discovered.
 
     Args:
@@ -98,55 +90,48 @@ def discover(
     run, out = Path(run), Path(out)
     config = run_config(run, None if root is None else Path(root))
     accelerator = start(config.run)
-    rank, main = accelerator.process_index, accelerator.is_main_process
     given = main_process_first(accelerator, lambda: given_labels(run, config))
-    journal = Journal(out, "discovering", "discovery")
     with contextlib.ExitStack() as held, hint_resume():
         with raise_on_all_ranks(accelerator):
             thresholds = thresholds_of(given.tasks, threshold)
-            brought = BroughtLabels(given, teacher or {}, shown=not quiet and main)
+            brought = BroughtLabels(given, teacher or {}, shown=not quiet and accelerator.is_main_process)
             seen = own_views(config, given.tasks) if views is None else views
             predictor = Predictor(run, accelerator.device, seen, batch_size)
-            labels = given.all_labels()
-            if main:
-                sources = [Path(folder) / "confidence" for folders in brought.folders.values() for folder in folders]
-                check_no_source(out, [*given.files(), model_folder(run) / "model.safetensors", *sources])
-                check_not_listed(out)
-                held.enter_context(only_writer(out))
-                settings = {
-                    "run": sha256(model_folder(run) / "model.safetensors"),
-                    "threshold": thresholds,
-                    "choice of views": predictor.views_by_task,
-                    "choice of teachers": brought.folders,
-                    "choice of pictures": pictures,
-                    "set of images or given labels": _digest(labels, given),
-                }
-                journal.begin(settings, overwrite, clear=True)
-        done = journal.done()
-        share = [id for id in labels if id not in done][rank :: accelerator.num_processes]
-        accelerator.wait_for_everyone()  # all have read the journal before anyone writes to it
-        filler = Filler(predictor, given, labels, thresholds, out, pictures, brought)
-        with signals(accelerator.num_processes) as stop, journal.appending(rank) as appender:
-            stream = Stream(filler.read, predictor.logits, filler.write, predictor.batch_size, stop.is_received)
-            with contextlib.closing(stream(share)) as filled:
-                for id, rows in track(filled, "discovering", not quiet and main, len(share)):
-                    appender.note(id, rows)
-            stopped = stopping(stop, accelerator)
-            done = journal.done() if main else {}
-            whole = len(done) == len(labels)
-            if main and whole:
-                rows = [row for id in given.train for row in done[id]]
-                discovery = Discovery(out, summarise(rows, thresholds), (*given.notes, *_fixed_note(config, threshold)))
-                write_atomically(out / SUMMARY, f"{discovery.to_json()}\n".encode())
-                describe(out, given, rows, thresholds)
-                if page:
-                    write_page(discovery, rows)
-                journal.end()
-            if stopped:
-                going_on = "" if whole else "; run the same command to resume"
-                stop.exit(f"{len(done)} of {len(labels)} images are done{going_on}", say=main)
+            filler = Filler(predictor, given, thresholds, out, pictures, brought)
+            journal = _begin(filler, run, overwrite, accelerator, held)
+        _fill(accelerator, journal, filler, _fixed_note(config, threshold), page, quiet)
     accelerator.wait_for_everyone()
     return read_discovery(out)
+
+
+def _begin(filler: Filler, run: Path, overwrite: bool, accelerator: Accelerator, held: contextlib.ExitStack) -> Journal:
+    """The journal of the folder, begun or gone on with by the first rank, which keeps others out."""
+    out, given = filler.out, filler.given
+    journal = Journal(out, "discovering", "discovery")
+    if accelerator.is_main_process:
+        sources = [Path(folder) / "confidence" for folders in filler.brought.folders.values() for folder in folders]
+        check_no_source(out, [*given.files(), model_folder(run) / "model.safetensors", *sources])
+        check_not_listed(out)
+        held.enter_context(only_writer(out))
+        journal.begin(filler.settings(run), overwrite, clear=True)
+    return journal
+
+
+def _fill(
+    accelerator: Accelerator, journal: Journal, filler: Filler, notes: Sequence[str], page: bool, quiet: bool
+) -> None:
+    """All images; the first rank then completes the folder."""
+    main, labels = accelerator.is_main_process, filler.labels
+    with gone_through(accelerator, journal, labels, filler, quiet) as progress:
+        stopped = stopping(progress.stop, accelerator)
+        done = journal.done() if main else {}
+        whole = len(done) == len(labels)
+        if main and whole:
+            filler.complete(done, notes, page)
+            journal.end()
+        if stopped:
+            going_on = "" if whole else "; run the same command to resume"
+            progress.stop.exit(f"{len(done)} of {len(labels)} images are done{going_on}", say=main)
 
 
 def own_views(config: Config, tasks: Mapping[str, Task]) -> int | Views:
@@ -166,49 +151,6 @@ def _fixed_note(config: Config, chosen: object) -> list[str]:
     ]
 
 
-def thresholds_of(tasks: Mapping[str, Task], chosen: float | Mapping[str, float] | None) -> dict[str, float]:
-    """The threshold of each task: its own, or what was chosen for all or for it.
-
-    Raises `ConfigError` for an unknown task or a threshold outside [0, 1].
-    """
-    by_task = chosen if isinstance(chosen, Mapping) else {} if chosen is None else dict.fromkeys(tasks, chosen)
-    for name, value in by_task.items():
-        if name not in tasks:
-            near = did_you_mean(name, tasks)
-            raise ConfigError(f"a threshold is given for the task '{name}'{near}; the run has: {', '.join(tasks)}")
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-            raise ConfigError(f"the threshold of task '{name}' must be from 0 to 1, found {value!r}")
-    return {name: float(by_task.get(name, task.threshold)) for name, task in tasks.items()}
-
-
-def parse_thresholds(words: Sequence[str]) -> float | dict[str, float] | None:
-    """Thresholds of the command line: ``0.5`` for all tasks, or ``depth=0.5`` for each. Raises `ConfigError`.
-
-    Examples:
-        >>> parse_thresholds(["depth=0.5", "semseg=0.8"]), parse_thresholds(["0.5"]), parse_thresholds([])
-        ({'depth': 0.5, 'semseg': 0.8}, 0.5, None)
-    """
-    by_task: dict[str, float] = {}
-    of_all: list[float] = []
-    for word in words:
-        name, equals, number = word.rpartition("=")
-        try:
-            value = float(number)
-        except ValueError as error:
-            raise ConfigError(f"--threshold must be a number, or such as depth=0.5, found '{word}'") from error
-        if not 0 <= value <= 1:
-            raise ConfigError(f"--threshold must be from 0 to 1, found {word}")
-        if not equals:
-            of_all.append(value)
-        elif by_task.setdefault(name, value) != value:
-            raise ConfigError(f"--threshold is given twice for '{name}': {by_task[name]:g} and {value:g}; keep one")
-    if len(of_all) > 1 or (of_all and by_task):
-        raise ConfigError(
-            "--threshold takes one number for all tasks, or one per task, such as depth=0.5, but not both"
-        )
-    return of_all[0] if of_all else by_task or None
-
-
 class _Looked(NamedTuple):
     """What is known of an image with missing labels: (height, width), and the labels that others made, by task."""
 
@@ -217,28 +159,49 @@ class _Looked(NamedTuple):
 
 
 class Filler:
-    """Writes the files of images, in several threads.
+    """Writes the files of images, in several threads; then those of the whole folder.
 
     Args:
-        labels: the tasks whose labels are given, by image.
         thresholds: of each task.
         out: the folder.
         pictures: also draw training images with their labels.
         brought: labels that others made, which take the place of the network's.
+
+    Attributes:
+        labels: the tasks whose labels are given, by image.
     """
 
     def __init__(
         self,
         predictor: Predictor,
         given: GivenLabels,
-        labels: VisibleLabels,
         thresholds: Mapping[str, float],
         out: Path,
         pictures: bool,
         brought: BroughtLabels,
     ) -> None:
-        self.predictor, self.given, self.labels, self.thresholds = predictor, given, labels, thresholds
+        self.predictor, self.given, self.labels, self.thresholds = predictor, given, given.all_labels(), thresholds
         self.out, self.pictures, self.brought = out, pictures, brought
+
+    def settings(self, run: Path) -> dict[str, Any]:
+        """What decides the content of the folder, as its journal has it."""
+        return {
+            "run": sha256(model_folder(run) / "model.safetensors"),
+            "threshold": self.thresholds,
+            "choice of views": self.predictor.views_by_task,
+            "choice of teachers": self.brought.folders,
+            "choice of pictures": self.pictures,
+            "set of images or given labels": _digest(self.labels, self.given),
+        }
+
+    def complete(self, done: Mapping[str, list[Row]], notes: Sequence[str], page: bool) -> None:
+        """All images are done: write the summary, what describes the folder, and the page."""
+        rows = [row for id in self.given.train for row in done[id]]
+        discovery = Discovery(self.out, summarise(rows, self.thresholds), (*self.given.notes, *notes))
+        write_atomically(self.out / SUMMARY, f"{discovery.to_json()}\n".encode())
+        describe(self.out, self.given, rows, self.thresholds)
+        if page:
+            write_page(discovery, rows)
 
     def read(self, id: str) -> Read:
         """What the network gets of a training image with missing labels; nothing where others brought them all."""
@@ -270,18 +233,13 @@ class Filler:
         return [name for name in self.given.tasks if name not in self.labels[id]] if id in self.given.train else []
 
     def _discover(self, id: str, task: Task, looked: _Looked, logits: Logits) -> tuple[Row, Shown | None]:
-        """One label alone: its maps of a photograph, hundreds of MB, are gone before those of the next are made."""
-        found = looked.brought.get(task.name)
-        if found is None:
-            found = self.predictor.decode_task(task.name, logits[task.name], looked.size)
-        confident = found.confidence > self.thresholds[task.name]
-        write_prediction(self.out, task, id, found, confident)
-        known = np.nan_to_num(found.confidence)
-        shares = [round(float(confident.mean()), 4), round(float(known.mean()), 4)]
-        row = [id, task.name, *shares, histogram(known), self.brought.source(id, task.name)]
-        if not self.pictures:
-            return row, None
-        return row, show(task, found.value_CHW, confident, found.confidence, f"{task.name}, discovered")
+        """One label, row of the table and colours."""
+        found, size = looked.brought.get(task.name), looked.size
+        bands = [found] if found is not None else self.predictor.decode_bands(task.name, logits[task.name], size)
+        drawn = Kept(task, size) if self.pictures else None
+        written = write_prediction(self.out, task, id, bands, size, self.thresholds[task.name], drawn)
+        row = [id, task.name, *written.row(), self.brought.source(id, task.name)]
+        return row, None if drawn is None else drawn.shown(f"{task.name}, discovered")
 
     def _draw(self, id: str, discovered: Mapping[str, Shown | None]) -> None:
         index = self.given.index

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,7 +19,6 @@ from tasktokens.tasks.class_files import classes_of_colours, look_up, whole_numb
 from tasktokens.tasks.class_settings import class_name, parse_colours, parse_ids, parse_mirror
 from tasktokens.tasks.colours import class_palette
 from tasktokens.tasks.examine import Summary, Sums, Suspicion, class_sums, summarise_classes
-from tasktokens.tasks.files import write_png
 from tasktokens.tasks.mirror import Pairs, one_of_pair_unseen, swap, swap_channels, unpaired, wrong_pairs
 from tasktokens.tasks.palettes import judge_palettes, palette_sums
 from tasktokens.tasks.stored import StoredLabel
@@ -173,11 +171,11 @@ class Segmentation(Task):
             f". If the files count the {count} classes from 1: ids: {{{pairs}{more}}}, and void: [0] if 0 is no class"
         )
 
-    def write(self, path: Path, value_CHW: Array, valid_HW: Array | None = None) -> None:
-        """Write ids or colours as PNG; void is a void id, or transparent."""
+    def encode(self, value_CHW: Array, valid_HW: Array | None = None) -> Array:
+        """Ids or colours; void is a void id, or transparent."""
         ids = value_CHW[0].astype(np.int64)
         if self.colours:
-            stored = np.array(self.colours, np.uint8)[ids]
+            stored: Array = np.array(self.colours, np.uint8)[ids]
         else:
             used = self._stored_ids()
             deep = used.max() > 255
@@ -190,7 +188,7 @@ class Segmentation(Task):
         if valid_HW is not None:
             alpha = np.where(valid_HW, np.uint8(255), np.uint8(0))
             stored = np.concatenate([stored.reshape(*ids.shape, -1), alpha[..., None]], axis=-1)
-        write_png(path, stored)
+        return stored
 
     def _stored_ids(self) -> Array:
         """The id (classes,) that `write` stores for each class: of several, the first listed."""

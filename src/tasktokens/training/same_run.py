@@ -26,7 +26,7 @@ _CHANGE_NOTHING: Mapping[str, tuple[str, ...]] = {
 
 
 def settings_to_resume(config: Config) -> Config:
-    """The settings to resume a run with: those given, with the run's own values for ``auto``.
+    """The settings to resume a run with: those given, with the run's own values for ``auto`` and its steps for minutes.
 
     Raises `ConfigError` where one that changes results is not the run's; the first is named.
     """
@@ -76,7 +76,11 @@ def _without_auto(config: Config, old: Config) -> Config:
             data = data.model_copy(update={"holdout": old.data.holdout})
     if optim.batch_size == "auto":
         optim = optim.model_copy(update={"batch_size": old.optim.batch_size})
-    return config.model_copy(update={"data": data, "optim": optim, "run": run})
+    method = config.method
+    if optim.minutes is not None and type(method) is type(old.method):
+        optim = optim.model_copy(update={"minutes": None})
+        method = method.model_copy(update={name: getattr(old.method, name) for name in method.step_settings()})
+    return config.model_copy(update={"data": data, "method": method, "optim": optim, "run": run})
 
 
 def _deciding(config: Config) -> str:

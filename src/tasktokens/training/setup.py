@@ -24,6 +24,7 @@ from tasktokens.methods import Method, Stage, build_method
 from tasktokens.models.backbones import check_backbone
 from tasktokens.models.files import ModelInfo, model_folder, read_info
 from tasktokens.training.batch_size import explain_oom, with_batch_size
+from tasktokens.training.budget import with_minutes
 from tasktokens.training.callbacks.tracking import check_trackers
 from tasktokens.training.callbacks.validation import check_validation, validation_dataset
 from tasktokens.training.make_balance import check_balance
@@ -43,7 +44,7 @@ def open_run(
     Settings are checked first, before any data is opened, rendered or checked.
 
     Returns:
-        The configuration with values for all that was ``auto``, the data, and this rank.
+        The configuration with values for all that was ``auto``, and steps for minutes; the data, and this rank.
     """
     if config.run.threads is not None:
         torch.set_num_threads(config.run.threads)
@@ -73,7 +74,8 @@ def open_run(
             validation_dataset(data, config, data.tasks)
         if accelerator.is_main_process:
             check_before_run(data, config, quiet)
-    return with_batch_size(config, data, accelerator, resume, quiet), data, accelerator
+    config = with_batch_size(config, data, accelerator, resume, quiet)
+    return with_minutes(config, data, accelerator, quiet), data, accelerator
 
 
 def _open(config: Config, resume: bool, quiet: bool) -> tuple[Config, Data]:
@@ -115,6 +117,11 @@ def check_settings(config: Config, accelerator: Accelerator, init_from: Path | N
         raise ConfigError(
             "data.discovered names labels to learn from in place of a teacher, which needs method.name=htt with "
             "method.teacher=once and method.stage2_steps above 0"
+        )
+    if config.data.discovered and method.learns_tokens:
+        raise ConfigError(
+            "method.token_level compares the student's tokens with its teacher's, and labels of data.discovered have "
+            "none; set method.token_level=0"
         )
     if resume:
         return
