@@ -109,8 +109,11 @@ def train(
     ]
     if discovered:
         folders = [str(folder) for folder in discovered]
-        chosen += [f"data.discovered={strict_json.dumps(folders, ensure_ascii=False)}", "method.stage1_steps=0"]
-    settings = (load_run_config if resume else load_config)(config, [*chosen, *(overrides or [])])
+        chosen.append(f"data.discovered={strict_json.dumps(folders, ensure_ascii=False)}")
+    load = load_run_config if resume else load_config
+    settings = load(config, [*chosen, *(overrides or [])])
+    if discovered and hasattr(settings.method, "stage1_steps"):  # a method without it is refused for another reason
+        settings = load(config, [*chosen, "method.stage1_steps=0", *(overrides or [])])
     from tasktokens.reporting.train import RunPictures
     from tasktokens.training import trainer
 
