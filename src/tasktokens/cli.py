@@ -335,8 +335,12 @@ def prepare(
 @app.command()
 def compare(
     suite: Annotated[
-        str, typer.Argument(help="A YAML file, a suite that is shipped, such as quick, or results to show (JSON).")
-    ],
+        str | None,
+        typer.Argument(
+            help="quick, nyud, nyud_segnet, cityscapes, pascal_context (--list says more), a YAML file, or results to "
+            "show (JSON)."
+        ),
+    ] = None,
     overrides: Overrides = None,
     out: Annotated[Path | None, typer.Option(help="Output folder; default: runs/compare/SUITE.")] = None,
     methods: Annotated[str | None, typer.Option(help="In place of the suite's, such as mtl,htt.")] = None,
@@ -346,12 +350,21 @@ def compare(
     split: Annotated[str | None, typer.Option(help="What to measure on, such as test or holdout.")] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time; default: one per GPU or core.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON only.")] = False,
+    list_suites: Annotated[
+        bool, typer.Option("--list", help="Say what each suite is that comes with the package.")
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Train and measure every method of a suite: one table, one page. The same command goes on where it stopped."""
     from tasktokens.reporting.comparison.compare import compare as run
+    from tasktokens.reporting.comparison.suite import print_suites
     from tasktokens.reporting.comparison.tables import parse_list, print_lines, print_results_file
 
+    if list_suites:
+        print_suites()
+        return
+    if suite is None:
+        raise ConfigError("compare needs a suite: a YAML file, or one of those that `tasktokens compare --list` names")
     if suite.endswith(".json"):
         print_results_file(Path(suite), as_json)
         return

@@ -18,7 +18,7 @@ from tasktokens.config import load_config
 from tasktokens.errors import TaskTokensError
 from tasktokens.reporting.comparison import runs
 from tasktokens.reporting.comparison.compare import compare
-from tasktokens.reporting.comparison.suite import read_suite
+from tasktokens.reporting.comparison.suite import read_suite, shipped
 from tasktokens.training.trainer import train
 
 TINY: dict[str, Any] = {
@@ -155,6 +155,18 @@ def test_the_command_refuses_what_is_wrong(tmp_path: Path, capsys: pytest.Captur
         assert code == 2
         assert message in errors
         assert not (tmp_path / "out").exists()
+
+
+def test_the_list_and_the_help_name_every_shipped_suite(capsys: pytest.CaptureFixture[str]) -> None:
+    code, listed, _ = run_cli(capsys, "compare", "--list")
+    _, helped, _ = run_cli(capsys, "compare", "--help")
+    assert code == 0
+    for name in shipped():
+        assert name in listed
+        assert name in helped
+    code, _, errors = run_cli(capsys, "compare")
+    assert code == 2
+    assert "compare --list" in errors
 
 
 def test_quick_is_small_enough_for_a_first_table() -> None:

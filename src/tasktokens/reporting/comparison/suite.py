@@ -5,15 +5,18 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import as_file, files
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
+from rich.table import Table
 
 from tasktokens.config import Config, parse_config
 from tasktokens.config.base import Settings
 from tasktokens.config.load import as_config, read_yaml
 from tasktokens.errors import ConfigError, did_you_mean
+from tasktokens.utils.console import table_console
 
 SHIPPED = files("tasktokens") / "assets" / "suites"
 """Suites that come with the package, by name."""
@@ -127,8 +130,13 @@ def _set_steps(values: dict[str, Any], own: MethodOfSuite, steps: float) -> None
         values["method"] = {"steps": max(1, round(own.steps * steps))}
     elif own.stages is not None:
         first, second = (round(share * steps) for share in own.stages)
+        lengths = {"stage1_steps": first, "stage2_steps": second}
         shared = values.get("method", {})
-        values["method"] = shared | {"schedule": "two-stage", "stage1_steps": first, "stage2_steps": second}
+        name = shared.get("name", "htt")
+        if own.set.get("method.name", name) != name:  # what is shared are another method's settings
+            values["method"] = lengths
+        else:
+            values["method"] = shared | ({"schedule": "two-stage"} if name == "htt" else {}) | lengths
         if values.get("data", {}).get("augmentation", {}).get("late_scale"):  # the students' zoom
             _set(values, "data.augmentation.late_from", first / max(1, first + second))
 
@@ -164,6 +172,25 @@ def shipped() -> list[str]:
     return sorted(file.name[:-5] for file in SHIPPED.iterdir() if file.name.endswith(".yaml") and file.name != METHODS)
 
 
+def about(name: str) -> str:
+    """The first lines of a shipped suite: what it is, and what must be given.
+
+    Examples:
+        >>> about("quick").startswith("A first table")
+        True
+    """
+    lines = (SHIPPED / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+    return " ".join(line.lstrip("# ") for line in takewhile(lambda line: line.startswith("#"), lines))
+
+
+def print_suites() -> None:
+    """The shipped suites on the terminal, and what each is."""
+    table = Table("suite", "what it is")
+    for name in shipped():
+        table.add_row(name, about(name))
+    table_console().print(table)
+
+
 def _parse(
     values: dict[str, Any], name: str, folder: Path, overrides: Iterable[str], changes: Mapping[str, Any]
 ) -> Suite:
@@ -176,7 +203,8 @@ def _parse(
     for key in needs:
         section, last = str(key).split(".")
         if (given.get(section) or {}).get(last) is None:
-            raise ConfigError(f"suite {name} needs {key}=...; its first lines say what that is")
+            where = "tasktokens compare --list says" if name in shipped() else "its first lines say"
+            raise ConfigError(f"suite {name} needs {key}=...; {where} what that is")
     with as_file(SHIPPED / METHODS) as path:
         known = read_yaml(path)
     values = {**values, "settings": given, "name": values.get("name", name)}
