@@ -348,6 +348,10 @@ def compare(
     labels: Annotated[str | None, typer.Option(help="one, random, full, shares such as 0.1, or CSV files.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps per network.")] = None,
     split: Annotated[str | None, typer.Option(help="What to measure on, such as test or holdout.")] = None,
+    tuned: Annotated[
+        Path | None,
+        typer.Option(help="Results of settings to choose from, on held-out images: each method takes its best."),
+    ] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time; default: one per GPU or core.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON only.")] = False,
     list_suites: Annotated[
@@ -369,13 +373,15 @@ def compare(
         print_results_file(Path(suite), as_json)
         return
     found = run(
-        suite, out, overrides or (), jobs, quiet, methods=parse_list("--methods", methods),
+        suite, out, overrides or (), jobs, quiet, tuned, methods=parse_list("--methods", methods),
         seeds=parse_list("--seeds", seeds, int), labels=parse_list("--labels", labels), steps=steps, split=split,
     )  # fmt: skip
     if as_json:
         print(strict_json.dumps(list(found.rows), indent=1))
     else:
         print_lines(found.columns, found.lines)
+        for each in found.equal_shares:
+            print(each.sentence())
         print(found.folder / "report.html")
 
 

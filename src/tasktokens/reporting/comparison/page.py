@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import base64
-import io
 import math
-import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -19,13 +17,13 @@ from tasktokens.datasets.open import all_visible
 from tasktokens.inference.predictor import Predictor
 from tasktokens.reporting.comparison.measure import data_of
 from tasktokens.reporting.comparison.runs import Cell, Run, Work
+from tasktokens.reporting.comparison.shares import share_of
+from tasktokens.reporting.comparison.suite import Suite
 from tasktokens.reporting.comparison.tables import Comparison, Line, cells, header
 from tasktokens.reporting.provenance import describe
 from tasktokens.tasks import Task
 from tasktokens.utils.atomic import write_atomically
-from tasktokens.utils.pictures import COLOURS, Picture, Strip, draw_strips, hidden, png
-
-_NOTHING = ("Creator", "Date", "Format", "Type")
+from tasktokens.utils.pictures import COLOURS, Picture, Strip, draw_strips, hidden, png, svg
 
 IMAGES = 3
 """Test images that are shown."""
@@ -46,10 +44,18 @@ def write_page(work: Work, comparison: Comparison, tasks: Mapping[str, Task], hi
         title=f"Comparison: {suite.name}", notes=_notes(work), names=names, reference=suite.reference,
         against=suite.against, table=_marked(found, names, higher),
         arrows={name: " ↑" if up else " ↓" for name, up in higher.items()} | {"delta_mtl": " ↑"},
+        equal_shares=[f"{each.sentence()}." for each in comparison.equal_shares], mean_against=_mean_against(suite),
         figures=_figures(found, comparison.columns, higher), pictures=_pictures(work, tasks),
         commit=head["commit"], machine=head["machine"], written=f"{datetime.now():%Y-%m-%d %H:%M}",
     )  # fmt: skip
     return write_atomically(work.out / "report.html", page.encode())
+
+
+def _mean_against(suite: Suite) -> str:
+    """What the reference of Δ_MTL was trained on."""
+    data = "the same data" if suite.reference_data is None else suite.reference_data
+    labels = "labels" if suite.reference_labels is None else f"labels: {suite.reference_labels}"
+    return f"{data} and {labels}"
 
 
 def _notes(work: Work) -> list[str]:
@@ -92,21 +98,13 @@ def _figures(
         charts = [(f"{name} against minutes", _scatter(f"{data}{labels}{name}", of_place, name)) for name in names]
         heading = " · ".join(part for part in ("Quality against cost", data, f"labels: {labels}") if part)
         figures.append((heading, charts))
-    shares = [line for line in found if _share(line.labels) is not None]
+    shares = [line for line in found if share_of(line.labels) is not None]
     for data in dict.fromkeys(line.data for line in shares):
         of_data = [line for line in shares if line.data == data]
         if len({line.labels for line in of_data}) > 1:
             charts = [(f"{name} against labels", _curves(f"{data}{name}", of_data, name)) for name in names]
             figures.append((" · ".join(part for part in ("Quality against labels", data) if part), charts))
     return figures
-
-
-def _share(labels: str) -> float | None:
-    """The share of labels that a setting leaves; None for a setting that is no share."""
-    try:
-        return 1.0 if labels == "full" else float(labels)
-    except ValueError:
-        return None
 
 
 def _scatter(salt: str, found: Sequence[Line], name: str) -> Markup:
@@ -119,13 +117,13 @@ def _scatter(salt: str, found: Sequence[Line], name: str) -> Markup:
         axes.set_xlabel("minutes")
         axes.margins(x=0.25, y=0.15)
 
-    return _svg(salt, draw)
+    return Markup(svg(salt, draw, (4.0, 2.8)))
 
 
 def _curves(salt: str, found: Sequence[Line], name: str) -> Markup:
     def draw(axes: Any) -> None:
         for number, method in enumerate(dict.fromkeys(line.method for line in found)):
-            points = sorted((100 * (_share(line.labels) or 0), *line.values[name]) for line in found
+            points = sorted((100 * (share_of(line.labels) or 0), *line.values[name]) for line in found
                             if line.method == method)  # fmt: skip
             x, y, spread = (list(values) for values in zip(*points, strict=True))
             spread = [s if math.isfinite(s) else 0 for s in spread]
@@ -133,28 +131,7 @@ def _curves(salt: str, found: Sequence[Line], name: str) -> Markup:
         axes.set_xlabel("% of the labels")
         axes.legend(fontsize=8, frameon=False)
 
-    return _svg(salt, draw)
-
-
-def _svg(salt: str, draw: Any) -> Markup:
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    ink = "#010203"  # stands for the colour of the page's text
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": salt, "font.size": 9.5}):
-        figure = Figure(figsize=(4.0, 2.8), layout="constrained")
-        axes = figure.add_subplot()
-        draw(axes)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.spines[["left", "bottom"]].set_color(ink)
-        axes.tick_params(colors=ink, length=2.5)
-        axes.xaxis.label.set_color(ink)
-        axes.grid(axis="y", color=ink, alpha=0.12, linewidth=0.6)
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", transparent=True, metadata=dict.fromkeys(_NOTHING))
-    _, start, svg = buffer.getvalue().partition("<svg")
-    unwanted = r'(?<=<g) id="[^"]*"| xmlns[:a-z]*="[^"]*"|<style.*?</style>'
-    return Markup(re.sub(unwanted, "", start + svg, flags=re.DOTALL).replace(ink, "currentColor"))
+    return Markup(svg(salt, draw, (4.0, 2.8)))
 
 
 def _pictures(work: Work, tasks: Mapping[str, Task]) -> str | None:

@@ -53,7 +53,9 @@ class Suite(Settings):
         cost: ``steps``: each network takes as many; ``total``: each method takes as much time as ``cost_of``.
         methods: that are made, in the order of the table. define: what methods change, by name.
         labels: label settings. seeds: of the runs. split: that is measured on.
-        reference: the method that Δ_MTL is against. against: the method that differences are tested against.
+        label_seeds: of those seeds, the ones of a label setting that has fewer.
+        reference: the method that Δ_MTL is against, of the same data and labels unless ``reference_data`` or
+            ``reference_labels`` say which. against: the method that differences are tested against.
         data: settings of each data set by its name, ``steps`` among them where they differ; one without a name stands
             for those in ``settings``.
     """
@@ -65,9 +67,12 @@ class Suite(Settings):
     define: dict[str, MethodOfSuite] = Field(default_factory=dict)
     labels: list[str] = Field(["one"], min_length=1)
     seeds: list[int] = Field([0, 1, 2], min_length=1)
+    label_seeds: dict[str, list[int]] = Field(default_factory=dict)
     cost: Literal["steps", "total"] = "steps"
     cost_of: str = "htt"
     reference: str = "stl"
+    reference_data: str | None = None
+    reference_labels: str | None = None
     against: str = "mtl"
     data: dict[str, dict[str, Any]] = Field({"": {}}, min_length=1)
     split: str = "test"
@@ -80,6 +85,10 @@ class Suite(Settings):
                 f"{', '.join(self.define)}"
             )
         return self.define[name]
+
+    def seeds_of(self, labels: str) -> list[int]:
+        """The seeds of a label setting."""
+        return [seed for seed in self.seeds if seed in self.label_seeds.get(labels, self.seeds)]
 
     def steps_of(self, data: str) -> int:
         """The optimiser steps per network on a data set."""
@@ -215,12 +224,27 @@ def _parse(
     except ValidationError as error:
         texts = (f"'{'.'.join(map(str, e['loc']))}': {e['msg']}" for e in error.errors())
         raise ConfigError(f"suite {name}: {'; '.join(texts)}") from error
-    _check(found)
+    check_suite(found)
     return found
 
 
-def _check(suite: Suite) -> None:
-    """Find what is wrong with a suite before anything runs: each method's settings are made once."""
+def check_suite(suite: Suite) -> None:
+    """Find what is wrong with a suite before anything runs: each method's settings are made once.
+
+    Raises `ConfigError`.
+    """
+    if suite.reference_data is not None and suite.reference_data not in suite.data:
+        raise ConfigError(
+            f"suite {suite.name}: reference_data '{suite.reference_data}' is no data set of it; "
+            f"found: {', '.join(suite.data)}"
+        )
+    if suite.reference_labels is not None and suite.reference_labels not in suite.labels:
+        raise ConfigError(
+            f"suite {suite.name}: reference_labels '{suite.reference_labels}' is no label setting of it; found: "
+            f"{', '.join(suite.labels)}"
+        )
+    if not any(suite.seeds_of(labels) for labels in suite.labels):
+        raise ConfigError(f"suite {suite.name}: label_seeds leaves no label setting any of the seeds {suite.seeds}")
     for method in suite.methods:
         if suite.cost == "total" and suite.method(method).after is not None:
             raise ConfigError(

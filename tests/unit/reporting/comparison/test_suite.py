@@ -11,6 +11,7 @@ import yaml
 
 from tasktokens.errors import ConfigError
 from tasktokens.methods import build_method
+from tasktokens.reporting.comparison.compare import cells_of
 from tasktokens.reporting.comparison.suite import SHIPPED, about, read_suite, shipped, task_columns
 
 SETTINGS = {"data": {"kind": "rooms", "train": 8, "val": 1, "test": 2}, "optim": {"lr": 0.004}}
@@ -69,6 +70,9 @@ def test_a_file_may_define_methods_and_data(tmp_path: Path) -> None:
         ({"cost": "total"}, "cannot go on from another run"),
         ({"needs": ["data.root"]}, "needs data.root=..."),
         ({"settings": 3}, "settings must be"),
+        ({"reference_data": "rooms"}, "reference_data 'rooms' is no data set of it"),
+        ({"reference_labels": "full"}, "reference_labels 'full' is no label setting of it; found: one"),
+        ({"label_seeds": {"one": [7]}}, "leaves no label setting any of the seeds [0, 1, 2]"),
         ({"settings": "missing.yaml"}, "missing.yaml"),
     ],
 )
@@ -94,6 +98,15 @@ def test_settings_of_another_method_do_not_reach_one_with_two_stages(tmp_path: P
     assert build_method(other, {}).steps == 30
     htt = suite.config("htt", "", None, {}).method.model_dump()
     assert (htt["schedule"], htt["ramp"]) == ("two-stage", 7)
+
+
+def test_a_label_setting_may_have_fewer_seeds(tmp_path: Path) -> None:
+    suite = read_suite(written(tmp_path, labels=["one", "random"], label_seeds={"random": [0]}, seeds=[0, 1]))
+    found = [(cell.seed, cell.labels, cell.method) for cell in cells_of(suite)]
+    assert found == [
+        (0, "one", "mtl"), (0, "one", "htt"), (0, "random", "mtl"), (0, "random", "htt"),
+        (1, "one", "mtl"), (1, "one", "htt"),
+    ]  # fmt: skip
 
 
 def test_an_unknown_suite_names_the_nearest() -> None:
