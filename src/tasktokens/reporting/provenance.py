@@ -37,7 +37,7 @@ def describe(
         "command": " ".join([*_program(), *(shlex.quote(_public(argument)) for argument in sys.argv[1:])]),
         "commit": os.environ.get("GIT_COMMIT") or code_commit([f":/{name}" for name in measured]) or "",
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": f"{_processor()}, {os.cpu_count()} cores{_gpu()}, {how}",
+        "machine": ", ".join(filter(None, (_processor(), f"{os.cpu_count()} cores", _gpu(), how))),
         "versions": {"python": platform.python_version()} | {p: version(p) for p in ("tasktokens", *packages)},
         "seeds": list(seeds),
     }
@@ -57,7 +57,7 @@ def _public(argument: str) -> str:
 
 
 def _gpu() -> str:
-    return f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else ""
 
 
 def _processor() -> str:

@@ -53,7 +53,7 @@ def write_results(work: Work, cells: Sequence[Cell], columns: Mapping[str, str])
     write_atomically(work.out / "table.md", (to_markdown(shown, found) + "\n").encode())
     write_atomically(work.out / "table.tex", (to_latex(shown, found) + "\n").encode())
     write_atomically(work.out / "table.csv", to_csv(rows).encode())
-    write_page(work, comparison, tasks, higher)
+    write_page(work, comparison, higher)
     return comparison
 
 
