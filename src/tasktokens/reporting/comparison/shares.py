@@ -63,8 +63,8 @@ def equal_share(value: float, other: Points) -> float:
         A share; infinity where no point reaches the value, 0 where the smallest one is better already.
 
     Examples:
-        >>> equal_share(15.0, {0.1: 10.0, 1.0: 20.0})  # half way from 10 to 20, so half way from 10 % to 100 %
-        0.316...
+        >>> round(equal_share(15.0, {0.1: 10.0, 1.0: 20.0}), 3)  # half way from 10 to 20, and from 10 % to 100 %
+        0.316
     """
     shares = sorted(other)
     if other[shares[0]] > value:
