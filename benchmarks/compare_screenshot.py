@@ -1,6 +1,6 @@
 """A picture of a comparison's page, as a browser shows it: ``docs/compare.png``.
 
-    tasktokens compare quick --labels 0.25,full --steps 60 --out runs/compare/docs
+    tasktokens compare quick data.train=80 data.test=24 --steps 30 --out runs/compare/docs
     python benchmarks/compare_screenshot.py runs/compare/docs/report.html docs/compare.png
 
 Needs Chromium (``apt-get install chromium``). The page needs no network, and the browser gets none.
