@@ -25,7 +25,7 @@ from tasktokens.datasets.folder import open_folder
 from tasktokens.datasets.open import open_data
 from tasktokens.errors import ConfigError, DataError, LabelError
 from tasktokens.inference.discover import discover
-from tasktokens.methods import Htt, HttMethod, StepOptions
+from tasktokens.methods import METHODS, Htt, HttMethod, StepOptions
 from tasktokens.models import TaskOutput
 from tasktokens.training.trainer import train
 
@@ -380,6 +380,19 @@ def test_methods_that_learn_from_no_discovered_labels_refuse_them(
             ),
             quiet=True,
         )  # fmt: skip
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "htt"])
+def test_the_option_is_refused_with_every_other_method_in_one_sentence(
+    name: str, folder_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its confidences would be ignored without a word."""
+    words = ["--discovered", tmp_path, "--root", folder_root, f"method.name={name}", f"run.dir={tmp_path / 'run'}"]
+    code, _, errors = run_cli(capsys, "train", *words, "model.pretrained=false")
+    assert code == 2
+    assert "data.discovered names labels to learn from" in errors
+    assert f"'{name}' as it is set reads none" in errors
     assert not (tmp_path / "run").exists()
 
 

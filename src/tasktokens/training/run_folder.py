@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import shutil
 import subprocess
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -91,8 +92,12 @@ def environment(accelerator: Accelerator) -> dict[str, str]:
     return found | recorded_variables()
 
 
-def code_commit() -> str | None:
-    """The git commit that this package is run from, ``+changes`` where files differ; None where it is installed."""
+def code_commit(measured: Sequence[str] = (".",)) -> str | None:
+    """The git commit that this package is run from, ``+changes`` where files differ; None where it is installed.
+
+    Args:
+        measured: the files and folders that may differ: of the package, or with ``:/`` in front of the checkout.
+    """
     package = Path(__file__).parents[1]
 
     def git(*words: str) -> str:
@@ -102,6 +107,6 @@ def code_commit() -> str | None:
 
     try:
         git("ls-files", "--error-unmatch", "__init__.py")  # or it lies in another project's folder
-        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", ".") else "")
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", *measured) else "")
     except (OSError, subprocess.SubprocessError):
         return None

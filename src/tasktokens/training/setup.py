@@ -115,8 +115,8 @@ def check_settings(config: Config, accelerator: Accelerator, init_from: Path | N
         )
     if config.data.discovered and not any(stage.discovered for stage in method.stages()):
         raise ConfigError(
-            "data.discovered names labels to learn from in place of a teacher, which needs method.name=htt with "
-            "method.teacher=once and method.stage2_steps above 0"
+            f"data.discovered names labels to learn from in place of a teacher, which needs method.name=htt with "
+            f"method.teacher=once and method.stage2_steps above 0; '{config.method.name}' as it is set reads none"
         )
     if config.data.discovered and method.learns_tokens:
         raise ConfigError(
