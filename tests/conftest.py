@@ -23,12 +23,6 @@ from PIL import Image
 
 Array = NDArray[Any]
 
-# How long an example takes is up to the machine. In CI the same examples every time: a failure there must be the
-# change's own.
-settings.register_profile("tests", deadline=None)
-settings.register_profile("ci", deadline=None, derandomize=True)
-settings.load_profile("ci" if os.environ.get("CI") else "tests")
-
 HEIGHT, WIDTH = 40, 56
 SMALL_ROOMS = ["data.train=6", "data.val=1", "data.test=2", "data.size=[32, 48]", "data.render_size=[32, 48]"]
 CLASSES = ["floor", "wall", "chair", "person"]
@@ -46,7 +40,22 @@ DESCRIPTION: dict[str, Any] = {
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--run-slow", action="store_true", help="also run what takes minutes: the whole fault campaign")
+    parser.addoption(
+        "--run-slow",
+        action="store_true",
+        help="also run what takes minutes: the whole fault campaign, four times as many random examples",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """How long to search for an example that breaks a property, before test modules are imported.
+
+    How long one takes is up to the machine. In CI the same examples every time: a failure there must be the change's
+    own.
+    """
+    many = 100 if config.getoption("--run-slow") else 25
+    settings.register_profile("tests", deadline=None, derandomize=bool(os.environ.get("CI")), max_examples=many)
+    settings.load_profile("tests")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -151,7 +160,7 @@ def make_config() -> Callable[..., Any]:
                     "kind": "folder", "root": str(root), "size": [32, 48], "labels": "one",
                     "augmentation": {"scale": [0.8, 1.3]},
                 },
-                "model": {"backbone": "mobilenetv3_small_050", "pretrained": False, "width": 16},
+                "model": {"backbone": "test_resnet", "pretrained": False, "width": 16},
                 "method": {"name": "htt", "stage1_steps": 4, "stage2_steps": 4},
                 "optim": {"batch_size": 3, "warmup": 1},
                 "run": {

@@ -273,7 +273,7 @@ class TestMistakes:
 
 def test_the_folder_of_the_data_may_have_any_name(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     root = write_folder(tmp_path / "2024 \U0001f600 [b] 'ü'", count=2, train=1)
-    small = ("data.size=[32, 48]", "model.backbone=mobilenetv3_small_050", "model.pretrained=false", "method.name=mtl",
+    small = ("data.size=[32, 48]", "model.backbone=test_resnet", "model.pretrained=false", "method.name=mtl",
              "method.steps=1", "data.labels=full", "run.evaluate=test", "run.device=cpu")  # fmt: skip
     folder = tmp_path / "[/run]"
     code, _, errors = run(capsys, "train", "-q", "--root", root, *small, f"run.dir='{folder}'")

@@ -24,7 +24,7 @@ SWITCHES = ("global_tokens", "multi_scale", "fine_tokens", "image_affinity")
 
 def build(tasks: dict[str, Task], **changes: Any) -> Any:
     torch.manual_seed(0)
-    settings = {"backbone": "mobilenetv3_small_050", "pretrained": False, "width": 16} | changes
+    settings = {"backbone": "test_resnet", "pretrained": False, "width": 16} | changes
     return build_network("htt", tasks, ModelSettings(**settings)).eval()
 
 

@@ -235,7 +235,7 @@ def test_the_loss_scale_is_part_of_a_checkpoint(tmp_path: Path) -> None:
 # -- batch norm over ranks, signals ------------------------------------------------------------------------------------
 def test_batch_norms_over_ranks_keep_weights_and_function(tiny_tasks: dict[str, Task]) -> None:
     """Also timm's, which have an activation in them."""
-    settings = ModelSettings(backbone="mobilenetv3_small_050", pretrained=False, width=16)
+    settings = ModelSettings(backbone="test_resnet", pretrained=False, width=16)
     network = build_network("htt", tiny_tasks, settings).eval()
     image = torch.randint(0, 256, (2, 3, 32, 48), dtype=torch.uint8)
     with torch.no_grad():
