@@ -21,6 +21,8 @@ from hypothesis import settings
 from numpy.typing import NDArray
 from PIL import Image
 
+import processes
+
 Array = NDArray[Any]
 
 HEIGHT, WIDTH = 40, 56
@@ -76,6 +78,26 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Nothing is cached outside the session's own folder."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TASKTOKENS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _without_pictures() -> Iterator[None]:
+    """No pictures of runs, which take half of the time of so small a run; what is about them uses `pictures`."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "torch" in sys.modules:  # which no test imports for this alone
+            processes.leave_out_pictures(patch.setattr)
+        yield
+
+
+@pytest.fixture(scope="module")
+def pictures() -> Iterator[None]:
+    """Runs draw their pictures, as they do for users."""
+    from tasktokens.reporting import curves, train
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("draw_curves", "write_samples"):
+            patch.setattr(train, name, getattr(curves, name))
         yield
 
 
