@@ -45,6 +45,12 @@ MakeConfig = Callable[..., Config]
 SHORT = {"method": {"name": "mtl", "steps": 3}, "data.check": False}
 
 
+@pytest.fixture(scope="session")
+def make_config(make_config_of_two: MakeConfig) -> MakeConfig:
+    """Two tasks will do."""
+    return make_config_of_two
+
+
 # -- parts of a batch --------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("stride", [1, 3])
 @pytest.mark.parametrize("taught", [False, True])
