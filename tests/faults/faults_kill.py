@@ -332,7 +332,7 @@ def kill_runs(
         timed = at_a_time(dice, seconds[scenario], place, which)
         kill = timed if moment == "any time" else at_a_call(dice, MOMENTS[moment], place, which)
         row = Row(moment if which == signal.SIGKILL else f"{which.name} at {moment}", scenario, share)
-        for _ in range(4 * share):
+        for _ in range(6 * share):
             if row.kills >= share:
                 break
             kill_one(place, scenario, row, kill, dice.randint(1, min(4, share - row.kills)), references[scenario])

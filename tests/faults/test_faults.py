@@ -45,7 +45,7 @@ def test_the_whole_campaign_leaves_nothing_to_explain(number: int, tmp_path: Pat
     found = json.loads((tmp_path / "found.json").read_text())
     assert [row for row in found["rows"] if row.get("examples")] == []
     totals = found["totals"]
-    assert totals["kills"] >= 0.98 * totals["kills_asked"] > 0  # 220 of all parts
+    assert totals["kills"] >= totals["kills_asked"] - 3 > 0  # of all parts 219 are asked for; a moment may be rare
     assert totals["identical"] == totals["killed_runs"] > 0
     assert totals["cases"] > 1100 // PARTS
     assert number > 1 or len([row for row in found["rows"] if row["campaign"] == "operation"]) >= 15

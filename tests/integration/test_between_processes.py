@@ -61,7 +61,7 @@ def test_a_cache_of_rooms_that_two_render_at_once_is_that_of_one(
 
 # -- rights ------------------------------------------------------------------------------------------------------------
 @posix
-@pytest.mark.parametrize("mask", [0o077, 0o000, 0o027])
+@pytest.mark.parametrize("mask", [0o077, 0o027, pytest.param(0o000, marks=pytest.mark.slow)])
 def test_any_umask_leaves_files_that_the_next_verb_can_use(mask: int, own_folder: Path, tmp_path: Path) -> None:
     shutil.rmtree(own_folder / "edge")
     (own_folder / "edge").mkdir()
