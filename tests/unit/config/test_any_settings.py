@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from any_input import examples, plain, quick
@@ -115,6 +115,7 @@ _KEYS = sorted(key for key, _ in _flat(Config().model_dump(mode="json")))
 @given(
     key=st.sampled_from(_KEYS) | st.text(max_size=10), value=st.text(max_size=10) | plain.map(lambda v: json.dumps(v))
 )
+@example(key="data.kind", value=json.dumps("\U00010000"))
 def test_any_override_is_right_or_a_config_error(key: str, value: str) -> None:
     with contextlib.suppress(ConfigError):
         assert isinstance(load_config(None, [f"{key}={value}"]), Config)
