@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+import processes
 from conftest import run_cli
 from tasktokens.config import load_config
 from tasktokens.errors import TaskTokensError
@@ -151,16 +150,12 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(
 
 def test_stopped_it_goes_on_where_it_was(tmp_path: Path) -> None:
     path = suite(tmp_path, methods=["mtl"], steps=400)
-    command = [sys.executable, "-m", "tasktokens", "compare", str(path), "--out", str(tmp_path / "out"), "--jobs", "1"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     log = tmp_path / "out" / "runs" / "mtl-one-0" / "metrics.jsonl"
-    deadline = time.monotonic() + 120
-    while not (log.is_file() and log.read_text().count("\n") > 2) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 143, errors
-    assert "the same command goes on" in errors
+    with processes.started("compare", path, "--out", tmp_path / "out", "--jobs", "1") as process:
+        process.until(lambda: log.is_file() and log.read_text().count("\n") > 2)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait() == 143, process.errors
+    assert "the same command goes on" in process.errors
     assert any((tmp_path / "out" / "runs" / "mtl-one-0" / "checkpoints").iterdir())
 
 

@@ -35,6 +35,12 @@ VIEWS = [[1, False], [1.25, True]]
 METHOD: dict[str, Any] = {"name": "htt", "stage1_steps": 2, "stage2_steps": 4, "views": VIEWS, "token_level": 0.5}
 
 
+@pytest.fixture(scope="session")
+def make_config(make_config_of_two: MakeConfig) -> MakeConfig:
+    """Two tasks will do."""
+    return make_config_of_two
+
+
 @pytest.fixture(scope="module")
 def finished(folder_root: Path, make_config: MakeConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(make_config(folder_root, tmp_path_factory.mktemp("once") / "run", method=METHOD), quiet=True)
@@ -152,7 +158,7 @@ def test_thresholds_by_accuracy_are_measured_before_the_second_stage(
 
 # -- interruptions -----------------------------------------------------------------------------------------------------
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.parametrize("files", [0, 3, 11])
+@pytest.mark.parametrize("files", [0, 4])
 def test_a_run_that_is_killed_while_it_discovers_goes_on_to_the_same_bits(
     files: int, finished: Path, folder_root: Path, make_config: MakeConfig, tmp_path: Path
 ) -> None:

@@ -34,6 +34,12 @@ METHOD = {"name": "htt", "stage1_steps": 0, "stage2_steps": 3}
 HEIGHT, WIDTH = 40, 56
 
 
+@pytest.fixture(scope="session")
+def make_config(make_config_of_two: MakeConfig) -> MakeConfig:
+    """Two tasks will do."""
+    return make_config_of_two
+
+
 def constant(folder: Path, metres: float, confidence: Any, ids: list[str], columns: slice = slice(None)) -> Path:
     """Depth of another model, 16 bit in millimetres, where it says something; confidences as an array or none."""
     for id in ids:

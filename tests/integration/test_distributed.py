@@ -51,6 +51,12 @@ BESIDE: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.fixture(scope="session")
+def make_config(make_config_of_two: MakeConfig) -> MakeConfig:
+    """Two tasks will do."""
+    return make_config_of_two
+
+
 @contextmanager
 def two(*words: object, before: Callable[[], object] = processes.do_nothing) -> Iterator[list[processes.Process]]:
     """Two ranks as a launcher starts them, so that each one's exit code is seen."""

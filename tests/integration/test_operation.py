@@ -517,6 +517,7 @@ def test_consoles_that_are_not_utf8(verb: str, encoding: str, not_ascii: Path) -
     assert done.returncode == 0, done.stderr  # and what was written could be decoded
 
 
+@pytest.mark.slow
 def test_a_console_that_is_not_utf8_from_the_start_of_python(not_ascii: Path) -> None:
     environment = os.environ | {"PYTHONIOENCODING": "ascii"}
     words = command(*CONSOLES["check"])

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from any_input import examples
 from method_fakes import build
 from tasktokens.data.transforms import working_size
 from tasktokens.datasets.folder import open_folder
@@ -212,7 +213,7 @@ def test_a_damaged_document_is_no_complete_store(
         open_store(tmp_path / "store", provenance(tiny_tasks), tiny_tasks)
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(scale=st.sampled_from([0.1, 1.0, 30.0, 1e4]), offset=st.floats(-1e4, 1e4), seed=st.integers(0, 999))
 def test_float16_keeps_distributions_whatever_their_logits(scale: float, offset: float, seed: int) -> None:
     logits = torch.randn(20, 3, 4, generator=torch.Generator().manual_seed(seed)) * scale + offset
