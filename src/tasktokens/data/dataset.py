@@ -270,22 +270,23 @@ def _load(
     batches_of = iter(loader)
     own = set(multiprocessing.active_children()) - others
     kill_at_exit(own)
+    here = os.getpid()
     try:
         for item in batches_of:
             if isinstance(item, DataError):
                 raise item
             yield item
-    except KeyboardInterrupt:  # a second signal, while a batch is waited for
-        kill(own)
-        raise
     except RuntimeError as error:
-        kill(own)
         if "DataLoader" not in str(error):  # a loader process that has died, or has sent nothing for that long
             raise
         raise DataError(
             f"a loader process has ended or hangs ({str(error).splitlines()[0]}): its memory, or /dev/shm (Docker: "
             f"--shm-size), may be full, or the disk is too slow; lower data.workers, or set it to 0"
         ) from error
+    finally:
+        # An error keeps the iterator alive, and torch waits for each of its processes once that is let go of.
+        if os.getpid() == here:  # and not in a process that was forked since
+            kill(own)
 
 
 def fitting_workers(workers: int, batch_bytes: int) -> int:
