@@ -56,7 +56,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(
-    ("name", "labels"), [pytest.param(*case, marks=pytest.mark.slow if i > 2 else ()) for i, case in enumerate(CASES)]
+    ("name", "labels"), [pytest.param(*case, marks=pytest.mark.slow if i > 0 else ()) for i, case in enumerate(CASES)]
 )
 def test_every_method_takes_two_steps(
     name: str, labels: str, roots: dict[str, Path], tmp_path: Path, request: pytest.FixtureRequest
