@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import csv
 import gc
 import os
 import shutil
@@ -232,3 +233,9 @@ def run_cli(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, st
         sys.argv = old
     captured = capsys.readouterr()
     return code, captured.out, captured.err
+
+
+def discovered_rows(folder: str | Path) -> list[dict[str, str]]:
+    """What the table of a completed folder says of its discovered labels, read without this package."""
+    with (Path(folder) / "provenance.csv").open(newline="", encoding="utf-8") as file:
+        return [row for row in csv.DictReader(file) if row["source"] == "discovered"]

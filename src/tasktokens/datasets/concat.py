@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, field_validator
 
@@ -15,6 +15,8 @@ from tasktokens.datasets.base import DATASETS, DatasetSource
 from tasktokens.datasets.index import DatasetIndex, LabelFile
 from tasktokens.errors import ConfigError, did_you_mean
 from tasktokens.tasks import Task
+
+Value = TypeVar("Value")
 
 
 def concat(parts: Mapping[str, DatasetIndex]) -> DatasetIndex:
@@ -46,7 +48,20 @@ def concat(parts: Mapping[str, DatasetIndex]) -> DatasetIndex:
         name: tuple(f"{part}/{id}" for part, each in parts.items() for id in each.splits.get(name, ()))
         for name in names
     }
-    return DatasetIndex(Path("+".join(parts)), images, tasks, labels, splits)
+    return DatasetIndex(
+        Path("+".join(parts)), images, tasks, labels, splits,
+        discovered=_by_task({part: index.discovered for part, index in parts.items()}),
+        provenance=_by_task({part: index.provenance for part, index in parts.items()}),
+    )  # fmt: skip
+
+
+def _by_task(parts: Mapping[str, Mapping[str, Mapping[str, Value]]]) -> dict[str, dict[str, Value]]:
+    """What each part has by task and id, under the ids of the whole."""
+    joined: dict[str, dict[str, Value]] = {}
+    for part, tasks in parts.items():
+        for name, values in tasks.items():
+            joined.setdefault(name, {}).update({f"{part}/{id}": value for id, value in values.items()})
+    return joined
 
 
 class DatasetEntry(Settings):
@@ -73,6 +88,8 @@ class DatasetEntry(Settings):
             opened,
             tasks={new: replace(opened.tasks[name], name=new) for name, new in names.items()},
             labels={new: opened.labels[name] for name, new in names.items()},
+            discovered={new: opened.discovered[name] for name, new in names.items() if name in opened.discovered},
+            provenance={new: opened.provenance[name] for name, new in names.items() if name in opened.provenance},
             splits=dict(opened.splits) | {name: opened.split(own) for name, own in self.splits.items()},
             published={},
         )

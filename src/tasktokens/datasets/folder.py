@@ -6,6 +6,7 @@
     normals/kitchen/0001.png     8-bit RGB, n = 2 v / 255 - 1; or npy
     train.txt  test.txt          ids, one per line; an id is the path below images/ without its ending
     dataset.yaml                 name, tasks, splits (docs/data.md)
+    provenance.csv               of a folder with discovered labels: which ones those are (`datasets.provenance`)
 
 A missing label file is a missing label; nothing else has to be declared. Instead of folders, a table (CSV or
 Parquet, `tasktokens.datasets.manifest`) can name the files.
@@ -28,6 +29,7 @@ from tasktokens.data.visibility import VisibleLabels, load_visible
 from tasktokens.datasets.base import DATASETS, FolderOfFiles
 from tasktokens.datasets.index import DatasetIndex, ImageFile, LabelFile, exif_orientation, image_size
 from tasktokens.datasets.manifest import read_manifest
+from tasktokens.datasets.told_apart import told_apart
 from tasktokens.datasets.upright import is_turned, same_shape, turned_label
 from tasktokens.errors import ConfigError, DataError, LabelError, did_you_mean
 from tasktokens.tasks import Task, build_task
@@ -42,6 +44,8 @@ ARRAY_ENDINGS = (".npy", ".npz")
 """Endings of NumPy files."""
 LABEL_ENDINGS = (".png", ".npy", ".npz", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".jpg", ".jpeg")
 """Endings of label files."""
+CONFIDENCE_ENDINGS = (".png", ".npy", ".npz", ".tif", ".tiff")
+"""Endings of files of confidences."""
 
 
 def open_folder(root: Path) -> DatasetIndex:
@@ -59,7 +63,11 @@ def open_folder(root: Path) -> DatasetIndex:
         for name, task in tasks.items()
     }
     published = _published(root, values.get("labels"), splits.get("train", ()), images, tasks)
-    return DatasetIndex(root, {id: ImageFile(path) for id, path in images.items()}, tasks, labels, splits, published)
+    pictures = {id: ImageFile(path) for id, path in images.items()}
+    told = told_apart(root, labels, images, lambda folder: list_files(folder, CONFIDENCE_ENDINGS))
+    return DatasetIndex(
+        root, pictures, tasks, told.labels, splits, published, discovered=told.discovered, provenance=told.provenance
+    )
 
 
 def described_tasks(root: Path) -> dict[str, Task]:

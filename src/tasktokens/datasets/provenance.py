@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from tasktokens.errors import DataError, did_you_mean
 from tasktokens.utils.atomic import atomically
@@ -106,7 +106,6 @@ class ProvenanceRow:
 Table = Mapping[tuple[str, str], ProvenanceRow]
 """Rows by (id, task), in the order of the file."""
 COLUMNS = tuple(field.name for field in fields(ProvenanceRow))
-_NUMBERS = ("confidence", "coverage", "disagreement")
 
 
 def now() -> str:
@@ -184,9 +183,10 @@ def _read(path: Path) -> dict[tuple[str, str], ProvenanceRow]:
             raise DataError(
                 f"{path} row {number}: source must be one of {', '.join(SOURCES)}, found '{cells['source']}'{near}"
             )
-        numbers = {name: _number(cells.get(name, ""), f"{path} row {number}, column '{name}'") for name in _NUMBERS}
-        texts = {name: cells.get(name, "").strip() for name in ("by", "model", "views", "date")}
-        row = ProvenanceRow(cells["id"], cells["task"], source, **texts, **numbers)
+        values: dict[str, Any] = {name: cells.get(name, "").strip() for name in ("by", "model", "views", "date")}
+        for name in ("confidence", "coverage", "disagreement"):
+            values[name] = _number(cells.get(name, ""), f"{path} row {number}, column '{name}'")
+        row = ProvenanceRow(cells["id"], cells["task"], source, **values)
         if row.key in table:
             raise DataError(f"{path} row {number} is of a label that is listed before; keep one of the two rows")
         table[row.key] = row

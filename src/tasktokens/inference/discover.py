@@ -26,12 +26,13 @@ from tasktokens.inference.discovery_page import write_page
 from tasktokens.inference.discovery_summary import SUMMARY, Discovery, Row, histogram, read_discovery, summarise
 from tasktokens.inference.evaluate import run_config
 from tasktokens.inference.filled_folder import copy_image, copy_label, describe, write_prediction
+from tasktokens.inference.filled_provenance import check_no_decisions, provenance
 from tasktokens.inference.given_labels import GivenLabels, given_labels
 from tasktokens.inference.journal import Journal, check_no_source, hint_resume
 from tasktokens.inference.label_pictures import Shown, save_label_picture, show
-from tasktokens.inference.predictor import Predictor
+from tasktokens.inference.predictor import Asked, Predictor
 from tasktokens.inference.results import Prediction
-from tasktokens.inference.stream import Logits, Read, Stream
+from tasktokens.inference.stream import Read, Stream
 from tasktokens.methods import build_method
 from tasktokens.models.files import model_folder
 from tasktokens.tasks import Task
@@ -40,6 +41,9 @@ from tasktokens.utils.atomic import write_atomically
 from tasktokens.utils.distributed import main_process_first, raise_on_all_ranks, signals, start, stopping
 from tasktokens.utils.lock import only_writer
 from tasktokens.utils.progress import track
+
+FORMAT = 2
+"""Version of what a journal notes; an unfinished folder of another is begun anew."""
 
 
 def discover(
@@ -61,8 +65,7 @@ def discover(
         run: a finished run of any method, or a model folder in it, such as ``best``.
         out: new folder, or one in which the same discovery was interrupted: it is resumed. It holds the images of all
             splits with their given labels, what was discovered, ``confidence/{task}/{id}.png`` (0..255 for 0..1),
-            ``discovered.csv`` (id, task, share of valid pixels, mean confidence, source of each discovered label),
-            ``classes.csv`` and ``summary.json``.
+            ``provenance.csv`` (where each label comes from), ``classes.csv`` and ``summary.json``.
         threshold: confidence in [0, 1] that a pixel must exceed, else it is void: of all tasks, or by task; default:
             each task's own, whatever the training of the run used (``method.thresholds``).
         overwrite: delete what lies in ``out`` first.
@@ -84,7 +87,8 @@ def discover(
         CheckpointError: the run is not finished.
         ConfigError: a threshold out of range or of no task; or the data's tasks are no longer those of the model.
         DataError: a label that the run has seen is gone. WriteError: the disk is full; the same call resumes.
-        RunExistsError: ``out`` is not empty, another discovery was begun there, or another process writes into it.
+        RunExistsError: ``out`` is not empty, another discovery was begun there, another process writes into it, or it
+            holds labels that a person has decided of, which are not overwritten.
         OtherRankError: another rank has failed.
         SystemExit: 130 or 143 after SIGINT or SIGTERM; the same call resumes.
 
@@ -102,17 +106,20 @@ def discover(
     journal = Journal(out, "discovering", "discovery")
     with contextlib.ExitStack() as held, hint_resume():
         with raise_on_all_ranks(accelerator):
+            model = sha256(model_folder(run) / "model.safetensors")
             thresholds = thresholds_of(given.tasks, threshold)
             brought = BroughtLabels(given, teacher or {}, shown=not quiet and main)
             seen = own_views(config, given.tasks) if views is None else views
             predictor = Predictor(run, accelerator.device, seen, batch_size)
             labels = given.all_labels()
             if main:
+                check_no_decisions(out)
                 sources = [Path(folder) / "confidence" for folders in brought.folders.values() for folder in folders]
                 check_no_source(out, [*given.files(), model_folder(run) / "model.safetensors", *sources])
                 held.enter_context(only_writer(out))
                 settings = {
-                    "run": sha256(model_folder(run) / "model.safetensors"),
+                    "run": model,
+                    "version of the format": FORMAT,
                     "threshold": thresholds,
                     "choice of views": predictor.views_by_task,
                     "choice of teachers": brought.folders,
@@ -125,7 +132,7 @@ def discover(
         accelerator.wait_for_everyone()  # all have read the journal before anyone writes to it
         filler = Filler(predictor, given, labels, thresholds, out, pictures, brought)
         with signals(accelerator.num_processes) as stop, journal.appending(rank) as appender:
-            stream = Stream(filler.read, predictor.logits, filler.write, predictor.batch_size, stop.is_received)
+            stream = Stream(filler.read, predictor.ask, filler.write, predictor.batch_size, stop.is_received)
             with contextlib.closing(stream(share)) as filled:
                 for id, rows in track(filled, "discovering", not quiet and main, len(share)):
                     appender.note(id, rows)
@@ -136,7 +143,7 @@ def discover(
                 rows = [row for id in given.train for row in done[id]]
                 discovery = Discovery(out, summarise(rows, thresholds), (*given.notes, *_fixed_note(config, threshold)))
                 write_atomically(out / SUMMARY, f"{discovery.to_json()}\n".encode())
-                describe(out, given, rows, thresholds)
+                describe(out, given, provenance(given, labels, rows, model, predictor), thresholds)
                 if page:
                     write_page(discovery, rows)
                 journal.end()
@@ -249,7 +256,7 @@ class Filler:
         asked = not looked.brought.keys() >= set(missing)
         return Read(self.predictor.prepare(image) if asked else None, height * width, looked)
 
-    def write(self, id: str, looked: _Looked | None, logits: Logits | None) -> list[Row]:
+    def write(self, id: str, looked: _Looked | None, asked: Asked | None) -> list[Row]:
         """Copy an image and its given labels; write what was discovered. Returns a row per discovered label."""
         index, tasks = self.given.index, self.given.tasks
         copy_image(index.images[id], self.out / "images", id)
@@ -258,7 +265,7 @@ class Filler:
         rows, shown = [], {}
         if looked is not None:
             for name in self._missing(id):
-                row, shown[name] = self._discover(id, tasks[name], looked, logits or {})
+                row, shown[name] = self._discover(id, tasks[name], looked, asked)
                 rows.append(row)
         if self.pictures and id in self.given.train:
             self._draw(id, shown)
@@ -267,16 +274,18 @@ class Filler:
     def _missing(self, id: str) -> list[str]:
         return [name for name in self.given.tasks if name not in self.labels[id]] if id in self.given.train else []
 
-    def _discover(self, id: str, task: Task, looked: _Looked, logits: Logits) -> tuple[Row, Shown | None]:
+    def _discover(self, id: str, task: Task, looked: _Looked, asked: Asked | None) -> tuple[Row, Shown | None]:
         """One label alone: its maps of a photograph, hundreds of MB, are gone before those of the next are made."""
-        found = looked.brought.get(task.name)
-        if found is None:
-            found = self.predictor.decode_task(task.name, logits[task.name], looked.size)
+        found, disagreement = looked.brought.get(task.name), None
+        if found is None and asked is not None:
+            found = self.predictor.decode_task(task.name, asked.logits[task.name], looked.size)
+            disagreement = asked.disagreement.get(task.name)
+        assert found is not None  # the network is asked unless others brought all that is missing
         confident = found.confidence > self.thresholds[task.name]
         write_prediction(self.out, task, id, found, confident)
         known = np.nan_to_num(found.confidence)
         shares = [round(float(confident.mean()), 4), round(float(known.mean()), 4)]
-        row = [id, task.name, *shares, histogram(known), self.brought.source(id, task.name)]
+        row = [id, task.name, *shares, histogram(known), self.brought.source(id, task.name), disagreement]
         if not self.pictures:
             return row, None
         return row, show(task, found.value_CHW, confident, found.confidence, f"{task.name}, discovered")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import csv
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tasktokens.datasets.index import ImageFile, LabelFile, read_image
-from tasktokens.inference.discovery_summary import Row
+from tasktokens.datasets.provenance import ProvenanceRow, write_provenance
 from tasktokens.inference.given_labels import GivenLabels
 from tasktokens.inference.results import Prediction
 from tasktokens.tasks import Task
@@ -60,12 +60,11 @@ def _copy(source: Path, folder: Path, id: str) -> None:
         shutil.copyfile(source, target)
 
 
-def describe(out: Path, given: GivenLabels, rows: Sequence[Row], thresholds: Mapping[str, float]) -> None:
-    """The table of discovered labels, the lists of the splits, and, last, ``dataset.yaml``."""
-    with atomically(out / "discovered.csv") as new, new.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["id", "task", "sure", "confidence", "source"])
-        writer.writerows([*row[:4], row[5]] for row in rows)
+def describe(
+    out: Path, given: GivenLabels, provenance: Iterable[ProvenanceRow], thresholds: Mapping[str, float]
+) -> None:
+    """The table of where labels come from, the lists of the splits, and, last, ``dataset.yaml``."""
+    write_provenance(out, provenance)
     splits = {"train": tuple(given.train), **given.others}
     for name, ids in splits.items():
         with atomically(out / f"{name}.txt") as new:
