@@ -14,8 +14,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
-from xml.etree.ElementTree import Element, ParseError
-from xml.sax.saxutils import XMLGenerator
+from xml.etree.ElementTree import Element, ParseError, SubElement, tostring
 
 import numpy as np
 
@@ -84,41 +83,32 @@ class Cvat(Format):
 
     def write(self, out: zipfile.ZipFile, vocabulary: Vocabulary, items: Iterable[ExportItem]) -> None:
         """``annotations.xml``, ``labels.json`` for CVAT's raw label editor, and the images."""
-        text = io.BytesIO()
-        xml = XMLGenerator(text, "utf-8", short_empty_elements=True)
-        xml.startDocument()
-        xml.startElement("annotations", {})
-        _leaf(xml, "version", "1.1")
-        _write_meta(xml, vocabulary)
+        taken = {*vocabulary.names} & {*DECISIONS}
+        if taken:
+            raise DataError(f"a class is called '{min(taken)}', which CVAT needs for a person's decision; rename it")
+        parts = [b"<?xml version='1.0' encoding='utf-8'?>\n<annotations>\n<version>1.1</version>", _meta(vocabulary)]
         for number, item in enumerate(items):
-            _write_image(xml, number, item, vocabulary)
+            parts.append(_image(number, item, vocabulary))
             add_image(out, item)
-        xml.endElement("annotations")
-        xml.endDocument()
-        add_file(out, ANNOTATIONS, text.getvalue())
+        add_file(out, ANNOTATIONS, b"\n".join([*parts, b"</annotations>\n"]))
         add_file(out, "labels.json", json.dumps(_label_settings(vocabulary), indent=1))
 
 
 # -- writing -----------------------------------------------------------------------------------------------------------
-def _write_meta(xml: XMLGenerator, vocabulary: Vocabulary) -> None:
+def _meta(vocabulary: Vocabulary) -> bytes:
     """The list of labels, from which CVAT makes those of a new task."""
-    for name in ("meta", "task", "labels"):
-        xml.startElement(name, {})
-    for label in _label_settings(vocabulary):
-        xml.startElement("label", {})
+    meta = Element("meta")
+    labels = SubElement(SubElement(meta, "task"), "labels")
+    for settings in _label_settings(vocabulary):
+        label = SubElement(labels, "label")
         for key in ("name", "color", "type"):
-            _leaf(xml, key, label[key])
-        xml.startElement("attributes", {})
-        for attribute in label["attributes"]:
-            xml.startElement("attribute", {})
-            for key in ("name", "mutable", "input_type", "default_value"):
-                _leaf(xml, key, str(attribute[key]))
-            _leaf(xml, "values", "\n".join(attribute["values"]))
-            xml.endElement("attribute")
-        xml.endElement("attributes")
-        xml.endElement("label")
-    for name in ("labels", "task", "meta"):
-        xml.endElement(name)
+            SubElement(label, key).text = settings[key]
+        attributes = SubElement(label, "attributes")
+        for values in settings["attributes"]:
+            attribute = SubElement(attributes, "attribute")
+            for key, value in values.items():
+                SubElement(attribute, key).text = "\n".join(value) if isinstance(value, list) else str(value)
+    return tostring(meta)
 
 
 def _label_settings(vocabulary: Vocabulary) -> list[dict[str, Any]]:
@@ -134,9 +124,9 @@ def _label_settings(vocabulary: Vocabulary) -> list[dict[str, Any]]:
     return [*masks, *tags]
 
 
-def _write_image(xml: XMLGenerator, number: int, item: ExportItem, vocabulary: Vocabulary) -> None:
+def _image(number: int, item: ExportItem, vocabulary: Vocabulary) -> bytes:
     height, width = item.size
-    xml.startElement("image", {"id": str(number), "name": item.file, "width": str(width), "height": str(height)})
+    image = Element("image", id=str(number), name=item.file, width=str(width), height=str(height))
     for of, mask in item.masks():
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
         top, bottom, left, right = (int(n) for n in (rows[0], rows[-1] + 1, columns[0], columns[-1] + 1))
@@ -151,20 +141,10 @@ def _write_image(xml: XMLGenerator, number: int, item: ExportItem, vocabulary: V
             "height": str(bottom - top),
             "z_order": "0",
         }
-        xml.startElement("mask", attributes)
-        for name, value in (("confidence", f"{item.score(mask):.4f}"), ("source", item.source)):
-            xml.startElement("attribute", {"name": name})
-            xml.characters(value)
-            xml.endElement("attribute")
-        xml.endElement("mask")
-    xml.endElement("image")
-    xml.characters("\n")
-
-
-def _leaf(xml: XMLGenerator, name: str, text: str) -> None:
-    xml.startElement(name, {})
-    xml.characters(text)
-    xml.endElement(name)
+        shape = SubElement(image, "mask", attributes)
+        SubElement(shape, "attribute", name="confidence").text = f"{item.score(mask):.4f}"
+        SubElement(shape, "attribute", name="source").text = item.source
+    return tostring(image)
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
 """Hugging Face Parquet: a table with an image and a map of class ids per row, both as PNG or JPEG bytes.
 
-The columns have the type ``Image`` of `datasets` (a struct of ``bytes`` and ``path``), so that ``load_dataset("parquet",
-data_files=...)`` shows pictures; ``id2label.json`` names the classes, 255 is no label. A column ``decision`` (accepted,
-rejected) is a person's.
+The columns have the type ``Image`` of `datasets` (a struct of ``bytes`` and ``path``), so that
+``load_dataset("parquet", data_files=...)`` shows pictures; ``id2label.json`` names the classes, 255 is no label. A
+column ``decision`` (accepted, rejected) is a person's.
 """
 
 from __future__ import annotations
