@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from tasktokens import cli_review
 from tasktokens.errors import ConfigError
 from tasktokens.utils import console, strict_json
 from tasktokens.utils.exit_codes import exit_codes, launched_rank
@@ -20,6 +21,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 """The command line; each verb below is a command."""
+
+app.add_typer(cli_review.app, name="review", help="Review discovered labels: list, page, to and from annotation tools.")
 
 
 def _version(wanted: bool) -> None:

@@ -144,8 +144,8 @@ def _check_member(path: Path, member: zipfile.ZipInfo) -> None:
 
 
 def _most_bytes() -> int:
-    """A file of annotations: as many bytes as four maps of the largest image, 32 bits each."""
-    return 16 * limit(MAX_PIXELS)
+    """A file of annotations: as many bytes as one map of the largest image, 32 bits deep (512 MB)."""
+    return 4 * limit(MAX_PIXELS)
 
 
 def _read_file(path: Path) -> bytes:

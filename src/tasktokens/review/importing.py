@@ -1,0 +1,317 @@
+"""``tasktokens review import``: what came back from an annotation tool, checked as a whole before anything changes."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from tasktokens.datasets.formats import FORMATS, Annotations, Archive, Entry, open_archive
+from tasktokens.datasets.formats.base import ABSENT, VOID, Decision
+from tasktokens.datasets.provenance import ProvenanceRow
+from tasktokens.errors import DataError, LabelError, did_you_mean
+from tasktokens.review.decisions import PLACE, decided_row, open_decisions
+from tasktokens.review.exporting import usable_format
+from tasktokens.review.folder import Key, ReviewFolder, vocabulary
+from tasktokens.review.maps import MAPS, Keep, is_maps, read_maps
+from tasktokens.tasks.base import Array
+from tasktokens.utils.progress import track
+
+Outcome = Literal["accepted", "corrected", "rejected", "open", "given"]
+"""What happened to a label: ``open``: nobody has decided; ``given``: it was given, and came back as it was."""
+
+Given = Literal["refuse", "keep", "replace"]
+"""What to do where a given label came back changed."""
+
+
+@dataclass(frozen=True)
+class Reviewed:
+    """One label that came back.
+
+    Attributes:
+        id: the image's.
+        task: the task's name.
+        outcome: what happened to it.
+        changed: how many of its pixels are others now, or void.
+        pixels: how many it has.
+    """
+
+    id: str
+    task: str
+    outcome: Outcome
+    changed: int
+    pixels: int
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What an import did.
+
+    Attributes:
+        labels: each label that came back.
+        format: in which format.
+        kept_given: given labels that came back changed and were left as they are.
+    """
+
+    labels: tuple[Reviewed, ...]
+    format: str
+    kept_given: tuple[str, ...] = ()
+
+    def lines(self) -> list[str]:
+        """The summary: a line per task, then one per corrected label."""
+        lines = []
+        for task in dict.fromkeys(each.task for each in self.labels):
+            of_task = [each for each in self.labels if each.task == task]
+            counts = {word: [each for each in of_task if each.outcome == word] for word in
+                      ("accepted", "corrected", "rejected", "given", "open")}  # fmt: skip
+            corrected = counts["corrected"]
+            changed, pixels = sum(each.changed for each in corrected), sum(each.pixels for each in corrected)
+            share = f" ({changed} of {pixels} pixels, {changed / pixels:.2%})" if corrected else ""
+            parts = [f"{len(counts['accepted'])} accepted", f"{len(corrected)} corrected{share}",
+                     f"{len(counts['rejected'])} rejected"]  # fmt: skip
+            parts += [f"{len(counts['open'])} not reviewed"] if counts["open"] else []
+            parts += [f"{len(counts['given'])} given, unchanged"] if counts["given"] else []
+            lines.append(f"{task}: {', '.join(parts)}")
+        lines += [
+            f"  {each.task} {each.id}: {each.changed} of {each.pixels} pixels corrected "
+            f"({each.changed / each.pixels:.2%})"
+            for each in self.labels
+            if each.outcome == "corrected"
+        ]
+        if self.kept_given:
+            lines.append(f"given labels that came back changed were kept: {', '.join(self.kept_given)}")
+        return lines
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+def import_labels(
+    folder: str | Path,
+    annotations: str | Path,
+    format: str | None = None,
+    task: str | None = None,
+    given: Given = "refuse",
+    unchanged: Literal["accept", "open"] = "accept",
+    quiet: bool = False,
+) -> Imported:
+    """Take over what a person decided in an annotation tool: all of it, or nothing.
+
+    A label that comes back as it was is accepted, a changed one corrected; pixels without an annotation become void.
+    Formats that know decisions (tags of CVAT, choices of Label Studio) can reject, and say what nobody has seen yet.
+
+    Args:
+        folder: the data folder that was exported.
+        annotations: a zip, folder or file.
+        format: by default told from the content.
+        task: of the annotations, where the folder has several tasks with classes.
+        given: of given labels that came back changed: ``refuse`` the file, ``keep`` the given ones, or ``replace``
+            them.
+        unchanged: ``accept`` labels that came back as they were, or leave them ``open``.
+        quiet: do not show progress.
+
+    Raises:
+        DataError: the file is damaged, of another data set, or of no known format; the folder is then as it was.
+        RunExistsError: another process reviews the folder.
+    """
+    root, path = Path(folder), Path(annotations)
+    with open_archive(path) as archive, open_decisions(root) as decisions:
+        opened = decisions.folder
+        name = _format_of(archive, format)
+        place = opened.root / PLACE
+        made = not place.exists()
+        place.mkdir(exist_ok=True)
+        staged = Path(tempfile.mkdtemp(prefix="import-", dir=place))
+        try:
+            plan = _Plan(opened, staged, given, unchanged)
+            returned = _returned(archive, name, opened, task)
+            for key, decision, label in track(list(returned), "importing", not quiet):
+                plan.add(key, decision, label)
+            plan.check()
+            decisions.decide(plan.changes)
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
+            if made and not any(place.iterdir()):
+                place.rmdir()
+        return Imported(tuple(plan.reviewed), name, tuple(plan.kept))
+
+
+def _format_of(archive: Archive, name: str | None) -> str:
+    if name is not None:
+        if name != MAPS:
+            usable_format(name)
+        return name
+    if is_maps(archive):
+        return MAPS
+    found = [each for each in FORMATS if usable_or_none(each, archive)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise DataError(f"{archive.path} could be {' or '.join(found)}; name one with --format")
+    raise DataError(
+        f"{archive.path} is of no format that is known ({', '.join([*FORMATS, MAPS])}): expected a whole export of "
+        f"one of them; if it is one, name it with --format"
+    )
+
+
+def usable_or_none(name: str, archive: Archive) -> bool:
+    """Whether an archive seems to hold a format."""
+    return FORMATS[name]().recognises(archive)
+
+
+# -- what came back ----------------------------------------------------------------------------------------------------
+_Label = Callable[[Array, Array], tuple[Array, Array] | None]
+"""From the present label (value, valid) to the new one, or None where nothing was drawn."""
+
+
+def _returned(
+    archive: Archive, name: str, folder: ReviewFolder, task: str | None
+) -> Iterator[tuple[Key, Decision, _Label]]:
+    """Each label that an archive has something to say about, what was decided, and what it is now."""
+    if name == MAPS:
+        for key, decision, keep in read_maps(archive, folder):
+            yield key, decision, _as_it_is if keep is None else _Masked(keep)
+        return
+    of = folder.class_task(task)
+    annotations = usable_format(name).read(archive)
+    table = _class_numbers(annotations, folder, of, archive)
+    seen: dict[str, str] = {}
+    for entry in annotations.entries:
+        id = folder.match(entry.name, str(archive.path))
+        if id in seen:
+            raise DataError(f"{archive.path} has annotations of '{id}' twice ('{seen[id]}', '{entry.name}'); keep one")
+        seen[id] = entry.name
+        key = Key(id, of)
+        if key not in folder.labels:
+            raise DataError(f"{archive.path} has annotations of '{id}', which has no label of '{of}' to review")
+        yield key, entry.decision, _Drawn(entry, table)
+
+
+def _class_numbers(annotations: Annotations, folder: ReviewFolder, task: str, archive: Archive) -> Array:
+    """The task's class number, or `VOID`, of each label of a file."""
+    words = vocabulary(folder.tasks[task])
+    numbers = {name: number for number, name in enumerate(words.names)} | {words.void: VOID}
+    for name in annotations.names:
+        if name not in numbers:
+            raise DataError(
+                f"{archive.path} has the class '{name}'{did_you_mean(name, numbers)}, which task '{task}' of "
+                f"{folder.root} does not have; found there: {', '.join(words.names)}"
+            )
+    return np.array([*(numbers[name] for name in annotations.names), VOID, VOID], np.int16)
+
+
+@dataclass(frozen=True, eq=False)
+class _Drawn:
+    """Classes as a person has drawn them."""
+
+    entry: Entry
+    table: Array
+
+    def __call__(self, value: Array, valid: Array) -> tuple[Array, Array] | None:
+        drawn = self.entry.draw((valid.shape[0], valid.shape[1]))
+        if (drawn == ABSENT).all():
+            return None
+        classes = self.table[drawn]  # the two last places are those of `ABSENT` and `VOID`
+        kept = classes != VOID
+        return np.where(kept, classes, 0).astype(value.dtype)[None], kept
+
+
+@dataclass(frozen=True, eq=False)
+class _Masked:
+    """The values that are there, in fewer pixels."""
+
+    keep: Keep
+
+    def __call__(self, value: Array, valid: Array) -> tuple[Array, Array]:
+        return value, valid & self.keep((valid.shape[0], valid.shape[1]))
+
+
+def _as_it_is(value: Array, valid: Array) -> tuple[Array, Array]:
+    return value, valid
+
+
+# -- the plan ----------------------------------------------------------------------------------------------------------
+class _Plan:
+    """What is to be done; nothing is done yet."""
+
+    def __init__(self, folder: ReviewFolder, staged: Path, given: Given, unchanged: str) -> None:
+        self.folder, self.staged, self.given, self.unchanged = folder, staged, given, unchanged
+        self.reviewed: list[Reviewed] = []
+        self.changes: list[tuple[Key, ProvenanceRow | None, Path | None]] = []
+        self.kept: list[str] = []
+        self._refused: list[str] = []
+
+    def add(self, key: Key, decision: Decision, label: _Label) -> None:
+        """Compare a label that came back with the one that lies there."""
+        value, valid = self.folder.read(key)
+        drawn = label(value, valid)
+        # An image without any annotation was not looked at: CVAT lists all images of a task.
+        decision = "open" if drawn is None and not decision else decision
+        new_value, new_valid = drawn or (value, valid)
+        changed = int(different(value, valid, new_value, new_valid).sum())
+        outcome = self._outcome(key, decision, changed)
+        self.reviewed.append(Reviewed(*key, outcome, changed if outcome == "corrected" else 0, valid.size))
+        if outcome in ("open", "given"):
+            return
+        content = None
+        if outcome == "corrected":
+            content = write_label(self.folder, key, new_value, new_valid, self.staged / str(len(self.changes)))
+        coverage = float(new_valid.mean()) if outcome == "corrected" else None
+        self.changes.append((key, decided_row(self.folder, key, outcome, coverage), content))
+
+    def _outcome(self, key: Key, decision: Decision, changed: int) -> Outcome:
+        source = self.folder.source(key)
+        if source == "given":
+            if changed and self.given == "replace" and decision in ("", "accepted"):
+                return "corrected"
+            if changed or decision == "rejected":
+                (self._refused if self.given != "keep" else self.kept).append(key.id)
+            return "given"
+        if decision in ("open", "rejected"):
+            return "open" if decision == "open" else "rejected"
+        if changed:
+            return "corrected"
+        if self.unchanged == "open" and decision != "accepted":
+            return "open"
+        # What a person corrected before and leaves as it is stays a person's.
+        return "corrected" if source == "corrected" else "accepted"
+
+    def check(self) -> None:
+        """Raise `DataError` where nothing came back, or given labels would change."""
+        if not self.reviewed:
+            raise DataError("the file has no annotation of any image; nothing was changed")
+        if self._refused:
+            raise DataError(
+                f"{len(self._refused)} given labels came back changed, such as that of '{self._refused[0]}'; nothing "
+                f"was changed: --given keep leaves them as they are, --given replace takes them over"
+            )
+
+
+def different(value: Array, valid: Array, new_value: Array, new_valid: Array) -> Array:
+    """The pixels (H, W) bool in which two labels differ: in their value, or in whether they have one."""
+    return np.asarray((valid != new_valid) | (valid & new_valid & (value != new_value).any(axis=0)))
+
+
+def write_label(folder: ReviewFolder, key: Key, value: Array, valid: Array, place: Path) -> Path:
+    """A label as a file of its task in a new folder; read again, it must be the same. Raises `LabelError`."""
+    task, label = folder.tasks[key.task], folder.labels[key]
+    if not label.plain:
+        raise LabelError(
+            f"label file {label.path} is resized when it is read ('resize: true'), so that a correction in the size "
+            f"of the image cannot be stored; bring the files to the images' size first (tasktokens prepare)"
+        )
+    task.write(place / "label.png", value, None if valid.all() else valid)
+    written = next(place.iterdir())
+    again, again_valid = task.read(written)
+    if different(value, valid, again.astype(value.dtype), again_valid).any():
+        raise LabelError(
+            f"the corrected label of task '{key.task}' for '{key.id}' would be read as another with the settings "
+            f"{task.spec()} of dataset.yaml; a void id, or a finer scale, is missing there"
+        )
+    return written
