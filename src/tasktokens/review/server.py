@@ -1,8 +1,8 @@
 """``tasktokens review FOLDER --serve``: the review page over HTTP, for one person on this machine.
 
-The page's address holds a random token after ``#``, which browsers do not send; the page sends it as a header with every
-request, so that no other site can ask in the person's name. The name of the host must be this machine's, against other
-names that point here, and requests are limited in size and time.
+The page's address holds a random token after ``#``, which browsers do not send; the page sends it as a header with
+every request, so that no other site can ask in the person's name. The name of the host must be this machine's, against
+other names that point here, and requests are limited in size and time.
 """
 
 from __future__ import annotations

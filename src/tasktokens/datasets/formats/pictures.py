@@ -38,11 +38,11 @@ def decode_png(content: bytes, what: str) -> tuple[Array, Array | None]:
         raise DataError(f"{what} is no readable PNG ({error}); export or download it again") from error
 
 
-def encode_png(array: Array, colours: Sequence[Colour] = ()) -> bytes:
-    """uint8 (H, W) or (H, W, 3) as PNG; with ``colours`` as a palette, the last of which is that of `VOID_ID`."""
+def encode_png(array: Array, colours: Sequence[Colour] = (), void: Colour = (0, 0, 0)) -> bytes:
+    """uint8 (H, W), (H, W, 3) or (H, W, 4) as PNG; with ``colours`` by id, and ``void`` for the others, as a palette."""
     image = Image.fromarray(np.ascontiguousarray(array))
     if colours:
-        palette = [*colours[:-1], *[(0, 0, 0)] * (256 - len(colours)), colours[-1]]
+        palette = [*colours, *[void] * (256 - len(colours))]
         image.putpalette([part for colour in palette for part in colour])
     buffer = io.BytesIO()
     image.save(buffer, "PNG", compress_level=4)

@@ -73,7 +73,7 @@ class Voc(Format):
         ids = []
         for item in items:
             stored = stored_ids(item.classes, len(vocabulary.names), f"the label of image '{item.id}'")
-            add_file(out, f"{_MASKS}{item.id}.png", encode_png(stored, (*vocabulary.colours, void)))
+            add_file(out, f"{_MASKS}{item.id}.png", encode_png(stored, vocabulary.colours, void))
             add_image(out, item, "JPEGImages")
             ids.append(item.id)
         legend = [*zip(vocabulary.names, vocabulary.colours, strict=True), (vocabulary.void, void)]
