@@ -31,7 +31,7 @@ def blobs(rng: np.random.Generator, height: int, width: int, classes: int) -> Ar
 def write_discovered(
     root: Path, count: int = 6, given: int = 2, seed: int = 0, height: int = HEIGHT, width: int = WIDTH
 ) -> Path:
-    """Images ``room/0`` to ``room/{count - 1}``; the first ``given`` have given semseg and depth, the others discovered.
+    """Images ``room/0`` to ``room/{count - 1}``; the first ``given`` have given labels, the others discovered ones.
 
     The mean confidence falls with the number of the image, so that the last is the most doubtful.
     """
@@ -51,8 +51,8 @@ def write_discovered(
             if source == "discovered":
                 confidence = np.clip(rng.normal(mean, 0.08, (height, width)), 0, 1)
                 _save(root / "confidence" / task / f"{id}.png", np.rint(confidence * 255).astype(np.uint8))
-            rows.append([id, task, source, *(["", "", "", "", "", "", ""] if source == "given" else
-                         ["network", "ab" * 32, "[[1.0, false]]", f"{mean:.4f}", "0.9000", "", "2026-11-28"])])  # fmt: skip
+            found = ["network", "ab" * 32, "[[1.0, false]]", f"{mean:.4f}", "0.9000", "", "2026-11-28"]
+            rows.append([id, task, source, *([""] * 7 if source == "given" else found)])
     description = {
         "name": "found",
         "splits": {"train": "train.txt"},

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from tasktokens.data.ids import nearest_id
+from tasktokens.data.ids import match_id, nearest_id
 from tasktokens.datasets.discovered_folders import read_confidence
 from tasktokens.datasets.folder import LABEL_ENDINGS, list_files, open_folder
 from tasktokens.datasets.formats.base import VOID, Vocabulary
 from tasktokens.datasets.index import LabelFile
 from tasktokens.datasets.provenance import DECIDED, ProvenanceRow, Source, read_provenance
+from tasktokens.datasets.told_apart import CONFIDENCE
 from tasktokens.errors import DataError, did_you_mean
 from tasktokens.tasks import Task
 from tasktokens.tasks.base import Array
-
-CONFIDENCE = "confidence"
 
 
 class Key(NamedTuple):
@@ -40,6 +39,7 @@ class ReviewFolder:
     Attributes:
         root: the folder.
         table: its provenance by (id, task); a label that it does not list is given.
+        labels: the file of each label, discovered and rejected ones included.
 
     Raises:
         DataError, ConfigError: it is no data folder.
@@ -47,19 +47,24 @@ class ReviewFolder:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.table: dict[tuple[str, str], ProvenanceRow] = read_provenance(root)
         self.index = open_folder(root)
         self.tasks: Mapping[str, Task] = self.index.tasks
+        self.table: dict[tuple[str, str], ProvenanceRow] = {}
+        for row in read_provenance(root).values():
+            id = match_id(row.id, self.index.images) or row.id
+            self.table[id, row.task] = replace(row, id=id)
+        self.labels = self._label_files()  # now: the table changes, and with it what counts as rejected
 
-    @cached_property
-    def labels(self) -> dict[Key, LabelFile]:
-        """The file of each label, rejected ones included, which readers of folders pass over."""
+    def _label_files(self) -> dict[Key, LabelFile]:
+        """The file of each label, discovered and rejected ones included."""
         found = {Key(id, task): file for task, files in self.index.labels.items() for id, file in files.items()}
-        hidden: dict[str, set[str]] = {}
-        for (id, task), _ in self.table.items():
-            if Key(id, task) not in found and task in self.tasks and id in self.index.images:
-                hidden.setdefault(task, set()).add(id)
-        for task, ids in hidden.items():
+        for task, labels in self.index.discovered.items():
+            found |= {Key(id, task): each.label for id, each in labels.items()}
+        rejected: dict[str, set[str]] = {}
+        for (id, task), row in self.table.items():
+            if row.source == "rejected" and task in self.tasks and id in self.index.images:
+                rejected.setdefault(task, set()).add(id)
+        for task, ids in rejected.items():  # readers of folders pass over them
             for id, path in list_files(self.root / task, LABEL_ENDINGS).items():
                 if id in ids:
                     found[Key(id, task)] = LabelFile(path, self.tasks[task].read, plain=True)

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from conftest import run_cli
-from fakes.discovered import sources, stored, snapshot, write_discovered
+from fakes.discovered import snapshot, sources, stored, write_discovered
 from tasktokens.datasets.formats import FORMATS
 from tasktokens.errors import DataError, RunExistsError, TaskTokensError
 from tasktokens.review.decisions import open_decisions
@@ -126,7 +126,9 @@ def test_tags_of_cvat_accept_and_reject(folder: Path) -> None:
 
 def test_images_of_cvat_without_shapes_were_not_looked_at(folder: Path) -> None:
     def clear(name: str, content: bytes) -> bytes:
-        return re.sub(rb"(<image [^>]*>)(?:<mask.*?</mask>)*", rb"\1", content) if name == "annotations.xml" else content
+        return (
+            re.sub(rb"(<image [^>]*>)(?:<mask.*?</mask>)*", rb"\1", content) if name == "annotations.xml" else content
+        )
 
     before = snapshot(folder)
     found = import_labels(folder, rewrite(exported(folder, "cvat"), clear), quiet=True)
@@ -209,7 +211,9 @@ class TestMaps:
         keep = np.full((24, 36), 255, np.uint8)
         keep[4:8] = 0
         old = stored(folder, "depth", "room/4")
-        archive = self.decide(folder, {"depth/room/2": "accept", "depth/room/3": "reject", "depth/room/4": "mask"}, _4=keep)
+        archive = self.decide(
+            folder, {"depth/room/2": "accept", "depth/room/3": "reject", "depth/room/4": "mask"}, _4=keep
+        )
         found = import_labels(folder, archive, quiet=True)
         by_task = sources(folder)
         assert [by_task[f"room/{n}", "depth"] for n in range(6)] == [
@@ -242,7 +246,7 @@ class TestMaps:
         assert snapshot(folder) == before
 
 
-# -- refused ------------------------------------------------------------------------------------------------------------
+# -- refused -----------------------------------------------------------------------------------------------------------
 def _text(old: bytes, new: bytes) -> Callable[[Path], Path]:
     return lambda path: rewrite(path, lambda _, content: content.replace(old, new))
 
@@ -276,7 +280,10 @@ def _with_member(name: str, content: bytes = b"x") -> Callable[[Path], Path]:
 
 def _bomb(path: Path) -> Path:
     out = path.with_name("bomb.zip")
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as file, file.open("annotations.xml", "w", force_zip64=True) as member:
+    with (
+        zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as file,
+        file.open("annotations.xml", "w", force_zip64=True) as member,
+    ):
         for _ in range(600):
             member.write(bytes(2**20))
     return out

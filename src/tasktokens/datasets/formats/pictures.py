@@ -39,7 +39,7 @@ def decode_png(content: bytes, what: str) -> tuple[Array, Array | None]:
 
 
 def encode_png(array: Array, colours: Sequence[Colour] = (), void: Colour = (0, 0, 0)) -> bytes:
-    """uint8 (H, W), (H, W, 3) or (H, W, 4) as PNG; with ``colours`` by id, and ``void`` for the others, as a palette."""
+    """uint8 (H, W), (H, W, 3) or (H, W, 4) as PNG; ``colours`` by id, and ``void`` for other ids, make a palette."""
     image = Image.fromarray(np.ascontiguousarray(array))
     if colours:
         palette = [*colours, *[void] * (256 - len(colours))]

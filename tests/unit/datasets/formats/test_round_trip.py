@@ -1,4 +1,4 @@
-"""Every format gives back every pixel that it was given, "no label" included, whatever classes and images are called."""
+"""Every format gives back every pixel that it was given, "no label" included, whatever classes are called."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tasktokens.datasets.formats import FORMATS, ExportItem, Vocabulary, open_ar
 from tasktokens.datasets.formats.base import VOID
 from tasktokens.errors import DataError
 
-NAMES = ("floor", "wall & <b> \"x\"", "Küche 厨房", "void")
+NAMES = ("floor", 'wall & <b> "x"', "Küche 厨房", "void")
 COLOURS = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (9, 9, 9))
 
 
@@ -64,12 +64,12 @@ def test_as_many_classes_as_there_may_be(name: str, tmp_path: Path) -> None:
     assert (found["full"] == classes).all()
     with_void = classes.copy()
     with_void[0, 0] = VOID
-    try:
-        path = write(tmp_path / "void.zip", name, [item("full", with_void)], words)
-    except DataError as error:  # eight bits cannot hold 257 values
-        assert "8 bits" in str(error)
+    items = [item("full", with_void)]
+    if name in ("cityscapes_png", "voc", "parquet"):  # eight bits cannot hold 257 values
+        with pytest.raises(DataError, match="8 bits"):
+            write(tmp_path / "void.zip", name, items, words)
     else:
-        assert (read(path, name, [item("full", with_void)], words)["full"] == with_void).all()
+        assert (read(write(tmp_path / "void.zip", name, items, words), name, items, words)["full"] == with_void).all()
 
 
 @pytest.mark.parametrize("name", list(FORMATS))
