@@ -141,9 +141,10 @@ def test_kill_9_loses_nothing_that_was_said_to_be_saved(folder: Path) -> None:
         os.close(writing)
         with os.fdopen(reading) as pipe:
             assert pipe.readline() == "ready\n"
-            time.sleep(rng.uniform(0, 0.12))
+            said = [pipe.readline() for _ in range(rng.integers(1, 4))]
+            time.sleep(rng.uniform(0, 0.05))
             os.kill(child, signal.SIGKILL)
-            said = pipe.read().split()
+            said += pipe.read().splitlines()
         os.waitpid(child, 0)
         with open_decisions(folder) as decisions:
             done = len(decisions.records)
@@ -151,7 +152,7 @@ def test_kill_9_loses_nothing_that_was_said_to_be_saved(folder: Path) -> None:
         assert done <= first + len(said) + 1  # at most the one that was being written
         first = done
         check_truth(folder, begun, done)
-    assert first > 20
+    assert first >= 20
 
 
 def keys() -> list[Key]:
