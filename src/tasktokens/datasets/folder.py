@@ -28,6 +28,7 @@ from tasktokens.data.ids import check_id, read_ids
 from tasktokens.data.visibility import VisibleLabels, load_visible
 from tasktokens.datasets.base import DATASETS, FolderOfFiles
 from tasktokens.datasets.index import DatasetIndex, ImageFile, LabelFile, exif_orientation, image_size
+from tasktokens.datasets.labelled_classes import LabelledClasses, read_labelled, reading_tasks
 from tasktokens.datasets.manifest import read_manifest
 from tasktokens.datasets.told_apart import told_apart
 from tasktokens.datasets.upright import is_turned, same_shape, turned_label
@@ -53,15 +54,23 @@ def open_folder(root: Path) -> DatasetIndex:
     if not root.is_dir():
         raise DataError(f"data folder {root} does not exist")
     values, tasks, settings = _described(root)
+    labelled: LabelledClasses = {}
     if values.get("manifest"):
-        images, files, splits = _from_manifest(root, values, settings)
+        images, files, splits, labelled = _from_manifest(root, values, settings)
     else:
         images, files = _from_folders(root, values, settings)
         splits = _splits(root, values.get("splits"), images)
-    labels = {
-        name: {id: _label(path, task, images[id], settings[name]["resize"]) for id, path in files[name].items()}
-        for name, task in tasks.items()
-    }
+    if values.get("labelled"):
+        if labelled:
+            raise ConfigError(f"dataset.yaml of {root} has 'labelled', and so has its manifest; keep one of them")
+        labelled = read_labelled(_below(root, values["labelled"]), images, tasks)
+    labels: dict[str, dict[str, LabelFile]] = {}
+    for name, task in tasks.items():
+        tasks[name], readers = reading_tasks(task, labelled[name]) if name in labelled else (task, {})
+        labels[name] = {
+            id: _label(path, readers.get(id, tasks[name]), images[id], settings[name]["resize"])
+            for id, path in files[name].items()
+        }
     published = _published(root, values.get("labels"), splits.get("train", ()), images, tasks)
     pictures = {id: ImageFile(path) for id, path in images.items()}
     told = told_apart(root, labels, images, lambda folder: list_files(folder, CONFIDENCE_ENDINGS))
@@ -106,7 +115,7 @@ def _described(root: Path) -> tuple[dict[str, Any], dict[str, Task], dict[str, d
     return values, tasks, settings
 
 
-_KEYS = ("name", "images", "manifest", "splits", "labels", "tasks")
+_KEYS = ("name", "images", "manifest", "splits", "labels", "labelled", "tasks")
 _FILE_KEYS = ("folder", "resize")
 """Settings of a task that say where its files lie and how they fit the images, not what they mean."""
 
@@ -129,7 +138,7 @@ def _from_folders(
 
 def _from_manifest(
     root: Path, values: Mapping[str, Any], settings: Mapping[str, Mapping[str, Any]]
-) -> tuple[_Files, dict[str, _Files], dict[str, tuple[str, ...]]]:
+) -> tuple[_Files, dict[str, _Files], dict[str, tuple[str, ...]], LabelledClasses]:
     path = _below(root, values["manifest"])
     if not path.is_file():
         raise DataError(f"dataset.yaml of {root} names the manifest {path}, which does not exist")
@@ -142,7 +151,7 @@ def _from_manifest(
     if manifest.splits and values.get("splits"):
         raise ConfigError(f"{path} has a column 'split' and dataset.yaml has 'splits'; keep one of them")
     splits = manifest.splits or _splits(root, values.get("splits"), manifest.images)
-    return manifest.images, manifest.labels, splits
+    return manifest.images, manifest.labels, splits, manifest.labelled
 
 
 def _below(root: Path, value: Any) -> Path:
@@ -196,9 +205,9 @@ def _why_same(a: Path, b: Path) -> str:
 
 def _label(path: Path, task: Task, image: Path, resize: Any) -> LabelFile:
     if not resize:
-        return LabelFile(path, task.read, plain=True)
+        return LabelFile(path, task.read, plain=True, labelled=task.labelled_names())
     # Not plain: a copy would need the setting, too.
-    return LabelFile(path, partial(read_resized, task=task, image=image))
+    return LabelFile(path, partial(read_resized, task=task, image=image), labelled=task.labelled_names())
 
 
 def read_resized(path: Path, task: Task, image: Path, upright: bool = False) -> tuple[Array, Array]:

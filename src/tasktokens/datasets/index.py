@@ -152,11 +152,13 @@ class LabelFile(NamedTuple):
         path: the file that it lies in.
         reader: from the path to value (C, H, W) in the task's units and valid (H, W) bool; picklable.
         plain: whether the file is what `Task.read` takes, so that a copy of it is a label of the own-folder layout.
+        labelled: the classes that were labelled in it; none: all of the task's.
     """
 
     path: Path
     reader: Callable[[Path], tuple[Array, Array]]
     plain: bool = False
+    labelled: tuple[str, ...] = ()
 
     def read(self) -> tuple[Array, Array]:
         """Decode: value (C, H, W), valid (H, W) bool. Raises `LabelError` naming the file."""
@@ -253,6 +255,10 @@ class DatasetIndex:
         """Where a label comes from."""
         row = self.provenance.get(task, {}).get(id)
         return "given" if row is None else row.source
+
+    def labelled_classes(self, task: str) -> dict[str, tuple[str, ...]]:
+        """The classes that were labelled, of the images in which not all were."""
+        return {id: file.labelled for id, file in self.labels.get(task, {}).items() if file.labelled}
 
     def split(self, name: str) -> tuple[str, ...]:
         """Ids of a split. Raises `DataError` naming the splits there are."""

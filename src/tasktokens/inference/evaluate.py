@@ -53,7 +53,8 @@ def evaluate_network(
     """
     device = accelerator.device
     network.eval()
-    metrics = {name: task.metric().to(device) for name, task in network.tasks.items()}
+    stored = dataset.collection.tasks
+    metrics = {name: task.coded_as(stored[name]).metric().to(device) for name, task in network.tasks.items()}
     for batch in eval_loader(dataset, batch_size, accelerator.process_index, accelerator.num_processes, workers):
         if stop is not None and stop.received:
             break

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tasktokens.datasets.index import ImageFile, LabelFile, read_image
+from tasktokens.datasets.labelled_classes import LABELLED, labelled_rows, write_labelled
 from tasktokens.datasets.provenance import ProvenanceRow, write_provenance
 from tasktokens.inference.given_labels import GivenLabels
 from tasktokens.inference.results import Prediction
@@ -70,15 +71,19 @@ def describe(
         with atomically(out / f"{name}.txt") as new:
             new.write_text("".join(f"{id}\n" for id in ids), encoding="utf-8")
     tasks = {
-        name: task.spec() | {key: value for key, value in task.training().items() if value != getattr(type(task), key)}
+        name: task.reading(()).spec()
+        | {key: value for key, value in task.training().items() if value != getattr(type(task), key)}
         for name, task in given.tasks.items()
     }
     for name, threshold in thresholds.items():
         tasks[name]["threshold"] = threshold
+    labelled = {name: given.index.labelled_classes(name) for name in given.tasks}
+    partial = write_labelled(out / LABELLED, labelled_rows(labelled, (id for ids in splits.values() for id in ids)))
     values = {
         "name": f"{given.index.root.name}-discovered",
         "splits": {name: f"{name}.txt" for name in splits},
         "tasks": tasks,
+        **({"labelled": LABELLED} if partial else {}),
     }
     write_description(out, values, given.tasks)
 
