@@ -40,19 +40,31 @@ def show(
         str, typer.Option(help="With --serve: the address to listen on; the default is this machine alone.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="With --serve: the port; 0: any that is free.")] = 8765,
+    by: Annotated[
+        str | None, typer.Option(help="Rank by these criteria alone, such as uncertain,disagreement,rare,unlike.")
+    ] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
-    """List labels to review, the most doubtful first, or serve the review page (--serve)."""
+    """Rank images by what a correction is worth and write review.csv, or serve the review page (--serve)."""
     if page:
         from tasktokens.review.server import serve
 
         serve(folder, host, port, top, announce=_announce)
         return
-    from tasktokens.review.folder import ReviewFolder
-    from tasktokens.review.order import first_images, in_order
+    from dataclasses import asdict
 
-    opened = ReviewFolder(folder)
-    for key, reason in first_images(in_order(opened, opened.to_review(opened.tasks)), top):
-        print(f"{key.id} {key.task}: {reason}")
+    from tasktokens.review.criteria import CRITERIA
+    from tasktokens.review.ranking import rank_images
+
+    chosen = CRITERIA if by is None else [name.strip() for name in by.split(",")]
+    ranked = rank_images(folder, chosen, quiet=quiet)[:top]
+    with console.ignore_lost_output():
+        if as_json:
+            print(strict_json.dumps([asdict(image) for image in ranked], indent=1))
+        else:
+            lines = [f"{image.id} ({', '.join(image.tasks)}): {image.reason}" for image in ranked]
+            print("\n".join(lines) or "every discovered label has been reviewed")
 
 
 def _announce(address: str) -> None:

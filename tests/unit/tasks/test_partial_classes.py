@@ -68,7 +68,7 @@ def test_loss_and_gradient_are_those_of_the_summed_likelihood(sets: list[list[st
     np.testing.assert_allclose(total.item(), expected, rtol=1e-4, atol=1e-4)
     assert count == valid.sum()
     assert logits.grad is not None
-    np.testing.assert_allclose(logits.grad.numpy(), (p - within) * valid, atol=2e-5)
+    np.testing.assert_allclose(logits.grad.numpy(), (p - within) * valid, atol=2e-5 + 3e-7 * scale)
 
 
 @given(sets=SETS, seed=st.integers(0, 2**31))
