@@ -295,7 +295,9 @@ def rooms(
 
 @app.command()
 def prepare(
-    data: Annotated[str | None, typer.Option(help="Kind of data set; `tasktokens list` shows all.")] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", "--from", help="Kind of data set; `tasktokens list` shows all.")
+    ] = None,
     root: Annotated[
         Path | None, typer.Option(help="Folder of the downloaded data set; docs/datasets.md says what to download.")
     ] = None,
@@ -304,6 +306,10 @@ def prepare(
         int | None, typer.Option(help="Number of classes: 13 or 40 for nyud, 7 or 19 for cityscapes.")
     ] = None,
     depth: Annotated[str | None, typer.Option(help="Depth of cityscapes: inverse or metres.")] = None,
+    absent: Annotated[
+        Literal["void", "background"] | None,
+        typer.Option(help="What pixels without an annotation are, of formats of annotation tools; default: void."),
+    ] = None,
     height: Annotated[int | None, typer.Option(min=1, help="Stretch to this height; default: the original.")] = None,
     width: Annotated[int | None, typer.Option(min=1, help="Stretch to this width.")] = None,
     jpeg: Annotated[int | None, typer.Option(min=1, max=100, help="Write images as JPEG of this quality.")] = None,
@@ -322,7 +328,7 @@ def prepare(
         faults = preparing.verify(verify, quiet)
         print("\n".join(faults) or f"{verify}: all files are as they were written")
         raise typer.Exit(1 if faults else 0)
-    values = {"kind": data, "root": root, "classes": classes, "depth": depth}
+    values = {"kind": data, "root": root, "classes": classes, "depth": depth, "absent": absent}
     source = preparing.source_settings({key: value for key, value in values.items() if value is not None})
     if out is None:
         raise ConfigError("--out is not set; name the folder to write")

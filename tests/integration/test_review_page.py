@@ -112,8 +112,11 @@ class Page:
 
     def pixels(self) -> Any:
         """What the canvas shows, (H, W, 3)."""
-        script = "const c = $('canvas'); return [c.height, c.width, Array.from(c.getContext('2d').getImageData(0, 0, c.width, c.height).data)]"
-        height, width, data = self.run(script)
+        size = "0, 0, canvas.width, canvas.height"
+        script = f"const data = canvas.getContext('2d').getImageData({size}).data; return Array.from(data)"
+        height, width, data = self.run(
+            f"const canvas = $('canvas'); return [canvas.height, canvas.width, (() => {{ {script} }})()]"
+        )
         return np.array(data, np.uint8).reshape(height, width, 4)[..., :3]
 
     def slide(self, id: str, value: int) -> None:
@@ -146,7 +149,7 @@ def test_the_label_lies_over_the_image(page: Page, folder: Path) -> None:
     page.wait(lambda: page.is_open("room/5", "semseg"))
     label, photo = stored(folder, "semseg", "room/5"), stored(folder, "images", "room/5")
     page.slide("labelOpacity", 0)
-    assert np.abs(page.pixels().astype(int) - photo).mean() < 12  # a JPEG of noise
+    assert np.abs(page.pixels().astype(int) - photo).mean() < 25  # a JPEG of noise; another image: 85
     page.slide("labelOpacity", 100)
     shown = page.pixels()
     assert (shown[label == 255] == 0).all()

@@ -5,10 +5,9 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
-from tasktokens.datasets.formats import FORMATS, ExportItem, Format
+from tasktokens.datasets.formats import ExportItem, usable_format
 from tasktokens.errors import DataError, RunExistsError
 from tasktokens.review.folder import Key, ReviewFolder, class_map, vocabulary
 from tasktokens.review.maps import MAPS, write_maps
@@ -92,15 +91,6 @@ def export_labels(
         else:
             writer.write(file, vocabulary(opened.tasks[tasks[0]]), _items(opened, keys, images, quiet))
     return Exported(out, len(keys), len({key.id for key in keys}))
-
-
-def usable_format(name: str) -> Format:
-    """A format whose libraries are installed. Raises `ConfigError` for another name, `DataError` saying what to do."""
-    format = FORMATS[name]
-    missing = [module for module in format.needs if find_spec(module) is None]
-    if missing:
-        raise DataError(f'the format {name} needs {", ".join(missing)}: pip install "tasktokens[review]"')
-    return format()
 
 
 def _items(folder: ReviewFolder, keys: Sequence[Key], images: bool, quiet: bool) -> Iterator[ExportItem]:

@@ -11,12 +11,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tasktokens.datasets.formats import FORMATS, Annotations, Archive, Entry, open_archive
+from tasktokens.datasets.formats import FORMATS, Annotations, Archive, Entry, open_archive, usable_format
 from tasktokens.datasets.formats.base import ABSENT, VOID, Decision
 from tasktokens.datasets.provenance import ProvenanceRow
 from tasktokens.errors import DataError, LabelError, did_you_mean
 from tasktokens.review.decisions import PLACE, decided_row, open_decisions
-from tasktokens.review.exporting import usable_format
 from tasktokens.review.folder import Key, ReviewFolder, vocabulary
 from tasktokens.review.maps import MAPS, Keep, is_maps, read_maps
 from tasktokens.tasks.base import Array
@@ -149,7 +148,7 @@ def _format_of(archive: Archive, name: str | None) -> str:
         return name
     if is_maps(archive):
         return MAPS
-    found = [each for each in FORMATS if usable_or_none(each, archive)]
+    found = [each for each in FORMATS if FORMATS[each]().recognises(archive)]
     if len(found) == 1:
         return found[0]
     if found:
@@ -158,11 +157,6 @@ def _format_of(archive: Archive, name: str | None) -> str:
         f"{archive.path} is of no format that is known ({', '.join([*FORMATS, MAPS])}): expected a whole export of "
         f"one of them; if it is one, name it with --format"
     )
-
-
-def usable_or_none(name: str, archive: Archive) -> bool:
-    """Whether an archive seems to hold a format."""
-    return FORMATS[name]().recognises(archive)
 
 
 # -- what came back ----------------------------------------------------------------------------------------------------

@@ -7,6 +7,24 @@ lie in them.
 from __future__ import annotations
 
 from tasktokens.datasets.formats.archive import Archive, open_archive
-from tasktokens.datasets.formats.base import FORMATS, Annotations, Entry, ExportItem, Format, Vocabulary
+from tasktokens.datasets.formats.base import (
+    FORMATS,
+    Annotations,
+    Entry,
+    ExportItem,
+    Format,
+    Vocabulary,
+    usable_format,
+)
 
-__all__ = ["FORMATS", "Annotations", "Archive", "Entry", "ExportItem", "Format", "Vocabulary", "open_archive"]
+__all__ = [
+    "FORMATS",
+    "Annotations",
+    "Archive",
+    "Entry",
+    "ExportItem",
+    "Format",
+    "Vocabulary",
+    "open_archive",
+    "usable_format",
+]

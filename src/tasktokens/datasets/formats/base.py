@@ -6,6 +6,7 @@ import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -138,9 +139,11 @@ class Format(ABC):
 
     Attributes:
         needs: modules that must be installed (extra ``review``).
+        map_folders: beginnings of the names of folders that hold maps, which are no photographs.
     """
 
     needs: ClassVar[tuple[str, ...]] = ()
+    map_folders: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def recognises(self, archive: Archive) -> bool:
@@ -157,6 +160,15 @@ class Format(ABC):
 
 FORMATS: Registry[type[Format]] = Registry("format of annotations", "tasktokens.datasets.formats")
 """The formats by name; a module of this package, or of another by an entry point, registers one."""
+
+
+def usable_format(name: str) -> Format:
+    """A format whose libraries are installed. Raises `ConfigError` for another name, `DataError` saying what to do."""
+    format = FORMATS[name]
+    missing = [module for module in format.needs if find_spec(module) is None]
+    if missing:
+        raise DataError(f'the format {name} needs {", ".join(missing)}: pip install "tasktokens[review]"')
+    return format()
 
 
 def add_file(out: zipfile.ZipFile, name: str, content: bytes | str) -> None:

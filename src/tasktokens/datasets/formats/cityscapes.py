@@ -38,6 +38,8 @@ _ENDING = "_gtFine_labelIds.png"
 class CityscapesPng(Format):
     """Cityscapes-style PNG of class ids and colours."""
 
+    map_folders = ("gtFine",)
+
     def recognises(self, archive: Archive) -> bool:
         """Files that end in ``_gtFine_labelIds.png``, with a list of the classes."""
         return bool(archive.find(_ENDING.lower()) and archive.find(LEGEND))

@@ -49,6 +49,8 @@ from tasktokens.utils import strict_json
 class Panoptic(Format):
     """COCO panoptic: PNG of segment ids with a JSON."""
 
+    map_folders = ("panoptic",)
+
     def recognises(self, archive: Archive) -> bool:
         """JSON files with ``segments_info``."""
         return any(b'"segments_info"' in archive.read(name) for name in mask_files(archive)[:1])

@@ -47,6 +47,8 @@ _VOID_COLOUR: Colour = (224, 224, 192)
 class Voc(Format):
     """PASCAL VOC segmentation masks: PNG with a palette."""
 
+    map_folders = ("SegmentationClass", "SegmentationObject")
+
     def recognises(self, archive: Archive) -> bool:
         """PNG files in a folder ``SegmentationClass``."""
         return any(_MASKS in f"/{name}" for name in archive.find(".png"))
