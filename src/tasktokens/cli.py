@@ -323,6 +323,7 @@ def prepare(
 ) -> None:
     """Convert a data set to a compact folder of JPEG and PNG files, which every verb takes as data.root."""
     from tasktokens.datasets import prepare as preparing
+    from tasktokens.datasets.annotated import AnnotatedSource
 
     if verify is not None:
         faults = preparing.verify(verify, quiet)
@@ -335,6 +336,9 @@ def prepare(
     if (height is None) != (width is None):
         raise ConfigError("--height and --width must be given both or neither")
     size = (height, width) if height is not None and width is not None else None
+    if isinstance(source, AnnotatedSource):
+        other = "background" if source.absent == "void" else "void"
+        console.say(f"pixels without an annotation are {source.absent} (--absent {other} changes that)")
     print(preparing.prepare(source, out, size, jpeg, workers, skip_corrupt, quiet, upright))
 
 

@@ -1,8 +1,8 @@
 """Data sets that lie in a format of annotation tools: COCO, VOC, CVAT, Label Studio, YOLO, Hugging Face Parquet, …
 
-Each format of `tasktokens.datasets.formats` is a kind of data set of the same name, with one task of classes. Photographs
-are found by the names that the annotations use, in any folder below ``root``. Pixels without an annotation have no label;
-with ``absent: background`` they are a class of that name.
+Each format of `tasktokens.datasets.formats` is a kind of data set of the same name, with one task of classes.
+Photographs are found by the names that the annotations use, in any folder below ``root``. Pixels without an annotation
+have no label; with ``absent: background`` they are a class of that name.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ from tasktokens.utils.safe_io import check_pixels
 
 BACKGROUND = "background"
 """The class of pixels without an annotation, where ``absent`` says so."""
+_PHOTOGRAPHS = ("images", "JPEGImages", "leftImg8bit")
+"""Folders of photographs, whose names are no part of an id."""
 
 
 class AnnotatedSource(FolderOfFiles):
@@ -84,6 +86,8 @@ def _index(
         twice = next(e.name for n, e in enumerate(found.entries) if e.name in {f.name for f in found.entries[:n]})
         raise DataError(f"{archive.path} has annotations of the image '{twice}' twice; keep one of them")
     listed = dict.fromkeys([*files, *(name for split in (found.splits or {}).values() for name in split)])
+    if not listed:
+        raise DataError(f"{archive.path} has no annotations of any image in the format {source.kind}")
     images = _images(root, source, files, list(listed), photographs)
     ids = {name: id for id, (name, _) in images.items()}
     labels = {
@@ -91,19 +95,23 @@ def _index(
         for name, entry in files.items()
         if not entry.empty or source.absent == BACKGROUND
     }
-    splits = {split: tuple(ids[name] for name in of_split) for split, of_split in (found.splits or {}).items()}
-    if "train" not in splits:
-        rest_ids = set(images) - {id for of_split in splits.values() for id in of_split}
-        splits = {"train": tuple(id for id in images if id in rest_ids or not (splits.keys() & {"val", "test"}))} | {
-            name: of_split for name, of_split in splits.items() if name in ("val", "test")
-        }
+    named = {split: tuple(ids[name] for name in of_split) for split, of_split in (found.splits or {}).items()}
     return DatasetIndex(
         root,
         {id: image for id, (_, image) in images.items()},
         {source.task: Segmentation(source.task, classes=names)},
         {source.task: labels},
-        splits,
+        _splits(named, list(images)),
     )
+
+
+def _splits(named: Mapping[str, tuple[str, ...]], ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The splits train, val and test that the annotations name; what is in none of them is for training."""
+    known = {split: of_split for split, of_split in named.items() if split in ("train", "val", "test")}
+    if "train" in known:
+        return known
+    held = {id for of_split in known.values() for id in of_split}
+    return {"train": tuple(id for id in ids if id not in held)} | known
 
 
 # -- photographs -------------------------------------------------------------------------------------------------------
@@ -138,10 +146,11 @@ def _images(
             held[id] = (name, ImageFile(below / name, partial(read_held_image, content=entry.image)))
         else:
             paths[name] = _find(name, photographs, below)
-    shared = commonpath([str(PurePosixPath(path).parent) for path in paths.values()]) if paths else ""
+    shared = PurePosixPath(commonpath([PurePosixPath(path).parent for path in paths.values()]) if paths else "").parts
+    above = max((place + 1 for place, part in enumerate(shared) if part in _PHOTOGRAPHS), default=0)
     found = dict(held)
     for name, path in paths.items():
-        id = composed(str(PurePosixPath(path).relative_to(shared or ".").with_suffix("")))
+        id = composed("/".join(PurePosixPath(path).with_suffix("").parts[above:]))
         if id in found:
             raise DataError(f"{below / path} and another photograph would both be '{id}'; rename one")
         found[id] = (name, ImageFile(below / path))
