@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,38 +13,13 @@ import numpy as np
 
 from tasktokens.datasets.formats import FORMATS, Annotations, Archive, Entry, open_archive, usable_format
 from tasktokens.datasets.formats.base import ABSENT, VOID, Decision
-from tasktokens.datasets.provenance import ProvenanceRow
-from tasktokens.errors import DataError, LabelError, did_you_mean
-from tasktokens.review.decisions import PLACE, decided_row, open_decisions
+from tasktokens.errors import DataError, did_you_mean
+from tasktokens.review.decisions import PLACE, open_decisions
 from tasktokens.review.folder import Key, ReviewFolder, vocabulary
 from tasktokens.review.maps import MAPS, Keep, is_maps, read_maps
+from tasktokens.review.plan import Given, ImportPlan, ReturnedLabel, Reviewed
 from tasktokens.tasks.base import Array
 from tasktokens.utils.progress import track
-
-Outcome = Literal["accepted", "corrected", "rejected", "open", "given"]
-"""What happened to a label: ``open``: nobody has decided; ``given``: it was given, and came back as it was."""
-
-Given = Literal["refuse", "keep", "replace"]
-"""What to do where a given label came back changed."""
-
-
-@dataclass(frozen=True)
-class Reviewed:
-    """One label that came back.
-
-    Attributes:
-        id: the image's.
-        task: the task's name.
-        outcome: what happened to it.
-        changed: how many of its pixels are others now, or void.
-        pixels: how many it has.
-    """
-
-    id: str
-    task: str
-    outcome: Outcome
-    changed: int
-    pixels: int
 
 
 @dataclass(frozen=True)
@@ -128,7 +103,7 @@ def import_labels(
         place.mkdir(exist_ok=True)
         staged = Path(tempfile.mkdtemp(prefix="import-", dir=place))
         try:
-            plan = _Plan(opened, staged, given, unchanged)
+            plan = ImportPlan(opened, staged, given, unchanged)
             returned = _returned(archive, name, opened, task)
             for key, decision, label in track(list(returned), "importing", not quiet):
                 plan.add(key, decision, label)
@@ -160,13 +135,9 @@ def _format_of(archive: Archive, name: str | None) -> str:
 
 
 # -- what came back ----------------------------------------------------------------------------------------------------
-_Label = Callable[[Array, Array], tuple[Array, Array] | None]
-"""From the present label (value, valid) to the new one, or None where nothing was drawn."""
-
-
 def _returned(
     archive: Archive, name: str, folder: ReviewFolder, task: str | None
-) -> Iterator[tuple[Key, Decision, _Label]]:
+) -> Iterator[tuple[Key, Decision, ReturnedLabel]]:
     """Each label that an archive has something to say about, what was decided, and what it is now."""
     if name == MAPS:
         for key, decision, keep in read_maps(archive, folder):
@@ -228,84 +199,3 @@ class _Masked:
 
 def _as_it_is(value: Array, valid: Array) -> tuple[Array, Array]:
     return value, valid
-
-
-# -- the plan ----------------------------------------------------------------------------------------------------------
-class _Plan:
-    """What is to be done; nothing is done yet."""
-
-    def __init__(self, folder: ReviewFolder, staged: Path, given: Given, unchanged: str) -> None:
-        self.folder, self.staged, self.given, self.unchanged = folder, staged, given, unchanged
-        self.reviewed: list[Reviewed] = []
-        self.changes: list[tuple[Key, ProvenanceRow | None, Path | None]] = []
-        self.kept: list[str] = []
-        self._refused: list[str] = []
-
-    def add(self, key: Key, decision: Decision, label: _Label) -> None:
-        """Compare a label that came back with the one that lies there."""
-        value, valid = self.folder.read(key)
-        drawn = label(value, valid)
-        # An image without any annotation was not looked at: CVAT lists all images of a task.
-        decision = "open" if drawn is None and not decision else decision
-        new_value, new_valid = drawn or (value, valid)
-        changed = int(different(value, valid, new_value, new_valid).sum())
-        outcome = self._outcome(key, decision, changed)
-        self.reviewed.append(Reviewed(*key, outcome, changed if outcome == "corrected" else 0, valid.size))
-        if outcome in ("open", "given"):
-            return
-        content = None
-        if outcome == "corrected":
-            content = write_label(self.folder, key, new_value, new_valid, self.staged / str(len(self.changes)))
-        coverage = float(new_valid.mean()) if outcome == "corrected" else None
-        self.changes.append((key, decided_row(self.folder, key, outcome, coverage), content))
-
-    def _outcome(self, key: Key, decision: Decision, changed: int) -> Outcome:
-        source = self.folder.source(key)
-        if source == "given":
-            if changed and self.given == "replace" and decision in ("", "accepted"):
-                return "corrected"
-            if changed or decision == "rejected":
-                (self._refused if self.given != "keep" else self.kept).append(key.id)
-            return "given"
-        if decision in ("open", "rejected"):
-            return "open" if decision == "open" else "rejected"
-        if changed:
-            return "corrected"
-        if self.unchanged == "open" and decision != "accepted":
-            return "open"
-        # What a person corrected before and leaves as it is stays a person's.
-        return "corrected" if source == "corrected" else "accepted"
-
-    def check(self) -> None:
-        """Raise `DataError` where nothing came back, or given labels would change."""
-        if not self.reviewed:
-            raise DataError("the file has no annotation of any image; nothing was changed")
-        if self._refused:
-            raise DataError(
-                f"{len(self._refused)} given labels came back changed, such as that of '{self._refused[0]}'; nothing "
-                f"was changed: --given keep leaves them as they are, --given replace takes them over"
-            )
-
-
-def different(value: Array, valid: Array, new_value: Array, new_valid: Array) -> Array:
-    """The pixels (H, W) bool in which two labels differ: in their value, or in whether they have one."""
-    return np.asarray((valid != new_valid) | (valid & new_valid & (value != new_value).any(axis=0)))
-
-
-def write_label(folder: ReviewFolder, key: Key, value: Array, valid: Array, place: Path) -> Path:
-    """A label as a file of its task in a new folder; read again, it must be the same. Raises `LabelError`."""
-    task, label = folder.tasks[key.task], folder.labels[key]
-    if not label.plain:
-        raise LabelError(
-            f"label file {label.path} is resized when it is read ('resize: true'), so that a correction in the size "
-            f"of the image cannot be stored; bring the files to the images' size first (tasktokens prepare)"
-        )
-    task.write(place / "label.png", value, None if valid.all() else valid)
-    written = next(place.iterdir())
-    again, again_valid = task.read(written)
-    if different(value, valid, again.astype(value.dtype), again_valid).any():
-        raise LabelError(
-            f"the corrected label of task '{key.task}' for '{key.id}' would be read as another with the settings "
-            f"{task.spec()} of dataset.yaml; a void id, or a finer scale, is missing there"
-        )
-    return written

@@ -19,8 +19,8 @@ from tasktokens.datasets.provenance import Source
 from tasktokens.errors import DataError
 from tasktokens.review.decisions import Decisions, decided_row
 from tasktokens.review.folder import Key
-from tasktokens.review.importing import different, write_label
 from tasktokens.review.order import Ranked
+from tasktokens.review.writing import different, write_label
 from tasktokens.tasks.base import Array
 
 THUMBNAIL = 240

@@ -18,7 +18,7 @@ from tasktokens.datasets.folder import open_folder
 from tasktokens.errors import DataError
 from tasktokens.review.decisions import Decisions, decided_row, open_decisions
 from tasktokens.review.folder import Key, ReviewFolder
-from tasktokens.review.importing import write_label
+from tasktokens.review.writing import write_label
 
 
 @pytest.fixture
