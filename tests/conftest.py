@@ -191,11 +191,13 @@ DOCUMENTED_SETTINGS = {
 
 @pytest.fixture(scope="session")
 def documented_folder(make_folder: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``mydata`` with classes and depth, ``runs/mine`` trained on it, ``photos`` and ``my.yaml``."""
+    """``mydata`` with classes and depth, ``runs/mine`` of it, ``filled`` as if discovered, ``photos``, ``my.yaml``."""
     import tasktokens
+    from fakes.discovered import write_discovered
 
     root = tmp_path_factory.mktemp("docs")
     make_folder(root / "mydata")
+    write_discovered(root / "filled")
     description = yaml.safe_load((root / "mydata/dataset.yaml").read_text())
     description["tasks"] = {name: description["tasks"][name] for name in ("semseg", "depth")}
     for left_out in ("normals", "edge", "saliency"):

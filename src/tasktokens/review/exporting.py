@@ -64,10 +64,8 @@ def export_labels(
         RunExistsError: ``out`` exists.
 
     Examples:
-        >>> import tasktokens
         >>> from tasktokens.review.exporting import export_labels
-        >>> found = tasktokens.discover("runs/mine", "discovered", quiet=True, views=1)
-        >>> export_labels(found, "coco", "annotations.zip", top=2, quiet=True).images
+        >>> export_labels("filled", "coco", "annotations.zip", task="semseg", top=2, quiet=True).images
         2
     """
     opened, out = ReviewFolder(Path(folder)), Path(out)

@@ -93,6 +93,12 @@ def import_labels(
     Raises:
         DataError: the file is damaged, of another data set, or of no known format; the folder is then as it was.
         RunExistsError: another process reviews the folder.
+
+    Examples:
+        >>> from tasktokens.review.exporting import export_labels
+        >>> path = export_labels("filled", "coco", "annotations.zip", task="semseg", quiet=True).path
+        >>> import_labels("filled", path, task="semseg", quiet=True).lines()
+        ['semseg: 4 accepted, 0 corrected, 0 rejected']
     """
     root, path = Path(folder), Path(annotations)
     with open_archive(path) as archive, open_decisions(root) as decisions:
