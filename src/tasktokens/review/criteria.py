@@ -66,7 +66,8 @@ def measure(index: DatasetIndex, criteria: Sequence[str] = CRITERIA, quiet: bool
             facts["disagreement"] = f"views of the image differ on {row.disagreement:.0%}"
         if (found := rare.get((id, task))) is not None:
             values["rare"], name = found
-            facts["rare"] = f"rare class {name}"
+            if found[0] > np.log(2):  # what is in most labels is not called rare
+                facts["rare"] = f"rare class {name}"
         if (id, task) in unlike:
             values["unlike"], facts["unlike"] = unlike[id, task], "unlike the labelled images"
         measured.append(Measured(id, task, {name: values.get(name) for name in criteria}, facts))

@@ -74,7 +74,7 @@ def folder(tmp_path: Path) -> Path:
                     confidence=round(50 * (number + 1) / 255, 4),
                     coverage=0.5,
                     disagreement=0.1 * number,
-                )  # fmt: skip
+                )
             )
     write_provenance(root, rows)
     return root
