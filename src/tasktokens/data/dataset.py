@@ -47,6 +47,9 @@ class WeightedSource(Protocol):
     def has(self, id: str, task: str) -> bool:
         """Whether there is one."""
 
+    def complete(self, id: str, task: str, given: Label) -> Label:
+        """A given label with what was discovered of pixels that it leaves open. Raises `LabelError`."""
+
     def find(self, id: str, task: str, size: tuple[int, int]) -> Label | None:
         """The label for an image of (height, width), or None where there is none. Raises `LabelError`."""
 
@@ -178,6 +181,8 @@ class PartialDataset(Dataset[Sample]):
         if self.weighted is None:
             return sample
         labels, (height, width) = dict(sample.labels), sample.image.shape[-2:]
+        for name, given in sample.labels.items():
+            labels[name] = self.weighted.complete(id, name, given)
         for name in (name for name in self.tasks if name not in self.split[id]):
             try:
                 if (label := self.weighted.find(id, name, (height, width))) is not None:

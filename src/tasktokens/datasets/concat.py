@@ -14,7 +14,7 @@ from pydantic import Field, field_validator
 
 from tasktokens.config.base import Chosen, Settings
 from tasktokens.datasets.base import DATASETS, DatasetSource
-from tasktokens.datasets.index import DatasetIndex, LabelFile
+from tasktokens.datasets.index import DatasetIndex, DiscoveredLabel, LabelFile
 from tasktokens.errors import ConfigError, did_you_mean
 from tasktokens.tasks import Task
 from tasktokens.tasks.base import Array
@@ -41,10 +41,8 @@ def concat(parts: Mapping[str, DatasetIndex]) -> DatasetIndex:
             values, same = joined.values.get(part), task.coded_as(joined.task) == joined.task
             read = {id: _of_whole(file, values, same) for id, file in parts[part].labels.get(name, {}).items()}
             labels[name] |= {f"{part}/{id}": file for id, file in read.items()}
-            if values is not None and name in parts[part].discovered:
-                found = parts[part].discovered[name]
-                moved = {id: each._replace(label=_of_whole(each.label, values, same)) for id, each in found.items()}
-                parts[part] = replace(parts[part], discovered={**parts[part].discovered, name: moved})
+            if values is not None:
+                parts[part] = _with_values(parts[part], name, values, same)
     images = {f"{part}/{id}": file for part, each in parts.items() for id, file in each.images.items()}
     names = dict.fromkeys(split for each in parts.values() for split in each.splits)
     splits = {
@@ -54,8 +52,19 @@ def concat(parts: Mapping[str, DatasetIndex]) -> DatasetIndex:
     return DatasetIndex(
         Path("+".join(parts)), images, tasks, labels, splits,
         discovered=_by_task({part: index.discovered for part, index in parts.items()}),
+        completions=_by_task({part: index.completions for part, index in parts.items()}),
         provenance=_by_task({part: index.provenance for part, index in parts.items()}),
     )  # fmt: skip
+
+
+def _with_values(index: DatasetIndex, name: str, values: Array, same: bool) -> DatasetIndex:
+    """A part whose discovered labels of a task have the values of the whole."""
+
+    def moved(found: Mapping[str, Mapping[str, DiscoveredLabel]]) -> dict[str, Mapping[str, DiscoveredLabel]]:
+        own = {id: each._replace(label=_of_whole(each.label, values, same)) for id, each in found.get(name, {}).items()}
+        return {**found, **({name: own} if own else {})}
+
+    return replace(index, discovered=moved(index.discovered), completions=moved(index.completions))
 
 
 def _of_whole(file: LabelFile, values: Array | None, same: bool) -> LabelFile:
@@ -107,6 +116,7 @@ class DatasetEntry(Settings):
             tasks={new: replace(opened.tasks[name], name=new) for name, new in names.items()},
             labels={new: opened.labels[name] for name, new in names.items()},
             discovered={new: opened.discovered[name] for name, new in names.items() if name in opened.discovered},
+            completions={new: opened.completions[name] for name, new in names.items() if name in opened.completions},
             provenance={new: opened.provenance[name] for name, new in names.items() if name in opened.provenance},
             splits=dict(opened.splits) | {name: opened.split(own) for name, own in self.splits.items()},
             published={},

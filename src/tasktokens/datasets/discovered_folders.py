@@ -21,9 +21,9 @@ from tasktokens.data.ids import nearest_id
 from tasktokens.data.sample import Label
 from tasktokens.data.visibility import VisibleLabels
 from tasktokens.datasets.folder import LABEL_ENDINGS, described_tasks, list_files
-from tasktokens.datasets.index import DatasetIndex, LabelFile
+from tasktokens.datasets.index import DatasetIndex, DiscoveredLabel, LabelFile
 from tasktokens.datasets.provenance import PROVENANCE, read_provenance
-from tasktokens.datasets.told_apart import CONFIDENCE
+from tasktokens.datasets.told_apart import COMPLETED, CONFIDENCE
 from tasktokens.errors import DataError, LabelError, did_you_mean
 from tasktokens.tasks import Task
 from tasktokens.tasks.base import Array
@@ -31,7 +31,7 @@ from tasktokens.tasks.same import require_same_tasks
 from tasktokens.tasks.stored import read_stored
 from tasktokens.utils.progress import track
 
-_BESIDE = ("images", CONFIDENCE, "pictures")
+_BESIDE = ("images", CONFIDENCE, COMPLETED, "pictures")
 """Folders that are no task's."""
 
 Row = list[Any]
@@ -69,6 +69,7 @@ class DiscoveredFolders:
         self.folders, self.index, self.tasks, self.visible = tuple(folders), index, dict(tasks), visible
         self._sources: dict[tuple[str, str], list[_Source]] = {}
         self._survey: list[Row] | None = None
+        self._completions: dict[tuple[str, str], DiscoveredLabel] = {}
         for folder in folders:
             for id, task, source in _list(folder, index, self.tasks):
                 if task not in visible.get(id, self.tasks):
@@ -83,6 +84,9 @@ class DiscoveredFolders:
                 if task not in visible.get(id, tasks):
                     by = index.provenance[task][id].by or str(index.root)
                     own._sources[id, task] = [_Source(by, found.label, found.confidence)]
+            for id, found in index.completions.get(task, {}).items():
+                if task in visible.get(id, ()):
+                    own._completions[id, task] = found
         return own
 
     @property
@@ -94,6 +98,7 @@ class DiscoveredFolders:
         """Those of some pairs of (id, task)."""
         chosen = DiscoveredFolders((), self.index, self.tasks, self.visible)
         chosen._sources = {pair: self._sources[pair] for pair in pairs}
+        chosen._completions = self._completions
         return chosen
 
     def pairs(self) -> Iterator[tuple[str, str]]:
@@ -105,8 +110,8 @@ class DiscoveredFolders:
         return (id, task) in self._sources
 
     def __len__(self) -> int:
-        """How many pairs of image and task have such a label."""
-        return len(self._sources)
+        """How many pairs of image and task have such a label, or a given one that was completed."""
+        return len(self._sources) + len(self._completions)
 
     def find(self, id: str, task: str, size: tuple[int, int]) -> Label | None:
         """The label for an image of (height, width), with a weight per pixel in [0, 1]; None where there is none.
@@ -118,6 +123,20 @@ class DiscoveredFolders:
             return None
         value, weight, _ = self._combined(id, task, sources, size)
         return Label(torch.from_numpy(value), torch.from_numpy(weight > 0)[None], torch.from_numpy(weight)[None])
+
+    def complete(self, id: str, task: str, given: Label) -> Label:
+        """A given label in which not all classes were labelled, with what was discovered of the pixels that it leaves
+        open: those weigh their confidence, all others 1. Other labels are returned as they are. Raises `LabelError`.
+        """
+        found = self._completions.get((id, task))
+        if found is None:
+            return given
+        size = (given.valid.shape[-2], given.valid.shape[-1])
+        source = _Source(str(self.index.root), found.label, found.confidence)
+        value, weight = (torch.from_numpy(each) for each in _read(source, self.index, id, task, size))
+        filled = given.valid & torch.from_numpy(self.tasks[task].open_pixels(given.value.numpy())) & (weight > 0)
+        weights = torch.where(filled, weight, torch.ones_like(weight))
+        return Label(torch.where(filled, value, given.value), given.valid, weights)
 
     def survey(self, shown: bool = False) -> list[Row]:
         """`rows` of all images, in order; every file is read, the first time. Raises `LabelError`."""

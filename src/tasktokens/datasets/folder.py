@@ -30,7 +30,7 @@ from tasktokens.datasets.base import DATASETS, FolderOfFiles
 from tasktokens.datasets.index import DatasetIndex, ImageFile, LabelFile, exif_orientation, image_size
 from tasktokens.datasets.labelled_classes import LabelledClasses, read_labelled, reading_tasks
 from tasktokens.datasets.manifest import read_manifest
-from tasktokens.datasets.told_apart import told_apart
+from tasktokens.datasets.told_apart import completions, told_apart
 from tasktokens.datasets.upright import is_turned, same_shape, turned_label
 from tasktokens.errors import ConfigError, DataError, LabelError, did_you_mean
 from tasktokens.tasks import Task, build_task
@@ -75,8 +75,9 @@ def open_folder(root: Path) -> DatasetIndex:
     pictures = {id: ImageFile(path) for id, path in images.items()}
     told = told_apart(root, labels, images, lambda folder: list_files(folder, CONFIDENCE_ENDINGS))
     return DatasetIndex(
-        root, pictures, tasks, told.labels, splits, published, discovered=told.discovered, provenance=told.provenance
-    )
+        root, pictures, tasks, told.labels, splits, published, told.discovered,
+        completions(root, tasks, told.labels, lambda folder: list_files(folder, CONFIDENCE_ENDINGS)), told.provenance,
+    )  # fmt: skip
 
 
 def described_tasks(root: Path) -> dict[str, Task]:

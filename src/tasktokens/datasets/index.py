@@ -214,6 +214,8 @@ class DatasetIndex:
         published: label splits that the data set is known by (``one``, ``random``): for each training id the tasks
             whose labels may be seen.
         discovered: for each task that has such, discovered labels by id, which nothing is ever measured on.
+        completions: for each task that has such, by id what was discovered of a label in which not all classes were
+            labelled: a class for pixels that it leaves open, void elsewhere.
         provenance: for each task, what the data set says of the origin of its labels by id; one that it says nothing of
             was given.
 
@@ -229,6 +231,7 @@ class DatasetIndex:
     splits: Mapping[str, tuple[str, ...]]
     published: Mapping[str, VisibleLabels] = field(default_factory=dict)
     discovered: Mapping[str, Mapping[str, DiscoveredLabel]] = field(default_factory=dict)
+    completions: Mapping[str, Mapping[str, DiscoveredLabel]] = field(default_factory=dict)
     provenance: Mapping[str, Mapping[str, ProvenanceRow]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

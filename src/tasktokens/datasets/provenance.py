@@ -47,6 +47,9 @@ DECIDED: tuple[Source, ...] = ("accepted", "corrected", "rejected")
 class ProvenanceRow:
     """Where one label comes from.
 
+    Of a given label in which not all classes were labelled, and whose open pixels were discovered
+    (``completed/TASK/ID.png``), the columns after ``source`` are those of that discovery.
+
     Attributes:
         id: of the image.
         task: its name.

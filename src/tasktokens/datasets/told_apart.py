@@ -10,9 +10,13 @@ from tasktokens.data.ids import match_id, nearest_id
 from tasktokens.datasets.index import DiscoveredLabel, LabelFile
 from tasktokens.datasets.provenance import DISCOVERED, PROVENANCE, ProvenanceRow, read_provenance
 from tasktokens.errors import DataError
+from tasktokens.tasks import Task
 
 CONFIDENCE = "confidence"
 """The folder of what each pixel of a discovered label is worth: ``confidence/TASK/ID.png``."""
+
+COMPLETED = "completed"
+"""The folder of what was discovered of labels in which not all classes were labelled."""
 
 LabelFiles = Mapping[str, Mapping[str, LabelFile]]
 
@@ -67,6 +71,27 @@ def told_apart(
                     file, _confidence(confidences, id, file, root / CONFIDENCE / name)
                 )
     return ToldApart(counted, discovered, rows)
+
+
+def completions(
+    root: Path, tasks: Mapping[str, Task], labels: LabelFiles, list_files: Callable[[Path], Mapping[str, Path]]
+) -> dict[str, dict[str, DiscoveredLabel]]:
+    """What was discovered of labels in which only some classes were labelled: ``completed/TASK/ID.png``.
+
+    Raises `DataError` for one without its confidence.
+    """
+    found: dict[str, dict[str, DiscoveredLabel]] = {}
+    for name, files in labels.items():
+        place = root / COMPLETED / name
+        if not place.is_dir():
+            continue
+        read, confidences = tasks[name].reading(()).read, list_files(root / CONFIDENCE / name)
+        for id, path in list_files(place).items():
+            if id in files and files[id].labelled:
+                label = LabelFile(path, read, plain=True)
+                confidence = _confidence(confidences, id, label, root / CONFIDENCE / name)
+                found.setdefault(name, {})[id] = DiscoveredLabel(label, confidence)
+    return found
 
 
 def _image_of(row: ProvenanceRow, images: Collection[str], root: Path) -> str | None:

@@ -25,7 +25,7 @@ from tasktokens.inference.brought_labels import BroughtLabels, Teachers
 from tasktokens.inference.discovery_page import write_page
 from tasktokens.inference.discovery_summary import SUMMARY, Discovery, Row, histogram, read_discovery, summarise
 from tasktokens.inference.evaluate import run_config
-from tasktokens.inference.filled_folder import copy_image, copy_label, describe, write_prediction
+from tasktokens.inference.filled_folder import copy_image, copy_label, describe, write_completion, write_prediction
 from tasktokens.inference.filled_provenance import check_no_decisions, provenance
 from tasktokens.inference.given_labels import GivenLabels, given_labels
 from tasktokens.inference.journal import Journal, check_no_source, hint_resume
@@ -247,13 +247,13 @@ class Filler:
 
     def read(self, id: str) -> Read:
         """What the network gets of a training image with missing labels; nothing where others brought them all."""
-        missing = self._missing(id)
-        if not missing:
+        missing, partial = self._missing(id), self._partial(id)
+        if not missing and not partial:
             return Read(None)
         image = self.given.index.images[id].read()
         height, width = image.shape[:2]
         looked = _Looked((height, width), self.brought.find(id, (height, width)))
-        asked = not looked.brought.keys() >= set(missing)
+        asked = bool(partial) or not looked.brought.keys() >= set(missing)
         return Read(self.predictor.prepare(image) if asked else None, height * width, looked)
 
     def write(self, id: str, looked: _Looked | None, asked: Asked | None) -> list[Row]:
@@ -267,12 +267,32 @@ class Filler:
             for name in self._missing(id):
                 row, shown[name] = self._discover(id, tasks[name], looked, asked)
                 rows.append(row)
+            if asked is not None:
+                rows += [self._complete(id, tasks[name], looked, asked) for name in self._partial(id)]
         if self.pictures and id in self.given.train:
             self._draw(id, shown)
         return rows
 
     def _missing(self, id: str) -> list[str]:
         return [name for name in self.given.tasks if name not in self.labels[id]] if id in self.given.train else []
+
+    def _partial(self, id: str) -> list[str]:
+        """The tasks whose given label of a training image leaves classes open."""
+        labels = self.given.index.labels
+        return [name for name in self.labels[id] if labels[name][id].labelled] if id in self.given.train else []
+
+    def _complete(self, id: str, task: Task, looked: _Looked, asked: Asked) -> Row:
+        """A class for the pixels that a given label leaves open, among those that were not labelled there."""
+        label = self.given.index.labels[task.name][id]
+        value, valid = label.read()
+        open_HW = valid & task.open_pixels(value)
+        logits = task.restrict(asked.logits[task.name], label.labelled)
+        found = self.predictor.decode_task(task.name, logits, looked.size)
+        confidence = np.where(open_HW, np.nan_to_num(found.confidence), np.float32(0))
+        confident = confidence > self.thresholds[task.name]
+        write_completion(self.out, task, id, found.value_CHW, confident, confidence)
+        shares = [round(float(each.mean()), 4) for each in (confident, confidence)]
+        return [id, task.name, *shares, histogram(confidence), "network", asked.disagreement.get(task.name)]
 
     def _discover(self, id: str, task: Task, looked: _Looked, asked: Asked | None) -> tuple[Row, Shown | None]:
         """One label alone: its maps of a photograph, hundreds of MB, are gone before those of the next are made."""

@@ -13,6 +13,7 @@ import numpy as np
 from tasktokens.datasets.index import ImageFile, LabelFile, read_image
 from tasktokens.datasets.labelled_classes import LABELLED, labelled_rows, write_labelled
 from tasktokens.datasets.provenance import ProvenanceRow, write_provenance
+from tasktokens.datasets.told_apart import COMPLETED, CONFIDENCE
 from tasktokens.inference.given_labels import GivenLabels
 from tasktokens.inference.results import Prediction
 from tasktokens.tasks import Task
@@ -33,9 +34,21 @@ FORMATS = """\
 def write_prediction(folder: Path, task: Task, id: str, prediction: Prediction, valid: Array | None = None) -> None:
     """A predicted label, void where ``valid`` (H, W) is False, and its confidence."""
     task.write(folder / task.name / f"{id}.png", prediction.value_CHW, valid)
-    confidence = prediction.confidence * 255
+    _write_confidence(folder, task, id, prediction.confidence)
+
+
+def write_completion(
+    folder: Path, task: Task, id: str, value_CHW: Array, valid_HW: Array, confidence_HW: Array
+) -> None:
+    """What was discovered of a given label that leaves classes open, which stays as it is."""
+    task.write(folder / COMPLETED / task.name / f"{id}.png", value_CHW, valid_HW)
+    _write_confidence(folder, task, id, confidence_HW)
+
+
+def _write_confidence(folder: Path, task: Task, id: str, confidence_HW: Array) -> None:
+    confidence = confidence_HW * 255
     np.rint(confidence, out=confidence)
-    write_png(folder / "confidence" / task.name / f"{id}.png", confidence.astype(np.uint8))
+    write_png(folder / CONFIDENCE / task.name / f"{id}.png", confidence.astype(np.uint8))
 
 
 def copy_image(image: ImageFile, folder: Path, id: str) -> None:

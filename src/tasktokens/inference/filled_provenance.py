@@ -31,10 +31,16 @@ def provenance(
         found.setdefault(row[0], []).append(row)
     date = now()[:10]  # the day: a discovery that was interrupted and one that was not write the same table
     for id, copied in labels.items():
+        own = {row[1]: row for row in found.get(id, ())}
         for name in copied:
-            before = given.index.provenance.get(name, {}).get(id)
-            yield before or ProvenanceRow(id, name, "given")
-        for _, name, coverage, confidence, _, by, disagreement in found.get(id, ()):
+            label = given.index.provenance.get(name, {}).get(id) or ProvenanceRow(id, name, "given")
+            if name in own:  # its open pixels were discovered
+                _, _, coverage, confidence, _, by, disagreement = own.pop(name)
+                label = ProvenanceRow(
+                    id, name, label.source, by, model, views[name], confidence, coverage, disagreement, date
+                )
+            yield label
+        for _, name, coverage, confidence, _, by, disagreement in own.values():
             network = "network" in by.split("; ")
             yield ProvenanceRow(
                 id, name, "discovered", by, model if network else "", views[name] if network else "",

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
@@ -138,6 +139,14 @@ class Task(ABC):
     def reading(self, names: Sequence[str]) -> Task:
         """The task for label files in which only these classes were labelled; none: all were."""
         return self
+
+    def open_pixels(self, value_CHW: Array) -> Array:
+        """Where a label says only what a pixel is not, (H, W) bool; see ``labelled`` of tasks with classes."""
+        return np.zeros(value_CHW.shape[1:], bool)
+
+    def restrict(self, logits_BKHW: Tensor, labelled: Sequence[str]) -> Tensor:
+        """Logits of pixels that are of none of these classes."""
+        return logits_BKHW
 
     def labelled_names(self) -> tuple[str, ...]:
         """The classes that were labelled in the files that `read` gets; none: all were."""

@@ -40,6 +40,8 @@ from tasktokens.tasks.stored import StoredLabel
 from tasktokens.tasks.void import is_void, parse_void_ids
 from tasktokens.utils.legends import Colour, Legend
 
+IMPOSSIBLE = -1e4
+"""A logit whose class has no probability; finite, since logits are enlarged by means of neighbours."""
 OUTSIDE: Colour = (128, 128, 128)
 """In pictures, the colour of a class that was not labelled in an image."""
 
@@ -401,6 +403,16 @@ class Segmentation(Task):
     def reading(self, names: Sequence[str]) -> Segmentation:
         """The task for files in which only these classes were labelled; none: all were."""
         return replace(self, reads=self.labelled.index(labelled_set(names, self.classes)) if names else None)
+
+    def open_pixels(self, value_CHW: Array) -> Array:
+        """Where the label is a code, (H, W) bool."""
+        return np.asarray(value_CHW[0] >= len(self.classes))
+
+    def restrict(self, logits_BKHW: Tensor, labelled: Sequence[str]) -> Tensor:
+        """With nothing left for the classes that were labelled: the others share all of the probability."""
+        logits = logits_BKHW.float().clone()
+        logits[:, list(labelled_set(labelled, self.classes))] = IMPOSSIBLE
+        return logits
 
     def labelled_names(self) -> tuple[str, ...]:
         """The classes that were labelled in the files that `read` gets; none: all were."""
