@@ -5,7 +5,10 @@ that is right.
 
 CASES holds a folder per case with a ``run.sh``, as in ``NN-name/run.sh``, and ``make_base.sh``; BEFORE holds what the
 scripts printed with the version before, ``NN-name.txt`` each. A case is right where its output has all that it must and
-nothing that it must not have (`CASES`).
+nothing that it must not have (`CASES`). ``--after FOLDER`` keeps what this version prints, or takes what is there.
+
+A run of default length teaches nothing about these cases: where a script trains one, a copy of it with few steps is run
+(`EDITS`).
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import argparse
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -59,7 +63,10 @@ CASES = {
     "17-tiff-pages": Case((r"error .*2 pages",), ("nothing wrong found",), "error|warning|wrong"),
     "20-class-masks-named-mask": Case((r"(?s)d_masks.*kind: classes.*d_mask.*kind: classes",), ("kind: binary",),
                                       "kind:|exit"),
-    "21-no-split-lists": Case((r"exit 0",), (r"exit [12]",), "exit|aside|measured|val"),
+    "21-no-split-lists": Case(
+        (r"(?s)set aside.*measured on holdout.*exit 0.*measured on nothing.*exit 0.*measured on val.*exit 0",),
+        (r"exit [12]",), "exit|aside|measured|val",
+    ),
     "22-labels-hidden-by-default": Case((r"seen: .*'semseg': 12, 'depth': 17, 'normals': 3",), (), "labels|seen|files"),
     "23-completed-folder-does-not-train": Case((r"exit 0",), (r"exit [12]",), "exit|split|test"),
     "24-nothing-filled-in-silence": Case((r"threshold", r"20|50|80"), (), "depth|normals|semseg|warning|exit"),
@@ -71,23 +78,39 @@ CASES = {
                             "error|kind|==|void|wrong"),
 }  # fmt: skip
 
+FEW_STEPS = ('log_every=10"', 'log_every=10 method.stage1_steps=4 method.stage2_steps=2"')
+EDITS = {
+    # Its second and third run go where the first one lies, which was refused before it was made.
+    "21-no-split-lists": [FEW_STEPS, ("$TT train", "rm -rf r; $TT train")],
+    "23-completed-folder-does-not-train": [FEW_STEPS],
+    "25-no-network": [FEW_STEPS],
+}
+"""Texts of a script and what stands for them in the copy that is run."""
+
 
 def main() -> None:
     """Run the cases and write the rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=Path, required=True)
     parser.add_argument("--before", type=Path, required=True, help="outputs of the version before, NN-name.txt")
-    parser.add_argument("--after", type=Path, help="outputs of this version, made before; default: make them")
+    parser.add_argument("--after", type=Path, help="where outputs of this version are kept")
     parser.add_argument("--only", nargs="*", default=list(CASES))
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
+        kept = arguments.after or Path(folder) / "after"
+        kept.mkdir(parents=True, exist_ok=True)
+        missing = [name for name in arguments.only if not (kept / f"{name}.txt").exists()]
+        scripts = Path(folder) / "scripts"
+        shutil.copytree(arguments.cases, scripts)
+        if missing:
+            run(scripts / "make_base.sh", Path(folder))
         rows = []
-        if arguments.after is None:
-            run(arguments.cases / "make_base.sh", Path(folder))
         for name in arguments.only:
-            script = arguments.cases / name / "run.sh"
-            after = (arguments.after / f"{name}.txt").read_text() if arguments.after else run(script, Path(folder))
+            if name in missing:
+                edit(scripts / name / "run.sh")
+                (kept / f"{name}.txt").write_text(run(scripts / name / "run.sh", Path(folder)))
+            after = (kept / f"{name}.txt").read_text()
             before = (arguments.before / f"{name}.txt").read_text()
             rows.append({"case": name, "before": told(name, before), "after": told(name, after),
                          "right_before": is_right(name, before), "right": is_right(name, after)})  # fmt: skip
@@ -95,6 +118,16 @@ def main() -> None:
     if arguments.out:
         arguments.out.write_text(json.dumps(describe("one thread", [0]) | {"rows": rows}, indent=1, ensure_ascii=False))
     sys.exit(0 if all(row["right"] for row in rows) else 1)
+
+
+def edit(script: Path) -> None:
+    """Put the `EDITS` of a case into its script."""
+    text = script.read_text()
+    for old, new in EDITS.get(script.parent.name, []):
+        if old not in text:
+            raise SystemExit(f"{script} has no {old!r}")
+        text = text.replace(old, new)
+    script.write_text(text)
 
 
 def run(script: Path, folder: Path) -> str:

@@ -5,9 +5,10 @@
 
 Batches are random images with one label each, already on the device: nothing is loaded. ``predict`` is a forward pass
 to logits at the heads' size, batch norms folded; ``supervised`` a step of the first stage; ``discovery`` one of the
-second, the teacher's outputs computed before. The backbone does the same beside each: a folded forward pass, or a
-training step of its own. Rounds of all of them alternate: ratios are medians over the rounds, milliseconds are those
-of the fastest round. On a CPU one thread is used and its own time counts, so that other programs matter little.
+second on labels that were discovered before (``paper``: with the outputs of a live teacher, computed before). The
+backbone does the same beside each: a folded forward pass, or a training step of its own. Rounds of all of them
+alternate: ratios are medians over the rounds, milliseconds are those of the fastest round. On a CPU one thread is used
+and its own time counts, so that other programs matter little.
 
 ``share_of_conv_ceiling`` is FLOP/s relative to those of a large convolution in the same rounds; ``memory_mb`` the peak
 of weights, gradients, optimiser and activations; ``operations`` how many operators compute. ``scaling`` has the

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from accelerate import Accelerator
@@ -13,6 +13,7 @@ from torchvision.models.segmentation.deeplabv3 import DeepLabHead
 from flops import TASKS
 from tasktokens.config import Config
 from tasktokens.data.sample import Batch, Label, Sample, collate
+from tasktokens.data.soft_labels import SoftLabels
 from tasktokens.methods import Method, StepOptions, build_method
 from tasktokens.models import NETWORKS, Network, Rows, TaskOutput
 from tasktokens.models.backbones import Backbone
@@ -27,8 +28,9 @@ from tasktokens.utils.distributed import start, training_precision
 
 Do = Callable[[], object]
 
-HTT = {"name": "htt", "stage1_steps": 1000, "stage2_steps": 1000, "teacher_views": 1, "token_level": 0.1}
-METHODS = {"htt": HTT, "paper": HTT, "mtl": {"name": "mtl"}, "deeplab": {"name": "mtl"}}
+HTT = {"name": "htt", "stage1_steps": 1000, "stage2_steps": 1000}
+LIVE = HTT | {"teacher": "live", "views": [[1, False]], "token_level": 0.1}
+METHODS = {"htt": HTT, "paper": LIVE, "mtl": {"name": "mtl"}, "deeplab": {"name": "mtl"}}
 """By variant; the first two have a second stage."""
 
 CONVOLUTION = (256, 256, 3, 64)
@@ -135,16 +137,20 @@ class Workload:
         method: Method = build_method(self.config.method, self.tasks)
         if (state := method.state()) is not None:
             state.to(self.accelerator.device)
-        with torch.no_grad():
-            teacher = Recorded(self.network().eval()(self.batch.image)) if discovery else None
+        teacher, batch, once = None, self.batch, method.stages()[-1].discovered
+        if discovery:
+            with torch.no_grad():
+                outputs = self.network().eval()(batch.image)
+            teacher = None if once else Recorded(outputs)
+            batch = replace(batch, discovered=discovered(batch, outputs)) if once else batch
         optimizer = make_optimizer(network, self.config.optim)
         prepared, stepper = self.accelerator.prepare(network, optimizer)
         guard = finite_guard(optimizer, network, self.accelerator)
         step = Step(method, self.accelerator, prepared, stepper, guard, self.config.optim.clip)
-        options = StepOptions(500, discovery, photometric=0.3, loss_stride=2)  # in the middle of training
+        options = StepOptions(500, teacher is not None, 0.3, loss_stride=2, discovered=discovery and once)
 
         def do() -> object:
-            return step([method.prepare(self.batch, torch.Generator().manual_seed(0), options)], teacher)
+            return step([method.prepare(batch, torch.Generator().manual_seed(0), options)], teacher)
 
         return do
 
@@ -163,6 +169,14 @@ class Workload:
             return None
 
         return do
+
+
+def discovered(batch: Batch, outputs: Mapping[str, TaskOutput]) -> dict[str, SoftLabels]:
+    """What a teacher that was asked once says of the images without a label."""
+    return {
+        name: SoftLabels(labels.absent, outputs[name].logits[labels.absent].half())
+        for name, labels in batch.labels.items()
+    }
 
 
 def dilated(backbone: str) -> nn.Module:

@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,9 @@ from hypothesis import settings
 from numpy.typing import NDArray
 from PIL import Image
 
-Array = NDArray[Any]
+import processes
 
-# How long an example takes is up to the machine. In CI the same examples every time: a failure there must be the
-# change's own.
-settings.register_profile("tests", deadline=None)
-settings.register_profile("ci", deadline=None, derandomize=True)
-settings.load_profile("ci" if os.environ.get("CI") else "tests")
+Array = NDArray[Any]
 
 HEIGHT, WIDTH = 40, 56
 SMALL_ROOMS = ["data.train=6", "data.val=1", "data.test=2", "data.size=[32, 48]", "data.render_size=[32, 48]"]
@@ -47,7 +44,22 @@ DESCRIPTION: dict[str, Any] = {
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--run-slow", action="store_true", help="also run what takes minutes: the whole fault campaign")
+    parser.addoption(
+        "--run-slow",
+        action="store_true",
+        help="also run what takes minutes: the whole fault campaign, four times as many random examples",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """How long to search for an example that breaks a property, before test modules are imported.
+
+    How long one takes is up to the machine. In CI the same examples every time: a failure there must be the change's
+    own.
+    """
+    many = 100 if config.getoption("--run-slow") else 25
+    settings.register_profile("tests", deadline=None, derandomize=bool(os.environ.get("CI")), max_examples=many)
+    settings.load_profile("tests")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -68,6 +80,26 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Nothing is cached outside the session's own folder."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TASKTOKENS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _without_pictures() -> Iterator[None]:
+    """No pictures of runs, which take half of the time of so small a run; what is about them uses `pictures`."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "torch" in sys.modules:  # which no test imports for this alone
+            processes.leave_out_pictures(patch.setattr)
+        yield
+
+
+@pytest.fixture(scope="module")
+def pictures() -> Iterator[None]:
+    """Runs draw their pictures, as they do for users."""
+    from tasktokens.reporting import curves, train
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("draw_curves", "write_samples"):
+            patch.setattr(train, name, getattr(curves, name))
         yield
 
 
@@ -152,7 +184,7 @@ def make_config() -> Callable[..., Any]:
                     "kind": "folder", "root": str(root), "size": [32, 48], "labels": "one",
                     "augmentation": {"scale": [0.8, 1.3]},
                 },
-                "model": {"backbone": "mobilenetv3_small_050", "pretrained": False, "width": 16},
+                "model": {"backbone": "test_resnet", "pretrained": False, "width": 16},
                 "method": {"name": "htt", "stage1_steps": 4, "stage2_steps": 4},
                 "optim": {"batch_size": 3, "warmup": 1},
                 "run": {
@@ -170,6 +202,16 @@ def make_config() -> Callable[..., Any]:
         return parse_config(values)
 
     return make
+
+
+TWO_TASKS: dict[str, Any] = {"tasks": {"semseg": {}, "depth": {}}}
+"""A run on these takes half of the time of one on all five: for what is the same with any tasks."""
+
+
+@pytest.fixture(scope="session")
+def make_config_of_two(make_config: Callable[..., Any]) -> Callable[..., Any]:
+    """`make_config` with `TWO_TASKS`, unless it is given ``tasks``."""
+    return partial(make_config, **TWO_TASKS)
 
 
 @pytest.fixture(scope="session")

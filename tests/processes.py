@@ -34,6 +34,14 @@ PRELOAD = (
 """What the verbs and the tests of them import; the server passes over a module that cannot be."""
 
 
+def leave_out_pictures(patch: Callable[[object, str, object], None] = setattr) -> None:
+    """Training draws no pictures of the run."""
+    from tasktokens.reporting import train
+
+    for name in ("draw_curves", "write_samples"):
+        patch(train, name, lambda *arguments: None)
+
+
 def do_nothing() -> None:
     """The default of ``before``."""
 
@@ -72,6 +80,8 @@ class Work:
     def _main(self) -> int | str | None:
         """Do the work; returns the exit code, so that all is let go of before the process ends, as Python does it."""
         try:
+            if self.script is None:
+                leave_out_pictures()
             self.before()
             if self.script is None:
                 from tasktokens import cli

@@ -109,6 +109,15 @@ def fail_on_rank_1(accelerator: Accelerator) -> None:
             raise DataError("a file is missing there")
 
 
+def methods(folder: Path) -> None:
+    """Train as each configuration of the folder says."""
+    with double_without_batch_statistics():
+        for path in sorted(folder.glob("*.yaml")):
+            train(load_config(path), quiet=True)
+    Accelerator(cpu=True).end_training()
+    sys.exit(0)
+
+
 def main(folder: Path) -> None:
     found: dict[str, Any] = {}
     with double_without_batch_statistics():

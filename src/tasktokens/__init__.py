@@ -2,7 +2,7 @@
 
 - `load` a trained model and ``model.predict(...)``; `create_model` and `open_dataset` for a loop of your own.
 - The verbs of the command line as functions: `init`, `check`, `prepare`, `train`, `evaluate`, `predict`, `explain`,
-  `discover`, `demo`; `load_config` reads their settings.
+  `discover`, `compare`, `demo`; `load_config` reads their settings.
 - `tasks`, `losses`, `metrics`, `methods` and `models` are modules that work alone.
 
 Every path may be text or a `pathlib.Path`. Names are imported on first use, so that ``import tasktokens`` is quick.
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from tasktokens.inspection.init import init
     from tasktokens.models.create import create_model
     from tasktokens.models.files import load_model
+    from tasktokens.reporting.comparison.compare import compare
     from tasktokens.reporting.demo import demo
     from tasktokens.reporting.train import train
     from tasktokens.training.callbacks import Callback
@@ -48,6 +49,7 @@ _HOMES = {
     "Prediction": "tasktokens.inference.results",
     "Result": "tasktokens.inference.results",
     "check": "tasktokens.inspection.check",
+    "compare": "tasktokens.reporting.comparison.compare",
     "create_model": "tasktokens.models.create",
     "demo": "tasktokens.reporting.demo",
     "discover": "tasktokens.inference.discover",
@@ -73,6 +75,7 @@ __all__ = [
     "Prediction",
     "Result",
     "check",
+    "compare",
     "create_model",
     "data",
     "datasets",

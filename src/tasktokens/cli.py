@@ -112,8 +112,11 @@ def train(
     ]
     if discovered:
         folders = [str(folder) for folder in discovered]
-        chosen += [f"data.discovered={strict_json.dumps(folders, ensure_ascii=False)}", "method.stage1_steps=0"]
-    settings = (load_run_config if resume else load_config)(config, [*chosen, *(overrides or [])])
+        chosen.append(f"data.discovered={strict_json.dumps(folders, ensure_ascii=False)}")
+    load = load_run_config if resume else load_config
+    settings = load(config, [*chosen, *(overrides or [])])
+    if discovered and hasattr(settings.method, "stage1_steps"):  # a method without it is refused for another reason
+        settings = load(config, [*chosen, "method.stage1_steps=0", *(overrides or [])])
     from tasktokens.reporting.train import RunPictures
     from tasktokens.training import trainer
 
@@ -243,8 +246,8 @@ def discover(
     """Discover the missing labels of a run's training images; writes a new data folder with confidences."""
     from tasktokens.discovery.views import views_from_text
     from tasktokens.inference.brought_labels import parse_teachers
+    from tasktokens.inference.chosen_thresholds import parse_thresholds
     from tasktokens.inference.discover import discover as discover_run
-    from tasktokens.inference.discover import parse_thresholds
     from tasktokens.reporting.tables import print_discovery
 
     thresholds, teachers = parse_thresholds(threshold or ()), parse_teachers(teacher or ())
@@ -345,8 +348,12 @@ def prepare(
 @app.command()
 def compare(
     suite: Annotated[
-        str, typer.Argument(help="A YAML file, a suite that is shipped, such as quick, or results to show (JSON).")
-    ],
+        str | None,
+        typer.Argument(
+            help="quick, nyud, nyud_segnet, cityscapes, pascal_context (--list says more), a YAML file, or results to "
+            "show (JSON)."
+        ),
+    ] = None,
     overrides: Overrides = None,
     out: Annotated[Path | None, typer.Option(help="Output folder; default: runs/compare/SUITE.")] = None,
     methods: Annotated[str | None, typer.Option(help="In place of the suite's, such as mtl,htt.")] = None,
@@ -354,25 +361,40 @@ def compare(
     labels: Annotated[str | None, typer.Option(help="one, random, full, shares such as 0.1, or CSV files.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps per network.")] = None,
     split: Annotated[str | None, typer.Option(help="What to measure on, such as test or holdout.")] = None,
+    tuned: Annotated[
+        Path | None,
+        typer.Option(help="Results of settings to choose from, on held-out images: each method takes its best."),
+    ] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time; default: one per GPU or core.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON only.")] = False,
+    list_suites: Annotated[
+        bool, typer.Option("--list", help="Say what each suite is that comes with the package.")
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Train and measure every method of a suite: one table, one page. The same command goes on where it stopped."""
     from tasktokens.reporting.comparison.compare import compare as run
+    from tasktokens.reporting.comparison.suite import print_suites
     from tasktokens.reporting.comparison.tables import parse_list, print_lines, print_results_file
 
+    if list_suites:
+        print_suites()
+        return
+    if suite is None:
+        raise ConfigError("compare needs a suite: a YAML file, or one of those that `tasktokens compare --list` names")
     if suite.endswith(".json"):
         print_results_file(Path(suite), as_json)
         return
     found = run(
-        suite, out, overrides or (), jobs, quiet, methods=parse_list("--methods", methods),
+        suite, out, overrides or (), jobs, quiet, tuned, methods=parse_list("--methods", methods),
         seeds=parse_list("--seeds", seeds, int), labels=parse_list("--labels", labels), steps=steps, split=split,
     )  # fmt: skip
     if as_json:
         print(strict_json.dumps(list(found.rows), indent=1))
     else:
         print_lines(found.columns, found.lines)
+        for each in found.equal_shares:
+            print(each.sentence())
         print(found.folder / "report.html")
 
 

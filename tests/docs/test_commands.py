@@ -34,7 +34,7 @@ NOT_RUN = {
     "torchrun --standalone --nproc_per_node 8": "needs eight GPUs",
     "torchrun --nnodes 2": "needs two machines",
     "#!/bin/bash": "is a script for SLURM",
-    "tasktokens review mydata-filled --serve": "runs until it is stopped; tests/integration/test_review_page.py opens it",
+    "tasktokens review mydata-filled --serve": "runs until it is stopped; test_review_page.py opens it",
 }
 
 
@@ -115,7 +115,9 @@ def test_compare_takes_the_words(name: str) -> None:
         if command.startswith("tasktokens compare "):
             _, _, suite, *words = shlex.split(command)
             options = {w: words[i + 1] for i, w in enumerate(words) if w.startswith("--")}
-            assert set(options) <= {"--methods", "--seeds", "--labels", "--steps", "--out", "--split"}, command
+            assert set(options) <= {"--methods", "--seeds", "--labels", "--steps", "--out", "--split", "--tuned"}, (
+                command
+            )
             settings = [w for i, w in enumerate(words) if "=" in w and words[i - 1 : i] != ["--out"]]
             methods = options["--methods"].split(",") if "--methods" in options else None
             path = ROOT / suite if suite.endswith(".yaml") else suite

@@ -1,7 +1,8 @@
 """What does the engine do when it is killed, and when its files are not what they should be?
 
     python tests/faults/campaign.py --out benchmarks/results/faults.json                      # about ten idle minutes
-    python tests/faults/campaign.py --campaign operation --out some.json                     # one part alone
+    python tests/faults/campaign.py --campaign operation --out some.json                     # one campaign alone
+    python tests/faults/campaign.py --part 1/4 --out some.json                               # a quarter, on one core
     python tests/faults/campaign.py --kills 7 --scenario mtl --inputs 24 --out some.json   # the sample of the tests
 
 Kills (`faults_kill.py`): training, evaluation, discovery and preparation are killed at random moments (inside steps,
@@ -29,6 +30,7 @@ import faults_child as child
 import faults_input
 import faults_kill
 import faults_operation
+from faults_kill import Part
 
 from tasktokens.reporting.provenance import describe
 
@@ -40,8 +42,14 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=220)
     parser.add_argument("--inputs", type=int, default=10**6, help="at most so many malformed inputs, evenly spread")
     parser.add_argument("--scenario", action="append", help="kill runs of this kind alone; may be repeated")
-    parser.add_argument("--campaign", action="append", choices=CAMPAIGNS, help="this alone; may be repeated")
+    parser.add_argument(
+        "--campaign",
+        action="append",
+        choices=CAMPAIGNS,
+        help="this alone, may be repeated; rows of the others stay in --out",
+    )
     parser.add_argument("--only", action="append", help="malformed inputs of this kind alone; may be repeated")
+    parser.add_argument("--part", type=Part.parse, default=Part(), help="such as 1/4: every fourth of all there is")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
@@ -63,34 +71,40 @@ def main() -> None:
 
         def inputs_part() -> None:
             other = faults_kill.Place(Path(folder), "inputs")
-            rows = faults_input.all_inputs(other, given.inputs, given.only or [], given.seed, say)
+            rows = faults_input.all_inputs(other, given.inputs, given.only or [], given.seed, say, given.part)
             found.write_text(json.dumps(rows))
 
         chosen = given.campaign or CAMPAIGNS
         found.write_text("[]")
-        # The two parts at the same time; neither computes in its own process.
-        part = multiprocessing.get_context("fork").Process(target=inputs_part)
+        # Both at the same time, unless this is a part beside others; neither computes in its own process.
+        beside = multiprocessing.get_context("fork").Process(target=inputs_part)
         if "input" in chosen:
-            part.start()
+            beside.start()
+            if given.part.of > 1:
+                beside.join()
         kills = []
         if "kill" in chosen:
             runs = max(given.kills * 5 // 6, 1)
-            kills = faults_kill.kill_runs(place, runs, given.scenario or [], given.seed, say)
-            kills += faults_kill.kill_writers(place, given.kills - runs, given.seed, say)
+            kills = faults_kill.kill_runs(place, runs, given.scenario or [], given.seed, say, given.part)
+            kills += faults_kill.kill_writers(place, given.kills - runs, given.seed, say, given.part)
         if "input" in chosen:
-            part.join()
+            beside.join()
         inputs = json.loads(found.read_text())
         operations = []
-        if "operation" in chosen:  # last: its processes are timed against each other
+        if "operation" in chosen and given.part.number == 1:  # last: its processes are timed against each other
             operations = faults_operation.Operations(faults_kill.Place(Path(folder), "operation"), say).all()
-    rows = [{"campaign": "kill", **asdict(row)} for row in kills] + [{"campaign": "input", **row} for row in inputs]
+    rows = json.loads(given.out.read_text())["rows"] if given.out.exists() else []
+    rows = [row for row in rows if row["campaign"] not in chosen]
+    rows += [{"campaign": "kill", **asdict(row)} for row in kills] + [{"campaign": "input", **row} for row in inputs]
     rows += [{"campaign": "operation", **asdict(row)} for row in operations]
     head = describe("one thread", [given.seed], measured=("src", "tests/faults"))
+    killed, spoiled = ([row for row in rows if row["campaign"] == name] for name in ("kill", "input"))
     totals = {
-        "kills": sum(row.kills for row in kills),
-        "killed_runs": sum(row.cases for row in kills),
-        "identical": sum(row.identical for row in kills),
-        **{key: sum(int(row[key]) for row in inputs) for key in ("cases", "clear_errors", "named_skips", "harmless")},
+        "kills": sum(row["kills"] for row in killed),
+        "kills_asked": sum(row.get("asked", row["kills"]) for row in killed),
+        "killed_runs": sum(row["cases"] for row in killed),
+        "identical": sum(row["identical"] for row in killed),
+        **{key: sum(int(row[key]) for row in spoiled) for key in ("cases", "clear_errors", "named_skips", "harmless")},
         **{key: sum(int(row.get(key, 0)) for row in rows) for key in ("tracebacks", "hangs", "lost", "silent")},
     }
     say(json.dumps(totals))

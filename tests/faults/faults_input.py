@@ -16,7 +16,7 @@ import faults_child as child
 import numpy as np
 import yaml
 from faults_damage import RAN, Damage
-from faults_kill import EXAMPLE, Place, end_at
+from faults_kill import EXAMPLE, WHOLE, Part, Place, end_at
 from PIL import Image
 
 TRAIN = (*EXAMPLE, "method.name=mtl", "method.steps=1", "optim.batch_size=6", "run.evaluate=null")
@@ -123,7 +123,7 @@ def one(place: Place, case: Case, seed: int) -> tuple[str, str]:
 
 
 def all_inputs(
-    place: Place, most: int, kinds: list[str], seed: int, say: Callable[[str], None]
+    place: Place, most: int, kinds: list[str], seed: int, say: Callable[[str], None], part: Part = WHOLE
 ) -> list[dict[str, Any]]:
     """Run all cases, or ``most`` of them evenly spread; a row for each kind."""
     from faults_cases import cases
@@ -131,6 +131,7 @@ def all_inputs(
     chosen = [case for case in cases() if not kinds or case.kind in kinds]
     if most < len(chosen):
         chosen = [chosen[i * len(chosen) // most] for i in range(most)]
+    chosen = part.select(chosen)
     rows: dict[str, Found] = {}
     before = child.digest(place.given)
     for case in chosen:

@@ -22,7 +22,7 @@ EXAMPLE = (
     "data.labels=one",
     "data.augmentation.scale=[0.8, 1.3]",
     "model.pretrained=false",
-    "model.backbone=mobilenetv3_small_050",
+    "model.backbone=test_resnet",
     "model.width=16",
     "optim.batch_size=3",
     "optim.warmup=1",
@@ -54,12 +54,33 @@ TIMES = ("images_per_second", "data_wait", "memory_mb", "minutes")
 """Values of a row of metrics.jsonl that say how long things took."""
 
 
+@dataclass(frozen=True)
+class Part:
+    """The ``number``-th, from 1, of ``of`` parts into which the campaign is dealt out."""
+
+    number: int = 1
+    of: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> Part:
+        """That of ``1/4``."""
+        return cls(*map(int, text.split("/")))
+
+    def select(self, each: Sequence[Any]) -> list[Any]:
+        """Its own of what there is."""
+        return [*each][self.number - 1 :: self.of]
+
+
+WHOLE = Part()
+
+
 @dataclass
 class Row:
     """What a part of the campaign found."""
 
     moment: str
     scenario: str = ""
+    asked: int = 0
     cases: int = 0
     kills: int = 0
     anew: int = 0
@@ -290,11 +311,14 @@ def fits(moment: str, scenario: str) -> bool:
     return (moment in ("validation", "saves", "any time")) if "validated" in scenario else moment != "validation"
 
 
-def kill_runs(place: Place, kills: int, only: Sequence[str], seed: int, say: Callable[[str], None]) -> list[Row]:
+def kill_runs(
+    place: Place, kills: int, only: Sequence[str], seed: int, say: Callable[[str], None], part: Part = WHOLE
+) -> list[Row]:
     """About ``kills`` of them over all moments and scenarios (``only`` these); each row is one of each."""
-    references, seconds = {}, {}
     scenarios = [scenario for scenario in SCENARIOS if not only or scenario in only]
-    for scenario in scenarios:
+    plans = part.select([*plan_kills(kills, scenarios)])
+    references, seconds = {}, {}
+    for scenario in [each for each in scenarios if each in {plan[1] for plan in plans}]:
         run = place.work / "quiet" / scenario
         started = time.monotonic()
         ended = child.run(words(place, scenario, run), place.log, limit=300)
@@ -302,6 +326,23 @@ def kill_runs(place: Place, kills: int, only: Sequence[str], seed: int, say: Cal
             raise SystemExit(f"the uninterrupted run failed: {ended.output}")
         seconds[scenario], references[scenario] = time.monotonic() - started, result(run)
         say(f"{scenario}: {seconds[scenario]:.1f} s uninterrupted")
+    rows = []
+    for moment, scenario, which, share in plans:
+        dice = random.Random(f"{seed} {moment} {scenario} {which}")
+        timed = at_a_time(dice, seconds[scenario], place, which)
+        kill = timed if moment == "any time" else at_a_call(dice, MOMENTS[moment], place, which)
+        row = Row(moment if which == signal.SIGKILL else f"{which.name} at {moment}", scenario, share)
+        for _ in range(6 * share):
+            if row.kills >= share:
+                break
+            kill_one(place, scenario, row, kill, dice.randint(1, min(4, share - row.kills)), references[scenario])
+        rows.append(row)
+        say(f"{row.moment}, {scenario}: {row.kills} kills in {row.cases} runs, {row.identical} identical")
+    return rows
+
+
+def plan_kills(kills: int, scenarios: list[str]) -> Iterator[tuple[str, str, signal.Signals, int]]:
+    """Moment, scenario, signal, and how many of the kills: as many for each, but for rounding."""
     plans = [
         (moment, scenario, signal.SIGKILL)
         for moment in (*MOMENTS, "any time")
@@ -314,20 +355,8 @@ def kill_runs(place: Place, kills: int, only: Sequence[str], seed: int, say: Cal
         for moment in ("steps", "evaluation", "any time")
         for scenario in scenarios[:2]
     ]
-    rows = []
-    for index, (moment, scenario, which) in enumerate(plans):
-        share = (kills * (index + 1)) // len(plans) - (kills * index) // len(plans)
-        dice = random.Random(f"{seed} {moment} {scenario} {which}")
-        timed = at_a_time(dice, seconds[scenario], place, which)
-        kill = timed if moment == "any time" else at_a_call(dice, MOMENTS[moment], place, which)
-        row = Row(moment if which == signal.SIGKILL else f"{which.name} at {moment}", scenario)
-        for _ in range(4 * share):
-            if row.kills >= share:
-                break
-            kill_one(place, scenario, row, kill, dice.randint(1, min(4, share - row.kills)), references[scenario])
-        rows.append(row)
-        say(f"{row.moment}, {scenario}: {row.kills} kills in {row.cases} runs, {row.identical} identical")
-    return rows
+    for index, plan in enumerate(plans):
+        yield *plan, (kills * (index + 1)) // len(plans) - (kills * index) // len(plans)
 
 
 def kill_one(place: Place, scenario: str, row: Row, kill: Kill, most: int, reference: dict[str, Any]) -> None:
@@ -368,7 +397,7 @@ PREPARES: tuple[Target, ...] = (
 )
 
 
-def kill_writers(place: Place, kills: int, seed: int, say: Callable[[str], None]) -> list[Row]:
+def kill_writers(place: Place, kills: int, seed: int, say: Callable[[str], None], part: Part = WHOLE) -> list[Row]:
     """Kill ``discover`` and ``prepare``; the same command goes on, and the folder must be the uninterrupted one."""
     run = place.given / "run"
     commands = {
@@ -376,8 +405,8 @@ def kill_writers(place: Place, kills: int, seed: int, say: Callable[[str], None]
         "preparation": (["prepare", "--data", "folder", "--root", str(place.data), "--workers", "1", "-q"], PREPARES),
     }
     rows = []
-    for moment, (command, targets) in commands.items():
-        row, dice = Row(moment), random.Random(f"{seed} {moment}")
+    for moment, (command, targets) in part.select([*commands.items()]):
+        row, dice = Row(moment, asked=kills // 2), random.Random(f"{seed} {moment}")
         quiet = place.work / "quiet" / moment
         if child.run([*command, "--out", quiet], place.log).code:
             raise SystemExit(f"the uninterrupted {moment} failed: {place.log.read_text()}")

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import faults_child as child
+import faults_surroundings
 import yaml
 from faults_kill import EXAMPLE, Place, end_at, result, without_pictures
 
@@ -77,6 +78,8 @@ class Operations:
         self.filled = child.digest(quiet)
         for part in (self.two_at_once, self.changed_data, self.moved_folders, self.lost_terminals, self.full_disk):
             part()
+        for around in faults_surroundings.PARTS:
+            around(self)
         return self.rows
 
     # -- helpers ---------------------------------------------------------------------------------------------------
@@ -88,13 +91,16 @@ class Operations:
         (data / "depth" / "im00.png").unlink()
         stopped = self.place.work / "stopped"
         if not stopped.exists():
-            words = [*TRAIN, f"data.root={data}", f"run.dir={run}"]
-            ended = child.run(words, self.log, lambda: end_at(STEP, 3, "before", signal.SIGTERM))
+            ended = child.run(self.words(run, data), self.log, lambda: end_at(STEP, 3, "before", signal.SIGTERM))
             if ended.code != 143:
                 raise SystemExit(f"the run was not stopped: {ended.output}")
             shutil.move(run, stopped)
         shutil.copytree(stopped, run)
         return data, run
+
+    def words(self, run: Path, data: Path | None = None) -> list[str]:
+        """A new run on the data."""
+        return [*TRAIN, f"data.root={data or self.data}", f"run.dir={run}"]
 
     def resume(self) -> list[str]:
         return ["train", "-q", "--resume", f"run.dir={self.run}"]
@@ -128,7 +134,7 @@ class Operations:
             self.pair(case, [*words, "--out", out], [*second, "--out", out],
                       lambda out=out: child.digest(out) == self.filled)  # fmt: skip
         run = self.work / "two"
-        words = [*TRAIN, f"data.root={self.data}", f"run.dir={run}"]
+        words = self.words(run)
         self.pair("train beside train", words, words, lambda: result(run) == self.undisturbed)
 
     def pair(self, case: str, first: list[Any], second: list[Any], whole: Callable[[], bool]) -> None:
@@ -160,14 +166,18 @@ class Operations:
     def add_label(self) -> None:
         shutil.copy(self.place.data / "depth" / "im00.png", self.data / "depth")
 
-    def remove_label(self, flag: str) -> None:
+    def labels(self, flag: str) -> list[tuple[str, str]]:
+        """The id and task of labels that exist and that the run sees (``1``) or does not (``0``)."""
         header, *rows = [line.split(",") for line in (self.run / "labels.csv").read_text().splitlines()]
-        id, task = next(
+        return [
             (row[0], task)
             for row in rows
             for task, seen in zip(header[1:], row[1:], strict=True)
             if seen == flag and (self.data / task / f"{row[0]}.png").exists()
-        )
+        ]
+
+    def remove_label(self, flag: str) -> None:
+        id, task = self.labels(flag)[0]
         (self.data / task / f"{id}.png").unlink()
 
     def reorder(self) -> None:
@@ -220,7 +230,7 @@ class Operations:
                 self.say("operation: full disk: left out, no tmpfs can be mounted here")
                 return
             self.run = disk / "run"
-            words = [*TRAIN, f"data.root={self.data}", f"run.dir={self.run}"]
+            words = self.words(self.run)
             ended = child.run(words, self.log, without_pictures)
             row = self.add("train on a full disk", ended, lambda: False, "refused")
             if str(disk) not in ended.output:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -19,6 +21,7 @@ import pytest
 from PIL import Image
 
 import processes
+import tasktokens
 from conftest import run_cli
 from tasktokens.datasets.rooms.dataset import rooms_folder
 
@@ -58,7 +61,7 @@ def test_a_cache_of_rooms_that_two_render_at_once_is_that_of_one(
 
 # -- rights ------------------------------------------------------------------------------------------------------------
 @posix
-@pytest.mark.parametrize("mask", [0o077, 0o000, 0o027])
+@pytest.mark.parametrize("mask", [0o077, 0o027, pytest.param(0o000, marks=pytest.mark.slow)])
 def test_any_umask_leaves_files_that_the_next_verb_can_use(mask: int, own_folder: Path, tmp_path: Path) -> None:
     shutil.rmtree(own_folder / "edge")
     (own_folder / "edge").mkdir()
@@ -129,6 +132,20 @@ print(codes, file=sys.stderr)
 """
 
 
+def test_asserts_do_nothing_but_tell_a_type() -> None:
+    """So ``python -O`` leaves nothing out. To run it takes long: it compiles torch, timm and SciPy anew."""
+    source = Path(tasktokens.__file__).parent
+    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in source.rglob("*.py")}
+    found = [(path, ast.unparse(node.test)) for path, tree in trees.items() for node in ast.walk(tree)
+             if isinstance(node, ast.Assert)]  # fmt: skip
+    assert found
+    tells = re.compile(r"isinstance\([\w.]+, [\w.| ]+\)|[\w.]+ is not None")
+    assert [each for each in found if not tells.fullmatch(each[1])] == []
+    assert not [path for path, tree in trees.items() for node in ast.walk(tree)
+                if isinstance(node, ast.Name) and node.id == "__debug__"]  # fmt: skip
+
+
+@pytest.mark.slow
 def test_python_without_asserts_does_and_refuses_the_same(own_folder: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     verbs = [

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import processes
 from conftest import WIDTH, discovered_rows, write_folder
 from conftest import run_cli as run
 
@@ -22,7 +23,7 @@ def small(root: Path, out: Path) -> list[str]:
         f"data.root={root}",
         "data.size=[32,48]",
         "data.labels=one",
-        "model.backbone=mobilenetv3_small_050",
+        "model.backbone=test_resnet",
         "model.pretrained=false",
         "model.width=16",
         "method.stage1_steps=2",
@@ -39,8 +40,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     base = tmp_path_factory.mktemp("cli")
     root = base / "data"
     write_folder(root)
-    command = [sys.executable, "-m", "tasktokens.cli", "train", *small(root, base / "run")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = processes.run("train", *small(root, base / "run"))
     assert done.returncode == 0, done.stderr
     assert "loss" in done.stderr  # progress is visible without a terminal, too
     return root, base / "run"
@@ -273,7 +273,7 @@ class TestMistakes:
 
 def test_the_folder_of_the_data_may_have_any_name(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     root = write_folder(tmp_path / "2024 \U0001f600 [b] 'ü'", count=2, train=1)
-    small = ("data.size=[32, 48]", "model.backbone=mobilenetv3_small_050", "model.pretrained=false", "method.name=mtl",
+    small = ("data.size=[32, 48]", "model.backbone=test_resnet", "model.pretrained=false", "method.name=mtl",
              "method.steps=1", "data.labels=full", "run.evaluate=test", "run.device=cpu")  # fmt: skip
     folder = tmp_path / "[/run]"
     code, _, errors = run(capsys, "train", "-q", "--root", root, *small, f"run.dir='{folder}'")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -13,12 +11,13 @@ from typing import Any
 import pytest
 import yaml
 
+import processes
 from conftest import run_cli
 from tasktokens.config import load_config
 from tasktokens.errors import TaskTokensError
 from tasktokens.reporting.comparison import runs
 from tasktokens.reporting.comparison.compare import compare
-from tasktokens.reporting.comparison.suite import read_suite
+from tasktokens.reporting.comparison.suite import read_suite, shipped
 from tasktokens.training.trainer import train
 
 TINY: dict[str, Any] = {
@@ -78,8 +77,12 @@ def test_a_suite_becomes_rows_tables_and_a_page(tmp_path: Path, commands: list[l
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert {"commit", "suite", "rows", "seeds"} <= results.keys()
     page = (tmp_path / "out" / "report.html").read_text()
-    for part in ("htt", "<svg", "data:image/png"):
+    for part in ("htt", "<svg"):
         assert part in page
+    pictures = 3 * 2 * 5  # images, tasks; the image, its label and three methods
+    assert page.count("data:image/png") == pictures
+    for text in ("semseg: stl", "depth: htt", "depth: label"):
+        assert text in page
     assert "http" not in page.replace("http://www.w3.org", "")
     for name in ("table.md", "table.csv", "table.tex"):
         assert "htt" in (tmp_path / "out" / name).read_text()
@@ -88,6 +91,22 @@ def test_a_suite_becomes_rows_tables_and_a_page(tmp_path: Path, commands: list[l
     assert len(commands) == 6  # one more second stage, from the same teacher
     assert [row["method"] for row in again.rows] == ["mtl", "htt", "htt-no-discovery"]
     assert again.rows[0]["mIoU"] == rows["mtl"]["mIoU"]
+
+
+def test_shares_of_labels_become_a_figure_and_a_sentence(tmp_path: Path, commands: list[list[str]]) -> None:
+    labels = {"labels": ["0.5", "full"], "reference_labels": "full", "methods": ["stl", "mtl"]}
+    found = compare(suite(tmp_path, **labels), tmp_path / "out", quiet=True, jobs=1)
+    assert [(row["method"], row["share"]) for row in found.rows] == [
+        ("stl", 0.5), ("mtl", 0.5), ("stl", 1.0), ("mtl", 1.0),
+    ]  # fmt: skip
+    assert found.rows[2]["delta_mtl"] == 0
+    assert found.rows[0]["delta_mtl"] != 0
+    page = (tmp_path / "out" / "report.html").read_text()
+    said = json.loads((tmp_path / "out" / "results.json").read_text())["equal_labels"]
+    assert said == [each.sentence() for each in found.equal_shares]
+    assert [sentence.split(" of the labels")[0] for sentence in said] == ["mtl with 50 %", "mtl with 100 %"]
+    for text in ("mIoU against labels", *said):
+        assert text in page
 
 
 def test_rows_are_those_of_evaluate(tmp_path: Path, commands: list[list[str]]) -> None:
@@ -131,16 +150,12 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(
 
 def test_stopped_it_goes_on_where_it_was(tmp_path: Path) -> None:
     path = suite(tmp_path, methods=["mtl"], steps=400)
-    command = [sys.executable, "-m", "tasktokens", "compare", str(path), "--out", str(tmp_path / "out"), "--jobs", "1"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     log = tmp_path / "out" / "runs" / "mtl-one-0" / "metrics.jsonl"
-    deadline = time.monotonic() + 120
-    while not (log.is_file() and log.read_text().count("\n") > 2) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 143, errors
-    assert "the same command goes on" in errors
+    with processes.started("compare", path, "--out", tmp_path / "out", "--jobs", "1") as process:
+        process.until(lambda: log.is_file() and log.read_text().count("\n") > 2)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait() == 143, process.errors
+    assert "the same command goes on" in process.errors
     assert any((tmp_path / "out" / "runs" / "mtl-one-0" / "checkpoints").iterdir())
 
 
@@ -155,6 +170,18 @@ def test_the_command_refuses_what_is_wrong(tmp_path: Path, capsys: pytest.Captur
         assert code == 2
         assert message in errors
         assert not (tmp_path / "out").exists()
+
+
+def test_the_list_and_the_help_name_every_shipped_suite(capsys: pytest.CaptureFixture[str]) -> None:
+    code, listed, _ = run_cli(capsys, "compare", "--list")
+    _, helped, _ = run_cli(capsys, "compare", "--help")
+    assert code == 0
+    for name in shipped():
+        assert name in listed
+        assert name in helped
+    code, _, errors = run_cli(capsys, "compare")
+    assert code == 2
+    assert "compare --list" in errors
 
 
 def test_quick_is_small_enough_for_a_first_table() -> None:

@@ -84,8 +84,17 @@ VERBS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
-@pytest.mark.parametrize("verb", VERBS)
+ENCODINGS = ("ascii", "latin-1", "cp1252")
+LONG = {"train", "train -q", "train --resume", "predict", "discover", "explain", "prepare", "rooms"}
+"""By default these run on the console that can show least; the others show some of what they write, too."""
+EVERY = [
+    pytest.param(verb, encoding, marks=[pytest.mark.slow] if verb in LONG and encoding != "ascii" else [])
+    for verb in VERBS
+    for encoding in ENCODINGS
+]
+
+
+@pytest.mark.parametrize(("verb", "encoding"), EVERY)
 def test_every_verb_ends_well_and_writes_what_it_writes_elsewhere(
     verb: str, encoding: str, place: Path, tmp_path: Path
 ) -> None:
@@ -110,7 +119,7 @@ def test_every_verb_ends_well_and_writes_what_it_writes_elsewhere(
         assert found.tasks["semseg"].class_names()[0] == NAME
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
+@pytest.mark.parametrize("encoding", ENCODINGS)
 def test_errors_of_the_user_are_a_sentence_there_too(encoding: str, place: Path) -> None:
     code, _, errors = run_on(encoding, "train", f"data.root={place / 'nirgends'}", *TINY)
     assert code == 2

@@ -20,7 +20,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     def cut(method: str, out: Path, seed: int) -> Config:
         values = shipped(method, out, seed).model_dump(mode="json")
         values["data"] |= {"size": [32, 48], "train": 8, "test": 4}
-        values["model"] |= {"backbone": "mobilenetv3_small_050", "width": 16}
+        values["model"] |= {"backbone": "test_resnet", "width": 16}
         values["optim"] |= {"batch_size": 4}
         steps = {"steps": 4} if method == "mtl" else {"stage1_steps": 2, "stage2_steps": 2}
         values["method"] |= steps

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 from collections.abc import Callable
@@ -31,7 +32,13 @@ from tasktokens.training.trainer import train
 
 MakeConfig = Callable[..., Config]
 VIEWS = [[1, False], [1.25, True]]
-METHOD: dict[str, Any] = {"name": "htt", "stage1_steps": 2, "stage2_steps": 4, "views": VIEWS}
+METHOD: dict[str, Any] = {"name": "htt", "stage1_steps": 2, "stage2_steps": 4, "views": VIEWS, "token_level": 0.5}
+
+
+@pytest.fixture(scope="session")
+def make_config(make_config_of_two: MakeConfig) -> MakeConfig:
+    """Two tasks will do."""
+    return make_config_of_two
 
 
 @pytest.fixture(scope="module")
@@ -55,11 +62,17 @@ def test_every_label_that_a_training_image_does_not_show_is_discovered_and_no_ot
         shown = {row.pop("id"): row for row in csv.DictReader(file)}
     missing = {f"{task}/{id}.npy" for id, row in shown.items() for task, flag in row.items() if flag == "0"}
     assert {name for name in files_of(finished) if name.endswith(".npy")} == missing
+    tokens = {name.replace(".npy", ".token") for name in missing}
+    assert {name for name in files_of(finished) if name.endswith(".token")} == tokens
     document = json.loads((finished / "discovered" / "store.json").read_text())
     assert document["teacher"] == sha256(finished / "teacher" / "model.safetensors")
     assert document["views"] == dict.fromkeys(document["tasks"], VIEWS)
     table = (finished / "discovered" / "discovered.csv").read_text().splitlines()
     assert document["count"] == len(missing) == len(table) - 1
+    said = re.search(r"discovering (\d+) labels of 6 images: about ([\d.]+) MB in", (finished / "log.txt").read_text())
+    assert said is not None
+    assert int(said[1]) == len(missing)
+    assert document["token_width"] == np.load(next((finished / "discovered" / "depth").rglob("*.token"))).size
     depth = np.load(next((finished / "discovered" / "depth").rglob("*.npy")))
     # Bins are widened by the zoom ranges of the augmentation.
     assert depth.shape == (load_model(finished)[1].tasks["depth"].num_tokens, 8, 8)
@@ -87,7 +100,19 @@ def test_no_step_and_no_checkpoint_of_the_second_stage_has_a_teacher(
     assert same_tensors(weights(run), weights(finished))
     found = [row for row in read_rows(run / "metrics.jsonl") if row.get("stage") == "discovery"]
     assert any(value for row in found for key, value in row.items() if key.startswith("discovered_loss/"))
-    assert not any(key.startswith(("feature/", "token/")) for row in found for key in row)
+    assert any(value for row in found for key, value in row.items() if key.startswith("token/"))
+    assert not any(key.startswith("feature/") for row in found for key in row)
+
+
+def test_without_the_token_level_no_tokens_are_kept(
+    finished: Path, folder_root: Path, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    run = train(make_config(folder_root, tmp_path / "run", method=METHOD | {"token_level": 0}), quiet=True)
+    assert {name: data for name, data in files_of(finished).items() if name.endswith(".npy")} == {
+        name: data for name, data in files_of(run).items() if name not in ("store.json", "discovered.csv")
+    }
+    assert "token_width" not in json.loads((run / "discovered" / "store.json").read_text())
+    assert not same_tensors(weights(run), weights(finished)), "tokens are learned from"
 
 
 def test_hidden_labels_change_nothing_of_what_is_discovered(
@@ -133,7 +158,7 @@ def test_thresholds_by_accuracy_are_measured_before_the_second_stage(
 
 # -- interruptions -----------------------------------------------------------------------------------------------------
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.parametrize("files", [0, 3, 11])
+@pytest.mark.parametrize("files", [0, 4])
 def test_a_run_that_is_killed_while_it_discovers_goes_on_to_the_same_bits(
     files: int, finished: Path, folder_root: Path, make_config: MakeConfig, tmp_path: Path
 ) -> None:
@@ -203,11 +228,12 @@ def test_a_second_stage_that_has_begun_refuses_labels_that_are_not_complete_or_o
     assert same_tensors(weights(tmp_path / "run"), weights(finished))
 
 
-def test_a_label_that_is_gone_is_named(finished: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("ending", ["npy", "token"])
+def test_a_label_that_is_gone_is_named(ending: str, finished: Path, tmp_path: Path) -> None:
     config = stopped_at(finished, tmp_path / "run", "1-0000002")
-    for path in (tmp_path / "run" / "discovered" / "semseg").iterdir():
+    for path in (tmp_path / "run" / "discovered" / "semseg").glob(f"*.{ending}"):
         path.unlink()
-    with pytest.raises(DataError, match=r"discovered/semseg/im0\d.npy is gone"):
+    with pytest.raises(DataError, match=rf"discovered/semseg/im0\d\.{ending} is gone"):
         train(config, resume=True, quiet=True)
 
 

@@ -25,13 +25,19 @@ from tasktokens.datasets.folder import open_folder
 from tasktokens.datasets.open import open_data
 from tasktokens.errors import ConfigError, DataError, LabelError
 from tasktokens.inference.discover import discover
-from tasktokens.methods import Htt, HttMethod, StepOptions
+from tasktokens.methods import METHODS, Htt, HttMethod, StepOptions
 from tasktokens.models import TaskOutput
 from tasktokens.training.trainer import train
 
 MakeConfig = Callable[..., Config]
 METHOD = {"name": "htt", "stage1_steps": 0, "stage2_steps": 3}
 HEIGHT, WIDTH = 40, 56
+
+
+@pytest.fixture(scope="session")
+def make_config(make_config_of_two: MakeConfig) -> MakeConfig:
+    """Two tasks will do."""
+    return make_config_of_two
 
 
 def constant(folder: Path, metres: float, confidence: Any, ids: list[str], columns: slice = slice(None)) -> Path:
@@ -370,6 +376,27 @@ def test_methods_that_learn_from_no_discovered_labels_refuse_them(
                 make_config(folder_root, tmp_path / "run", method=method, **{"data.discovered": [str(folder)]}),
                 quiet=True,
             )
+    with pytest.raises(ConfigError, match=r"labels of data\.discovered have none; set method\.token_level=0"):
+        train(
+            make_config(
+                folder_root, tmp_path / "run", method=METHOD | {"token_level": 0.1},
+                **{"data.discovered": [str(folder)]},
+            ),
+            quiet=True,
+        )  # fmt: skip
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "htt"])
+def test_the_option_is_refused_with_every_other_method_in_one_sentence(
+    name: str, folder_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its confidences would be ignored without a word."""
+    words = ["--discovered", tmp_path, "--root", folder_root, f"method.name={name}", f"run.dir={tmp_path / 'run'}"]
+    code, _, errors = run_cli(capsys, "train", *words, "model.pretrained=false")
+    assert code == 2
+    assert "data.discovered names labels to learn from" in errors
+    assert f"'{name}' as it is set reads none" in errors
     assert not (tmp_path / "run").exists()
 
 

@@ -30,6 +30,7 @@ from tasktokens.data import dataset
 from tasktokens.errors import ConfigError, DataError, OtherRankError, TrainingError
 from tasktokens.inference.discover import discover
 from tasktokens.inference.evaluate import evaluate
+from tasktokens.methods import METHODS
 from tasktokens.training.checkpoint import complete_checkpoints
 from tasktokens.training.log import read_rows
 from tasktokens.training.nan_guard import check_all_used
@@ -42,12 +43,18 @@ ONLINE = {
     "name": "htt", "schedule": "online", "stage1_steps": 2, "stage2_steps": 3, "ramp": 1,
     "feature_level": 0.1, "token_level": 1.0, "thresholds": "adaptive",
 }  # fmt: skip
-ONCE: dict[str, Any] = {"name": "htt", "stage1_steps": 0, "stage2_steps": 2}
+ONCE: dict[str, Any] = {"name": "htt", "stage1_steps": 0, "stage2_steps": 2, "token_level": 0.5}
 SHARED: dict[str, Any] = {"method": ONLINE, "optim.batch_size": 4, "data.check": False, "optim.loss_stride": 2}
 BESIDE: dict[str, dict[str, Any]] = {
     "mtpsl": {"method": {"name": "mtpsl", "steps": 4}, "optim.balance": "uncertainty"},
     "jtr": {"method": {"name": "jtr", "steps": 4}, "optim.balance": "upgrad"},
 }
+
+
+@pytest.fixture(scope="session")
+def make_config(make_config_of_two: MakeConfig) -> MakeConfig:
+    """Two tasks will do."""
+    return make_config_of_two
 
 
 @contextmanager
@@ -178,6 +185,49 @@ def test_ranks_do_not_change_what_is_trained_beside_the_student(
             torch.testing.assert_close(tensor, many[key], rtol=1e-6, atol=1e-7, msg=key)
         if file != "optimizer.safetensors":
             assert not same_tensors(one, first)
+
+
+OTHERS = [name for name in METHODS if name not in (*BESIDE, "htt")]
+"""Methods whose ranks the tests above do not have."""
+
+
+def settings_of(name: str) -> dict[str, Any]:
+    """Of a short run of a method, with a teacher where it has one."""
+    fields = METHODS[name].settings_class.model_fields
+    lengths = {"stage1_steps": 2, "stage2_steps": 2} if "stage1_steps" in fields else {"steps": 4}
+    return SHARED | {"method": {"name": name, **lengths}, "model.backbone": "test_resnet"}
+
+
+@pytest.fixture(scope="module")
+def ranks_of_methods(make_folder: Any, make_config: MakeConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs of `OTHERS` on two ranks."""
+    folder = tmp_path_factory.mktemp("methods")
+    data = make_folder(folder / "data", count=6, train=5)
+    for name in OTHERS:
+        (folder / f"{name}.yaml").write_text(to_yaml(make_config(data, folder / name, **settings_of(name))))
+    with two(before=partial(two_ranks.methods, folder)) as both:
+        assert [code for code, _ in ends(both)] == [0, 0], [rank.errors for rank in both]
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OTHERS)
+def test_two_ranks_learn_what_one_learns_by_every_method(
+    name: str, ranks_of_methods: Path, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    """All that a checkpoint holds: the networks, what is trained beside them, thresholds, moments of the optimiser."""
+    with double_without_batch_statistics():
+        run = train(make_config(ranks_of_methods / "data", tmp_path / "alone", **settings_of(name)), quiet=True)
+    last, other = (complete_checkpoints(each / "checkpoints")[-1] for each in (run, ranks_of_methods / name))
+    files = sorted(path.name for path in last.glob("*.safetensors"))
+    assert "student.safetensors" in files
+    for file in files:
+        one, many = (load_file(folder / file) for folder in (last, other))
+        assert one.keys() == many.keys()
+        for key, tensor in one.items():
+            torch.testing.assert_close(tensor, many[key], rtol=1e-8, atol=1e-9, msg=f"{file}: {key}")
+    first = load_file(complete_checkpoints(run / "checkpoints")[0] / "student.safetensors")
+    assert not same_tensors(first, load_file(last / "student.safetensors"))
 
 
 def test_ranks_hold_the_same_average_and_the_same_seed_gives_the_same_bits(ranks: Path) -> None:

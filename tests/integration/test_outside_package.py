@@ -227,10 +227,8 @@ def test_every_verb_takes_components_of_another_package(site: Path, thermal: Pat
         "run": {"dir": str(run), "device": "cpu", "threads": 1, "evaluate": None},
     }
     config.write_text(yaml.safe_dump(values))
-    command = [sys.executable, "-m", "tasktokens.cli", "check", "--config", str(config)]
-    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(site)}, capture_output=True, text=True)
-    assert done.returncode == 0, (done.stdout, done.stderr)
     for words in (
+        ["check", "--config", str(config)],
         ["train", "--config", str(config), "method.steps=2", "-q"],
         ["evaluate", str(run)],
         ["discover", str(run), "--out", str(tmp_path / "found"), "-q"],
@@ -261,6 +259,14 @@ def test_the_list_and_the_errors_know_them(site: Path, thermal: Path) -> None:
     assert done.returncode == 2
     assert "'data.camra' (did you mean 'camera'?)" in done.stderr
     assert "'method.step' (did you mean 'steps'?)" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_genuine_start_of_python_knows_them(site: Path) -> None:
+    command = [sys.executable, "-m", "tasktokens.cli", "list"]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(site)}, capture_output=True, text=True)
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    assert "pixelwise" in done.stdout
 
 
 def test_a_package_that_cannot_be_imported_is_named_only_where_it_is_used(site: Path, tmp_path: Path) -> None:

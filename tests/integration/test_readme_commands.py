@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ def test_init_check_train_discover_and_train_again(
     monkeypatch.chdir(tmp_path)
     write_folder(Path("mydata"), count=16, train=12)
     Path("mydata/dataset.yaml").unlink()
+    for task in ("normals", "saliency"):
+        shutil.rmtree(f"mydata/{task}")
     if "val" in lists:
         Path("mydata/test.txt").rename("mydata/val.txt")
     for name in {"train", "test"} - set(lists):

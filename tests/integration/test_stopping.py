@@ -7,8 +7,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -257,25 +255,24 @@ def test_a_second_signal_ends_a_run_whose_loader_process_hangs(
         "    return read(self, key)\n"
         "PartialDataset.__getitem__ = hang\ncli.main()\n"
     )
-    command = [sys.executable, str(tmp_path / "hang.py"), "train", "--config", str(tmp_path / "c.yaml"), "-q"]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    ) as process:
+    words = ("train", "--config", tmp_path / "c.yaml", "-q")
+    with processes.started(*words, script=tmp_path / "hang.py", own_session=True) as process:
         try:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "hangs\n"
+            process.until(lambda: process.output)
             process.send_signal(signal.SIGTERM)
             time.sleep(1)
             process.send_signal(signal.SIGTERM)
-            errors = process.communicate(timeout=40)[1]  # it ends when the last process has closed its end
+            code, errors = process.wait(40), process.errors
+            deadline = time.monotonic() + 10
+            with contextlib.suppress(ProcessLookupError):  # once the loader process has gone, too
+                while time.monotonic() < deadline:
+                    os.killpg(process.pid, 0)
+                    time.sleep(0.02)
+                pytest.fail("the loader process is still there")
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-    assert process.returncode in (
-        130,
-        143,
-        -signal.SIGTERM,
-    )  # the first where a batch was waited for, the last on the way out
+    assert code in (130, 143, -signal.SIGTERM)  # the first where a batch was waited for, the last on the way out
     assert "Traceback" not in errors
 
 

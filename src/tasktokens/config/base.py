@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, ClassVar, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Self, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, field_validator, model_validator
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from tasktokens.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,22 @@ class MethodSettings(Settings):
     def uses_holdout(self) -> bool:
         """Whether the method measures something on visible labels of the held-out images."""
         return False
+
+    @classmethod
+    def step_settings(cls) -> list[str]:
+        """The settings that say how long stages are: ``steps``, and all that end with ``_steps``."""
+        return [name for name in cls.model_fields if name == "steps" or name.endswith("_steps")]
+
+    def scaled(self, factor: float) -> Self:
+        """The same method with every number of steps times a factor, at least 1 where there was one.
+
+        Raises `ConfigError` where it has no such setting.
+        """
+        found = {name: getattr(self, name) for name in self.step_settings()}
+        steps = {name: max(1, round(factor * value)) for name, value in found.items() if value}
+        if not steps:
+            raise ConfigError(f"method '{self.name}' has no setting of steps that minutes could set")
+        return self.model_copy(update=steps)
 
 
 def takes_path(annotation: Any) -> bool:

@@ -102,7 +102,11 @@ def parse_config(values: Mapping[str, Any], where: str = "the settings") -> Conf
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        wrong = "; ".join(_sentence(item, values) for item in error.errors())
+        try:
+            items = error.errors()
+        except UnicodeEncodeError:  # pydantic quotes what is wrong
+            raise ConfigError(f"{where}: \\ud800 to \\udfff are no characters; write the character itself") from None
+        wrong = "; ".join(_sentence(item, values) for item in items)
         raise ConfigError(f"{where}: {wrong}") from error
 
 

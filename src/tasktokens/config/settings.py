@@ -51,6 +51,12 @@ class OptimSettings(Settings):
         description="images per update, over all processes and parts; auto: the largest that fits into memory, "
         "measured at the start",
     )
+    minutes: float | None = Field(
+        None,
+        gt=0,
+        description="minutes of training, without evaluations, in place of numbers of steps: steps of every stage are "
+        "timed at the start, and the method's numbers of steps multiplied by what fills the minutes",
+    )
     warmup: int = Field(20, ge=0, description="steps of linear warm-up at the start of a stage")
     power: float = Field(0.9, ge=0, description="polynomial decay: (1 - step / steps) ** power")
     clip: float = Field(10.0, gt=0, description="largest gradient norm")

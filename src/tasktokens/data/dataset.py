@@ -110,7 +110,7 @@ class PartialDataset(Dataset[Sample]):
 
     def collate(self, samples: Sequence[Sample]) -> Batch:
         """Stack samples of one size: the ``collate_fn`` of a `DataLoader`. See `Batch`."""
-        return collate(samples, _channels(self), _soft_shapes(self), self.weighted is not None)
+        return _stacking(self)(samples)
 
     def __getitem__(self, key: int | tuple[int, int] | Draw) -> Sample:
         """A sample by its number, from -len to len - 1, or by a draw of (epoch, number).
@@ -243,10 +243,7 @@ def _bytes(sample: Sample) -> int:
 
 def train_loader(dataset: PartialDataset, sampler: Draws, workers: int) -> Iterator[Batch]:
     """Endless batches for training. Raises `DataError` for what cannot be read."""
-    stack: Callable[[Sequence[Sample]], Batch] = partial(
-        collate, channels=_channels(dataset), soft=_soft_shapes(dataset), weighted=dataset.weighted is not None
-    )
-    return _load(dataset, sampler, stack, workers, pin_memory=torch.cuda.is_available())
+    return _load(dataset, sampler, _stacking(dataset), workers, pin_memory=torch.cuda.is_available())
 
 
 def eval_loader(
@@ -367,6 +364,15 @@ def _leave_signals_to_training(worker: int) -> None:
 
 def _channels(dataset: PartialDataset) -> dict[str, int]:
     return {name: task.label_channels for name, task in dataset.tasks.items()}
+
+
+def _stacking(dataset: PartialDataset) -> Callable[[Sequence[Sample]], Batch]:
+    """What stacks samples of a data set; loader processes get it without the data set."""
+    soft = dataset.discovered
+    return partial(
+        collate, channels=_channels(dataset), soft=_soft_shapes(dataset), weighted=dataset.weighted is not None,
+        token_width=None if soft is None else soft.token_width,
+    )  # fmt: skip
 
 
 def _soft_shapes(dataset: PartialDataset) -> dict[str, tuple[int, int, int]] | None:

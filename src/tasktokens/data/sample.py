@@ -129,6 +129,7 @@ def collate(
     channels: Mapping[str, int],
     soft: Mapping[str, tuple[int, int, int]] | None = None,
     weighted: bool = False,
+    token_width: int | None = None,
 ) -> Batch:
     """Stack samples of one size.
 
@@ -136,6 +137,7 @@ def collate(
         channels: label channels of every task of the run.
         soft: shape (K, h, w) of the discovered labels of every task, where the data set has such.
         weighted: whether the data set has labels that were discovered elsewhere.
+        token_width: length of the token of each discovered label, where they have one.
     """
     labels = {name: _stack(samples, name, count, given=True) for name, count in channels.items()}
     labelled = [row for row, sample in enumerate(samples) if sample.labels]
@@ -148,7 +150,7 @@ def collate(
         left_out=tuple(message for sample in samples for message in sample.left_out),
         labelled=None if len(labelled) == len(samples) else torch.tensor(labelled, dtype=torch.int64),
         discovered={
-            name: stack_soft([sample.discovered.get(name) for sample in samples], shape)
+            name: stack_soft([sample.discovered.get(name) for sample in samples], shape, token_width)
             for name, shape in (soft or {}).items()
         },
         weighted={name: _stack(samples, name, count, given=False) for name, count in channels.items()}

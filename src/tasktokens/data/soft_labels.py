@@ -50,12 +50,14 @@ class SoftLabel:
         window: which part of the map the sample shows, before it is mirrored.
         mirrored: whether the sample is the mirror image of that part.
         zoom: by how much the sample is magnified.
+        token: (D,) float32, the teacher's token of the whole image, which no crop changes; None where none is learned.
     """
 
     logits: Tensor
     window: Window = WHOLE
     mirrored: bool = False
     zoom: float = 1.0
+    token: Tensor | None = None
 
     def crop(self, top: float, left: float, height: float, width: float, size: Sequence[int]) -> SoftLabel:
         """For a part of a sample of (height, width) ``size``; negative offsets and larger parts are padding.
@@ -85,7 +87,7 @@ class SoftLabel:
             logits = task.zoom_logits(logits.float(), 1 / self.zoom)
         if self.mirrored:
             logits = task.flip_logits(logits)
-        return SoftLabel(to_half(logits[0]))
+        return SoftLabel(to_half(logits[0]), token=self.token)
 
 
 class SoftSource(Protocol):
@@ -94,6 +96,10 @@ class SoftSource(Protocol):
     @property
     def head(self) -> tuple[int, int]:
         """(height, width) of the maps of a sample."""
+
+    @property
+    def token_width(self) -> int | None:
+        """Length of the token that each label has; None where labels have none."""
 
     def find(self, id: str, task: str) -> SoftLabel | None:
         """The label of a task for the whole image, or None where there is none. Raises `DataError` for a bad file."""
@@ -106,22 +112,31 @@ class SoftLabels:
     Attributes:
         rows: (n,) int64, positions in the batch, increasing; n may be 0. None of these images has a given label.
         logits: (n, K, h, w) float16.
+        token: (n, D) float32, of the whole images, or None.
     """
 
     rows: Tensor
     logits: Tensor
+    token: Tensor | None = None
 
     def map(self, function: Callable[[Tensor], Tensor]) -> SoftLabels:
         """Apply a function to each tensor."""
-        return SoftLabels(function(self.rows), function(self.logits))
+        token = None if self.token is None else function(self.token)
+        return SoftLabels(function(self.rows), function(self.logits), token)
 
 
-def stack_soft(labels: Sequence[SoftLabel | None], shape: tuple[int, int, int]) -> SoftLabels:
+def stack_soft(
+    labels: Sequence[SoftLabel | None], shape: tuple[int, int, int], token_width: int | None = None
+) -> SoftLabels:
     """Stack the labels of a batch's samples, None for those that have none; ``shape`` is (K, h, w)."""
     rows = [row for row, label in enumerate(labels) if label is not None]
     maps = [label.logits for label in labels if label is not None]
     logits = torch.stack(maps) if maps else torch.zeros(0, *shape, dtype=torch.float16)
-    return SoftLabels(torch.tensor(rows, dtype=torch.int64), logits)
+    token = None
+    if token_width is not None:
+        vectors = [label.token for label in labels if label is not None and label.token is not None]
+        token = torch.stack(vectors) if vectors else torch.zeros(0, token_width)
+    return SoftLabels(torch.tensor(rows, dtype=torch.int64), logits, token)
 
 
 def to_half(logits: Tensor) -> Tensor:

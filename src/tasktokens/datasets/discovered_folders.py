@@ -113,6 +113,14 @@ class DiscoveredFolders:
         """How many pairs of image and task have such a label, or a given one that was completed."""
         return len(self._sources) + len(self._completions)
 
+    def files(self) -> Iterator[tuple[str, str, Path]]:
+        """Every file that is read: id, what it is (``discovered label 1 of semseg``), and its path."""
+        for (id, task), sources in self._sources.items():
+            for number, source in enumerate(sources, 1):
+                yield id, f"discovered label {number} of {task}", source.label.path
+                if source.confidence is not None:
+                    yield id, f"confidence {number} of {task}", source.confidence
+
     def find(self, id: str, task: str, size: tuple[int, int]) -> Label | None:
         """The label for an image of (height, width), with a weight per pixel in [0, 1]; None where there is none.
 

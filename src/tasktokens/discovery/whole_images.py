@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,13 @@ and neither an interruption nor the number of ranks may change a result."""
 
 Wanted = Mapping[str, Sequence[str]]
 """Tasks by image id."""
+
+
+class WholeOutput(NamedTuple):
+    """What a teacher says of one task of a whole image: logits (K, h, w), and its token (D,), if it has one."""
+
+    logits: Tensor
+    token: Tensor | None
 
 
 class WholeImages:
@@ -42,14 +50,15 @@ class WholeImages:
         self.index, self.device, self.skip_corrupt = index, device, skip_corrupt
 
     @torch.no_grad()
-    def head(self) -> tuple[int, int]:
-        """(height, width) of a head's map of a training image."""
+    def shapes(self) -> tuple[tuple[int, int], int | None]:
+        """(height, width) of a head's map of a training image, and the length of its token, None without any."""
         outputs = self.teacher(torch.zeros(1, 3, *self.size, dtype=torch.uint8, device=self.device))
-        height, width = next(iter(outputs.values())).logits.shape[-2:]
-        return height, width
+        output = next(iter(outputs.values()))
+        height, width = output.logits.shape[-2:]
+        return (height, width), None if output.token is None else output.token.shape[-1]
 
-    def __call__(self, ids: Sequence[str]) -> Iterator[tuple[str, dict[str, Tensor]]]:
-        """For each image that can be read the logits (K, h, w) of all tasks; those of one size in one batch."""
+    def __call__(self, ids: Sequence[str]) -> Iterator[tuple[str, dict[str, WholeOutput]]]:
+        """For each image that can be read the output of all tasks; images of one size in one batch."""
         images: dict[str, Tensor] = {}
         for id in ids:
             try:
@@ -62,7 +71,13 @@ class WholeImages:
             batch = torch.stack([images[id] for id in alike]).contiguous().to(self.device)
             outputs = forward_views(self.tasks, self.teacher, batch, self.views, self.mirror)
             for number, id in enumerate(alike):
-                yield id, {name: output.logits[number] for name, output in outputs.items()}
+                yield (
+                    id,
+                    {
+                        name: WholeOutput(output.logits[number], None if output.token is None else output.token[number])
+                        for name, output in outputs.items()
+                    },
+                )
 
     def _read(self, id: str) -> Tensor:
         """What the teacher sees: (3, h, w) uint8, in the image's shape, with about as many pixels as in training."""
@@ -101,9 +116,9 @@ def fill_store(
             return None
         chunk = last[id]
         if not all(writer.has(each, wanted[each]) for each in chunk):
-            for each, logits in look(chunk):
+            for each, outputs in look(chunk):
                 for name in wanted[each]:
-                    writer.write(each, name, logits[name])
+                    writer.write(each, name, *outputs[name])
         for each in chunk:
             if writer.has(each, wanted[each]):
                 rows += [writer.row(each, name, "teacher") for name in wanted[each]]

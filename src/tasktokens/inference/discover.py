@@ -10,55 +10,49 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import numpy as np
+from accelerate import Accelerator
+from torch import Tensor
 
 from tasktokens.config import Config
 from tasktokens.data.visibility import VisibleLabels
+from tasktokens.datasets.listed_folders import check_not_listed
 from tasktokens.datasets.prepared import sha256
 from tasktokens.discovery.views import Views
-from tasktokens.errors import ConfigError, did_you_mean
 from tasktokens.inference.brought_labels import BroughtLabels, Teachers
+from tasktokens.inference.chosen_thresholds import thresholds_of
 from tasktokens.inference.discovery_page import write_page
-from tasktokens.inference.discovery_summary import SUMMARY, Discovery, Row, histogram, read_discovery, summarise
+from tasktokens.inference.discovery_summary import SUMMARY, Discovery, Row, read_discovery, summarise
 from tasktokens.inference.evaluate import run_config
 from tasktokens.inference.filled_folder import copy_image, copy_label, describe, write_completion, write_prediction
 from tasktokens.inference.filled_provenance import check_no_decisions, provenance
 from tasktokens.inference.given_labels import GivenLabels, given_labels
 from tasktokens.inference.journal import Journal, check_no_source, hint_resume
-from tasktokens.inference.label_pictures import Shown, save_label_picture, show
+from tasktokens.inference.label_pictures import Kept, Shown, save_label_picture, show
 from tasktokens.inference.predictor import Asked, Predictor
 from tasktokens.inference.results import Prediction
-from tasktokens.inference.stream import Read, Stream
+from tasktokens.inference.resumable import gone_through
+from tasktokens.inference.stream import Read
 from tasktokens.methods import build_method
 from tasktokens.models.files import model_folder
 from tasktokens.tasks import Task
 from tasktokens.utils import strict_json
 from tasktokens.utils.atomic import write_atomically
-from tasktokens.utils.distributed import main_process_first, raise_on_all_ranks, signals, start, stopping
+from tasktokens.utils.distributed import main_process_first, raise_on_all_ranks, start, stopping
 from tasktokens.utils.lock import only_writer
-from tasktokens.utils.progress import track
 
 FORMAT = 2
 """Version of what a journal notes; an unfinished folder of another is begun anew."""
 
 
 def discover(
-    run: str | Path,
-    out: str | Path,
-    threshold: float | Mapping[str, float] | None = None,
-    overwrite: bool = False,
-    quiet: bool = False,
-    views: int | Views | None = None,
-    pictures: bool = False,
-    root: str | Path | None = None,
-    page: bool = False,
-    teacher: Teachers | None = None,
-    batch_size: int | None = None,
-) -> Discovery:
+    run: str | Path, out: str | Path, threshold: float | Mapping[str, float] | None = None, overwrite: bool = False,
+    quiet: bool = False, views: int | Views | None = None, pictures: bool = False, root: str | Path | None = None,
+    page: bool = False, teacher: Teachers | None = None, batch_size: int | None = None,
+) -> Discovery:  # fmt: skip
     """Write the data of a run as a new data folder, in which the missing labels of training images are discovered.
 
     Args:
@@ -101,57 +95,50 @@ def discover(
     run, out = Path(run), Path(out)
     config = run_config(run, None if root is None else Path(root))
     accelerator = start(config.run)
-    rank, main = accelerator.process_index, accelerator.is_main_process
     given = main_process_first(accelerator, lambda: given_labels(run, config))
-    journal = Journal(out, "discovering", "discovery")
     with contextlib.ExitStack() as held, hint_resume():
         with raise_on_all_ranks(accelerator):
-            model = sha256(model_folder(run) / "model.safetensors")
             thresholds = thresholds_of(given.tasks, threshold)
-            brought = BroughtLabels(given, teacher or {}, shown=not quiet and main)
+            brought = BroughtLabels(given, teacher or {}, shown=not quiet and accelerator.is_main_process)
             seen = own_views(config, given.tasks) if views is None else views
             predictor = Predictor(run, accelerator.device, seen, batch_size)
-            labels = given.all_labels()
-            if main:
-                check_no_decisions(out)
-                sources = [Path(folder) / "confidence" for folders in brought.folders.values() for folder in folders]
-                check_no_source(out, [*given.files(), model_folder(run) / "model.safetensors", *sources])
-                held.enter_context(only_writer(out))
-                settings = {
-                    "run": model,
-                    "version of the format": FORMAT,
-                    "threshold": thresholds,
-                    "choice of views": predictor.views_by_task,
-                    "choice of teachers": brought.folders,
-                    "choice of pictures": pictures,
-                    "set of images or given labels": _digest(labels, given),
-                }
-                journal.begin(settings, overwrite, clear=True)
-        done = journal.done()
-        share = [id for id in labels if id not in done][rank :: accelerator.num_processes]
-        accelerator.wait_for_everyone()  # all have read the journal before anyone writes to it
-        filler = Filler(predictor, given, labels, thresholds, out, pictures, brought)
-        with signals(accelerator.num_processes) as stop, journal.appending(rank) as appender:
-            stream = Stream(filler.read, predictor.ask, filler.write, predictor.batch_size, stop.is_received)
-            with contextlib.closing(stream(share)) as filled:
-                for id, rows in track(filled, "discovering", not quiet and main, len(share)):
-                    appender.note(id, rows)
-            stopped = stopping(stop, accelerator)
-            done = journal.done() if main else {}
-            whole = len(done) == len(labels)
-            if main and whole:
-                rows = [row for id in given.train for row in done[id]]
-                discovery = Discovery(out, summarise(rows, thresholds), (*given.notes, *_fixed_note(config, threshold)))
-                write_atomically(out / SUMMARY, f"{discovery.to_json()}\n".encode())
-                describe(out, given, provenance(given, labels, rows, model, predictor), thresholds)
-                if page:
-                    write_page(discovery, rows)
-                journal.end()
-            if stopped:
-                going_on = "" if whole else "; run the same command to resume"
-                stop.exit(f"{len(done)} of {len(labels)} images are done{going_on}", say=main)
+            model = sha256(model_folder(run) / "model.safetensors")
+            filler = Filler(predictor, given, thresholds, out, pictures, brought, model)
+            journal = _begin(filler, run, overwrite, accelerator, held)
+        _fill(accelerator, journal, filler, _fixed_note(config, threshold), page, quiet)
     accelerator.wait_for_everyone()
     return read_discovery(out)
+
+
+def _begin(filler: Filler, run: Path, overwrite: bool, accelerator: Accelerator, held: contextlib.ExitStack) -> Journal:
+    """The journal of the folder, begun or gone on with by the first rank, which keeps others out."""
+    out, given = filler.out, filler.given
+    journal = Journal(out, "discovering", "discovery")
+    if accelerator.is_main_process:
+        sources = [Path(folder) / "confidence" for folders in filler.brought.folders.values() for folder in folders]
+        check_no_source(out, [*given.files(), model_folder(run) / "model.safetensors", *sources])
+        check_not_listed(out)
+        check_no_decisions(out)
+        held.enter_context(only_writer(out))
+        journal.begin(filler.settings(), overwrite, clear=True)
+    return journal
+
+
+def _fill(
+    accelerator: Accelerator, journal: Journal, filler: Filler, notes: Sequence[str], page: bool, quiet: bool
+) -> None:
+    """All images; the first rank then completes the folder."""
+    main, labels = accelerator.is_main_process, filler.labels
+    with gone_through(accelerator, journal, labels, filler, quiet) as progress:
+        stopped = stopping(progress.stop, accelerator)
+        done = journal.done() if main else {}
+        whole = len(done) == len(labels)
+        if main and whole:
+            filler.complete(done, notes, page)
+            journal.end()
+        if stopped:
+            going_on = "" if whole else "; run the same command to resume"
+            progress.stop.exit(f"{len(done)} of {len(labels)} images are done{going_on}", say=main)
 
 
 def own_views(config: Config, tasks: Mapping[str, Task]) -> int | Views:
@@ -160,8 +147,8 @@ def own_views(config: Config, tasks: Mapping[str, Task]) -> int | Views:
 
 
 def _fixed_note(config: Config, chosen: object) -> list[str]:
-    """That training used other thresholds. Written labels pass for given ones in the next training, so that they take
-    a fixed confidence: half of what an unconfident teacher says is no label.
+    """That training used other thresholds. Written labels take a fixed confidence: half of what an unconfident teacher
+    says is no label.
     """
     used = getattr(config.method, "thresholds", "fixed")
     if used == "fixed" or chosen is not None:
@@ -169,49 +156,6 @@ def _fixed_note(config: Config, chosen: object) -> list[str]:
     return [
         f"the run trained with {used} thresholds; written are labels above the fixed ones of the tasks (--threshold)"
     ]
-
-
-def thresholds_of(tasks: Mapping[str, Task], chosen: float | Mapping[str, float] | None) -> dict[str, float]:
-    """The threshold of each task: its own, or what was chosen for all or for it.
-
-    Raises `ConfigError` for an unknown task or a threshold outside [0, 1].
-    """
-    by_task = chosen if isinstance(chosen, Mapping) else {} if chosen is None else dict.fromkeys(tasks, chosen)
-    for name, value in by_task.items():
-        if name not in tasks:
-            near = did_you_mean(name, tasks)
-            raise ConfigError(f"a threshold is given for the task '{name}'{near}; the run has: {', '.join(tasks)}")
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-            raise ConfigError(f"the threshold of task '{name}' must be from 0 to 1, found {value!r}")
-    return {name: float(by_task.get(name, task.threshold)) for name, task in tasks.items()}
-
-
-def parse_thresholds(words: Sequence[str]) -> float | dict[str, float] | None:
-    """Thresholds of the command line: ``0.5`` for all tasks, or ``depth=0.5`` for each. Raises `ConfigError`.
-
-    Examples:
-        >>> parse_thresholds(["depth=0.5", "semseg=0.8"]), parse_thresholds(["0.5"]), parse_thresholds([])
-        ({'depth': 0.5, 'semseg': 0.8}, 0.5, None)
-    """
-    by_task: dict[str, float] = {}
-    of_all: list[float] = []
-    for word in words:
-        name, equals, number = word.rpartition("=")
-        try:
-            value = float(number)
-        except ValueError as error:
-            raise ConfigError(f"--threshold must be a number, or such as depth=0.5, found '{word}'") from error
-        if not 0 <= value <= 1:
-            raise ConfigError(f"--threshold must be from 0 to 1, found {word}")
-        if not equals:
-            of_all.append(value)
-        elif by_task.setdefault(name, value) != value:
-            raise ConfigError(f"--threshold is given twice for '{name}': {by_task[name]:g} and {value:g}; keep one")
-    if len(of_all) > 1 or (of_all and by_task):
-        raise ConfigError(
-            "--threshold takes one number for all tasks, or one per task, such as depth=0.5, but not both"
-        )
-    return of_all[0] if of_all else by_task or None
 
 
 class _Looked(NamedTuple):
@@ -222,28 +166,53 @@ class _Looked(NamedTuple):
 
 
 class Filler:
-    """Writes the files of images, in several threads.
+    """Writes the files of images, in several threads; then those of the whole folder.
 
     Args:
-        labels: the tasks whose labels are given, by image.
         thresholds: of each task.
         out: the folder.
         pictures: also draw training images with their labels.
         brought: labels that others made, which take the place of the network's.
+        model: SHA-256 of the network's weights.
+
+    Attributes:
+        labels: the tasks whose labels are given, by image.
     """
 
     def __init__(
         self,
         predictor: Predictor,
         given: GivenLabels,
-        labels: VisibleLabels,
         thresholds: Mapping[str, float],
         out: Path,
         pictures: bool,
         brought: BroughtLabels,
+        model: str,
     ) -> None:
-        self.predictor, self.given, self.labels, self.thresholds = predictor, given, labels, thresholds
-        self.out, self.pictures, self.brought = out, pictures, brought
+        self.predictor, self.given, self.labels, self.thresholds = predictor, given, given.all_labels(), thresholds
+        self.out, self.pictures, self.brought, self.model = out, pictures, brought, model
+
+    def settings(self) -> dict[str, Any]:
+        """What decides the content of the folder, as its journal has it."""
+        return {
+            "run": self.model,
+            "version of the format": FORMAT,
+            "threshold": self.thresholds,
+            "choice of views": self.predictor.views_by_task,
+            "choice of teachers": self.brought.folders,
+            "choice of pictures": self.pictures,
+            "set of images or given labels": _digest(self.labels, self.given),
+        }
+
+    def complete(self, done: Mapping[str, list[Row]], notes: Sequence[str], page: bool) -> None:
+        """All images are done: write the summary, what describes the folder, and the page."""
+        rows = [row for id in self.given.train for row in done[id]]
+        discovery = Discovery(self.out, summarise(rows, self.thresholds), (*self.given.notes, *notes))
+        write_atomically(self.out / SUMMARY, f"{discovery.to_json()}\n".encode())
+        origins = provenance(self.given, self.labels, rows, self.model, self.predictor)
+        describe(self.out, self.given, origins, self.thresholds)
+        if page:
+            write_page(discovery, rows)
 
     def read(self, id: str) -> Read:
         """What the network gets of a training image with missing labels; nothing where others brought them all."""
@@ -255,6 +224,10 @@ class Filler:
         looked = _Looked((height, width), self.brought.find(id, (height, width)))
         asked = bool(partial) or not looked.brought.keys() >= set(missing)
         return Read(self.predictor.prepare(image) if asked else None, height * width, looked)
+
+    def ask(self, seen_13hw: Sequence[Tensor]) -> list[Asked]:
+        """What the network says of images of one size."""
+        return self.predictor.ask(seen_13hw)
 
     def write(self, id: str, looked: _Looked | None, asked: Asked | None) -> list[Row]:
         """Copy an image and its given labels; write what was discovered. Returns a row per discovered label."""
@@ -285,30 +258,23 @@ class Filler:
         """A class for the pixels that a given label leaves open, among those that were not labelled there."""
         label = self.given.index.labels[task.name][id]
         value, valid = label.read()
-        open_HW = valid & task.open_pixels(value)
         logits = task.restrict(asked.logits[task.name], label.labelled)
         found = self.predictor.decode_task(task.name, logits, looked.size)
-        confidence = np.where(open_HW, np.nan_to_num(found.confidence), np.float32(0))
-        confident = confidence > self.thresholds[task.name]
-        write_completion(self.out, task, id, found.value_CHW, confident, confidence)
-        shares = [round(float(each.mean()), 4) for each in (confident, confidence)]
-        return [id, task.name, *shares, histogram(confidence), "network", asked.disagreement.get(task.name)]
+        is_open = valid & task.open_pixels(value)
+        written = write_completion(self.out, task, id, found, is_open, self.thresholds[task.name])
+        return [id, task.name, *written.row(), "network", asked.disagreement.get(task.name)]
 
     def _discover(self, id: str, task: Task, looked: _Looked, asked: Asked | None) -> tuple[Row, Shown | None]:
-        """One label alone: its maps of a photograph, hundreds of MB, are gone before those of the next are made."""
-        found, disagreement = looked.brought.get(task.name), None
-        if found is None and asked is not None:
-            found = self.predictor.decode_task(task.name, asked.logits[task.name], looked.size)
+        """One label, row of the table and colours."""
+        found, size, disagreement = looked.brought.get(task.name), looked.size, None
+        bands: Iterable[Prediction] = () if found is None else (found,)
+        if found is None and asked is not None:  # it is asked unless others brought all that is missing
+            bands = self.predictor.decode_bands(task.name, asked.logits[task.name], size)
             disagreement = asked.disagreement.get(task.name)
-        assert found is not None  # the network is asked unless others brought all that is missing
-        confident = found.confidence > self.thresholds[task.name]
-        write_prediction(self.out, task, id, found, confident)
-        known = np.nan_to_num(found.confidence)
-        shares = [round(float(confident.mean()), 4), round(float(known.mean()), 4)]
-        row = [id, task.name, *shares, histogram(known), self.brought.source(id, task.name), disagreement]
-        if not self.pictures:
-            return row, None
-        return row, show(task, found.value_CHW, confident, found.confidence, f"{task.name}, discovered")
+        drawn = Kept(task, size) if self.pictures else None
+        written = write_prediction(self.out, task, id, bands, size, self.thresholds[task.name], drawn)
+        row = [id, task.name, *written.row(), self.brought.source(id, task.name), disagreement]
+        return row, None if drawn is None else drawn.shown(f"{task.name}, discovered")
 
     def _draw(self, id: str, discovered: Mapping[str, Shown | None]) -> None:
         index = self.given.index

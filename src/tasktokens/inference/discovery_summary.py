@@ -21,7 +21,7 @@ SHARES = (0.2, 0.5, 0.8)
 """Shares of pixels for which a threshold is proposed."""
 WARN_BELOW = 0.01
 """A task is warned of if a smaller share of its pixels was filled."""
-_BINS = 100
+BINS = 100
 
 Row = list[Any]
 """Of a discovered label: image id, task, share of pixels filled, mean confidence, `histogram`, source, disagreement."""
@@ -109,8 +109,8 @@ def histogram(confidence_HW: Array) -> list[int]:
         >>> len(counts), counts[:2], counts[-1]
         (101, [1, 1], 1)
     """
-    bins = np.ceil(confidence_HW.ravel() * _BINS).astype(np.int64)
-    counts: list[int] = np.bincount(bins.clip(0, _BINS), minlength=_BINS + 1).tolist()
+    bins = np.ceil(confidence_HW.ravel() * BINS).astype(np.int64)
+    counts: list[int] = np.bincount(bins.clip(0, BINS), minlength=BINS + 1).tolist()
     return counts
 
 
@@ -131,5 +131,5 @@ def _summary(task: str, rows: Sequence[Row], threshold: float) -> TaskSummary:
     confidence = float((pixels * np.array([row[3] for row in rows])).sum() / pixels.sum())
     above = counts.sum(axis=0)[:0:-1].cumsum()[::-1] / pixels.sum()  # share above k / 100
     steps = {share: np.flatnonzero(above >= share) for share in SHARES}
-    fills = {str(share): int(reached[-1]) / _BINS for share, reached in steps.items() if len(reached)}
+    fills = {str(share): int(reached[-1]) / BINS for share, reached in steps.items() if len(reached)}
     return TaskSummary(task, len(rows), round(filled, 4), round(confidence, 4), threshold, fills)

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from tasktokens.datasets.listed_folders import check_not_listed
 from tasktokens.inference.explain_page import Panel, Table, draw
-from tasktokens.inference.image_files import find_images, readable
+from tasktokens.inference.image_files import find_images, folders_of, readable
 from tasktokens.inference.journal import require_empty
 from tasktokens.inference.predictor import Predictor
 from tasktokens.inference.results import Prediction
@@ -72,6 +73,7 @@ def explain(
     """
     out, predictor = Path(out), Predictor(model)
     images = find_images(inputs)
+    check_not_listed(out, folders_of(inputs))
     with only_writer(out):
         require_empty(out, overwrite)
         return _explain_all(predictor, Path(model), images, out, quiet)

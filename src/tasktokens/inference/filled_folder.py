@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,13 @@ from tasktokens.datasets.index import ImageFile, LabelFile, read_image
 from tasktokens.datasets.labelled_classes import LABELLED, labelled_rows, write_labelled
 from tasktokens.datasets.provenance import ProvenanceRow, write_provenance
 from tasktokens.datasets.told_apart import COMPLETED, CONFIDENCE
+from tasktokens.inference.discovery_summary import BINS, histogram
 from tasktokens.inference.given_labels import GivenLabels
+from tasktokens.inference.label_pictures import Kept
 from tasktokens.inference.results import Prediction
 from tasktokens.tasks import Task
 from tasktokens.tasks.base import Array
-from tasktokens.tasks.files import write_png
+from tasktokens.tasks.files import write_png, write_stored
 from tasktokens.utils.atomic import atomically, writing
 from tasktokens.utils.safe_io import dump_yaml
 
@@ -31,24 +33,71 @@ FORMATS = """\
 """What a filled folder says about its files, at the top of its ``dataset.yaml``."""
 
 
-def write_prediction(folder: Path, task: Task, id: str, prediction: Prediction, valid: Array | None = None) -> None:
-    """A predicted label, void where ``valid`` (H, W) is False, and its confidence."""
-    task.write(folder / task.name / f"{id}.png", prediction.value_CHW, valid)
-    _write_confidence(folder, task, id, prediction.confidence)
+class Written:
+    """What is known of a prediction that was written: pixels, and how confident they are."""
+
+    def __init__(self) -> None:
+        self.pixels, self.above, self.sum, self.counts = 0, 0, 0.0, np.zeros(BINS + 1, np.int64)
+
+    def add(self, confidence_nW: Array, valid_nW: Array | None) -> None:
+        """Some of its rows."""
+        known = np.nan_to_num(confidence_nW)
+        self.pixels += known.size
+        self.above += known.size if valid_nW is None else int(valid_nW.sum())
+        self.sum += float(known.sum(dtype=np.float64))
+        self.counts += histogram(known)
+
+    def row(self) -> list[Any]:
+        """Share of pixels that are valid, mean confidence, and its histogram."""
+        return [round(self.above / self.pixels, 4), round(self.sum / self.pixels, 4), self.counts.tolist()]
+
+
+def write_prediction(
+    folder: Path, task: Task, id: str, bands: Iterable[Prediction], size: tuple[int, int],
+    threshold: float | None = None, drawn: Kept | None = None,
+) -> Written:  # fmt: skip
+    """A predicted label of (height, width), void up to the threshold, and its confidence; from bands of rows, so that
+    the values of a photograph are never in memory as floats. ``drawn`` keeps what a picture shows of them.
+    """
+    # A kind that writes files itself, or whose values may not fit into the integers of its files, has to see them all.
+    if type(task).write is not Task.write or task.storable() != task:
+        bands = [_joined(list(bands))]
+    written, confidences, stored, top = Written(), np.empty(size, np.uint8), np.empty(0), 0
+    for band in bands:
+        rows = slice(top, top + len(band.confidence))
+        valid = None if threshold is None else band.confidence > threshold
+        confidences[rows] = np.rint(band.confidence * 255)
+        written.add(band.confidence, valid)
+        if drawn is not None:
+            drawn.add(top, band.value_CHW, valid, band.confidence)
+        if len(band.confidence) == size[0]:
+            task.write(folder / task.name / f"{id}.png", band.value_CHW, valid)
+        else:
+            part = task.encode(band.value_CHW, valid)
+            stored = stored if top else np.empty((size[0], *part.shape[1:]), part.dtype)
+            stored[rows] = part
+        top = rows.stop
+    if stored.size:
+        write_stored(folder / task.name / f"{id}.png", stored)
+    write_png(folder / CONFIDENCE / task.name / f"{id}.png", confidences)
+    return written
 
 
 def write_completion(
-    folder: Path, task: Task, id: str, value_CHW: Array, valid_HW: Array, confidence_HW: Array
-) -> None:
-    """What was discovered of a given label that leaves classes open, which stays as it is."""
-    task.write(folder / COMPLETED / task.name / f"{id}.png", value_CHW, valid_HW)
-    _write_confidence(folder, task, id, confidence_HW)
+    folder: Path, task: Task, id: str, found: Prediction, open_HW: Array, threshold: float
+) -> Written:  # fmt: skip
+    """What was discovered of a given label that leaves classes open (``open_HW``), which stays as it is."""
+    confidence = np.where(open_HW, np.nan_to_num(found.confidence), np.float32(0))
+    valid, written = confidence > threshold, Written()
+    written.add(confidence, valid)
+    task.write(folder / COMPLETED / task.name / f"{id}.png", found.value_CHW, valid)
+    write_png(folder / CONFIDENCE / task.name / f"{id}.png", np.rint(confidence * 255).astype(np.uint8))
+    return written
 
 
-def _write_confidence(folder: Path, task: Task, id: str, confidence_HW: Array) -> None:
-    confidence = confidence_HW * 255
-    np.rint(confidence, out=confidence)
-    write_png(folder / CONFIDENCE / task.name / f"{id}.png", confidence.astype(np.uint8))
+def _joined(bands: Sequence[Prediction]) -> Prediction:
+    value = np.concatenate([band.value_CHW for band in bands], axis=1)
+    return Prediction(bands[0].task, value, np.concatenate([band.confidence for band in bands]))
 
 
 def copy_image(image: ImageFile, folder: Path, id: str) -> None:

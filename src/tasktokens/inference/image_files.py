@@ -117,6 +117,11 @@ def find_images(inputs: str | Path | Sequence[str | Path]) -> dict[str, Path]:
     return found
 
 
+def folders_of(inputs: str | Path | Sequence[str | Path]) -> list[Path]:
+    """Those of the inputs that are folders, which `find_images` lists."""
+    return [path for path in map(Path, [inputs] if isinstance(inputs, str | Path) else inputs) if path.is_dir()]
+
+
 def _matching(pattern: str) -> list[tuple[str, Path]]:
     """Ids and files that a pattern matches: the path below its part without wildcards."""
     parts = Path(pattern).parts

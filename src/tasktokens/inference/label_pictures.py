@@ -34,15 +34,62 @@ class Shown:
     legend: Legend
 
 
+class Kept:
+    """What can be seen of a label or prediction, gathered from its rows; the legend is of the whole.
+
+    Args:
+        size: (height, width) of the whole.
+        confidence: also show how confident it is.
+    """
+
+    def __init__(self, task: Task, size: tuple[int, int], confidence: bool = True) -> None:
+        self.task, self.with_confidence = task, confidence
+        rows, self.columns = nearest_pixels(*size)
+        self.rows: Array = rows[:, 0]
+        self.values: list[Array] = []
+        self.valid: list[Array] = []
+        self.confidences: list[Array] = []
+        self.classes: set[int] = set()
+        self.void = False
+
+    def add(self, top: int, value_CnW: Array, valid_nW: Array | None, confidence_nW: Array | None) -> None:
+        """Rows from ``top`` on; they come in order. ``valid_nW`` None: all of them."""
+        rows = self.rows[(self.rows >= top) & (self.rows < top + value_CnW.shape[1])] - top
+        kept = (rows[:, None], self.columns)
+        self.values.append(value_CnW[:, *kept])
+        self.valid.append(np.ones((len(rows), len(self.columns)), bool) if valid_nW is None else valid_nW[kept])
+        self.void = self.void or not (valid_nW is None or bool(valid_nW.all()))
+        if confidence_nW is not None and self.with_confidence:
+            self.confidences.append(confidence_nW[kept])
+        if np.issubdtype(value_CnW.dtype, np.integer):
+            self.classes |= set(np.unique(value_CnW if valid_nW is None else value_CnW[:, valid_nW]).tolist())
+
+    def shown(self, caption: str = "") -> Shown:
+        """In colours."""
+        value, valid = np.concatenate(self.values, axis=1), np.concatenate(self.valid)
+        colours = self.task.colourise(value, valid if self.void else None)
+        confidence = colour_map(np.concatenate(self.confidences)) if self.confidences else None
+        name = self.task.name
+        return Shown(name, caption or name, colours, confidence, self._legend(value, valid))
+
+    def _legend(self, value_CHW: Array, valid_HW: Array) -> Legend:
+        """That of the task, with the colour of void where there is some."""
+        present = np.array(sorted(self.classes), value_CHW.dtype)[None, None] if self.classes else value_CHW
+        legend = self.task.legend(present if self.classes or not self.void else value_CHW[:, valid_HW])
+        if not self.void:
+            return legend
+        red, green, blue = self.task.colourise(value_CHW[:, :1, :1], np.zeros((1, 1), dtype=bool))[0, 0].tolist()
+        return replace(legend, swatches=(*legend.swatches, ((red, green, blue), "void")))
+
+
 def show(
     task: Task, value_CHW: Array, valid_HW: Array | None = None, confidence_HW: Array | None = None, caption: str = ""
 ) -> Shown:
     """Colour what can be seen of a label or prediction; ``valid_HW`` None: all of it. The legend is of the whole."""
     height, width = value_CHW.shape[1:]
-    kept = nearest_pixels(height, width)
-    colours = task.colourise(value_CHW[:, *kept], None if valid_HW is None else valid_HW[kept])
-    confidence = None if confidence_HW is None else colour_map(confidence_HW[kept])
-    return Shown(task.name, caption or task.name, colours, confidence, _legend(task, value_CHW, valid_HW))
+    kept = Kept(task, (height, width))
+    kept.add(0, value_CHW, valid_HW, confidence_HW)
+    return kept.shown(caption)
 
 
 def save_label_picture(path: Path, title: str, image_HW3: Array, shown: Sequence[Shown]) -> Path:
@@ -54,15 +101,6 @@ def save_label_picture(path: Path, title: str, image_HW3: Array, shown: Sequence
     strips = [Strip(title, tuple(panels)), *([Strip("", tuple(below))] if below else [])]
     path.parent.mkdir(parents=True, exist_ok=True)
     return save_strips(path, strips, legends=legends)
-
-
-def _legend(task: Task, value_CHW: Array, valid_HW: Array | None) -> Legend:
-    """That of the task, with the colour of void where there is some."""
-    if valid_HW is None or valid_HW.all():
-        return task.legend(value_CHW)
-    legend = task.legend(value_CHW[:, valid_HW])
-    red, green, blue = task.colourise(value_CHW[:, :1, :1], np.zeros((1, 1), dtype=bool))[0, 0].tolist()
-    return replace(legend, swatches=(*legend.swatches, ((red, green, blue), "void")))
 
 
 def is_reduced(height: int, width: int) -> bool:

@@ -4,40 +4,36 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
+from accelerate import Accelerator
 from torch import Tensor
 
 from tasktokens.config import RunSettings
+from tasktokens.datasets.listed_folders import check_not_listed
 from tasktokens.datasets.prepared import sha256
 from tasktokens.discovery.views import Views
 from tasktokens.inference.filled_folder import write_description, write_prediction
-from tasktokens.inference.image_files import ImageReader, find_images
+from tasktokens.inference.image_files import ImageReader, find_images, folders_of
 from tasktokens.inference.journal import PREDICTIONS, Journal, check_no_source, hint_resume
-from tasktokens.inference.label_pictures import Shown, is_reduced, save_label_picture, show
+from tasktokens.inference.label_pictures import Kept, Shown, is_reduced, save_label_picture
 from tasktokens.inference.predictor import Predictor
-from tasktokens.inference.stream import Logits, Read, Stream
+from tasktokens.inference.resumable import gone_through
+from tasktokens.inference.stream import Logits, Read
 from tasktokens.models.files import model_folder
 from tasktokens.tasks.base import Array
 from tasktokens.utils import console, strict_json
-from tasktokens.utils.distributed import raise_on_all_ranks, signals, start
+from tasktokens.utils.distributed import raise_on_all_ranks, start
 from tasktokens.utils.lock import only_writer
 from tasktokens.utils.pictures import LARGEST, reduced
-from tasktokens.utils.progress import track
 
 
 def predict(
-    model: str | Path,
-    inputs: str | Path | Sequence[str | Path],
-    out: str | Path,
-    overwrite: bool = False,
-    quiet: bool = False,
-    views: int | Views = 1,
-    pictures: bool = True,
-    batch_size: int | None = None,
-) -> list[Path]:
+    model: str | Path, inputs: str | Path | Sequence[str | Path], out: str | Path, overwrite: bool = False,
+    quiet: bool = False, views: int | Views = 1, pictures: bool = True, batch_size: int | None = None,
+) -> list[Path]:  # fmt: skip
     """Predict all tasks of images; several ranks share them. After an interruption the same call resumes.
 
     Args:
@@ -72,46 +68,51 @@ def predict(
     model, out = Path(model), Path(out)
     accelerator = start(RunSettings())
     journal = Journal(out, "predicting", "prediction")
-    main, rank, ranks = accelerator.is_main_process, accelerator.process_index, accelerator.num_processes
     with ExitStack() as held, hint_resume():
         with raise_on_all_ranks(accelerator):
-            predictor = Predictor(model, accelerator.device, views, batch_size)
             images = find_images(inputs)
-            if main:
+            writer = _Writer(
+                Predictor(model, accelerator.device, views, batch_size), ImageReader(images), out, pictures
+            )
+            if accelerator.is_main_process:
                 check_no_source(out, [*images.values(), model_folder(model) / "model.safetensors"])
+                check_not_listed(out, folders_of(inputs))
                 held.enter_context(only_writer(out))
-                settings = {
-                    "model": sha256(model_folder(model) / "model.safetensors"),
-                    "choice of views": predictor.views_by_task,
-                    "choice of pictures": pictures,
-                    "set of images": _digest(images),
-                }
-                journal.begin(settings, overwrite, clear=False)
-                specs = {name: task.spec() for name, task in predictor.tasks.items()}
-                write_description(out, {"name": PREDICTIONS, "tasks": specs}, predictor.tasks)
-        done = journal.done()
-        share = [id for id in images if id not in done][rank::ranks]
-        accelerator.wait_for_everyone()  # all have read the journal before anyone writes to it
-        writer = _Writer(predictor, ImageReader(images), out, pictures)
-        count = 0
-        with signals(ranks) as stop, journal.appending(rank) as appender:
-            stream = Stream(writer.read, predictor.logits, writer.write, predictor.batch_size, stop.is_received)
-            with closing(stream(share)) as finished:
-                for id, written in track(finished, "predicting", not quiet and main, len(share)):
-                    if written:
-                        appender.note(id, None)
-                    count += 1
-            if stop.received:
-                here = f" of rank {rank}" if ranks > 1 else ""
-                left = "; run the same command to resume" if count < len(share) else ""
-                stop.exit(f"{count} of {len(share)} images{here} are done{left}")
-        writer.reader.report(accelerator)
-        if main:
-            journal.end()
+                _begin(journal, writer.predictor, model, images, pictures, overwrite)
+        before = _write_all(accelerator, journal, images, writer, quiet)
+    return [out / "pictures" / f"{id}.png" for id in images if id in before or id in writer.drawn]
+
+
+def _write_all(
+    accelerator: Accelerator, journal: Journal, images: Mapping[str, Path], writer: _Writer, quiet: bool
+) -> frozenset[str]:
+    """All images of this rank; on the first those are returned that have had a picture before."""
+    with gone_through(accelerator, journal, images, writer, quiet) as progress:
+        if progress.stop.received:
+            here = f" of rank {accelerator.process_index}" if accelerator.num_processes > 1 else ""
+            left = "; run the same command to resume" if progress.count < progress.share else ""
+            progress.stop.exit(f"{progress.count} of {progress.share} images{here} are done{left}")
+    writer.reader.report(accelerator)
+    if accelerator.is_main_process:
+        journal.end()
     if (large := sum(writer.drawn.values())) and not quiet:
         console.say(f"pictures of {large} images are reduced to {LARGEST} pixels; label files are not")
-    before = done if pictures and main else ()
-    return [out / "pictures" / f"{id}.png" for id in images if id in before or id in writer.drawn]
+    return progress.before if writer.pictures and accelerator.is_main_process else frozenset()
+
+
+def _begin(
+    journal: Journal, predictor: Predictor, model: Path, images: Mapping[str, Path], pictures: bool, overwrite: bool
+) -> None:
+    """Begin the folder or go on with it, and say in it what its files will hold."""
+    settings = {
+        "model": sha256(model_folder(model) / "model.safetensors"),
+        "choice of views": predictor.views_by_task,
+        "choice of pictures": pictures,
+        "set of images": _digest(images),
+    }
+    journal.begin(settings, overwrite, clear=False)
+    specs = {name: task.spec() for name, task in predictor.tasks.items()}
+    write_description(journal.out, {"name": PREDICTIONS, "tasks": specs}, predictor.tasks)
 
 
 class _Seen(NamedTuple):
@@ -137,10 +138,14 @@ class _Writer:
         height, width = image.shape[:2]
         return Read(self.predictor.prepare(image), height * width, _Seen((height, width), reduced(image)))
 
-    def write(self, id: str, seen: _Seen | None, logits: Logits | None) -> bool:
-        """Write the files of an image; whether there are any."""
+    def ask(self, seen_13hw: Sequence[Tensor]) -> Sequence[Logits]:
+        """The logits of images of one size."""
+        return self.predictor.logits(seen_13hw)
+
+    def write(self, id: str, seen: _Seen | None, logits: Logits | None) -> bool | None:
+        """Write the files of an image; None where there are none."""
         if seen is None or logits is None:
-            return False
+            return None
         shown = [self._write_task(id, name, logits[name], seen.size) for name in self.predictor.tasks]
         if self.pictures:
             drawn = [one for one in shown if one is not None]
@@ -149,10 +154,10 @@ class _Writer:
         return True
 
     def _write_task(self, id: str, name: str, logits: Tensor, size: tuple[int, int]) -> Shown | None:
-        """One task alone: its maps of a photograph, hundreds of MB, are gone before those of the next are made."""
-        prediction = self.predictor.decode_task(name, logits, size)
-        write_prediction(self.out, prediction.task, id, prediction)
-        return show(prediction.task, prediction.value_CHW) if self.pictures else None
+        task = self.predictor.tasks[name]
+        drawn = Kept(task, size, confidence=False) if self.pictures else None
+        write_prediction(self.out, task, id, self.predictor.decode_bands(name, logits, size), size, drawn=drawn)
+        return None if drawn is None else drawn.shown()
 
 
 def _digest(images: Mapping[str, Path]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ from tasktokens.discovery.pseudo_labels import forward_views
 from tasktokens.discovery.views import AS_IT_IS, VIEW_ZOOM, Views, parse_views, second_view, views_by_task
 from tasktokens.errors import ConfigError
 from tasktokens.inference.results import Prediction
-from tasktokens.models.decoding import decode_with_confidence_at
+from tasktokens.models.decoding import decode_bands, decode_with_confidence_at
 from tasktokens.models.files import load_model
 from tasktokens.tasks import Task
 from tasktokens.tasks.base import Array
@@ -134,8 +134,14 @@ class Predictor:
         return {name: self.decode_task(name, logits_1Khw[name], size) for name in self.tasks}
 
     @torch.no_grad()
+    def decode_bands(self, name: str, logits_1Khw: Tensor, size: tuple[int, int]) -> Iterator[Prediction]:
+        """The prediction of one task from top to bottom: of a photograph it fills hundreds of MB."""
+        for band in decode_bands(self.tasks[name], logits_1Khw, size):
+            yield Prediction(self.tasks[name], band.value_CnW.cpu().numpy(), band.confidence_nW.cpu().numpy())
+
+    @torch.no_grad()
     def decode_task(self, name: str, logits_1Khw: Tensor, size: tuple[int, int]) -> Prediction:
-        """The prediction of one task alone: those of a photograph fill hundreds of MB."""
+        """The prediction of one task."""
         value, confidence = decode_with_confidence_at(self.tasks[name], logits_1Khw, size)
         return Prediction(self.tasks[name], value.cpu().numpy(), confidence.cpu().numpy())
 

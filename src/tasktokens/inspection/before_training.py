@@ -20,6 +20,7 @@ from tasktokens.inspection.report import Finding, Report
 from tasktokens.inspection.survey import check, mirror_findings
 from tasktokens.utils import console, strict_json
 from tasktokens.utils.atomic import cache_folder, write_atomically
+from tasktokens.utils.file_state import file_state
 from tasktokens.utils.safe_io import read_json
 
 RULES = 3
@@ -124,14 +125,8 @@ def _state(data: Data, visible: VisibleLabels, config: Config) -> str:
 
 def _file_states(id: str, paths: list[Path]) -> Iterator[str]:
     for path in paths:
-        try:
-            stat = path.stat()
-        except OSError:
-            yield f"{id}\0{path}\0missing\n"
-        else:
-            # The time of the last change of status too: rsync and cp -p give a changed file the time of the old one.
-            times = f"{stat.st_mtime_ns}\0{stat.st_ctime_ns}"
-            yield f"{id}\0{path.absolute()}\0{stat.st_size}\0{times}\n"
+        state = file_state(path)
+        yield "\0".join([id, str(path.absolute()), *(["missing"] if state is None else map(str, state))]) + "\n"
 
 
 def _read(note: Path) -> Mapping[str, int] | None:

@@ -195,6 +195,8 @@ def _add_task(
     if scan.other_size and not scan.other_shape:
         spec["resize"] = True
         saw += f"; {scan.other_size} of them have another size than their image"
+    if scan.unread_arrays:
+        saw += f"; of the arrays in a file '{name}' is read, not {', '.join(scan.unread_arrays)}"
     if scan.unreadable:
         saw += f"; {len(scan.unreadable)} could not be read: {scan.unreadable[0]}"
     if scan.other_shape:

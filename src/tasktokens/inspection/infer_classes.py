@@ -48,14 +48,17 @@ def classes_of_ids(scan: FolderScan, known: ClassNames) -> Inferred:
             raise DataError(
                 f"{len(ids)} different values, and neighbours that are equal: ids of things, not of classes"
             )
-        names, settings = [f"class_{id}" for id in ids], {"ids": {id: i for i, id in enumerate(ids)}}
+        names, settings = _names_of(known, ids), {"ids": {id: i for i, id in enumerate(ids)}}
     elif 0 in void:
-        names, settings = [f"class_{id}" for id in ids], {"ids": {id: i for i, id in enumerate(ids)}}
+        names, settings = _names_of(known, ids), {"ids": {id: i for i, id in enumerate(ids)}}
     else:
         names, settings = _names(known, ids[-1] + 1, scan), {}
         if known.names and len(known.names) != len(names) and names[0] == "class_0":
             saw += f"; {known.file} has {len(known.names)} names for ids up to {ids[-1]}: not used"
-    saw += f"; {_NAMES}" if names[0].startswith("class_") else f"; names from {known.file}"
+    if known.numbered:
+        saw += f"; names from {known.file} by its numbers" + f"; {_NAMES} of the others" * any(map(_is_no_name, names))
+    else:
+        saw += f"; {_NAMES}" if _is_no_name(names[0]) else f"; names from {known.file}"
     if len(ids) == 2 and ids[0] == 0 < ids[1] and ids[1] != 1 and not scan.palette:
         saw += f" (the other reading: yes and no, kind: binary, white: {ids[1]})"
     saw += "; an id that was not seen is an error until it has one" + ("; void: [0] if 0 means no label" * (0 in ids))
@@ -75,10 +78,22 @@ def _with_mirror(spec: dict[str, Any], saw: str, names: Sequence[str]) -> Inferr
     return spec | {"mirror": pairs}, f"{saw}; a mirror swaps {', '.join(' and '.join(pair) for pair in pairs)}"
 
 
+def _is_no_name(name: str) -> bool:
+    return name.startswith("class_")
+
+
+def _names_of(known: ClassNames, ids: Sequence[int]) -> list[str]:
+    """Names of some ids, of a list that has the numbers."""
+    return [known.numbered.get(id, f"class_{id}") for id in ids]
+
+
 def _names(known: ClassNames, count: int, scan: FolderScan) -> list[str]:
     """Names for the ids from 0 on: of the list if it fits, of the palette's colours if they all have one."""
     if count <= len(known.names):
         return list(known.names)
+    if known.numbered:
+        listed_ids = [id for id in known.numbered if id not in VOID_IDS]
+        return _names_of(known, range(max([count - 1, *listed_ids]) + 1))
     by_colour = {colour: name for name, colour in known.colours.items()}
     colours = scan.palette or {}
     if by_colour and all(colours[id] in by_colour for id in colours if id not in VOID_IDS):

@@ -12,6 +12,7 @@ from typing import Any
 
 from tasktokens.errors import DataError
 from tasktokens.inspection.class_names import ClassNames
+from tasktokens.inspection.depth_units import depth_scale, unit_words
 from tasktokens.inspection.infer_classes import (
     Inferred,
     check_not_instance_ids,
@@ -29,6 +30,7 @@ _SALIENCY = re.compile(r"salien", re.IGNORECASE)
 _MASK = re.compile(r"mask|binary|foreground|\bfg\b|matte|silhouette", re.IGNORECASE)
 _DEPTH = re.compile(r"depth|distance", re.IGNORECASE)
 _DISPARITY = re.compile(r"dispar|inverse|inv_?depth", re.IGNORECASE)
+_NORMALS = re.compile(r"(?:^|[^a-z])(?:surface_?)?normals?(?:$|[^a-z])", re.IGNORECASE)
 _THINGS = re.compile(r"instance|SegmentationObject", re.IGNORECASE)
 
 FEW = 32
@@ -52,7 +54,16 @@ def infer_kind(name: str, scan: FolderScan, known: ClassNames | None = None) -> 
         check_not_instance_ids(list(scan.values or ()))
         raise DataError("by its name, ids of things, not of classes; to use it all the same, write it into tasks")
     if scan.channels == 3:
+        if scan.scores:
+            raise DataError(
+                "three channels that are nowhere negative and sum to 1: one score per class; store the index of the "
+                "largest (argmax) as one channel"
+            )
         return _of_vectors(name, scan) if scan.unit > 0.9 else classes_of_colours(scan, known)
+    if _NORMALS.search(name):
+        raise DataError("normals by its name, with one channel: join x, y and z of each image into one file (H, W, 3)")
+    if scan.two_valued and {scan.least, scan.most, *scan.unmeasured} == {-1.0, 1.0}:
+        raise DataError("all pixels are -1 or 1, which seems to be no and yes: save them as 0 and 1")
     found = _of_two_values(name, scan, known) or _of_levels(name, scan) or _of_depth(name, scan)
     if found:
         return found
@@ -182,14 +193,20 @@ def _of_depth(name: str, scan: FolderScan) -> Inferred | None:
     if inverse:
         scale = 1 / 65535 if whole else 1
         spec = {"kind": "depth", "inverse": True, "range": _round_range(scan.low * scale, scan.high * scale)}
-        return spec | _void(scan), f"{saw}; inverse depth by its name" + (", in units of 1/65535" if whole else "")
+        return spec | _void(scan), f"{saw}; inverse depth by its name" + (_DISPARITY_UNIT if whole else "")
     if not whole:
-        advice = "; floats are read as metres, these look like millimetres: divide them" if scan.middle > 100 else ""
+        advice = (
+            "; floats are read as metres, these look like millimetres or centimetres: divide them"
+            if scan.middle > 100
+            else ""
+        )
         return {"kind": "depth", "range": _round_range(scan.low, scan.high)} | _void(scan), saw + advice
-    scale = 0.001 if scan.middle > 100 else 1.0
+    scale = depth_scale(scan.middle)
     spec = {"kind": "depth", "scale": scale, "range": _round_range(scan.low * scale, scan.high * scale)}
-    unit = "looks like millimetres (scale: 0.00390625 if it is metres x 256)" if scale < 1 else "looks like metres"
-    return spec | _void(scan), f"{saw}; {unit}"
+    return spec | _void(scan), f"{saw}; {unit_words(scan.middle, scan.low, scan.high, _round_range)}"
+
+
+_DISPARITY_UNIT = ", in units of 1/65535 (the other reading: pixels x 256, as KITTI: scale: 0.00390625 and its range)"
 
 
 def _of_relative_depth(inverse: bool, scan: FolderScan) -> Inferred:
@@ -208,7 +225,7 @@ def _of_relative_depth(inverse: bool, scan: FolderScan) -> Inferred:
     return spec, (
         f"{scan.dtype}, {_range(scan)}; depth by its name, but 8 bits tell no unit, so it is taken as a plain number; "
         f"where near is bright: {near}; where it is metres: kind: depth with the scale and the range in metres"
-        f"{_cap_words(scan)}"
+        f"{_cap_words(scan)}{_lossy_words(scan)}"
     )
 
 
@@ -220,9 +237,12 @@ def _of_numbers(scan: FolderScan) -> Inferred:
     if scan.two_valued and scan.least == 0 < scan.most:
         how = "kind: binary" if scan.most == 1 else f"save them as integers, kind: binary, white: {scan.most:g}"
         saw += f"; two values only (the other reading: yes and no, {how})"
-    if scan.lossy:
-        saw += f"; {scan.lossy} compression has changed the values: export them as PNG"
+    saw += _lossy_words(scan)
     return spec, f"{saw}; set its unit, and scale where a stored 1 is not 1 of the unit"
+
+
+def _lossy_words(scan: FolderScan) -> str:
+    return f"; {scan.lossy} compression has changed the values: export them as PNG" if scan.lossy else ""
 
 
 def _of_vectors(name: str, scan: FolderScan) -> Inferred:

@@ -52,6 +52,7 @@ class FolderScan:
         two_valued: whether all measured values are the least or the largest.
         unit: share of the vectors that have length 1, but for those that are near 0 (three channels).
         mean_z: mean third component; mean_below: mean vector in the lower third of the pictures.
+        scores: whether three channels are nowhere negative and sum to 1, as scores of classes do.
         one_sided: share of the vectors whose third component has the more frequent sign.
         facing: share of the vectors that would face the camera in each of `tasktokens.tasks.directions.frames`.
         vectors: how many there are.
@@ -85,11 +86,13 @@ class FolderScan:
     mean_z: float = 0.0
     mean_below: tuple[float, float, float] = (0.0, 0.0, 0.0)
     one_sided: float = 0.0
+    scores: bool = False
     facing: Array | None = None
     vectors: int = 0
     other_size: int = 0
     other_shape: int = 0
     turned: int = 0
+    unread_arrays: tuple[str, ...] = ()
 
 
 def evenly_spread_files(files: Sequence[Path]) -> list[Path]:
@@ -116,6 +119,7 @@ def scan_files(files: Sequence[tuple[Path, Path]], name: str) -> FolderScan:
         scan.other_size += sides != image_sides
         scan.other_shape += abs(sides[0] * image_sides[1] - sides[1] * image_sides[0]) > sum(image_sides)
     scan.files = len(read)
+    scan.unread_arrays = tuple(dict.fromkeys(name for file in read for name in file.unread))
     scan.nodata = tuple(sorted({file.nodata for file in read if file.nodata is not None}))
     arrays = [file.array for file in read]
     shapes = {1 if a.ndim == 2 else a.shape[-1] if a.ndim == 3 else 0 for a in arrays}
@@ -128,6 +132,7 @@ def scan_files(files: Sequence[tuple[Path, Path]], name: str) -> FolderScan:
         _count_values(scan, read)
     if scan.channels == 3:
         _directions(scan, read)
+        scan.scores = bool(read) and all(_are_scores(file) for file in read)
         if scan.dtype == "uint8":
             _count_colours(scan, read)
     return scan
@@ -204,6 +209,11 @@ def _count_colours(scan: FolderScan, read: Sequence[ScannedFile]) -> None:
         total.update({} if name in scan.mixed else counts)
     if len(total) <= MOST_VALUES:
         scan.colours = {(v >> 16, v >> 8 & 255, v & 255): count for v, count in total.items()}
+
+
+def _are_scores(file: ScannedFile) -> bool:
+    values = file.array[file.valid].astype(np.float64)
+    return bool(values.size) and bool((values >= 0).all()) and bool((abs(values.sum(axis=-1) - 1) < 0.01).all())
 
 
 def _directions(scan: FolderScan, read: Sequence[ScannedFile]) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tasktokens.tasks.base import Array
-from tasktokens.tasks.stored import one_channel, palette_greys, read_stored
+from tasktokens.tasks.stored import array_names, one_channel, palette_greys, read_stored
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class ScannedFile:
             greys, whose array has the greys.
         lossy: the compression that changed the values, such as ``JPEG``, or empty.
         nodata: what the file's tag names as "no data".
+        unread: further arrays of an npz.
     """
 
     path: Path
@@ -29,6 +30,7 @@ class ScannedFile:
     palette: Array | None = None
     lossy: str = ""
     nodata: float | None = None
+    unread: tuple[str, ...] = ()
 
 
 def scan_file(path: Path, name: str) -> ScannedFile:
@@ -37,4 +39,7 @@ def scan_file(path: Path, name: str) -> ScannedFile:
     greys = palette_greys(stored)
     valid = replace(stored, nodata=None).valid  # what the tag names is proposed as void, to be seen
     array = one_channel(stored.array if greys is None else greys)
-    return ScannedFile(path, array, valid, stored.palette if greys is None else None, stored.lossy or "", stored.nodata)
+    names = array_names(path) if path.suffix.lower() == ".npz" else []
+    unread = tuple(each for each in names if each != name) if name in names else ()  # a lone array may have any name
+    palette = stored.palette if greys is None else None
+    return ScannedFile(path, array, valid, palette, stored.lossy or "", stored.nodata, unread)

@@ -195,6 +195,8 @@ class Method(ABC):
     network: str
     delivers_better: bool = False
     """Whether a run delivers the teacher of its last stage where that is better than the student on held-out labels."""
+    learns_tokens: bool = False
+    """Whether discovered labels must have the teacher's tokens beside them."""
     mirrored: bool = True
     """Whether training images are mirrored (``data.augmentation.flip``); else a teacher's second view is not."""
 

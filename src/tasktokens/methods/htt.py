@@ -69,6 +69,7 @@ class Htt(Method):
             )
         self.network = settings.network
         self.delivers_better = settings.deliver == "better" and settings.schedule == "two-stage"
+        self.learns_tokens = settings.token_level > 0
         if isinstance(settings.views, dict) and tasks:
             for name in settings.views.keys() - tasks.keys():
                 raise ConfigError(f"method.views has no task '{name}'{did_you_mean(name, tasks)}; found: {list(tasks)}")
@@ -113,7 +114,7 @@ class Htt(Method):
 
     def terms(self, prepared: PreparedBatch, student: nn.Module, teacher: nn.Module | None = None) -> list[Term]:
         """Supervised terms of each task; with a teacher also those of pixels, features and tokens, with discovered
-        labels those of pixels.
+        labels those of pixels and tokens.
 
         Raises `ValueError` where ``teacher`` or the batch is not what ``prepared.options`` says.
         """
@@ -142,7 +143,8 @@ class Htt(Method):
             absent = batch.unlabelled(name)
             found = self._pixels(task, output, absent, teacher_output.logits[absent], prepared)
             found += self._features(task, output, teacher_output, prepared)
-            found += self._tokens(task, output, teacher_output, prepared)
+            token = teacher_output.token
+            found += self._tokens(task, output, absent, None if token is None else token[absent])
             terms += [replace(term, weight=term.weight * strength) for term in found]
         return terms
 
@@ -158,6 +160,7 @@ class Htt(Method):
             if soft is not None:
                 logits = upsample(soft.logits.float(), output.logits.shape[-2:])
                 terms += self._pixels(task, output, soft.rows, logits, prepared)
+                terms += self._tokens(task, output, soft.rows, soft.token)
             if name in batch.weighted:
                 terms += self._weighted(task, output.select(batch.weighted[name].rows), prepared)
         return terms
@@ -174,7 +177,9 @@ class Htt(Method):
             counts[f"loss/{name}"] = counts[f"confidence/{name}"] = labelled[name]
             counts[f"discovered_loss/{name}"] = self._discovered_pixels(prepared, name).sum().float()
             counts[f"feature/{name}"] = pixels.sum().float()
-            counts[f"token/{name}"] = torch.ones(len(labels.absent), device=pixels.device).sum()
+            soft = prepared.batch.discovered.get(name)
+            rows = labels.absent if soft is None else soft.rows
+            counts[f"token/{name}"] = torch.ones(len(rows), device=pixels.device).sum()
         return counts | weighted_counts(prepared)
 
     def _discovered_pixels(self, prepared: PreparedBatch, task: str) -> Tensor:
@@ -245,13 +250,10 @@ class Htt(Method):
         weight = task.weight * self.settings.feature_level
         return [Term(f"feature/{task.name}", weight, total, batch.pixels.sum().float())]
 
-    def _tokens(
-        self, task: Task, output: TaskOutput, teacher_output: TaskOutput, prepared: PreparedBatch
-    ) -> list[Term]:
-        """Token level: one vector per image and task, of the images without a label."""
-        if self.settings.token_level == 0 or output.token is None or teacher_output.token is None:
+    def _tokens(self, task: Task, output: TaskOutput, rows: Tensor, teacher_token: Tensor | None) -> list[Term]:
+        """Token level: one vector per image of ``rows``, which have no label; ``teacher_token`` (n, D) is of these."""
+        if self.settings.token_level == 0 or output.token is None or teacher_token is None:
             return []
-        absent = prepared.batch.labels[task.name].absent
-        ones = torch.ones(len(absent), device=absent.device)
-        total, count = masked_distance(output.token[absent], teacher_output.token[absent], ones)
+        ones = torch.ones(len(rows), device=rows.device)
+        total, count = masked_distance(output.token[rows], teacher_token, ones)
         return [Term(f"token/{task.name}", task.weight * self.settings.token_level, total, count)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -63,8 +63,10 @@ class HttMethod(MethodSettings):
         "teacher", description="what the student starts from; the paper: fresh"
     )
     prediction_level: float = Field(1.0, ge=0, description="weight of the loss on discovered labels; 0 turns it off")
-    feature_level: float = Field(0.0, ge=0, description="weight of feature distillation; live; 0 turns it off")
-    token_level: float = Field(0.0, ge=0, description="weight of token distillation; live; 0 turns it off")
+    feature_level: float = Field(
+        0.0, ge=0, description="weight of feature distillation; needs teacher=live; 0 turns it off"
+    )
+    token_level: float = Field(0.0, ge=0, description="weight of token distillation; 0 turns it off")
     teacher: Literal["once", "live"] = Field(
         "once",
         validate_default=True,
@@ -150,12 +152,11 @@ class HttMethod(MethodSettings):
     def _online_is_live(cls, value: str, info: ValidationInfo) -> str:
         if info.data.get("schedule") == "online":
             return "live"
-        for level in ("feature_level", "token_level"):
-            if value == "once" and info.data.get(level):
-                raise ValueError(
-                    f"method.{level} compares the student with the teacher on the same crop, which a teacher that is "
-                    f"asked once never sees; set method.teacher=live, or method.{level}=0"
-                )
+        if value == "once" and info.data.get("feature_level"):
+            raise ValueError(
+                "method.feature_level compares the student with the teacher on the same crop, which a teacher that is "
+                "asked once never sees; set method.teacher=live, or method.feature_level=0"
+            )
         return value
 
     @field_validator("views", mode="before")
@@ -166,6 +167,14 @@ class HttMethod(MethodSettings):
     def views_of(self, tasks: Iterable[str]) -> dict[str, tuple[ImageView, ...]]:
         """The views of each of some tasks."""
         return views_by_task(self.views, tasks, ONCE_VIEWS if self.teacher == "once" else second_view())
+
+    def scaled(self, factor: float) -> Self:
+        """The stages times a factor; their sum follows."""
+        found = super().scaled(factor)
+        if self.steps is None:
+            return found
+        students = (1 if found.schedule == "online" else found.rounds) * found.stage2_steps
+        return found.model_copy(update={"steps": found.stage1_steps + students})
 
     @property
     def uses_holdout(self) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import shlex
-import subprocess
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -13,6 +12,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
+
+from tasktokens.training.run_folder import code_commit
 
 PACKAGE = Path(__file__).resolve().parents[1]
 """Folder of this package."""
@@ -34,9 +35,9 @@ def describe(
     """
     return {
         "command": " ".join([*_program(), *(shlex.quote(_public(argument)) for argument in sys.argv[1:])]),
-        "commit": os.environ.get("GIT_COMMIT") or _commit(measured),
+        "commit": os.environ.get("GIT_COMMIT") or code_commit([f":/{name}" for name in measured]) or "",
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": f"{_processor()}, {os.cpu_count()} cores{_gpu()}, {how}",
+        "machine": ", ".join(filter(None, (_processor(), f"{os.cpu_count()} cores", _gpu(), how))),
         "versions": {"python": platform.python_version()} | {p: version(p) for p in ("tasktokens", *packages)},
         "seeds": list(seeds),
     }
@@ -49,19 +50,6 @@ def _program() -> list[str]:
     return ["tasktokens"] if of_package else ["python", shlex.quote(_public(sys.argv[0]))]
 
 
-def _commit(measured: Sequence[str]) -> str:
-    return _git("rev-parse", "HEAD") + ("+changes" if _git("status", "--porcelain", *measured) else "")
-
-
-def _git(*words: str) -> str:
-    """What git says of the checkout that this package is run from; nothing without one."""
-    checkout = PACKAGE.parents[1]
-    if not (checkout / ".git").exists():
-        return ""
-    command = ["git", "-C", str(checkout), *words]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-
-
 def _public(argument: str) -> str:
     """Folders outside the project by their name alone."""
     key, sign, value = argument.rpartition("=")
@@ -69,7 +57,7 @@ def _public(argument: str) -> str:
 
 
 def _gpu() -> str:
-    return f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else ""
 
 
 def _processor() -> str:

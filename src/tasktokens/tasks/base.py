@@ -24,6 +24,7 @@ from tasktokens.errors import ConfigError, did_you_mean
 from tasktokens.metrics.base import Metric
 from tasktokens.registry import Registry
 from tasktokens.tasks.examine import Summary, Sums, Suspicion
+from tasktokens.tasks.files import in_bands, write_stored
 from tasktokens.tasks.names import check_task_name
 from tasktokens.tasks.stored import StoredLabel, read_stored
 from tasktokens.utils.legends import Colour, Legend
@@ -164,9 +165,16 @@ class Task(ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} must implement 'interpret', or 'read'")
 
-    @abstractmethod
     def write(self, path: Path, value_CHW: Array, valid_HW: Array | None = None) -> None:
         """Write a label file in the format that `read` takes; pixels that are not valid become void."""
+        write_stored(path, in_bands(self.encode, value_CHW, valid_HW))
+
+    def encode(self, value_CHW: Array, valid_HW: Array | None = None) -> Array:
+        """What `write` stores of a label, or of some of its rows: integers for a PNG, float32 (H, W) for npy.
+
+        A kind of task has this, or a `write` of its own.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must have 'encode' or 'write'")
 
     def storable(self) -> Task:
         """The task with file settings (a scale) under which `write` holds every label in its range."""
@@ -349,6 +357,23 @@ def deviation(probability_BKHW: Tensor, values_K: Tensor) -> Tensor:
     """Standard deviation of the bin values (K,) under a `distribution`, (B, 1, H, W)."""
     moments = expectation(probability_BKHW, torch.stack([values_K, values_K**2], dim=1))
     return (moments[:, 1:2] - moments[:, 0:1] ** 2).clamp(min=0).sqrt()
+
+
+def moments(logits_BKHW: Tensor, values_KC: Tensor) -> Tensor:
+    """Mean of the bin values (K, C) under the softmax of the logits, (B, C, H, W); on a CPU, where the channels of the
+    logits come last in memory, in less than half of the time that `expectation` takes, with other rounding.
+    """
+    count = logits_BKHW.shape[1]
+    if count < _WIDE or logits_BKHW.is_cuda:
+        return expectation(distribution(logits_BKHW), values_KC)
+    batch, _, height, width = logits_BKHW.shape
+    probability_NK = F.softmax(logits_BKHW.float().permute(0, 2, 3, 1).reshape(-1, count), dim=1)
+    means: Tensor = probability_NK @ values_KC.to(probability_NK)
+    return means.view(batch, height, width, -1).permute(0, 3, 1, 2).contiguous()
+
+
+_WIDE = 16
+"""Logits per pixel, below which torch's softmax over the last dimension is slow."""
 
 
 def largest_probability(logits_BKHW: Tensor, sharpness: float = 1.0) -> Tensor:

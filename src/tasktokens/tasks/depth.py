@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,19 +20,15 @@ from tasktokens.tasks.base import (
     KINDS,
     MAX_TOKENS,
     Array,
-    Task,
     channel_matmul,
-    deviation,
-    distribution,
-    expectation,
     known_keys,
-    largest_probability,
     parse_range,
 )
+from tasktokens.tasks.bins import Binned
 from tasktokens.tasks.colours import colour_map
 from tasktokens.tasks.examine import Summary, Sums
 from tasktokens.tasks.examine_numbers import amount_sums, summarise_depth, unusual_distance
-from tasktokens.tasks.files import to_float32, write_floats, write_png
+from tasktokens.tasks.files import floats, to_float32
 from tasktokens.tasks.marks import judge_marks, mark_sums
 from tasktokens.tasks.stored import StoredLabel
 from tasktokens.tasks.void import is_void, parse_void
@@ -42,7 +37,7 @@ from tasktokens.utils.legends import Legend
 
 @dataclass(frozen=True)
 @KINDS.register("depth")
-class Depth(Task):
+class Depth(Binned):
     """Distance along the optical axis in metres, or its inverse up to a factor, float32 (1, H, W).
 
     Attributes:
@@ -154,17 +149,16 @@ class Depth(Task):
         positive = value > 0
         return np.where(positive, value, np.float32(1))[None], valid & positive
 
-    def write(self, path: Path, value_CHW: Array, valid_HW: Array | None = None) -> None:
-        """Write 16-bit PNG, or npy where the values do not fit."""
+    def encode(self, value_CHW: Array, valid_HW: Array | None = None) -> Array:
+        """16 bits, or floats where the values do not fit."""
         lowest = max(1, math.floor(-self.offset) + 1)  # nothing that would be read as 0 metres or less
         stored = np.rint(value_CHW[0] / self.scale - self.offset)
         if stored.max(initial=0) > 65535:  # in 16 bits it would be nearer than it is; floats always mean the same
-            write_floats(path, value_CHW[0], valid_HW)
-            return
+            return floats(value_CHW[0], valid_HW)
         stored = stored.clip(lowest, 65535).astype(np.uint16)
         if self.void:
             stored = _beside(stored, is_void(stored, self.void), self.void)
-        write_png(path, stored if valid_HW is None else np.where(valid_HW, stored, np.uint16(0)))
+        return stored if valid_HW is None else np.where(valid_HW, stored, np.uint16(0))
 
     def storable(self) -> Depth:
         """The task with a scale under which ``maximum`` fits into 16 bits."""
@@ -250,32 +244,17 @@ class Depth(Task):
         predicted = channel_matmul(self.centres()[None], log_p.exp())
         return (predicted - target).abs() - 0.1 * log_p.gather(1, nearest)
 
-    def decode(self, logits_BKHW: Tensor) -> Tensor:
-        """Expected value over the bins, (B, 1, H, W), in metres or the labels' unit."""
-        return self._mean(distribution(logits_BKHW))
+    def places(self) -> Tensor:
+        """The logarithms of the centres."""
+        return self.centres().log()
 
-    def confidence(self, logits_BKHW: Tensor) -> Tensor:
+    def sure(self, deviation_B1HW: Tensor) -> Tensor:
         """One minus the standard deviation of log depth: 0.85 says "within about 15 %"."""
-        return self._certainty(distribution(logits_BKHW))
-
-    def decode_with_confidence(self, logits_BKHW: Tensor) -> tuple[Tensor, Tensor]:
-        """Both from one softmax."""
-        probability = distribution(logits_BKHW)
-        return self._mean(probability), self._certainty(probability)
-
-    def _mean(self, probability_BKHW: Tensor) -> Tensor:
-        return expectation(probability_BKHW, self.centres()[:, None])
-
-    def _certainty(self, probability_BKHW: Tensor) -> Tensor:
-        return (1 - deviation(probability_BKHW, self.centres().log())).clamp(0, 1)
+        return (1 - deviation_B1HW).clamp(0, 1)
 
     def correct(self, prediction_BCHW: Tensor, target_BCHW: Tensor) -> Tensor:
         """Within a factor of 1.25."""
         return torch.maximum(prediction_BCHW / target_BCHW, target_BCHW / prediction_BCHW) < 1.25
-
-    def paper_confidence(self, logits_BKHW: Tensor) -> Tensor:
-        """Largest probability of the softmax of 5 x logits."""
-        return largest_probability(logits_BKHW, sharpness=5)
 
     def metric(self) -> DepthErrors:
         """Depth errors, or errors of inverse depth."""

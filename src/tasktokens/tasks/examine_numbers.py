@@ -84,8 +84,8 @@ def summarise_depth(sums: Sums, low: float, high: float, inverse: bool) -> Summa
         found.append(Suspicion("warning", "looks-like-disparity", text))
     if middle > 100 and not inverse and not against:
         text = (
-            f"the median is {middle:.3g} metres: the files seem to hold millimetres; set the task's scale, or divide "
-            f"the values of float files by 1000"
+            f"the median is {middle:.3g} metres: the files seem to hold millimetres or centimetres; set the task's "
+            f"scale, or divide the values of float files by 1000 or 100"
         )
         found.append(Suspicion("error", "looks-like-millimetres", text))
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from itertools import chain
 
@@ -17,12 +17,25 @@ Pairs = tuple[tuple[int, int], ...]
 """Pairs of class indices that swap in a mirrored image."""
 
 _SIDES = (
-    ("left", "right"), ("l", "r"), ("lh", "rh"), ("lhs", "rhs"), ("links", "rechts"), ("gauche", "droite"),
-    ("左", "右"),
+    ("left", "right"), ("l", "r"), ("lt", "rt"), ("lh", "rh"), ("lhs", "rhs"), ("lefthand", "righthand"),
+    ("port", "starboard"), ("links", "rechts"), ("linke", "rechte"), ("linker", "rechter"), ("linkes", "rechtes"),
+    ("gauche", "droite"), ("izquierda", "derecha"), ("izquierdo", "derecho"), ("esquerda", "direita"),
+    ("esquerdo", "direito"), ("sinistra", "destra"), ("sinistro", "destro"), ("lewa", "prawa"),
+    ("lewy", "prawy"), ("левая", "правая"), ("левый", "правый"), ("左", "右"),
 )  # fmt: skip
 _OTHER = {a: b for pair in _SIDES for a, b in (pair, pair[::-1])}
+_SAME = {"droit": "droite"}
+"""Forms of one word of which the other side has one only: ``bras gauche`` and ``bras droit``."""
 _GLUED = ("left", "right", "左", "右")
 """Words of a side that are found at the ends of longer words too: ``leftarm``, ``armright``."""
+
+_PARTS = (
+    "arm|forearm|hand|finger|thumb|wrist|elbow|shoulder|leg|thigh|knee|calf|shin|ankle|foot|feet|toe|heel|hip|eye|brow|"
+    "ebrow|eyebrow|ear|cheek|temple|nostril|lung|kidney|breast|glove|shoe|boot|sock|sleeve|wing|horn|paw|hoof|ho|"
+    "mirror|door|wheel|light|lamp"
+)
+_GLUED_LETTER = re.compile(rf"([lr])([fb]?[ul]?(?:{_PARTS}))|((?:{_PARTS}))([lr])")
+"""A letter for the side at a part that comes in two: ``lhand``, ``handl``, and ``lfuleg``, left front upper leg."""
 
 # Words end at anything but letters and digits, at digits, and where a capital begins one: upperLeftArm, L2Arm.
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_A-Za-z]+")
@@ -31,14 +44,22 @@ _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_A-Za-z]+")
 def mirrored_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
     """Pairs of names that differ by left and right only, the left one first, in the order of ``names``.
 
-    Found in any spelling: spaces, dashes, underscores, capitals, ``left`` or ``l``, in front, behind or between.
+    Found in any spelling: spaces, dashes, underscores, capitals, ``left`` or ``l``, in front, behind or between, and
+    in other languages; a letter without a separator at parts of bodies and vehicles alone (``lhand``, not ``lamp``).
 
     Examples:
         >>> from tasktokens.tasks.mirror import mirrored_pairs
         >>> mirrored_pairs(["torso", "Left-Arm", "right_arm", "leg_r", "leg_l", "upperRightLip", "bright"])
         [('Left-Arm', 'right_arm'), ('leg_l', 'leg_r')]
     """
-    words = {name: _words(name) for name in names}
+    pairs = _pairs(names, _words)
+    left = [name for name in names if name not in chain(*pairs)]
+    place = {name: number for number, name in enumerate(names)}
+    return sorted(pairs + _pairs(left, _letters_apart), key=lambda pair: min(place[name] for name in pair))
+
+
+def _pairs(names: Sequence[str], split: Callable[[str], tuple[str, ...]]) -> list[tuple[str, str]]:
+    words = {name: split(name) for name in names}
     counts = Counter(words.values())
     by_words = {key: name for name, key in words.items() if counts[key] == 1}
     pairs: list[tuple[str, str]] = []
@@ -55,7 +76,7 @@ def mirrored_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
 def _words(name: str) -> tuple[str, ...]:
     """The words of a name without regard to capitals and to what stands between them."""
     words: list[str] = []
-    for word in (found.casefold() for found in _WORD.findall(name)):
+    for word in (_SAME.get(found.casefold(), found.casefold()) for found in _WORD.findall(name)):
         side = next((side for side in _GLUED if word != side and word.startswith(side)), None)
         if side:
             words += [side, word.removeprefix(side)]
@@ -63,6 +84,14 @@ def _words(name: str) -> tuple[str, ...]:
         side = next((side for side in _GLUED if word != side and word.endswith(side)), None)
         words += [word.removesuffix(side), side] if side else [word]
     return tuple(words)
+
+
+def _letters_apart(name: str) -> tuple[str, ...]:
+    """`_words`, with the letter of a side split off a part that comes in two; ``rear`` is a word of its own else."""
+    found = (_GLUED_LETTER.fullmatch(word) or word for word in _words(name))
+    return tuple(
+        chain.from_iterable([word] if isinstance(word, str) else filter(None, word.groups()) for word in found)
+    )
 
 
 def _is_left(words: Sequence[str]) -> bool:

@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -84,12 +83,12 @@ class Normals(UnitVectors):
             ours["xyz".index(axis[-1])] = -value[channel] if axis[0] == "-" else value[channel]
         return np.where(valid, ours, np.array([0, 0, -1], np.float32)[:, None, None]), valid
 
-    def write(self, path: Path, value_CHW: Array, valid_HW: Array | None = None) -> None:
-        """As `UnitVectors.write`, turned to the files' frame."""
+    def encode(self, value_CHW: Array, valid_HW: Array | None = None) -> Array:
+        """As `UnitVectors.encode`, turned to the files' frame."""
         if self.frame != ("x", "y", "z"):
             theirs = [(-1 if axis[0] == "-" else 1) * value_CHW["xyz".index(axis[-1])] for axis in self.frame]
             value_CHW = np.stack(theirs)
-        super().write(path, value_CHW, valid_HW)
+        return super().encode(value_CHW, valid_HW)
 
     def colourise(self, value_CHW: Array, valid_HW: Array | None = None) -> Array:
         """The usual colours of normals: a wall that faces the camera is light blue; void is black."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from tasktokens.tasks.base import Array, Task, known_keys
 from tasktokens.tasks.examine import Summary, Sums, probability_sums, summarise_probabilities, white_sums
-from tasktokens.tasks.files import unit_interval, write_floats, write_png
+from tasktokens.tasks.files import floats, unit_interval
 from tasktokens.tasks.stored import StoredLabel
 from tasktokens.tasks.void import is_void, parse_void
 from tasktokens.utils.legends import Legend
@@ -43,15 +42,14 @@ class Probability(Task):
         value = unit_interval(stored.path, np.where(valid, plane, plane.dtype.type(0)), self.white)
         return value[None], valid
 
-    def write(self, path: Path, value_CHW: Array, valid_HW: Array | None = None) -> None:
-        """Write grey 8-bit PNG with alpha for void, or npy where the files have other numbers for 1 or for void."""
+    def encode(self, value_CHW: Array, valid_HW: Array | None = None) -> Array:
+        """Grey of 8 bits with alpha for void, or floats where the files have other numbers for 1 or for void."""
         if self.white is not None or self.void:
             # Grey values have another meaning here; floats always have the same.
-            write_floats(path, value_CHW[0].clip(0, 1), valid_HW)
-            return
+            return floats(value_CHW[0].clip(0, 1), valid_HW)
         grey = np.rint(value_CHW[0].clip(0, 1) * 255).astype(np.uint8)
         alpha = None if valid_HW is None else np.where(valid_HW, np.uint8(255), np.uint8(0))
-        write_png(path, grey if alpha is None else np.stack([grey, alpha], axis=-1))
+        return grey if alpha is None else np.stack([grey, alpha], axis=-1)
 
     def colourise(self, value_CHW: Array, valid_HW: Array | None = None) -> Array:
         """Grey, from black for 0 to white for 1; void is dark blue."""

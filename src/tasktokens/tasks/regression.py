@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,19 +17,15 @@ from tasktokens.metrics.regression import RegressionErrors
 from tasktokens.tasks.base import (
     KINDS,
     Array,
-    Task,
     channel_matmul,
-    deviation,
-    distribution,
-    expectation,
     known_keys,
-    largest_probability,
     parse_range,
 )
+from tasktokens.tasks.bins import Binned
 from tasktokens.tasks.colours import colour_map
 from tasktokens.tasks.examine import Summary, Sums
 from tasktokens.tasks.examine_numbers import range_sums, summarise_range
-from tasktokens.tasks.files import to_float32, write_floats
+from tasktokens.tasks.files import floats, to_float32
 from tasktokens.tasks.marks import judge_marks, mark_sums
 from tasktokens.tasks.stored import StoredLabel
 from tasktokens.tasks.void import is_void, parse_void
@@ -39,7 +34,7 @@ from tasktokens.utils.legends import Legend
 
 @dataclass(frozen=True)
 @KINDS.register("regression")
-class Regression(Task):
+class Regression(Binned):
     """One scalar per pixel in the user's unit (temperature, height, a score), float32 (1, H, W).
 
     Attributes:
@@ -134,9 +129,9 @@ class Regression(Task):
         value, held = to_float32(np.where(valid, value, 0), neutral=0)
         return value[None], valid & held
 
-    def write(self, path: Path, value_CHW: Array, valid_HW: Array | None = None) -> None:
-        """Write floats in the user's unit; pixels that are not valid become void."""
-        write_floats(path, value_CHW[0], valid_HW)
+    def encode(self, value_CHW: Array, valid_HW: Array | None = None) -> Array:
+        """Floats in the user's unit; pixels that are not valid become void."""
+        return floats(value_CHW[0], valid_HW)
 
     def colourise(self, value_CHW: Array, valid_HW: Array | None = None) -> Array:
         """Colours from the lower to the upper end of the range; void is black."""
@@ -173,32 +168,17 @@ class Regression(Task):
         predicted = channel_matmul(self.centres()[None], log_p.exp())
         return (predicted - target).abs() * (10 / self.span) - 0.1 * log_p.gather(1, nearest)
 
-    def decode(self, logits_BKHW: Tensor) -> Tensor:
-        """Expected value over the bins, (B, 1, H, W), in the labels' unit."""
-        return self._mean(distribution(logits_BKHW))
+    def places(self) -> Tensor:
+        """From 0 to 1."""
+        return torch.linspace(0, 1, self.bins)
 
-    def confidence(self, logits_BKHW: Tensor) -> Tensor:
+    def sure(self, deviation_B1HW: Tensor) -> Tensor:
         """One minus twice the standard deviation as a share of the range: 0 when torn between its two ends."""
-        return self._certainty(distribution(logits_BKHW))
-
-    def decode_with_confidence(self, logits_BKHW: Tensor) -> tuple[Tensor, Tensor]:
-        """Both from one softmax."""
-        probability = distribution(logits_BKHW)
-        return self._mean(probability), self._certainty(probability)
-
-    def _mean(self, probability_BKHW: Tensor) -> Tensor:
-        return expectation(probability_BKHW, self.centres()[:, None])
-
-    def _certainty(self, probability_BKHW: Tensor) -> Tensor:
-        return (1 - 2 * deviation(probability_BKHW, torch.linspace(0, 1, self.bins))).clamp(0, 1)
+        return (1 - 2 * deviation_B1HW).clamp(0, 1)
 
     def correct(self, prediction_BCHW: Tensor, target_BCHW: Tensor) -> Tensor:
         """Within 5 % of the range."""
         return (prediction_BCHW - target_BCHW).abs() < 0.05 * self.span
-
-    def paper_confidence(self, logits_BKHW: Tensor) -> Tensor:
-        """Largest probability of the softmax of 5 x logits."""
-        return largest_probability(logits_BKHW, sharpness=5)
 
     def metric(self) -> RegressionErrors:
         """MAE, RMSE and the share of pixels within 5 % of the range."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,7 +19,6 @@ from tasktokens.tasks.class_files import classes_of_colours, look_up, whole_numb
 from tasktokens.tasks.class_settings import class_name, parse_colours, parse_ids, parse_mirror
 from tasktokens.tasks.colours import class_palette
 from tasktokens.tasks.examine import Summary, Sums, Suspicion, class_sums, summarise_classes
-from tasktokens.tasks.files import write_png
 from tasktokens.tasks.joined_classes import join_classes
 from tasktokens.tasks.mirror import Pairs, one_of_pair_unseen, swap, swap_channels, unpaired, wrong_pairs
 from tasktokens.tasks.palettes import judge_palettes, palette_sums
@@ -131,11 +129,13 @@ class Segmentation(Task):
         mirror = parse_mirror(values.get("mirror") or [], names)
         sets = parse_labelled(values.get("labelled"), names)
         alone = len(sets) == 1 and not isinstance(values["labelled"][0], list | tuple)
+        # Of 256 classes that are ids, 255 is one.
+        usual_void = [255] if len(names) < 256 or values.get("ids") or colours else []
         return {
             "labelled": with_mirrored(sets, mirror),
             **({"reads": 0} if alone else {}),
             "classes": names,
-            "void": parse_void_ids(values.get("void", [255])),
+            "void": parse_void_ids(values.get("void", usual_void)),
             "ids": parse_ids(values.get("ids", {}), names),
             "colours": parse_colours(colours),
             "void_colours": parse_colours(values.get("void_colours", [])),
@@ -223,11 +223,11 @@ class Segmentation(Task):
             f". If the files count the {count} classes from 1: ids: {{{pairs}{more}}}, and void: [0] if 0 is no class"
         )
 
-    def write(self, path: Path, value_CHW: Array, valid_HW: Array | None = None) -> None:
-        """Write ids or colours as PNG; void is a void id, or transparent."""
+    def encode(self, value_CHW: Array, valid_HW: Array | None = None) -> Array:
+        """Ids or colours; void is a void id, or transparent."""
         ids = self._outside_as_class(value_CHW[0].astype(np.int64))
         if self.colours:
-            stored = np.array(self.colours, np.uint8)[ids]
+            stored: Array = np.array(self.colours, np.uint8)[ids]
         else:
             used = self._stored_ids()
             deep = used.max() > 255
@@ -240,7 +240,7 @@ class Segmentation(Task):
         if valid_HW is not None:
             alpha = np.where(valid_HW, np.uint8(255), np.uint8(0))
             stored = np.concatenate([stored.reshape(*ids.shape, -1), alpha[..., None]], axis=-1)
-        write_png(path, stored)
+        return stored
 
     def _outside_as_class(self, ids: Array) -> Array:
         """With the first class that was not labelled for each code: files that were read as codes are so again."""

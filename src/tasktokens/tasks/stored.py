@@ -209,6 +209,13 @@ def _of_array(path: Path, key: str | None, array: Array) -> StoredLabel:
     return StoredLabel(path, key, array)
 
 
+def array_names(path: Path) -> list[str]:
+    """The arrays of an npz. Raises `OSError` or `zipfile.BadZipFile`."""
+    require_regular_file(path)
+    with zipfile.ZipFile(path) as archive:
+        return [name.removesuffix(".npy") for name in archive.namelist()]
+
+
 def _read_npz(path: Path, key: str | None) -> Array:
     require_regular_file(path)
     with zipfile.ZipFile(path) as archive:

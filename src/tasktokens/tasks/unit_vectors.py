@@ -6,7 +6,6 @@ import math
 from abc import abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,10 +15,9 @@ from torch.nn import functional as F
 
 from tasktokens.errors import ConfigError, LabelError
 from tasktokens.metrics.normals import AngularErrors
-from tasktokens.tasks.base import Array, Task, channel_matmul, distribution, expectation, largest_probability
+from tasktokens.tasks.base import Array, Task, channel_matmul, distribution, expectation, largest_probability, moments
 from tasktokens.tasks.directions import direction_sums, length_sums, summarise_directions
 from tasktokens.tasks.examine import Summary, Sums
-from tasktokens.tasks.files import write_png
 from tasktokens.tasks.stored import StoredLabel, describe_shape
 from tasktokens.tasks.void import is_void, parse_void
 from tasktokens.utils.legends import Legend
@@ -101,15 +99,10 @@ class UnitVectors(Task):
             found |= np.logical_and.reduce([is_void(array_HW3[..., c], (triple[c],)) for c in range(3)])
         return found
 
-    def write(self, path: Path, value_CHW: Array, valid_HW: Array | None = None) -> None:
-        """Write 8-bit RGB PNG, v = (n + 1) x 127.5; void is (128, 128, 128)."""
-        stored = np.empty((*value_CHW.shape[1:], 3), np.uint8)
-        for channel, plane in enumerate(value_CHW):  # one by one, in place: each holds 100 MB of a large photograph
-            scaled = plane.clip(-1, 1)
-            scaled += 1
-            scaled *= 127.5
-            stored[..., channel] = np.rint(scaled, out=scaled)
-        write_png(path, stored if valid_HW is None else np.where(valid_HW[..., None], stored, np.uint8(128)))
+    def encode(self, value_CHW: Array, valid_HW: Array | None = None) -> Array:
+        """8-bit RGB, v = (n + 1) x 127.5; void is (128, 128, 128)."""
+        stored = np.rint((np.moveaxis(value_CHW, 0, -1).clip(-1, 1) + 1) * 127.5).astype(np.uint8)
+        return stored if valid_HW is None else np.where(valid_HW[..., None], stored, np.uint8(128))
 
     directions: ClassVar[tuple[str, ...]] = ("+x", "-x", "+y", "-y", "+z", "-z")
     """What vectors along and against each axis are called in a legend; without a name, they are left out."""
@@ -161,7 +154,7 @@ class UnitVectors(Task):
 
     def decode_with_confidence(self, logits_BKHW: Tensor) -> tuple[Tensor, Tensor]:
         """Both from one mean vector; its direction up to rounding."""
-        mean = self._mean(logits_BKHW)
+        mean = moments(logits_BKHW, self.centres())
         squared = mean.square().sum(dim=1, keepdim=True)
         return mean.mul_(squared.clamp(min=1e-12).rsqrt_()), _certainty(squared)
 

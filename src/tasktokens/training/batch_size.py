@@ -55,7 +55,7 @@ def largest_batch(config: Config, data: Data, accelerator: Accelerator, quiet: b
     free = free_memory(device)
     budget = int(free * (GPU_SHARE if on_gpu else CPU_SHARE / int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
     most = max(1, len(data.train) // parts)
-    config = _with_precision(config, accelerator.mixed_precision)
+    config = with_precision(config, accelerator.mixed_precision)
     with peaks(config, data, device) as peak:
         per_part, cost = largest_fitting(partial(peak, config), budget, most, most if on_gpu else CPU_MOST)
     chosen: int = int(accelerator.gather(torch.tensor([per_part], device=device)).min()) * parts
@@ -154,7 +154,7 @@ def advice(config: Config, data: Data, accelerator: Accelerator) -> str:
     parts = _parts(config, accelerator)
     images = -(-config.optim.images // parts)
     free = free_memory(accelerator.device)
-    config = _with_precision(config, accelerator.mixed_precision)
+    config = with_precision(config, accelerator.mixed_precision)
     with peaks(config, data, accelerator.device) as peak:
         now = _linear_cost(peak, config)
         others = (
@@ -189,7 +189,7 @@ def _changes(config: Config, device: torch.device) -> Iterator[tuple[str, Config
         data = config.data.model_copy(update={"size": (height, width)})
         yield f"data.size=[{height},{width}]", config.model_copy(update={"data": data})
     if device.type == "cuda" and config.run.precision not in DTYPES:
-        yield "run.precision=bf16", _with_precision(config, "bf16")
+        yield "run.precision=bf16", with_precision(config, "bf16")
     if config.optim.loss_stride == 1:
         optim = config.optim.model_copy(update={"loss_stride": 2})
         yield "optim.loss_stride=2", config.model_copy(update={"optim": optim})
@@ -207,8 +207,8 @@ def _linear_cost(peak: Peak, config: Config) -> LinearCost | None:
     return None
 
 
-def _with_precision(config: Config, precision: str) -> Config:
-    """The configuration with this precision; steps are measured in full precision without any."""
+def with_precision(config: Config, precision: str) -> Config:
+    """The configuration with a precision of accelerate's; steps are measured in full precision without any."""
     if precision not in DTYPES:
         return config
     return config.model_copy(update={"run": config.run.model_copy(update={"precision": precision})})

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import os
 import shutil
-import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -25,6 +24,7 @@ from tasktokens.errors import CheckpointError
 from tasktokens.models import Network
 from tasktokens.models.files import read_tensors
 from tasktokens.utils import console, strict_json
+from tasktokens.utils.file_state import crc32
 from tasktokens.utils.safe_io import load_json
 
 MARK = "complete.json"
@@ -100,7 +100,7 @@ def save_checkpoint(
 def mark_complete(checkpoint: Path) -> None:
     """Flush a checkpoint's files to disk and write down size and CRC-32 of each, which makes it a whole one."""
     files = [path for path in sorted(checkpoint.iterdir()) if path.name != MARK]
-    sums = {path.name: {"size": path.stat().st_size, "crc32": _crc32(path)} for path in files}
+    sums = {path.name: {"size": path.stat().st_size, "crc32": crc32(path)} for path in files}
     for path in files:
         _flush(path)
     (checkpoint / MARK).write_text(strict_json.dumps(sums, indent=1))
@@ -116,7 +116,7 @@ def fault(checkpoint: Path) -> str | None:
             path, size = checkpoint / name, sums[name]["size"]
             if path.stat().st_size != size:
                 return f"{name} has {path.stat().st_size} bytes in place of {size}"
-            if _crc32(path) != sums[name]["crc32"]:
+            if crc32(path) != sums[name]["crc32"]:
                 return f"{name} is damaged (its checksum is another)"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
@@ -244,15 +244,6 @@ def _remove(checkpoint: Path) -> None:
     shutil.rmtree(doomed, ignore_errors=True)
     checkpoint.rename(doomed)
     shutil.rmtree(doomed)
-
-
-def _crc32(path: Path) -> str:
-    """Of a file's content; several GB per second, and sufficient against accidental damage."""
-    value = 0
-    with path.open("rb") as file:
-        while block := file.read(2**22):
-            value = zlib.crc32(block, value)
-    return f"{value:08x}"
 
 
 def _flush(path: Path) -> None:

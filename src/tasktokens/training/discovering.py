@@ -105,9 +105,10 @@ def _provenance(trainer: Trainer, look: WholeImages) -> Provenance:
     if trainer.teacher_hash is None:
         raise CheckpointError("the checkpoint does not say which network discovered its labels; start the run anew")
     specs = {name: task.spec() for name, task in trainer.tasks.items()}
+    head, token_width = look.shapes()
     return Provenance(
         trainer.teacher_hash, specs, trainer.method.views(), trainer.method.mirrored, trainer.config.data.size,
-        look.head(), labels_digest(trainer.data.learned),
+        head, labels_digest(trainer.data.learned), token_width if trainer.method.learns_tokens else None,
     )  # fmt: skip
 
 
@@ -119,6 +120,8 @@ def _write(trainer: Trainer, look: WholeImages, writer: StoreWriter) -> None:
     if any(all_gather(accelerator, complete)):
         return
     wanted = missing_labels(trainer.data.learned, trainer.tasks)
+    count, room = sum(map(len, wanted.values())), writer.expected_bytes(wanted) / 2**20
+    trainer.log.say(f"discovering {count} labels of {len(wanted)} images: about {room:.1f} MB in {writer.folder}")
     share = (accelerator.process_index, accelerator.num_processes)
     shown = partial(track, doing="discovering", shown=main and not trainer.quiet)
     with raise_on_all_ranks(accelerator):

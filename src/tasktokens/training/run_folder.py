@@ -5,8 +5,12 @@ from __future__ import annotations
 import platform
 import shutil
 import subprocess
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+
+import torch
+from accelerate import Accelerator
 
 from tasktokens.config import Config, load_config, to_yaml
 from tasktokens.data.visibility import AVAILABLE, save_visible
@@ -15,6 +19,7 @@ from tasktokens.datasets.run_data import HELD_LABELS, LABELS, label_words
 from tasktokens.errors import CheckpointError, RunExistsError
 from tasktokens.training.checkpoint import tidy
 from tasktokens.training.log import check_not_written
+from tasktokens.training.seen_files import save_seen_files
 from tasktokens.utils import strict_json
 from tasktokens.utils.atomic import write_atomically
 from tasktokens.utils.environment import recorded_variables
@@ -42,7 +47,7 @@ def check_run_folder(folder: Path, resume: bool, overwrite: bool) -> None:
             )
 
 
-def prepare_folder(config: Config, data: Data, resume: bool, overwrite: bool) -> None:
+def prepare_folder(config: Config, data: Data, accelerator: Accelerator, resume: bool, overwrite: bool) -> None:
     """Make the folder of a new run and write its settings, visible labels, tasks and environment.
 
     Raises:
@@ -67,23 +72,32 @@ def prepare_folder(config: Config, data: Data, resume: bool, overwrite: bool) ->
     save_visible(folder / AVAILABLE, all_visible(data.collection, ids, data.tasks), list(data.tasks))
     if data.holdout:
         save_visible(folder / HELD_LABELS, data.held, list(data.tasks))
+    save_seen_files(folder, config, data)
     described = {name: task.spec() | task.training() for name, task in data.tasks.items()}
     (folder / TASKS).write_text(strict_json.dumps(described, indent=1), encoding="utf-8")
-    (folder / ENVIRONMENT).write_text(strict_json.dumps(environment(), indent=1), encoding="utf-8")
+    (folder / ENVIRONMENT).write_text(strict_json.dumps(environment(accelerator), indent=1), encoding="utf-8")
 
 
-def environment() -> dict[str, str]:
-    """What beside the settings could change a result: versions, machine, commit, variables."""
+def environment(accelerator: Accelerator) -> dict[str, str]:
+    """What beside the settings could change a result: versions, machine, device, precision, commit, variables."""
     packages = ("tasktokens", "torch", "timm", "accelerate", "numpy")
     found = {"python": platform.python_version(), "machine": platform.platform(), "processor": platform.machine()}
+    found["device"] = device = accelerator.device.type
+    if device == "cuda":
+        found["device"] += f" ({torch.cuda.get_device_name(accelerator.device)})"
+    found["precision"] = "fp32" if accelerator.mixed_precision == "no" else accelerator.mixed_precision
     found |= {name: version(name) for name in packages}
     if (commit := code_commit()) is not None:
         found["commit"] = commit
     return found | recorded_variables()
 
 
-def code_commit() -> str | None:
-    """The git commit that this package is run from, ``+changes`` where files differ; None where it is installed."""
+def code_commit(measured: Sequence[str] = (".",)) -> str | None:
+    """The git commit that this package is run from, ``+changes`` where files differ; None where it is installed.
+
+    Args:
+        measured: the files and folders that may differ: of the package, or with ``:/`` in front of the checkout.
+    """
     package = Path(__file__).parents[1]
 
     def git(*words: str) -> str:
@@ -93,6 +107,6 @@ def code_commit() -> str | None:
 
     try:
         git("ls-files", "--error-unmatch", "__init__.py")  # or it lies in another project's folder
-        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", ".") else "")
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", *measured) else "")
     except (OSError, subprocess.SubprocessError):
         return None

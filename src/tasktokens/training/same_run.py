@@ -7,6 +7,8 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from accelerate import Accelerator
+
 from tasktokens.config import Config, load_config, to_yaml
 from tasktokens.datasets.open import Data
 from tasktokens.errors import CheckpointError, ConfigError
@@ -24,7 +26,7 @@ _CHANGE_NOTHING: Mapping[str, tuple[str, ...]] = {
 
 
 def settings_to_resume(config: Config) -> Config:
-    """The settings to resume a run with: those given, with the run's own values for ``auto``.
+    """The settings to resume a run with: those given, with the run's own values for ``auto`` and its steps for minutes.
 
     Raises `ConfigError` where one that changes results is not the run's; the first is named.
     """
@@ -44,16 +46,13 @@ def settings_to_resume(config: Config) -> Config:
     return config
 
 
-def require_same_run(folder: Path, data: Data, zooms: tuple[float, float]) -> list[str]:
+def require_same_run(config: Config, data: Data, accelerator: Accelerator) -> list[str]:
     """Raise `ConfigError` where the tasks of the data are no longer those of a run.
 
-    Args:
-        zooms: by which the run's images are zoomed (`Augmentation.widest`).
-
     Returns:
-        Lines to print: tasks that only the data has, and versions that have changed.
+        Lines to print: tasks that only the data has; versions, device and precision that have changed.
     """
-    root = data.collection.root
+    folder, root, zooms = config.run.dir, data.collection.root, config.data.augmentation.widest
     if (folder / TASKS).is_file():
         added = require_same_tasks(_tasks(folder / TASKS, ()), data.collection.tasks, folder, root)
     else:  # of an earlier version: only its models say what it learned
@@ -64,7 +63,7 @@ def require_same_run(folder: Path, data: Data, zooms: tuple[float, float]) -> li
     lines = [
         f"task '{name}' of {root} is new; the run continues without it" for name in added if name not in data.tasks
     ]
-    return [*lines, *_other_versions(folder)]
+    return [*lines, *_other_environment(folder, accelerator)]
 
 
 def _without_auto(config: Config, old: Config) -> Config:
@@ -77,7 +76,11 @@ def _without_auto(config: Config, old: Config) -> Config:
             data = data.model_copy(update={"holdout": old.data.holdout})
     if optim.batch_size == "auto":
         optim = optim.model_copy(update={"batch_size": old.optim.batch_size})
-    return config.model_copy(update={"data": data, "optim": optim, "run": run})
+    method = config.method
+    if optim.minutes is not None and type(method) is type(old.method):
+        optim = optim.model_copy(update={"minutes": None})
+        method = method.model_copy(update={name: getattr(old.method, name) for name in method.step_settings()})
+    return config.model_copy(update={"data": data, "method": method, "optim": optim, "run": run})
 
 
 def _deciding(config: Config) -> str:
@@ -112,13 +115,13 @@ def _tasks(path: Path, keys: tuple[str, ...]) -> dict[str, Task]:
         raise CheckpointError(f"{path} is damaged ({type(error).__name__} {error})") from error
 
 
-def _other_versions(folder: Path) -> Iterator[str]:
+def _other_environment(folder: Path, accelerator: Accelerator) -> Iterator[str]:
     """What the run was begun with and is no longer so, in one line."""
     try:
         before = dict(read_json(folder / ENVIRONMENT))
     except (OSError, ValueError, TypeError):
         return
-    now = environment()
+    now = environment(accelerator)
     changed = [f"{key} {before[key]}, now {now[key]}" for key in now if key in before and before[key] != now[key]]
     if changed:
         yield f"the run was begun with {'; '.join(changed)}: results may differ from those of one uninterrupted run"

@@ -14,6 +14,7 @@ from tasktokens.config import Config
 from tasktokens.data.visibility import check_rule
 from tasktokens.datasets.automatic import settled
 from tasktokens.datasets.discovered_folders import DiscoveredFolders
+from tasktokens.datasets.listed_folders import check_not_listed
 from tasktokens.datasets.open import Data, choose_data, open_index
 from tasktokens.datasets.run_data import learned_discovered, open_run_data
 from tasktokens.errors import ConfigError, DataError, TrainingError
@@ -23,11 +24,13 @@ from tasktokens.methods import METHODS, Method, Stage, build_method
 from tasktokens.models.backbones import check_backbone
 from tasktokens.models.files import ModelInfo, model_folder, read_info
 from tasktokens.training.batch_size import explain_oom, with_batch_size
+from tasktokens.training.budget import with_minutes
 from tasktokens.training.callbacks.tracking import check_trackers
 from tasktokens.training.callbacks.validation import check_validation, validation_dataset
 from tasktokens.training.make_balance import check_balance
 from tasktokens.training.run_folder import check_run_folder
 from tasktokens.training.same_run import require_same_run, settings_to_resume
+from tasktokens.training.seen_files import require_unchanged_files
 from tasktokens.training.stage_networks import start_from
 from tasktokens.utils import console
 from tasktokens.utils.distributed import main_process_first, raise_on_all_ranks, start, training_precision
@@ -41,7 +44,7 @@ def open_run(
     Settings are checked first, before any data is opened, rendered or checked.
 
     Returns:
-        The configuration with values for all that was ``auto``, the data, and this rank.
+        The configuration with values for all that was ``auto``, and steps for minutes; the data, and this rank.
     """
     if config.run.threads is not None:
         torch.set_num_threads(config.run.threads)
@@ -49,6 +52,8 @@ def open_run(
     with raise_on_all_ranks(accelerator):
         if accelerator.is_main_process:
             check_run_folder(config.run.dir, resume, overwrite)
+            if not resume:
+                check_not_listed(config.run.dir)
         if resume:
             config = settings_to_resume(config)
         check_settings(config, accelerator, None if resume else init_from, resume)
@@ -58,16 +63,19 @@ def open_run(
         if data.discovered is not None and not resume and accelerator.is_main_process:
             data.discovered.survey(shown=not quiet)  # a bad file ends the run before it begins
         if resume:
-            for line in require_same_run(config.run.dir, data, config.data.augmentation.widest):
+            for line in require_same_run(config, data, accelerator):
                 if accelerator.is_main_process:
                     console.say(line)
+            if accelerator.is_main_process:
+                require_unchanged_files(config.run.dir, data)
         if config.run.evaluate is not None:
             eval_dataset(data, config.run.evaluate, data.tasks, config.data.size)
         if config.run.validate_every is not None:
             validation_dataset(data, config, data.tasks)
         if accelerator.is_main_process:
             check_before_run(data, config, quiet)
-    return with_batch_size(config, data, accelerator, resume, quiet), data, accelerator
+    config = with_batch_size(config, data, accelerator, resume, quiet)
+    return with_minutes(config, data, accelerator, quiet), data, accelerator
 
 
 def _open(config: Config, resume: bool, quiet: bool) -> tuple[Config, Data]:
@@ -129,8 +137,13 @@ def check_settings(config: Config, accelerator: Accelerator, init_from: Path | N
         )
     if config.data.discovered and not any(stage.discovered for stage in method.stages()):
         raise ConfigError(
-            "data.discovered names labels to learn from in place of a teacher, which needs method.name=htt with "
-            "method.teacher=once and method.stage2_steps above 0"
+            f"data.discovered names labels to learn from in place of a teacher, which needs method.name=htt with "
+            f"method.teacher=once and method.stage2_steps above 0; '{config.method.name}' as it is set reads none"
+        )
+    if config.data.discovered and method.learns_tokens:
+        raise ConfigError(
+            "method.token_level compares the student's tokens with its teacher's, and labels of data.discovered have "
+            "none; set method.token_level=0"
         )
     if resume:
         return

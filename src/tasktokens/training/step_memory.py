@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -62,24 +62,31 @@ class MeasuredSteps:
         self.info = ModelInfo(self.method.network, config.model, self.tasks, config.data.size, augmentation.flip)
         ids = sorted(data.train, key=lambda id: -len(data.train[id]))[:DISTINCT]
         visible, corrupt = {id: data.train[id] for id in ids}, config.data.skip_corrupt
-        dataset = PartialDataset(
+        self.dataset = PartialDataset(
             data.collection, visible, self.tasks, config.data.size, augmentation, skip_corrupt=corrupt
         )
-        self.samples = [dataset[0, index] for index in range(len(dataset))]
+        self.samples = [self.dataset[0, index] for index in range(len(self.dataset))]
 
     def run(self, images: int) -> None:
         """Two steps of each kind of stage: the first makes the optimiser's moments.
 
         Raises where memory does not suffice.
         """
-        channels = {name: task.label_channels for name, task in self.tasks.items()}
-        samples = [self.samples[index % len(self.samples)] for index in range(images)]
-        batch = collate(samples, channels).to(self.device)
+        batch = self.batch(images)
         # Stages that differ in nothing but their name, such as rounds, cost the same.
         for stage in dict.fromkeys(replace(stage, name="") for stage in self.method.stages()):
-            self._stage(stage, batch)
+            step = self.step_of(stage, batch)
+            for _ in range(2):
+                step(stage.steps - 1)  # the last one, since discovery may set in late
 
-    def _stage(self, stage: Stage, batch: Batch) -> None:
+    def batch(self, images: int) -> Batch:
+        """So many images on the device, one or another of them several times."""
+        channels = {name: task.label_channels for name, task in self.tasks.items()}
+        samples = [self.samples[index % len(self.samples)] for index in range(images)]
+        return collate(samples, channels).to(self.device)
+
+    def step_of(self, stage: Stage, batch: Batch) -> Callable[[int], None]:
+        """What takes a step of that number of a stage, on a network of its own."""
         student = self.info.build().to(self.device)
         teacher = copy.deepcopy(student).eval().requires_grad_(False) if stage.has_teacher else None
         self.method.begin(student)
@@ -96,12 +103,14 @@ class MeasuredSteps:
         step = Step(self.method, engine, student, optimizer, guard, optim.clip, balance, beside)
         if stage.discovered:
             batch = self._with_discovered(batch, student)
-        for _ in range(2):
-            # The last step, since discovery may set in late.
+
+        def take(number: int) -> None:
             options = StepOptions(
-                stage.steps - 1, stage.has_teacher, photometric, optim.loss_stride, discovered=stage.discovered
+                number, stage.has_teacher, photometric, optim.loss_stride, discovered=stage.discovered
             )
             step([self.method.prepare(batch, torch.Generator(), options)], teacher)
+
+        return take
 
     @torch.no_grad()
     def _with_discovered(self, batch: Batch, student: Network) -> Batch:
@@ -111,7 +120,9 @@ class MeasuredSteps:
         for name, labels in batch.labels.items():
             shape = outputs[name].logits.shape[1:]
             logits = torch.zeros(len(labels.absent), *shape, dtype=torch.float16, device=self.device)
-            soft[name] = SoftLabels(labels.absent, logits)
+            token = outputs[name].token if self.method.learns_tokens else None
+            blank = None if token is None else torch.zeros(len(labels.absent), token.shape[1], device=self.device)
+            soft[name] = SoftLabels(labels.absent, logits, blank)
         return replace(batch, discovered=soft)
 
 

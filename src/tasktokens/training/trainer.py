@@ -88,7 +88,7 @@ def train(
             if init_from is not None:
                 check_start(trainer.info, init_from)
         if accelerator.is_main_process:
-            prepare_folder(config, data, resume, overwrite)
+            prepare_folder(config, data, accelerator, resume, overwrite)
     with explain_errors(config, data, accelerator), trainer.started(resume):
         for index in range(trainer.cursor.stage, len(trainer.stages)):
             trainer.run_stage(index, init_from)

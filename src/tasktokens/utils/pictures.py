@@ -6,7 +6,7 @@ import io
 import math
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -142,32 +142,48 @@ def chart(name: str, runs: Sequence[Sequence[Curve]], share: bool = False) -> st
 
     ``name`` differs from chart to chart of a page; ``share`` marks values in [0, 1], shown in percent.
     """
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-    # Text stays text, in the page's font; the salt makes ids differ between the charts of a page.
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "font.size": 9.5}):
-        figure = Figure(figsize=(3.4, 2.2), layout="constrained")
-        axes = figure.add_subplot()
+    def draw(axes: Any) -> None:
         for run, curves in enumerate(runs):
             for curve in curves:
                 draw_curve(axes, curve, COLOURS[run % len(COLOURS)])
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.spines[["left", "bottom"]].set_color(_INK)
-        axes.tick_params(colors=_INK, length=2.5)
-        axes.grid(axis="y", color=_INK, alpha=0.12, linewidth=0.6)
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-        axes.set_xlabel("step", color=_INK)
+        axes.set_xlabel("step")
         if share:
             axes.set_ylim(0, 1.02)
             axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+
+    return svg(name, draw, (3.4, 2.2))
+
+
+def svg(name: str, draw: Callable[[Any], None], size: tuple[float, float]) -> str:
+    """A figure as SVG for a page, whose text and lines have the colour of the page's text.
+
+    Args:
+        name: differs from figure to figure of a page.
+        draw: into axes of matplotlib.
+        size: width and height in inches.
+    """
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    # Text stays text, in the page's font; the salt makes ids differ between the figures of a page.
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "font.size": 9.5, "text.color": _INK}):
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.add_subplot()
+        draw(axes)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.spines[["left", "bottom"]].set_color(_INK)
+        axes.tick_params(which="both", colors=_INK, length=2.5)
+        axes.xaxis.label.set_color(_INK)
+        axes.grid(axis="y", color=_INK, alpha=0.12, linewidth=0.6)
         buffer = io.StringIO()
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
-    _, start, svg = buffer.getvalue().partition("<svg")
+    _, start, text = buffer.getvalue().partition("<svg")
     unwanted = r'(?<=<g) id="[^"]*"| xmlns[:a-z]*="[^"]*"|<style.*?</style>'
-    return re.sub(unwanted, "", start + svg, flags=re.DOTALL).replace(_INK, "currentColor")
+    return re.sub(unwanted, "", start + text, flags=re.DOTALL).replace(_INK, "currentColor")
 
 
 def draw_curve(axes: Any, curve: Curve, colour: str, label: str | None = None) -> None:

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from any_input import plain, quick
+from any_input import examples, plain, quick
 from tasktokens.config import Config, load_config, parse_config, to_yaml
 from tasktokens.errors import ConfigError
 from tasktokens.utils.safe_io import load_yaml
@@ -96,7 +96,7 @@ def test_overrides_say_what_a_file_says_in_any_order(values: dict[str, Any], dat
 top = st.sampled_from([*Config.model_fields, "x", ""])
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(
     values=st.dictionaries(top, plain, max_size=4) | st.dictionaries(top, st.dictionaries(st.text(max_size=5), plain))
 )
@@ -111,16 +111,17 @@ def test_any_settings_are_right_or_a_config_error(values: dict[str, Any]) -> Non
 _KEYS = sorted(key for key, _ in _flat(Config().model_dump(mode="json")))
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(
     key=st.sampled_from(_KEYS) | st.text(max_size=10), value=st.text(max_size=10) | plain.map(lambda v: json.dumps(v))
 )
+@example(key="data.kind", value=json.dumps("\U00010000"))
 def test_any_override_is_right_or_a_config_error(key: str, value: str) -> None:
     with contextlib.suppress(ConfigError):
         assert isinstance(load_config(None, [f"{key}={value}"]), Config)
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(text=st.text(max_size=60) | st.from_regex(r"([a-z&*!<:\-\[\]{},? \n\d\"'|>]{0,40})", fullmatch=True))
 def test_any_text_is_yaml_as_pyyaml_reads_it_or_a_value_error(text: str) -> None:
     try:

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
+from any_input import examples
 from properties import random_label
 from tasktokens.config import Augmentation, Config, parse_config
 from tasktokens.data.dataset import PartialDataset, eval_loader, load_sample, train_loader
@@ -282,7 +283,7 @@ def interior(pixels: Tensor, margin: int = 3) -> Tensor:
     return (-torch.nn.functional.max_pool2d(-inside, 2 * margin + 1, 1) > 0)[0]
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     seed=st.integers(0, 10**6),
     low=st.floats(0.5, 1.0),
@@ -302,7 +303,7 @@ def test_labels_move_with_the_image(seed: int, low: float, high: float, size: tu
             assert error[inside].abs().max() <= STEP / 2 + 1.6
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(
     seed=st.integers(0, 10**6), scale=st.floats(0.4, 0.99), size=st.sampled_from([SIZE, (40, 56), (64, 64), (15, 50)])
 )

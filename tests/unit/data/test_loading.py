@@ -39,7 +39,7 @@ from tasktokens.tasks import Depth, Segmentation, Task
 from tasktokens.training.trainer import train
 
 SIZE = (40, 56)
-MODEL = ModelSettings(backbone="mobilenetv3_small_050", pretrained=False, width=16)
+MODEL = ModelSettings(backbone="test_resnet", pretrained=False, width=16)
 EVERYTHING = Augmentation(scale=(0.5, 2.0), crop_max_share=0.75, photometric=0.3)
 CPU = Accelerator(cpu=True)
 

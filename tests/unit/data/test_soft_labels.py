@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from any_input import examples
 from tasktokens.config import Augmentation
 from tasktokens.data.sample import Sample, collate
 from tasktokens.data.soft_labels import SoftLabel, Window, stack_soft
@@ -35,7 +36,7 @@ def where(height: int, width: int) -> SoftLabel:
     return SoftLabel(torch.from_numpy(grid))
 
 
-@settings(max_examples=120, deadline=None)
+@examples(120)
 @given(
     sides=st.tuples(SIDES, SIDES), size=st.sampled_from([(64, 96), (48, 48), (32, 80)]), cells=st.tuples(CELLS, CELLS),
     scale=st.floats(0.5, 2.0), mirrored=st.booleans(), seed=st.integers(0, 10**6),
@@ -100,7 +101,7 @@ def test_a_mirrored_map_is_what_the_task_makes_of_it() -> None:
         assert torch.equal(cut, task.flip_logits(logits[None])[0][:, 1:4, 2:6])
 
 
-@settings(deadline=None, max_examples=30)
+@examples(30)
 @given(scale=st.floats(0.7, 1.5), seed=st.integers(0, 99))
 def test_a_magnified_image_is_nearer(scale: float, seed: int) -> None:
     task = Depth("depth", minimum=0.5, maximum=20.0, bins=64)

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
+from any_input import examples
 from properties import random_label
 from tasktokens.config import Augmentation, load_config
 from tasktokens.data.sample import Label, Sample
@@ -79,7 +80,7 @@ def assert_moved(sample: Sample, scale: float) -> None:
         torch.testing.assert_close(value.float(), expected.float(), msg=lambda text, name=name: f"{name}: {text}")
 
 
-@settings(max_examples=80, deadline=None)
+@examples(80)
 @given(seed=SEEDS, scale=SCALES, size=SIZES, share=st.sampled_from([None, 0.75]))
 def test_a_checkerboard_and_its_labels_move_together(
     seed: int, scale: float, size: tuple[int, int], share: float | None
@@ -97,7 +98,7 @@ def test_a_stretched_checkerboard_fits_its_labels(size: tuple[int, int]) -> None
     assert_moved(resize(board(), TASKS, size), 1.0)
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(seed=SEEDS, scale=SCALES, size=SIZES)
 def test_normals_keep_their_length(seed: int, scale: float, size: tuple[int, int]) -> None:
     rng = np.random.default_rng(seed)
@@ -128,7 +129,7 @@ def test_a_flip_is_its_own_inverse_and_changes_nothing_that_it_was_given(name: s
     assert torch.equal(twice.pixels, sample.pixels)
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(seed=SEEDS, scale=SCALES, column=st.integers(40, 55))
 def test_a_line_of_one_pixel_survives_and_stays_on_its_picture(seed: int, scale: float, column: int) -> None:
     line = torch.zeros(1, 64, 96)
@@ -148,7 +149,7 @@ def test_a_line_of_one_pixel_survives_and_stays_on_its_picture(seed: int, scale:
 
 
 # -- zoom and padding --------------------------------------------------------------------------------------------------
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(seed=SEEDS, scale=st.floats(0.5, 0.98), size=SIZES)
 def test_beyond_the_border_is_black_and_void_and_no_border_is_mixed_in(
     seed: int, scale: float, size: tuple[int, int]
@@ -260,7 +261,7 @@ def test_shipped_configurations_do_not_use_it() -> None:
 
 
 # -- the image alone ---------------------------------------------------------------------------------------------------
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(seed=SEEDS, size=SIZES, layout=st.booleans())
 def test_resizing_in_bytes_is_within_a_level_of_floats(seed: int, size: tuple[int, int], layout: bool) -> None:
     image = torch.from_numpy(np.random.default_rng(seed).integers(0, 256, (50, 70, 3), dtype=np.uint8)).permute(2, 0, 1)

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,12 @@ DIGESTS = {  # of all labels at 48 x 64; if one differs on your machine, its lab
     0: "da54173f0d49cf7f48fb934ba8f6d6d44ba7b7714074da62898048259d02a38b",
     7: "ddc18e75f0cc21c9d8f16d85f36bb17476ba1d5508636e43a562798c3a9e480b",
 }
-ROOMS = {seed: render_room(seed, 96, 128) for seed in range(40)}
+
+
+@cache
+def rooms():
+    """Forty of them by seed, rendered when the first test asks."""
+    return {seed: render_room(seed, 96, 128) for seed in range(40)}
 
 
 def digest(room):
@@ -66,7 +72,7 @@ def test_same_seed_gives_the_same_scene_and_others_differ():
 
 
 def test_types_and_ranges():
-    for room in ROOMS.values():
+    for room in rooms().values():
         assert {name: (array.shape, array.dtype.name) for name, array in room.items() if name != "human_parts"} == {
             "image": ((96, 128, 3), "uint8"),
             "semseg": ((96, 128), "uint8"),
@@ -92,13 +98,13 @@ def test_any_size(size):
 
 def test_a_scene_is_the_same_at_three_times_the_size():
     large = render_room(5, 288, 384)
-    small = ROOMS[5]
+    small = rooms()[5]
     assert np.mean(large["semseg"][1::3, 1::3] == small["semseg"]) > 0.999  # the same pixel centres, up to rounding
     assert np.mean(np.abs(large["depth"][1::3, 1::3] - small["depth"]) < 1e-4) > 0.999
 
 
 def test_normals_are_unit_and_face_the_camera():
-    for room in ROOMS.values():
+    for room in rooms().values():
         normals = room["normals"].astype(np.float64)
         assert np.abs(np.linalg.norm(normals, axis=-1) - 1).max() < 1e-6
         assert (normals * rays(96, 128)).sum(-1).max() < 1e-6
@@ -106,7 +112,7 @@ def test_normals_are_unit_and_face_the_camera():
 
 def test_normals_agree_with_depth_on_planes():
     compared = 0
-    for room in ROOMS.values():
+    for room in rooms().values():
         point = rays(96, 128) * room["depth"][..., None].astype(np.float64)
         normals = room["normals"].astype(np.float64)
         middle = normals[1:-1, 1:-1]
@@ -121,12 +127,12 @@ def test_normals_agree_with_depth_on_planes():
         found = np.cross(down, across)
         found /= np.linalg.norm(found, axis=-1, keepdims=True)
         assert (found * middle).sum(-1)[calm].min() > np.cos(np.radians(1))
-        compared += calm.mean() / len(ROOMS)
+        compared += calm.mean() / len(rooms())
     assert compared > 0.5
 
 
 def test_floor_and_ceiling_look_up_and_down_and_are_planes():
-    for room in ROOMS.values():
+    for room in rooms().values():
         for name, sign in (("floor", -1), ("ceiling", 1)):
             normals = room["normals"][room["semseg"] == ROOMS_CLASSES.index(name)]
             if len(normals):
@@ -141,7 +147,7 @@ def test_edges_lie_where_the_instance_or_the_crease_changes():
         seen = trace(room, camera, *camera.grid(96, 128))
         thing = np.array([piece.thing for piece in room.kit.pieces])[seen.which].reshape(96, 128)
         face = (seen.which * 8 + seen.face).reshape(96, 128)
-        edge, normals, depth = ROOMS[seed]["edge"], ROOMS[seed]["normals"], ROOMS[seed]["depth"]
+        edge, normals, depth = rooms()[seed]["edge"], rooms()[seed]["normals"], rooms()[seed]["depth"]
         must, may = np.zeros((96, 128), bool), np.zeros((96, 128), bool)
         for here, there in ((np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1], np.s_[1:])):
             bent = (normals[here] * normals[there]).sum(-1) < 0.8
@@ -163,7 +169,7 @@ def test_edges_lie_where_the_instance_or_the_crease_changes():
 def test_something_is_salient_and_it_is_one_thing():
     for seed in range(8):
         room, camera, _ = stage(seed, 96 / 128, "train")
-        salient = ROOMS[seed]["saliency"] == 1
+        salient = rooms()[seed]["saliency"] == 1
         assert 0.005 < salient.mean() < 0.6
         seen = trace(room, camera, *camera.grid(96, 128))
         group = np.array([piece.group for piece in room.kit.pieces])[seen.which].reshape(96, 128)
@@ -173,7 +179,7 @@ def test_something_is_salient_and_it_is_one_thing():
 
 def test_human_parts_cover_people_exactly():
     person, met = ROOMS_CLASSES.index("person"), set()
-    for room in ROOMS.values():
+    for room in rooms().values():
         people = room["semseg"] == person
         assert ("human_parts" in room) == (people.sum() >= 30)
         if "human_parts" in room:
@@ -183,7 +189,7 @@ def test_human_parts_cover_people_exactly():
 
 
 def test_every_class_is_met_often_enough():
-    shown = np.mean([np.bincount(room["semseg"].ravel(), minlength=14) >= 20 for room in ROOMS.values()], 0)
+    shown = np.mean([np.bincount(room["semseg"].ravel(), minlength=14) >= 20 for room in rooms().values()], 0)
     assert shown.min() >= 0.08, dict(zip(ROOMS_CLASSES, shown, strict=True))
     assert 0.2 < shown[ROOMS_CLASSES.index("person")] < 0.6
 
@@ -193,7 +199,7 @@ def test_colour_alone_does_not_give_the_class():
     movable = [ROOMS_CLASSES.index(name) for name in ("bed", "chair", "sofa", "table", "furniture", "objects")]
     votes = np.zeros((512, 14))
     right = total = 0
-    for seed, room in ROOMS.items():
+    for seed, room in rooms().items():
         code = (room["image"] // 32 @ np.array([64, 8, 1])).ravel()
         label, keep = room["semseg"].ravel(), np.isin(room["semseg"].ravel(), movable)
         if seed < 25:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from any_input import examples
 from tasktokens.inference.discovery_summary import SHARES, histogram, summarise
 
 
-@settings(deadline=None, max_examples=50)
+@examples(50)
 @given(st.integers(0, 2**31), st.integers(1, 4), st.sampled_from([0.2, 1.0, 5.0]), st.floats(0, 1))
 def test_proposed_thresholds_fill_what_they_say_and_the_next_step_does_not(
     seed: int, images: int, power: float, threshold: float

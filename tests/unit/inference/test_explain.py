@@ -32,7 +32,7 @@ TASKS = {"semseg": {"kind": "classes", "classes": CLASSES}, "depth": {"kind": "d
          "edge": {"kind": "edge"}}  # fmt: skip
 
 
-def settings(variant: str = "htt", backbone: str = "mobilenetv3_small_050") -> ModelSettings:
+def settings(variant: str = "htt", backbone: str = "test_resnet") -> ModelSettings:
     return ModelSettings(variant=variant, backbone=backbone, pretrained=False, width=16)  # type: ignore[arg-type]
 
 

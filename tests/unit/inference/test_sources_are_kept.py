@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from tasktokens.errors import RunExistsError
 from tasktokens.inference.discover import discover
+from tasktokens.inference.explain import explain
 from tasktokens.inference.predict import predict
 from tasktokens.training.trainer import train
 
@@ -41,6 +43,34 @@ def test_sources_are_never_written_over(trained: tuple[Path, Path], tmp_path: Pa
             predict(run, str(data / "images"), out, overwrite=True, quiet=True)
     assert content(data) == before
     assert content(run) == model
+
+
+def test_nothing_is_written_where_it_would_be_read_as_images_or_labels(
+    trained: tuple[Path, Path], make_config: Callable[..., Any], tmp_path: Path
+) -> None:
+    data, run = trained
+    before = content(data)
+    link = tmp_path / "link"
+    link.symlink_to(data / "images")
+    photographs = tmp_path / "photographs"
+    shutil.copytree(data / "images", photographs)
+    for out in (data / "images" / "new", data / "semseg" / "a" / "b", link / "new"):
+        for verb in (
+            lambda: discover(run, out, quiet=True),  # noqa: B023
+            lambda: predict(run, photographs, out, quiet=True),  # noqa: B023
+            lambda: explain(run, photographs, out, quiet=True),  # noqa: B023
+            lambda: train(make_config(data, out), quiet=True),  # noqa: B023
+        ):
+            with pytest.raises(RunExistsError, match=r"read as images or labels.*give a folder beside it"):
+                verb()
+    for verb in (predict, explain):
+        with pytest.raises(RunExistsError, match="give a folder beside it"):
+            verb(run, [photographs], photographs / "predicted", quiet=True)  # type: ignore[operator]
+    assert content(data) == before
+    # Beside them, and of a lone photograph, nothing is listed.
+    predict(run, photographs / "im00.png", photographs / "predicted", quiet=True, views=1)
+    settings = {"model.backbone": "test_resnet", "method": {"name": "mtl", "steps": 1}}
+    train(make_config(data, data / "runs" / "a", **settings), quiet=True)
 
 
 def test_what_they_wrote_themselves_is_replaced(trained: tuple[Path, Path], tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,39 @@ def test_a_unit_that_makes_distances_unusual_is_said(per_metre: int, scale: floa
     said = unusual({"scale": scale, "range": [0.01, 70]}, stored, tmp_path / "a.npy")
     assert len(said) == bool(named)
     assert all(named in text for text in said)
+
+
+METRES = 6 - 0.1 * np.mgrid[:32, :48][0] - 0.01 * np.mgrid[:32, :48][1]
+"""A floor from 2.4 to 6 metres."""
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "int32"])
+@pytest.mark.parametrize("folder", ["depth", "distance_maps"])
+@pytest.mark.parametrize("per_metre", [1000, 256, 100, 5000, 4000, 512, 1])
+def test_the_unit_of_depth_that_the_files_have_is_taken_or_named(
+    per_metre: int, folder: str, dtype: str, tmp_path: Path
+) -> None:
+    """Whatever the unit is, its settings stand in what `init` says, and read the files as the metres they were."""
+    metres = METRES * (4 if per_metre == 1 else 1)
+    root = write(tmp_path, folder, lambda i: np.rint((metres - 0.01 * i) * per_metre).astype(dtype))
+    (task,) = infer_folder(root).tasks
+    said = re.findall(r"scale: ([\d.e-]+), range: (\[[^\]]*\])", task.saw)
+    readings = {float(scale): json.loads(wide) for scale, wide in said} | {task.spec["scale"]: task.spec["range"]}
+    assert len(readings) == 1 + len(said)
+    spec = {"kind": "depth", "scale": 1 / per_metre, "range": readings[1 / per_metre]}
+    value, valid = build_task(folder, spec).read(root / folder / "000.npy")
+    assert valid.all()
+    np.testing.assert_allclose(value[0], metres, atol=0.51 / per_metre)
+    assert spec["range"][0] <= np.percentile(metres, 5) < np.percentile(metres, 95) <= spec["range"][1]
+    if len(readings) > 1:
+        assert "compare a known distance" in task.saw
+
+
+def test_units_of_disparity_are_two_readings(tmp_path: Path) -> None:
+    root = write(tmp_path, "disparity", lambda i: np.rint((80 - 8 * METRES) * 256).astype(np.uint16))
+    (task,) = infer_folder(root).tasks
+    assert task.spec["inverse"]
+    assert "pixels x 256, as KITTI: scale: 0.00390625" in task.saw
 
 
 @pytest.mark.parametrize("settings", [{"range": [0.01, 90], "scale": 1 / 256}, {"range": [0.01, 300], "inverse": True}])

@@ -35,6 +35,12 @@ LATE = 900
 """A step at which losses that grow with time have grown."""
 
 
+@pytest.fixture(scope="session")
+def make_config(make_config_of_two: Callable[..., Any]) -> Callable[..., Any]:
+    """Two tasks will do."""
+    return make_config_of_two
+
+
 class Case:
     """A method with its networks, as they are in its last stage."""
 

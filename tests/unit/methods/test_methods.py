@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
@@ -14,10 +15,21 @@ from torch import Tensor
 from method_fakes import PRESENT, Fixed, build, by_name, detach, eager
 from properties import random_batch, terms_of
 from tasktokens.data.sample import Batch, Labels
+from tasktokens.data.soft_labels import SoftLabels
 from tasktokens.discovery.pseudo_labels import discover_labels, enlarge, feature_weights, forward_views
 from tasktokens.discovery.views import AS_IT_IS, second_view
 from tasktokens.losses import masked_loss, mean
-from tasktokens.methods import Htt, HttMethod, Method, MtlMethod, StrongView, Supervised, Term, build_method
+from tasktokens.methods import (
+    Htt,
+    HttMethod,
+    Method,
+    MtlMethod,
+    StepOptions,
+    StrongView,
+    Supervised,
+    Term,
+    build_method,
+)
 from tasktokens.models import TaskOutput
 from tasktokens.models.layers import upsample
 from tasktokens.tasks import Task
@@ -241,6 +253,30 @@ def test_each_level_has_its_weight_and_zero_turns_it_off(tiny_tasks: dict[str, T
     assert {some[f"discovered_loss/{t}"] for t in tiny_tasks} == {0.5}
     assert {some[f"feature/{t}"] for t in tiny_tasks} == {2.0}
     assert {some[f"discovered/{t}"] for t in tiny_tasks} == {0.0}
+
+
+def test_tokens_that_were_discovered_before_are_compared_by_their_angle(tiny_tasks: dict[str, Task]) -> None:
+    """Truth by NumPy; an image whose labels could not be discovered counts nowhere."""
+    batch, student = random_batch(tiny_tasks, PRESENT), build("htt", tiny_tasks).eval()
+    outputs = {name: detach(output) for name, output in student(batch.image).items()}
+    rng, soft = np.random.default_rng(0), {}
+    for name, task in tiny_tasks.items():
+        rows = batch.labels[name].absent[1:]
+        width = outputs[name].token.shape[1]  # type: ignore[union-attr]
+        logits = torch.zeros(len(rows), task.num_tokens, 16, 16, dtype=torch.float16)
+        soft[name] = SoftLabels(rows, logits, torch.from_numpy(rng.normal(size=(len(rows), width)).astype(np.float32)))
+    method = Htt(tiny_tasks, HttMethod(token_level=0.3))
+    options = StepOptions(discovered=True)
+    prepared = method.prepare(replace(batch, discovered=soft), torch.Generator().manual_seed(0), options)
+    terms = by_name(method.terms(prepared, Fixed(outputs)))
+    counts = method.counts(prepared)
+    for name, task in tiny_tasks.items():
+        own, taught = outputs[name].token[soft[name].rows].numpy(), soft[name].token.numpy()  # type: ignore[index,union-attr]
+        cosine = (own * taught).sum(1) / np.linalg.norm(own, axis=1) / np.linalg.norm(taught, axis=1)
+        term = terms[f"token/{name}"]
+        assert term.total.item() == pytest.approx((1 - cosine).sum(), abs=1e-4)
+        assert term.count == counts[f"token/{name}"] == len(taught)
+        assert term.weight == pytest.approx(0.3 * task.weight)
 
 
 def test_discovered_labels_of_a_task_have_a_weight_of_their_own(tiny_tasks: dict[str, Task]) -> None:

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from scipy import ndimage
 
+from any_input import examples
 from properties import assert_sums
 from tasktokens.metrics import BoundaryF, EdgeF, FMeasure
 from tasktokens.metrics.boundary import Annotators, boundary_counts
@@ -134,7 +135,7 @@ def brute_force(guess: np.ndarray, truth: np.ndarray, reach: float) -> int:
     return sum(augment(i, set()) for i in range(len(left)))
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(seed=st.integers(0, 10**6), share=st.sampled_from([0.1, 0.3, 0.6]))
 def test_the_matching_is_the_largest(seed: int, share: float) -> None:
     rng = np.random.default_rng(seed)
@@ -150,7 +151,7 @@ def test_the_matching_is_the_largest(seed: int, share: float) -> None:
 
 
 # -- thinning ----------------------------------------------------------------------------------------------------------
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(seed=st.integers(0, 10**6), smooth=st.sampled_from([0, 1, 2]))
 def test_thinning_keeps_what_is_connected_and_thin_lines(seed: int, smooth: int) -> None:
     noise = np.random.default_rng(seed).normal(size=(24, 31))

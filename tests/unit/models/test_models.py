@@ -29,7 +29,7 @@ KINDS = [("htt", "htt"), ("htt", "paper"), ("mtl", "htt"), ("mtl", "paper")]
 every_network = pytest.mark.parametrize(("kind", "variant"), KINDS, ids=["-".join(kind) for kind in KINDS])
 
 
-def build(kind: str, variant: str, tasks: Mapping[str, Task], backbone: str = "mobilenetv3_small_050") -> Network:
+def build(kind: str, variant: str, tasks: Mapping[str, Task], backbone: str = "test_resnet") -> Network:
     torch.manual_seed(0)
     return build_network(kind, tasks, ModelSettings(variant=variant, backbone=backbone, pretrained=False, width=16))  # type: ignore[arg-type]
 

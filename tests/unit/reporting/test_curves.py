@@ -26,6 +26,7 @@ from tasktokens.training.log import read_rows
 from tasktokens.utils.pictures import Strip, hidden
 
 MakeConfig = Callable[..., Config]
+pytestmark = pytest.mark.usefixtures("pictures")
 HELD = {
     "method": {"name": "htt", "stage1_steps": 2, "stage2_steps": 2}, "run.validate_every": 1, "data.holdout": 0.34,
     "optim.batch_size": 2, "data.labels": "full", "data.check": False,
@@ -33,7 +34,7 @@ HELD = {
 
 
 @pytest.fixture(scope="module")
-def run(folder_root: Path, make_config: MakeConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(pictures: None, folder_root: Path, make_config: MakeConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of the public function, with validations."""
     return tasktokens.train(make_config(folder_root, tmp_path_factory.mktemp("runs") / "run", **HELD), quiet=True)
 

@@ -32,3 +32,11 @@ def test_the_commit_is_that_of_the_package_whatever_the_working_directory(
     monkeypatch.chdir(tmp_path)
     assert describe("", [0], measured=("no-such-folder",))["commit"] == here
     assert len(str(here)) == 40
+
+
+def test_the_machine_is_a_list_without_gaps() -> None:
+    for how in ("", "one thread"):
+        machine = str(describe(how, [0])["machine"])
+        assert not machine.endswith(",")
+        assert ", ," not in machine
+        assert machine.endswith(how)

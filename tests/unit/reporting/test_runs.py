@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import signal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
+import processes
 from conftest import run_cli
 from tasktokens.config import ModelSettings, load_config, to_yaml
 from tasktokens.errors import CheckpointError
@@ -19,6 +20,7 @@ from tasktokens.reporting import runs
 from tasktokens.reporting.compare_runs import compare_runs
 from tasktokens.reporting.runs import list_runs, run_facts
 from tasktokens.tasks import build_task
+from tasktokens.training.log import RunLog
 
 TASKS: dict[str, dict[str, Any]] = {
     "semseg": {"kind": "classes", "classes": ["wall", "bed"]},
@@ -112,19 +114,19 @@ def test_a_log_with_half_a_line_and_garbage_is_read(some: Path) -> None:
     assert run_facts(some / "more" / "cut").steps == (6, 10)
 
 
+def hold_open(log: Path) -> None:
+    """Write a run's log for as long as the process lives."""
+    held = RunLog(log, quiet=True)
+    print("open", flush=True)
+    signal.pause()
+    held.close()
+
+
 def test_a_run_that_another_process_writes_is_running(some: Path) -> None:
-    script = (
-        "import sys; from pathlib import Path\n"
-        "from tasktokens.training.log import RunLog\n"
-        "log = RunLog(Path(sys.argv[1]), quiet=True); print('open', flush=True); sys.stdin.read()"
-    )
     log = some / "more" / "cut" / "metrics.jsonl"
-    command = [sys.executable, "-c", script, str(log)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "open\n"
+    with processes.started(before=partial(hold_open, log)) as process:
+        process.until(lambda: process.output)
         assert run_facts(log.parent).state == "running"
-        process.communicate("")
     assert run_facts(log.parent).state == "interrupted"
 
 
@@ -210,8 +212,7 @@ def test_runs_of_different_methods_compare_in_80_columns_and_nothing_is_cut(
 
 
 def test_the_list_fits_80_columns_where_it_is_piped(some: Path) -> None:
-    command = [sys.executable, "-m", "tasktokens", "runs", str(some)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    done = processes.run("runs", some)
     assert done.returncode == 0
     assert max(map(len, done.stdout.splitlines())) <= 80
 

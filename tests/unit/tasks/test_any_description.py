@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from any_input import plain
+from any_input import examples, plain
 from tasktokens.errors import ConfigError
 from tasktokens.tasks import KINDS, build_task
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(kind=st.sampled_from(sorted(KINDS)) | plain, data=st.data())
 def test_any_description_of_a_task_is_right_or_a_config_error(kind: Any, data: st.DataObject) -> None:
     known = [

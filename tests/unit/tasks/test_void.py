@@ -97,6 +97,22 @@ def test_wrong_void_values_and_names_are_refused(spec: dict[str, Any], message: 
         build_task("m", spec)
 
 
+@pytest.mark.parametrize("count", [2, 255, 256])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32])
+def test_255_is_void_unless_it_is_a_class(count: int, dtype: type, tmp_path: Path) -> None:
+    stored = np.array([[0, 1, count - 1, 255]], dtype)
+    task = build_task("seg", {"kind": "classes", "classes": [f"c{i}" for i in range(count)]})
+    np.save(tmp_path / "a.npy", stored)
+    value, valid = task.read(tmp_path / "a.npy")
+    np.testing.assert_array_equal(valid, stored < count)
+    np.testing.assert_array_equal(value[0][valid], stored[stored < count])
+    task.write(tmp_path / "b.png", value, valid)
+    again, still = task.read(tmp_path / "b.png")
+    np.testing.assert_array_equal(again[0][still], value[0][valid])
+    np.testing.assert_array_equal(still, valid)
+    assert build_task("seg", task.spec()) == task
+
+
 def test_what_yaml_takes_for_a_truth_value_stays_a_word() -> None:
     assert build_task("m", {"kind": "classes", "classes": [False, True, "no"]}).class_names() == ("false", "true", "no")
 

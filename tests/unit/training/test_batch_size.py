@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import IO, Any
 
 import psutil
 import pytest
@@ -23,15 +26,22 @@ from tasktokens.datasets.open import open_data
 from tasktokens.errors import ConfigError, OutOfMemoryError, RunExistsError, TrainingError
 from tasktokens.methods import Supervised
 from tasktokens.training import batch_size as memory
-from tasktokens.training import trainer
+from tasktokens.training import step_memory, trainer
 from tasktokens.training.batch_size import LinearCost, largest_batch, largest_fitting
 from tasktokens.training.step_memory import CpuPeak, is_out_of_memory
 from tasktokens.training.trainer import train
 
 MakeConfig = Callable[..., Config]
 SHORT = {"method": {"name": "mtl", "steps": 2}, "data.check": False, "data.labels": "full"}
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks, pipes and limits as Linux has them")
 ALLOCATOR = "[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to "
 ALLOCATOR += "allocate 4096 bytes. Error code 12 (Cannot allocate memory)"
+
+
+@pytest.fixture(scope="session")
+def make_config(make_config_of_two: MakeConfig) -> MakeConfig:
+    """Two tasks will do."""
+    return make_config_of_two
 
 
 # -- the search --------------------------------------------------------------------------------------------------------
@@ -70,6 +80,46 @@ def test_a_line_goes_by_the_two_largest_batches() -> None:
     assert (line.image, line(4), line(10), line.fitting(200)) == (10, 120, 180, 12)
 
 
+def serve(questions: Path, answers: Path) -> None:
+    """What the process that measures does, with pipes for its standard streams."""
+    sys.stdin, sys.stdout = questions.open(), answers.open("w")
+    step_memory._serve()
+
+
+class Forked:
+    """In place of `subprocess.Popen`: a fork of a process that has imported all that measuring takes."""
+
+    def __init__(self, process: processes.Process, pipes: tuple[Path, Path], errors: IO[str]) -> None:
+        self.process, self.errors = process, errors
+        self.stdin, self.stdout = pipes[0].open("w"), pipes[1].open()
+        self.kill = process.kill
+
+    def wait(self) -> int:
+        code = self.process.wait()
+        self.errors.write(self.process.errors)
+        return code
+
+    def communicate(self) -> None:
+        self.stdin.close()
+        self.stdout.close()
+
+
+@pytest.fixture
+def forked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Measure in a fork; the test of ``auto`` starts a genuine process."""
+    pipes = (tmp_path / "questions", tmp_path / "answers")
+    for pipe in pipes:
+        os.mkfifo(pipe)
+    with contextlib.ExitStack() as stack:
+
+        def start(command: list[str], *, stderr: IO[str], **_: object) -> Forked:
+            process = stack.enter_context(processes.started(before=partial(serve, *pipes)))
+            return Forked(process, pipes, stderr)
+
+        monkeypatch.setattr(step_memory, "subprocess", SimpleNamespace(Popen=start, PIPE=None))
+        yield
+
+
 # -- auto --------------------------------------------------------------------------------------------------------------
 def test_auto_is_measured_written_down_and_kept(
     folder_root: Path, make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
@@ -87,6 +137,8 @@ def test_auto_is_measured_written_down_and_kept(
         train(config, quiet=True)
 
 
+@linux
+@pytest.mark.usefixtures("forked")
 def test_a_budget_gives_the_number_of_images_that_fill_it(
     folder_root: Path, make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,6 +161,8 @@ def test_a_budget_gives_the_number_of_images_that_fill_it(
             largest_batch(config, open_data(config), Accelerator(cpu=True), quiet=True)
 
 
+@linux
+@pytest.mark.usefixtures("forked")
 def test_what_else_goes_wrong_while_measuring_is_said(make_config: MakeConfig, tmp_path: Path) -> None:
     config = make_config(tmp_path / "none", tmp_path / "run")
     with CpuPeak(config) as peak, pytest.raises(TrainingError, match=r"could not be measured.*none"):
@@ -146,6 +200,8 @@ def test_other_errors_are_not(error: Exception) -> None:
     assert not is_out_of_memory(error)
 
 
+@linux
+@pytest.mark.usefixtures("forked")
 def test_out_of_memory_is_one_sentence_with_what_was_measured(
     folder_root: Path, make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
@@ -182,7 +238,7 @@ def limit_memory() -> None:
     trainer.Trainer.run_stage = limited  # type: ignore[method-assign]
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits of memory as Linux has them")
+@linux
 def test_a_limit_of_memory_ends_a_run_by_a_sentence(folder_root: Path, make_config: MakeConfig, tmp_path: Path) -> None:
     changes = SHORT | {"data.size": [512, 640], "optim.batch_size": 6, "model.width": 64}
     (tmp_path / "c.yaml").write_text(to_yaml(make_config(folder_root, tmp_path / "run", **changes)))

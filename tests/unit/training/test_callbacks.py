@@ -23,6 +23,12 @@ CHANGES = {
 }  # fmt: skip
 
 
+@pytest.fixture(scope="session")
+def make_config(make_config_of_two: MakeConfig) -> MakeConfig:
+    """Two tasks will do."""
+    return make_config_of_two
+
+
 class Diary(Callback):
     """Writes down every call: its name, stage and step."""
 

@@ -38,6 +38,12 @@ MakeConfig = Callable[..., Config]
 FILES = ("student.safetensors", "teacher.safetensors", "optimizer.safetensors", "cursor.json", "complete.json")
 
 
+@pytest.fixture(scope="session")
+def make_config(make_config_of_two: MakeConfig) -> MakeConfig:
+    """Two tasks will do."""
+    return make_config_of_two
+
+
 def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
 

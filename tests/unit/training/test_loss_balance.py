@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,12 @@ from tasktokens.training.make_balance import check_balance
 from tasktokens.training.step_memory import OneProcess
 from tasktokens.training.trainer import train
 from tasktokens.training.uncertainty import Uncertainty
+
+
+@pytest.fixture(scope="session")
+def make_config(make_config_of_two: Callable[..., Any]) -> Callable[..., Any]:
+    """Two tasks will do."""
+    return make_config_of_two
 
 
 def terms() -> list[Term]:
@@ -156,20 +163,29 @@ def test_aggregators_need_their_library_and_no_loss_scale(monkeypatch: pytest.Mo
 
 
 # -- runs --------------------------------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def run_with(
+    folder_root: Path, tmp_path_factory: pytest.TempPathFactory, make_config: Callable[..., Any]
+) -> Callable[[str], Path]:
+    """The finished run of a balance, made once."""
+
+    @cache
+    def run(balance: str) -> Path:
+        changes = {"optim.balance": balance, "method": {"name": "mtl", "steps": 14}, "data.labels": "full"}
+        return train(make_config(folder_root, tmp_path_factory.mktemp("runs") / balance, **changes), quiet=True)
+
+    return run
+
+
 @pytest.mark.parametrize(
     ("balance", "stop"),
     [("first_losses", 4), ("first_losses", 12), ("dwa", 4), ("dwa", 12), ("uncertainty", 4), ("upgrad", 4)],
 )
 def test_a_balanced_run_resumes_to_the_same_weights(
-    stop: int, balance: str, folder_root: Path, tmp_path: Path, make_config: Callable[..., Any]
+    stop: int, balance: str, run_with: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    changes = {"optim.balance": balance, "method": {"name": "mtl", "steps": 14}, "data.labels": "full"}
-    config = make_config(folder_root, tmp_path / "run", **changes)
-    train(config, quiet=True)
-    plain = make_config(folder_root, tmp_path / "plain", **changes | {"optim.balance": "none"})
-    train(plain, quiet=True)
-    whole = load_model(config.run.dir)[0].state_dict()
-    assert not same_tensors(whole, load_model(plain.run.dir)[0].state_dict())  # it makes a difference
-    again = stopped_at(config.run.dir, tmp_path / "again", f"0-{stop:07d}")
+    whole, plain = (load_model(run_with(name))[0].state_dict() for name in (balance, "none"))
+    assert not same_tensors(whole, plain)  # it makes a difference
+    again = stopped_at(run_with(balance), tmp_path / "again", f"0-{stop:07d}")
     train(again, resume=True, quiet=True)
     assert same_tensors(whole, load_model(again.run.dir)[0].state_dict())

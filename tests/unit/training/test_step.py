@@ -45,6 +45,12 @@ MakeConfig = Callable[..., Config]
 SHORT = {"method": {"name": "mtl", "steps": 3}, "data.check": False}
 
 
+@pytest.fixture(scope="session")
+def make_config(make_config_of_two: MakeConfig) -> MakeConfig:
+    """Two tasks will do."""
+    return make_config_of_two
+
+
 # -- parts of a batch --------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("stride", [1, 3])
 @pytest.mark.parametrize("taught", [False, True])
@@ -235,7 +241,7 @@ def test_the_loss_scale_is_part_of_a_checkpoint(tmp_path: Path) -> None:
 # -- batch norm over ranks, signals ------------------------------------------------------------------------------------
 def test_batch_norms_over_ranks_keep_weights_and_function(tiny_tasks: dict[str, Task]) -> None:
     """Also timm's, which have an activation in them."""
-    settings = ModelSettings(backbone="mobilenetv3_small_050", pretrained=False, width=16)
+    settings = ModelSettings(backbone="test_resnet", pretrained=False, width=16)
     network = build_network("htt", tiny_tasks, settings).eval()
     image = torch.randint(0, 256, (2, 3, 32, 48), dtype=torch.uint8)
     with torch.no_grad():

@@ -40,6 +40,12 @@ VALIDATING = {
 }  # fmt: skip
 
 
+@pytest.fixture(scope="session")
+def make_config(make_config_of_two: MakeConfig) -> MakeConfig:
+    """Two tasks will do."""
+    return make_config_of_two
+
+
 @pytest.fixture(scope="module")
 def run(folder_root: Path, make_config: MakeConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four steps in each of two stages, validated on two of six training images every two steps."""

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from any_input import plain, quick
+from any_input import examples, plain, quick
 from tasktokens.datasets.index import check_id, read_image
 from tasktokens.errors import CheckpointError, DataError, LabelError
 from tasktokens.models.files import read_info
@@ -38,7 +38,7 @@ starts = st.sampled_from(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(start=starts, content=st.binary(max_size=150), ending=endings)
 def test_any_bytes_are_a_picture_or_an_error_that_names_the_file(
     start: bytes, content: bytes, ending: str, tmp_path_factory: pytest.TempPathFactory

@@ -217,7 +217,7 @@ def test_no_pickle_is_loaded_wherever_it_lies(own_folder: Path, tmp_path: Path) 
     (tmp_path / "plain.pth").write_bytes(content)
     for name in ("weights.pth", "plain.pth"):
         with pytest.raises(WeightsError, match="do not fit"):
-            Backbone("mobilenetv3_small_050", weights=tmp_path / name)
+            Backbone("test_resnet", weights=tmp_path / name)
     for text in (f"data: !!python/object/apply:os.mkdir [{trace}]", "data: !!python/name:os.system"):
         with pytest.raises(ValueError, match="could not determine a constructor"):
             load_yaml(text)
@@ -225,9 +225,9 @@ def test_no_pickle_is_loaded_wherever_it_lies(own_folder: Path, tmp_path: Path) 
 
 
 def test_weights_of_a_backbone_come_from_plain_tensors(tmp_path: Path) -> None:
-    own = Backbone("mobilenetv3_small_050")
+    own = Backbone("test_resnet")
     torch.save(own.network.state_dict(), tmp_path / "w.pth")
-    again = Backbone("mobilenetv3_small_050", weights=tmp_path / "w.pth")
+    again = Backbone("test_resnet", weights=tmp_path / "w.pth")
     assert all(torch.equal(a, b) for a, b in zip(own.state_dict().values(), again.state_dict().values(), strict=True))
     assert "state_dict" not in again.network.pretrained_cfg
 

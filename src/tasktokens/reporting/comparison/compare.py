@@ -12,32 +12,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from tasktokens.errors import RunExistsError, TrainingError
-from tasktokens.reporting.comparison.bootstrap import Difference, paired_difference
-from tasktokens.reporting.comparison.measure import Row, Sums, columns_of, measure, row_path, tasks_of
-from tasktokens.reporting.comparison.page import write_page
+from tasktokens.reporting.comparison.measure import columns_of, measure, row_path, tasks_of
+from tasktokens.reporting.comparison.results import write_results
 from tasktokens.reporting.comparison.runs import PROBES, Cell, Run, Work, labels_file
 from tasktokens.reporting.comparison.suite import Suite, read_suite
-from tasktokens.reporting.comparison.tables import (
-    Comparison,
-    Key,
-    header,
-    lines,
-    to_csv,
-    to_latex,
-    to_markdown,
-    with_delta,
-)
-from tasktokens.reporting.provenance import describe
-from tasktokens.tasks import Task
-from tasktokens.utils import strict_json
-from tasktokens.utils.atomic import write_atomically
+from tasktokens.reporting.comparison.tables import Comparison
+from tasktokens.reporting.comparison.tuning import with_best_settings
 from tasktokens.utils.console import say
 from tasktokens.utils.lock import only_writer_of_new
-from tasktokens.utils.safe_io import read_json
 
 WAIT = 1.0
 """Seconds between two looks whether another process has ended a run that this one needs."""
@@ -49,6 +34,7 @@ def compare(
     overrides: Iterable[str] = (),
     jobs: int | None = None,
     quiet: bool = False,
+    tuned: str | Path | None = None,
     **changes: Any,
 ) -> Comparison:
     """Train and measure every method of a suite; the same call goes on where it was stopped.
@@ -60,13 +46,33 @@ def compare(
         out: folder; default: ``runs/compare/NAME``.
         overrides: settings of all runs, such as ``["data.root=DIR"]``.
         jobs: runs at a time; default: one per GPU, or per core with one thread each.
+        quiet: do not say which runs begin and end.
+        tuned: ``results.json`` of a comparison whose data sets differ in settings, such as learning rates, measured on
+            held-out images: each method takes those with which its Δ_MTL was the largest.
         changes: fields of the suite in place of its own: ``methods``, ``seeds``, ``labels``, ``steps``, ``split``.
+
+    Returns:
+        The rows, one per method, data set, label setting and seed, and the table; ``.folder`` has them as files:
+        ``results.json``, ``table.md``, ``table.csv``, ``table.tex`` and ``report.html``. A row has the primary metric
+        of each task, ``delta_mtl`` in percent, ``params_m`` (10^6), ``gflops`` (10^9 per image), ``step_s`` and
+        ``infer_s`` (seconds per step and per image), ``memory_mb`` and ``cpu_minutes``.
 
     Raises:
         ConfigError: the suite is not right. TrainingError: some runs failed; the rows of the others are written.
         SystemExit: 130 or 143 after SIGINT or SIGTERM; runs under way have saved themselves.
+
+    Examples:
+        >>> import tasktokens
+        >>> tiny = ["data.train=6", "data.test=2", "data.size=[32, 48]", "model.backbone=test_resnet", "model.width=16"]
+        >>> found = tasktokens.compare(
+        ...     "quick", "compared", [*tiny, "optim.batch_size=2"], jobs=1, quiet=True, methods=["mtl"], steps=2
+        ... )
+        >>> [(row["method"], row["labels"], row["steps"]) for row in found.rows]
+        [('mtl', 'one', 2)]
     """
     found = suite if isinstance(suite, Suite) else read_suite(suite, overrides, **changes)
+    if tuned is not None:
+        found = with_best_settings(found, tuned)
     gpus = tuple(range(torch.cuda.device_count()))
     folder = Path(out) if out is not None else Path("runs/compare") / found.name
     work = Work(found, folder, None if gpus else 1, gpus)
@@ -89,7 +95,7 @@ def cells_of(suite: Suite) -> Iterator[Cell]:
     for seed in suite.seeds:
         for data in suite.data:
             for labels in suite.labels:
-                for method in suite.methods:
+                for method in suite.methods if seed in suite.seeds_of(labels) else ():
                     yield Cell(method, data, labels, seed)
 
 
@@ -196,51 +202,6 @@ def _scale(work: Work, run: Run) -> float:
     short, long = (sum(Run(work, r.cell, r.task, probe).seconds for r in networks) for probe in PROBES)
     per_step = max((long - short) / (PROBES[1] - PROBES[0]), 1e-9)
     return max(1.0, PROBES[0] + (paid - short) / per_step) / work.suite.steps_of(run.cell.data)
-
-
-# -- results -----------------------------------------------------------------------------------------------------------
-def write_results(work: Work, cells: Sequence[Cell], columns: Mapping[str, str]) -> Comparison:
-    """Write the tables and the page from the rows that are there."""
-    rows = [read_json(row_path(work, cell)) for cell in cells if row_path(work, cell).is_file()]
-    tasks = {name: task for data in work.suite.data for name, task in tasks_of(work, data).items()}
-    higher = {columns[name]: task.metric().primary_is_higher for name, task in tasks.items()}
-    rows = with_delta(rows, work.suite.reference, higher)
-    names = list(higher)
-    differences = _differences(work, rows, tasks)
-    found = lines(rows, names, differences)
-    comparison = Comparison(work.out, rows, names, found)
-    head = describe(
-        "minutes: by the clock" if work.gpus else "one thread per run; minutes of the CPU", work.suite.seeds
-    )
-    tested = [{"method": m, "data": d, "labels": label, **vars(x)} for (m, d, label), x in differences.items() if x]
-    results = {**head, "suite": work.suite.model_dump(mode="json"), "differences": tested, "rows": rows}
-    write_atomically(work.out / "results.json", (strict_json.dumps(results, indent=1) + "\n").encode())
-    shown = header(names, found)
-    write_atomically(work.out / "table.md", (to_markdown(shown, found) + "\n").encode())
-    write_atomically(work.out / "table.tex", (to_latex(shown, found) + "\n").encode())
-    write_atomically(work.out / "table.csv", to_csv(rows).encode())
-    write_page(work, comparison, tasks, higher)
-    return comparison
-
-
-def _differences(work: Work, rows: Sequence[Row], tasks: Mapping[str, Task]) -> dict[Key, Difference | None]:
-    """Of each line against the method that the suite tests against."""
-    found: dict[Key, Difference | None] = {}
-    for method, data, labels in dict.fromkeys((r["method"], r["data"], r["labels"]) for r in rows):
-        if method != work.suite.against:
-            mine, other = (_sums(work, rows, name, data, labels) for name in (method, work.suite.against))
-            found[method, data, labels] = paired_difference(tasks, mine, other)
-    return found
-
-
-def _sums(work: Work, rows: Sequence[Row], method: str, data: str, labels: str) -> list[Sums]:
-    """The sums of each test image for each seed that has a row."""
-    found = []
-    for row in rows:
-        if (row["method"], row["data"], row["labels"]) == (method, data, labels):
-            with np.load(work.out / "images" / f"{Cell(method, data, labels, row['seed']).name}.npz") as file:
-                found.append({name: file[name] for name in file.files})
-    return found
 
 
 # -- several processes -------------------------------------------------------------------------------------------------

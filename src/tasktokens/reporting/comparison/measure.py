@@ -114,7 +114,11 @@ def metric_of(task: Task, sums: np.ndarray[Any, Any]) -> float:
 
 
 def gflops(network: Network, size: tuple[int, int]) -> float:
-    """Floating-point operations of one image in 10^9, a multiplication and an addition being two."""
+    """Floating-point operations of one image in 10^9, a multiplication and an addition being two.
+
+    The parameters require no gradient afterwards: torch's counter stumbles over modules whose input is one of them.
+    """
+    network.requires_grad_(False)
     with torch.no_grad():
         return count_flops(lambda: network(_blank(network, size))) / 1e9
 

@@ -2,36 +2,27 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import math
-import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from markupsafe import Markup
 
-from tasktokens.data.dataset import load_sample
-from tasktokens.datasets.open import all_visible
-from tasktokens.inference.predictor import Predictor
-from tasktokens.reporting.comparison.measure import data_of
-from tasktokens.reporting.comparison.runs import Cell, Run, Work
+from tasktokens.reporting.comparison.pictures import picture_table
+from tasktokens.reporting.comparison.runs import Work
+from tasktokens.reporting.comparison.shares import share_of
+from tasktokens.reporting.comparison.suite import Suite
 from tasktokens.reporting.comparison.tables import Comparison, Line, cells, header
 from tasktokens.reporting.provenance import describe
-from tasktokens.tasks import Task
 from tasktokens.utils.atomic import write_atomically
-from tasktokens.utils.pictures import COLOURS, Picture, Strip, draw_strips, hidden, png
+from tasktokens.utils.pictures import COLOURS, svg
 
-_NOTHING = ("Creator", "Date", "Format", "Type")
-
-IMAGES = 3
-"""Test images that are shown."""
+_NAME = 0.19  # inches per name of a method in a chart
 
 
-def write_page(work: Work, comparison: Comparison, tasks: Mapping[str, Task], higher: Mapping[str, bool]) -> Path:
+def write_page(work: Work, comparison: Comparison, higher: Mapping[str, bool]) -> Path:
     """Write ``report.html``, one file that needs no network."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -46,10 +37,17 @@ def write_page(work: Work, comparison: Comparison, tasks: Mapping[str, Task], hi
         title=f"Comparison: {suite.name}", notes=_notes(work), names=names, reference=suite.reference,
         against=suite.against, table=_marked(found, names, higher),
         arrows={name: " ↑" if up else " ↓" for name, up in higher.items()} | {"delta_mtl": " ↑"},
-        figures=_figures(found, comparison.columns, higher), pictures=_pictures(work, tasks),
+        equal_shares=[f"{each.sentence()}." for each in comparison.equal_shares], mean_against=_mean_against(suite),
+        figures=_figures(found, comparison.columns, higher), pictures=picture_table(work),
         commit=head["commit"], machine=head["machine"], written=f"{datetime.now():%Y-%m-%d %H:%M}",
     )  # fmt: skip
     return write_atomically(work.out / "report.html", page.encode())
+
+
+def _mean_against(suite: Suite) -> str:
+    """What the reference of Δ_MTL was trained on."""
+    data = "the same data" if suite.reference_data is None else suite.reference_data
+    return f"{data} and {'the same' if suite.reference_labels is None else suite.reference_labels} labels"
 
 
 def _notes(work: Work) -> list[str]:
@@ -86,110 +84,81 @@ def _figures(
     """Charts by heading."""
     figures = []
     names = [*columns, *(["delta_mtl"] if any(math.isfinite(line.values["delta_mtl"][0]) for line in found) else [])]
-    places = dict.fromkeys((line.data, line.labels) for line in found)
-    for data, labels in places:
-        of_place = [line for line in found if (line.data, line.labels) == (data, labels)]
-        charts = [(f"{name} against minutes", _scatter(f"{data}{labels}{name}", of_place, name)) for name in names]
-        heading = " · ".join(part for part in ("Quality against cost", data, f"labels: {labels}") if part)
-        figures.append((heading, charts))
-    shares = [line for line in found if _share(line.labels) is not None]
+    shares = [line for line in found if share_of(line.labels) is not None]
     for data in dict.fromkeys(line.data for line in shares):
         of_data = [line for line in shares if line.data == data]
         if len({line.labels for line in of_data}) > 1:
             charts = [(f"{name} against labels", _curves(f"{data}{name}", of_data, name)) for name in names]
             figures.append((" · ".join(part for part in ("Quality against labels", data) if part), charts))
+    for data, labels in dict.fromkeys((line.data, line.labels) for line in found):
+        of_place = [line for line in found if (line.data, line.labels) == (data, labels)]
+        charts = [(f"{name} against minutes", _scatter(f"{data}{labels}{name}", of_place, name)) for name in names]
+        heading = " · ".join(part for part in ("Quality against cost", data, f"labels: {labels}") if part)
+        figures.append((heading, charts))
     return figures
 
 
-def _share(labels: str) -> float | None:
-    """The share of labels that a setting leaves; None for a setting that is no share."""
-    try:
-        return 1.0 if labels == "full" else float(labels)
-    except ValueError:
-        return None
-
-
 def _scatter(salt: str, found: Sequence[Line], name: str) -> Markup:
+    """A point per method, named at the right, where names do not cover each other."""
+
     def draw(axes: Any) -> None:
+        points = []
         for number, line in enumerate(found):
             (x, _), (y, spread) = line.values["cpu_minutes"], line.values[name]
+            if not math.isfinite(y):
+                continue
             colour = COLOURS[number % len(COLOURS)]
             axes.errorbar([x], [y], yerr=[spread if math.isfinite(spread) else 0], fmt="o", color=colour, markersize=5)
-            axes.annotate(line.method, (x, y), xytext=(5, 4), textcoords="offset points", color=colour, fontsize=8.5)
+            points.append((y, x, line.method, colour))
         axes.set_xlabel("minutes")
-        axes.margins(x=0.25, y=0.15)
+        axes.margins(x=0.1, y=0.1)
+        low, high = axes.get_ylim()
+        heights = _apart([(y - low) / (high - low) for y, *_ in sorted(points)], _NAME / _height(found))
+        for (y, x, method, colour), at in zip(sorted(points), heights, strict=True):
+            # Settled by the axes' own frame, so that the layout makes room for the names.
+            axes.annotate(
+                method, (x, y), xytext=(1.04, at), textcoords="axes fraction", color=colour, fontsize=8.5, va="center",
+                arrowprops={"arrowstyle": "-", "color": colour, "alpha": 0.35, "linewidth": 0.6},
+            )  # fmt: skip
 
-    return _svg(salt, draw)
+    return Markup(svg(salt, draw, (4.6, _height(found))))
+
+
+def _height(found: Sequence[Line]) -> float:
+    """Inches of a chart in which every line has a name of its own."""
+    return max(2.8, 0.6 + _NAME * len(found))
+
+
+def _apart(wanted: Sequence[float], gap: float) -> list[float]:
+    """Increasing places at least ``gap`` apart, near the wanted ones, which increase; in [0, 1] where all fit.
+
+    Examples:
+        >>> [round(place, 2) for place in _apart([0.5, 0.5, 0.9], 0.1)]
+        [0.5, 0.6, 0.9]
+    """
+    places: list[float] = []
+    for place in wanted:
+        places.append(max(place, places[-1] + gap) if places else max(0.0, place))
+    top = 1.0
+    for i in reversed(range(len(places))):
+        places[i] = min(places[i], top)
+        top = places[i] - gap
+    return places
 
 
 def _curves(salt: str, found: Sequence[Line], name: str) -> Markup:
     def draw(axes: Any) -> None:
         for number, method in enumerate(dict.fromkeys(line.method for line in found)):
-            points = sorted((100 * (_share(line.labels) or 0), *line.values[name]) for line in found
+            points = sorted((100 * (share_of(line.labels) or 0), *line.values[name]) for line in found
                             if line.method == method)  # fmt: skip
             x, y, spread = (list(values) for values in zip(*points, strict=True))
             spread = [s if math.isfinite(s) else 0 for s in spread]
             axes.errorbar(x, y, yerr=spread, fmt="o-", color=COLOURS[number % len(COLOURS)], markersize=4, label=method)
+        shares = sorted({100 * (share_of(line.labels) or 0) for line in found})
+        axes.set_xscale("log")
+        axes.set_xticks(shares, [f"{share:g}" for share in shares])
+        axes.set_xticks([], minor=True)
         axes.set_xlabel("% of the labels")
         axes.legend(fontsize=8, frameon=False)
 
-    return _svg(salt, draw)
-
-
-def _svg(salt: str, draw: Any) -> Markup:
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    ink = "#010203"  # stands for the colour of the page's text
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": salt, "font.size": 9.5}):
-        figure = Figure(figsize=(4.0, 2.8), layout="constrained")
-        axes = figure.add_subplot()
-        draw(axes)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.spines[["left", "bottom"]].set_color(ink)
-        axes.tick_params(colors=ink, length=2.5)
-        axes.xaxis.label.set_color(ink)
-        axes.grid(axis="y", color=ink, alpha=0.12, linewidth=0.6)
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", transparent=True, metadata=dict.fromkeys(_NOTHING))
-    _, start, svg = buffer.getvalue().partition("<svg")
-    unwanted = r'(?<=<g) id="[^"]*"| xmlns[:a-z]*="[^"]*"|<style.*?</style>'
-    return Markup(re.sub(unwanted, "", start + svg, flags=re.DOTALL).replace(ink, "currentColor"))
-
-
-def _pictures(work: Work, tasks: Mapping[str, Task]) -> str | None:
-    """Some test images with their labels and what each method's first seed predicts, as a data address."""
-    suite = work.suite
-    seed, data, labels = suite.seeds[0], next(iter(suite.data)), suite.labels[0]
-    runs = [(m, Run(work, Cell(m, data, labels, seed))) for m in suite.methods if not suite.method(m).each_task]
-    runs = [(method, run) for method, run in runs if run.done]
-    if not runs:
-        return None
-    opened = data_of(runs[0][1], runs[0][1].config(), suite.split)
-    ids = opened.holdout if suite.split == "holdout" else opened.collection.split(suite.split)
-    chosen = tuple(ids[:: max(1, len(ids) // IMAGES)][:IMAGES])
-    visible = all_visible(opened.collection, chosen, opened.tasks)
-    predictors = {method: Predictor(run.folder) for method, run in runs}
-    strips = []
-    for id in chosen:
-        sample = load_sample(opened.collection, id, visible[id])
-        image = sample.image.permute(1, 2, 0).numpy()
-        predicted = {method: predictor(image) for method, predictor in predictors.items()}
-        for name, task in opened.tasks.items():
-            label = sample.labels.get(name)
-            given = hidden(image.shape)
-            if label is not None:
-                given = task.colourise(label.value.numpy(), label.valid[0].numpy())
-            shown = [
-                Picture(method, _small(task.colourise(found[name].value_CHW))) for method, found in predicted.items()
-            ]
-            strips.append(
-                Strip(f"{id} {name}", (Picture("image", _small(image)), Picture("label", _small(given)), *shown))
-            )
-    return "data:image/png;base64," + base64.b64encode(png(draw_strips(strips, scale=1))).decode("ascii")
-
-
-def _small(pixels_HW3: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """At most 192 pixels wide, by leaving pixels out, so that class colours keep."""
-    step = max(1, -(-pixels_HW3.shape[1] // 192))
-    return pixels_HW3[::step, ::step]
+    return Markup(svg(salt, draw, (4.0, 2.8)))

@@ -5,15 +5,18 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import as_file, files
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
+from rich.table import Table
 
 from tasktokens.config import Config, parse_config
 from tasktokens.config.base import Settings
 from tasktokens.config.load import as_config, read_yaml
 from tasktokens.errors import ConfigError, did_you_mean
+from tasktokens.utils.console import table_console
 
 SHIPPED = files("tasktokens") / "assets" / "suites"
 """Suites that come with the package, by name."""
@@ -50,7 +53,9 @@ class Suite(Settings):
         cost: ``steps``: each network takes as many; ``total``: each method takes as much time as ``cost_of``.
         methods: that are made, in the order of the table. define: what methods change, by name.
         labels: label settings. seeds: of the runs. split: that is measured on.
-        reference: the method that Δ_MTL is against. against: the method that differences are tested against.
+        label_seeds: of those seeds, the ones of a label setting that has fewer.
+        reference: the method that Δ_MTL is against, of the same data and labels unless ``reference_data`` or
+            ``reference_labels`` say which. against: the method that differences are tested against.
         data: settings of each data set by its name, ``steps`` among them where they differ; one without a name stands
             for those in ``settings``.
     """
@@ -62,9 +67,12 @@ class Suite(Settings):
     define: dict[str, MethodOfSuite] = Field(default_factory=dict)
     labels: list[str] = Field(["one"], min_length=1)
     seeds: list[int] = Field([0, 1, 2], min_length=1)
+    label_seeds: dict[str, list[int]] = Field(default_factory=dict)
     cost: Literal["steps", "total"] = "steps"
     cost_of: str = "htt"
     reference: str = "stl"
+    reference_data: str | None = None
+    reference_labels: str | None = None
     against: str = "mtl"
     data: dict[str, dict[str, Any]] = Field({"": {}}, min_length=1)
     split: str = "test"
@@ -77,6 +85,10 @@ class Suite(Settings):
                 f"{', '.join(self.define)}"
             )
         return self.define[name]
+
+    def seeds_of(self, labels: str) -> list[int]:
+        """The seeds of a label setting."""
+        return [seed for seed in self.seeds if seed in self.label_seeds.get(labels, self.seeds)]
 
     def steps_of(self, data: str) -> int:
         """The optimiser steps per network on a data set."""
@@ -127,8 +139,13 @@ def _set_steps(values: dict[str, Any], own: MethodOfSuite, steps: float) -> None
         values["method"] = {"steps": max(1, round(own.steps * steps))}
     elif own.stages is not None:
         first, second = (round(share * steps) for share in own.stages)
+        lengths = {"stage1_steps": first, "stage2_steps": second}
         shared = values.get("method", {})
-        values["method"] = shared | {"schedule": "two-stage", "stage1_steps": first, "stage2_steps": second}
+        name = shared.get("name", "htt")
+        if own.set.get("method.name", name) != name:  # what is shared are another method's settings
+            values["method"] = lengths
+        else:
+            values["method"] = shared | ({"schedule": "two-stage"} if name == "htt" else {}) | lengths
         if values.get("data", {}).get("augmentation", {}).get("late_scale"):  # the students' zoom
             _set(values, "data.augmentation.late_from", first / max(1, first + second))
 
@@ -164,6 +181,25 @@ def shipped() -> list[str]:
     return sorted(file.name[:-5] for file in SHIPPED.iterdir() if file.name.endswith(".yaml") and file.name != METHODS)
 
 
+def about(name: str) -> str:
+    """The first lines of a shipped suite: what it is, and what must be given.
+
+    Examples:
+        >>> about("quick").startswith("A first table")
+        True
+    """
+    lines = (SHIPPED / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+    return " ".join(line.lstrip("# ") for line in takewhile(lambda line: line.startswith("#"), lines))
+
+
+def print_suites() -> None:
+    """The shipped suites on the terminal, and what each is."""
+    table = Table("suite", "what it is")
+    for name in shipped():
+        table.add_row(name, about(name))
+    table_console().print(table)
+
+
 def _parse(
     values: dict[str, Any], name: str, folder: Path, overrides: Iterable[str], changes: Mapping[str, Any]
 ) -> Suite:
@@ -176,7 +212,8 @@ def _parse(
     for key in needs:
         section, last = str(key).split(".")
         if (given.get(section) or {}).get(last) is None:
-            raise ConfigError(f"suite {name} needs {key}=...; its first lines say what that is")
+            where = "tasktokens compare --list says" if name in shipped() else "its first lines say"
+            raise ConfigError(f"suite {name} needs {key}=...; {where} what that is")
     with as_file(SHIPPED / METHODS) as path:
         known = read_yaml(path)
     values = {**values, "settings": given, "name": values.get("name", name)}
@@ -187,12 +224,27 @@ def _parse(
     except ValidationError as error:
         texts = (f"'{'.'.join(map(str, e['loc']))}': {e['msg']}" for e in error.errors())
         raise ConfigError(f"suite {name}: {'; '.join(texts)}") from error
-    _check(found)
+    check_suite(found)
     return found
 
 
-def _check(suite: Suite) -> None:
-    """Find what is wrong with a suite before anything runs: each method's settings are made once."""
+def check_suite(suite: Suite) -> None:
+    """Find what is wrong with a suite before anything runs: each method's settings are made once.
+
+    Raises `ConfigError`.
+    """
+    if suite.reference_data is not None and suite.reference_data not in suite.data:
+        raise ConfigError(
+            f"suite {suite.name}: reference_data '{suite.reference_data}' is no data set of it; "
+            f"found: {', '.join(suite.data)}"
+        )
+    if suite.reference_labels is not None and suite.reference_labels not in suite.labels:
+        raise ConfigError(
+            f"suite {suite.name}: reference_labels '{suite.reference_labels}' is no label setting of it; found: "
+            f"{', '.join(suite.labels)}"
+        )
+    if not any(suite.seeds_of(labels) for labels in suite.labels):
+        raise ConfigError(f"suite {suite.name}: label_seeds leaves no label setting any of the seeds {suite.seeds}")
     for method in suite.methods:
         if suite.cost == "total" and suite.method(method).after is not None:
             raise ConfigError(

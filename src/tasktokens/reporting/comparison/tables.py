@@ -15,6 +15,7 @@ from tasktokens.errors import ConfigError, DataError
 from tasktokens.metrics import delta_mtl
 from tasktokens.reporting.comparison.bootstrap import Difference
 from tasktokens.reporting.comparison.measure import Row
+from tasktokens.reporting.comparison.shares import EqualShare, share_of
 from tasktokens.utils import strict_json
 from tasktokens.utils.console import table_console
 from tasktokens.utils.safe_io import read_json
@@ -53,27 +54,38 @@ class Comparison:
         folder: with ``results.json``, ``table.md``, ``table.csv``, ``table.tex`` and ``report.html``.
         rows: one per method, data set, label setting and seed. columns: of the tasks' metrics.
         lines: the table, means over the seeds.
+        equal_shares: how many labels each method needs for what the suite's reference reaches with others; empty unless
+            the suite says of which labels the reference is.
     """
 
     folder: Path
     rows: Sequence[Row]
     columns: Sequence[str]
     lines: Sequence[Line]
+    equal_shares: Sequence[EqualShare] = ()
 
     def markdown(self) -> str:
         """The table as Markdown."""
         return to_markdown(header(self.columns, self.lines), self.lines)
 
 
-def with_delta(rows: Sequence[Row], reference: str, higher: Mapping[str, bool]) -> list[Row]:
+def with_delta(
+    rows: Sequence[Row],
+    reference: str,
+    higher: Mapping[str, bool],
+    data: str | None = None,
+    labels: str | None = None,
+) -> list[Row]:
     """The rows with ``delta_mtl`` against the mean of the reference method of the same data and labels, in percent.
 
     Args:
         higher: the columns of the tasks' metrics, and whether more is better.
+        data, labels: of the reference, where all rows have one; None: those of the row.
     """
     found = []
     for row in rows:
-        others = [r for r in rows if (r["method"], *_place(r)) == (reference, *_place(row))]
+        place = (row["data"] if data is None else data, row["labels"] if labels is None else labels)
+        others = [r for r in rows if (r["method"], *_place(r)) == (reference, *place)]
         means = {key: _mean([r.get(key) for r in others]) for key in higher}
         shared = {key: value for key, value in means.items() if value and row.get(key) is not None}
         change = delta_mtl({key: row[key] for key in shared}, shared, {key: higher[key] for key in shared})
@@ -89,6 +101,16 @@ def lines(rows: Sequence[Row], columns: Sequence[str], differences: Mapping[Key,
         values = {name: _mean_std([row.get(name) for row in of_key]) for name in (*columns, "delta_mtl", *COSTS)}
         found.append(Line(*key, len(of_key), values, differences.get(key)))
     return found
+
+
+def by_share(found: Sequence[Line], column: str) -> dict[str, dict[float, float]]:
+    """Means of a column by method and share of the labels; lines of other label settings are left out."""
+    curves: dict[str, dict[float, float]] = {}
+    for line in found:
+        share, (mean, _) = share_of(line.labels), line.values[column]
+        if share is not None and math.isfinite(mean):
+            curves.setdefault(line.method, {})[share] = mean
+    return curves
 
 
 def header(columns: Sequence[str], found: Sequence[Line]) -> list[str]:
@@ -160,7 +182,7 @@ def print_results_file(path: Path, as_json: bool = False) -> None:
     if as_json:
         print(strict_json.dumps(rows, indent=1))
         return
-    known = {"method", "data", "labels", "seed", "delta_mtl", "steps", *COSTS}
+    known = {"method", "data", "labels", "share", "seed", "delta_mtl", "steps", *COSTS}
     columns = [
         name for name in dict.fromkeys(name for row in rows for name in row)
         if name not in known and all(isinstance(row.get(name), int | float | None) for row in rows)

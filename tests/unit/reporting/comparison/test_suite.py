@@ -11,7 +11,8 @@ import yaml
 
 from tasktokens.errors import ConfigError
 from tasktokens.methods import build_method
-from tasktokens.reporting.comparison.suite import read_suite, shipped, task_columns
+from tasktokens.reporting.comparison.compare import cells_of
+from tasktokens.reporting.comparison.suite import SHIPPED, about, read_suite, shipped, task_columns
 
 SETTINGS = {"data": {"kind": "rooms", "train": 8, "val": 1, "test": 2}, "optim": {"lr": 0.004}}
 
@@ -28,7 +29,8 @@ BENCHMARKS = Path(__file__).parents[4] / "benchmarks" / "suites"
 @pytest.mark.parametrize("name", [*shipped(), *sorted(map(str, BENCHMARKS.glob("*.yaml")))])
 def test_every_suite_is_right(name: str) -> None:
     given = {"data.root": "somewhere", "model.weights": "file.safetensors"}
-    needs = (yaml.safe_load(Path(name).read_text()) if name.endswith(".yaml") else {}).get("needs", [])
+    file = Path(name) if name.endswith(".yaml") else SHIPPED / f"{name}.yaml"
+    needs = yaml.safe_load(file.read_text()).get("needs", [])
     suite = read_suite(name, [f"{key}={given[key]}" for key in needs])
     for method in suite.methods:
         for data in suite.data:
@@ -68,12 +70,43 @@ def test_a_file_may_define_methods_and_data(tmp_path: Path) -> None:
         ({"cost": "total"}, "cannot go on from another run"),
         ({"needs": ["data.root"]}, "needs data.root=..."),
         ({"settings": 3}, "settings must be"),
+        ({"reference_data": "rooms"}, "reference_data 'rooms' is no data set of it"),
+        ({"reference_labels": "full"}, "reference_labels 'full' is no label setting of it; found: one"),
+        ({"label_seeds": {"one": [7]}}, "leaves no label setting any of the seeds [0, 1, 2]"),
         ({"settings": "missing.yaml"}, "missing.yaml"),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_runs(tmp_path: Path, values: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)):
         read_suite(written(tmp_path, **values))
+
+
+def test_every_shipped_suite_says_what_it_is_in_its_first_lines() -> None:
+    for name in shipped():
+        text = about(name)
+        assert len(text) > 40
+        assert "#" not in text
+    with pytest.raises(ConfigError, match=r"nyud needs data.root=\.\.\..*compare --list"):
+        read_suite("nyud")
+
+
+def test_settings_of_another_method_do_not_reach_one_with_two_stages(tmp_path: Path) -> None:
+    settings = SETTINGS | {"method": {"name": "htt", "schedule": "online", "ramp": 7}}
+    suite = read_suite(written(tmp_path, settings=settings, methods=["self_training", "htt"]), steps=30)
+    other = suite.config("self_training", "", None, {}).method
+    assert other.name == "self_training"
+    assert build_method(other, {}).steps == 30
+    htt = suite.config("htt", "", None, {}).method.model_dump()
+    assert (htt["schedule"], htt["ramp"]) == ("two-stage", 7)
+
+
+def test_a_label_setting_may_have_fewer_seeds(tmp_path: Path) -> None:
+    suite = read_suite(written(tmp_path, labels=["one", "random"], label_seeds={"random": [0]}, seeds=[0, 1]))
+    found = [(cell.seed, cell.labels, cell.method) for cell in cells_of(suite)]
+    assert found == [
+        (0, "one", "mtl"), (0, "one", "htt"), (0, "random", "mtl"), (0, "random", "htt"),
+        (1, "one", "mtl"), (1, "one", "htt"),
+    ]  # fmt: skip
 
 
 def test_an_unknown_suite_names_the_nearest() -> None:
