@@ -56,10 +56,8 @@ def rank_images(
         ConfigError: an unknown criterion. DataError: no data folder, one without discovered labels, or a damaged file.
 
     Examples:
-        >>> import tasktokens
-        >>> found = tasktokens.discover("runs/mine", "discovered", threshold=0.1, quiet=True)
-        >>> first = rank_images(found)[0]
-        >>> 0 <= first.score <= 1, (found.folder / "review.csv").is_file()
+        >>> first = rank_images("filled")[0]
+        >>> 0 <= first.score <= 1, Path("filled/review.csv").is_file()
         (True, True)
     """
     for name in by:

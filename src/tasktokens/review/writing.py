@@ -33,7 +33,7 @@ def write_label(folder: ReviewFolder, key: Key, value: Array, valid: Array, plac
     written = next(place.iterdir())
     old_value, old_valid = task.read(label.path)
     if np.array_equal(old_value[:, valid], value[:, valid]) and not (valid & ~old_valid).any():
-        _keep_stored(label.path, written, old_valid & ~valid)
+        written = _keep_stored(label.path, written, old_valid & ~valid)
     again, again_valid = task.read(written)
     if different(value, valid, again.astype(value.dtype), again_valid).any():
         raise LabelError(
@@ -43,26 +43,26 @@ def write_label(folder: ReviewFolder, key: Key, value: Array, valid: Array, plac
     return written
 
 
-def _keep_stored(old: Path, written: Path, void_HW: Array) -> None:
-    """Write the pixels of an old file again, but for those that became void, which are those of the new one.
+def _keep_stored(old: Path, written: Path, void_HW: Array) -> Path:
+    """The file to use: the pixels of the old one, but for those that became void, if it can be told how it says that.
 
-    Only where the two store pixels in the same way; else the new file stays as it is.
+    Arrays of floats say it by NaN; pictures in the way of the new file, where the two store pixels alike.
     """
-    if old.suffix.lower() != written.suffix:
-        return
-    if written.suffix == ".npy":
-        stored, void = read_npy(old), read_npy(written)
-        if (stored.shape, stored.dtype) == (void.shape, void.dtype):
-            np.save(written, _merged(stored, void, void_HW))
-        return
+    if old.suffix.lower() == ".npy":
+        stored = read_npy(old)
+        if not np.issubdtype(stored.dtype, np.floating):
+            return written
+        stored = stored.copy()
+        stored[void_HW] = np.nan
+        written.unlink()
+        np.save(written.with_suffix(".npy"), stored)
+        return written.with_suffix(".npy")
+    if old.suffix.lower() != ".png" or written.suffix != ".png":
+        return written
     with open_picture(old) as picture, open_picture(written) as new:
         stored, void = np.array(picture), np.array(new)
         if (stored.shape, stored.dtype) != (void.shape, void.dtype) or picture.mode in ("P", "1"):
-            return
-    Image.fromarray(_merged(stored, void, void_HW)).save(written, "PNG")
-
-
-def _merged(stored: Array, void: Array, void_HW: Array) -> Array:
-    merged = stored.copy()
-    merged[void_HW] = void[void_HW]
-    return merged
+            return written
+    stored[void_HW] = void[void_HW]
+    Image.fromarray(stored).save(written, "PNG")
+    return written
