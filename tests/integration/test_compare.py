@@ -155,7 +155,7 @@ def test_stopped_it_goes_on_where_it_was(tmp_path: Path) -> None:
         process.until(lambda: log.is_file() and log.read_text().count("\n") > 2)
         process.send_signal(signal.SIGTERM)
         assert process.wait() == 143, process.errors
-    assert "the same command goes on" in process.errors
+        assert "the same command goes on" in process.errors
     assert any((tmp_path / "out" / "runs" / "mtl-one-0" / "checkpoints").iterdir())
 
 

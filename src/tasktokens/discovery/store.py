@@ -180,7 +180,7 @@ class StoreWriter:
         if self.provenance.token_width is not None:
             if token_D is None:
                 raise ValueError(f"the teacher has no token for task '{task}'")
-            _write_array(token_path(self.folder, task, id), token_D.float().cpu().numpy())
+            _write_array(token_path(self.folder, task, id), token_D.cpu().numpy().astype(np.float32))
         _write_array(label_path(self.folder, task, id), quantised(self.tasks[task], logits_Khw).cpu().numpy())
 
     def row(self, id: str, task: str, source: str) -> Row:

@@ -70,10 +70,9 @@ def predict(
     journal = Journal(out, "predicting", "prediction")
     with ExitStack() as held, hint_resume():
         with raise_on_all_ranks(accelerator):
+            predictor = Predictor(model, accelerator.device, views, batch_size)
             images = find_images(inputs)
-            writer = _Writer(
-                Predictor(model, accelerator.device, views, batch_size), ImageReader(images), out, pictures
-            )
+            writer = _Writer(predictor, ImageReader(images), out, pictures)
             if accelerator.is_main_process:
                 check_no_source(out, [*images.values(), model_folder(model) / "model.safetensors"])
                 check_not_listed(out, folders_of(inputs))
