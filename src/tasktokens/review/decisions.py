@@ -26,6 +26,8 @@ from tasktokens.utils.lock import only_writer
 from tasktokens.utils.safe_io import load_json
 
 PLACE = ".review"
+STAGED = "import-"
+"""Beginning of the folders in which an import puts what it checks."""
 _JOURNAL, _FILES, _APPLIED = "journal.jsonl", "files", "applied"
 
 
@@ -87,6 +89,8 @@ class Decisions:
     def __init__(self, folder: ReviewFolder) -> None:
         self.folder = folder
         self.place = folder.root / PLACE
+        for left in self.place.glob(f"{STAGED}*"):  # by an import that was killed before it changed anything
+            shutil.rmtree(left, ignore_errors=True)
         self.records = _read_journal(self.place / _JOURNAL)
         applied = self.place / _APPLIED
         done = int(applied.read_text(encoding="ascii") or 0) if applied.is_file() else 0

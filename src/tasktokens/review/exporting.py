@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasktokens.datasets.formats import ExportItem, usable_format
+from tasktokens.datasets.index import exif_orientation
+from tasktokens.datasets.upright import REMOVE_TAG
 from tasktokens.errors import DataError, RunExistsError
 from tasktokens.review.folder import Key, ReviewFolder, class_map, vocabulary
 from tasktokens.review.maps import MAPS, write_maps
@@ -95,6 +97,11 @@ def _items(folder: ReviewFolder, keys: Sequence[Key], images: bool, quiet: bool)
     for key in track(keys, "exporting", not quiet):
         value, valid = folder.read(key)
         image = folder.index.images[key.id].path
+        if exif_orientation(image) != 1:
+            raise DataError(
+                f"image {image} has an EXIF orientation, by which annotation tools turn it, while its labels are of the "
+                f"stored pixels: the masks would lie elsewhere; remove the tag ({REMOVE_TAG})"
+            )
         source = folder.source(key)
         confidence = None if source == "given" else folder.confidence(key, valid.shape)
         file = f"{key.id}{image.suffix}"

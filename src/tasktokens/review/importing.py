@@ -14,7 +14,7 @@ import numpy as np
 from tasktokens.datasets.formats import FORMATS, Annotations, Archive, Entry, open_archive, usable_format
 from tasktokens.datasets.formats.base import ABSENT, VOID, Decision
 from tasktokens.errors import DataError, did_you_mean
-from tasktokens.review.decisions import PLACE, open_decisions
+from tasktokens.review.decisions import PLACE, STAGED, open_decisions
 from tasktokens.review.folder import Key, ReviewFolder, vocabulary
 from tasktokens.review.maps import MAPS, Keep, is_maps, read_maps
 from tasktokens.review.plan import Given, ImportPlan, ReturnedLabel, Reviewed
@@ -107,7 +107,7 @@ def import_labels(
         place = opened.root / PLACE
         made = not place.exists()
         place.mkdir(exist_ok=True)
-        staged = Path(tempfile.mkdtemp(prefix="import-", dir=place))
+        staged = Path(tempfile.mkdtemp(prefix=STAGED, dir=place))
         try:
             plan = ImportPlan(opened, staged, given, unchanged)
             returned = _returned(archive, name, opened, task)

@@ -95,6 +95,13 @@ def test_what_a_kill_left_undone_is_finished(folder: Path, tmp_path: Path) -> No
     assert snapshot(folder) == after
 
 
+def test_what_a_killed_import_had_staged_goes(folder: Path) -> None:
+    (folder / ".review" / "import-abc").mkdir(parents=True)
+    with open_decisions(folder):
+        pass
+    assert not (folder / ".review" / "import-abc").exists()
+
+
 def test_a_damaged_journal_is_named(folder: Path) -> None:
     with open_decisions(folder) as decisions:
         decide(decisions, Key("room/3", "semseg"), "accepted")

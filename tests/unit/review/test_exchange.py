@@ -394,6 +394,17 @@ def test_two_do_not_review_at_a_time(folder: Path) -> None:
         import_labels(folder, archive, quiet=True)
 
 
+def test_images_that_tools_would_turn_are_refused(folder: Path) -> None:
+    path = folder / "images/room/5.png"
+    with Image.open(path) as image:
+        tags = image.getexif()
+        tags[274] = 6
+        image.save(path, exif=tags)
+    with pytest.raises(DataError, match=r"room/5\.png has an EXIF orientation"):
+        exported(folder, "cvat")
+    assert not list(folder.parent.glob("*.zip"))
+
+
 def test_nothing_to_review_is_said(folder: Path) -> None:
     import_labels(folder, exported(folder, "coco"), quiet=True)
     with pytest.raises(DataError, match="waits for review"):
