@@ -99,7 +99,7 @@ def _items(folder: ReviewFolder, keys: Sequence[Key], images: bool, quiet: bool)
         image = folder.index.images[key.id].path
         if exif_orientation(image) != 1:
             raise DataError(
-                f"image {image} has an EXIF orientation, by which annotation tools turn it, while its labels are of the "
+                f"image {image} has an EXIF orientation, by which annotation tools turn it; its labels are of the "
                 f"stored pixels: the masks would lie elsewhere; remove the tag ({REMOVE_TAG})"
             )
         source = folder.source(key)
