@@ -44,7 +44,7 @@ run = tasktokens.train(
 filled = tasktokens.discover(run, args.out / "filled", quiet=True)
 
 # Which labels were given, which discovered, and what the network says of a picture that it has not seen.
-for line in (filled.folder / "discovered.csv").read_text().splitlines()[:5]:
+for line in (filled.folder / "provenance.csv").read_text().splitlines()[:5]:
     print(line)
 model = tasktokens.load(run)
 result = model.predict(sorted((folder / "images").rglob(f"{(folder / 'test.txt').read_text().split()[0]}.*"))[0])

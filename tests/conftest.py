@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import csv
 import gc
 import os
 import shutil
@@ -232,11 +233,13 @@ DOCUMENTED_SETTINGS = {
 
 @pytest.fixture(scope="session")
 def documented_folder(make_folder: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``mydata`` with classes and depth, ``runs/mine`` trained on it, ``photos`` and ``my.yaml``."""
+    """``mydata`` with classes and depth, ``runs/mine`` of it, ``filled`` as if discovered, ``photos``, ``my.yaml``."""
     import tasktokens
+    from fakes.discovered import write_discovered
 
     root = tmp_path_factory.mktemp("docs")
     make_folder(root / "mydata")
+    write_discovered(root / "filled")
     description = yaml.safe_load((root / "mydata/dataset.yaml").read_text())
     description["tasks"] = {name: description["tasks"][name] for name in ("semseg", "depth")}
     for left_out in ("normals", "edge", "saliency"):
@@ -274,3 +277,9 @@ def run_cli(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, st
         sys.argv = old
     captured = capsys.readouterr()
     return code, captured.out, captured.err
+
+
+def discovered_rows(folder: str | Path) -> list[dict[str, str]]:
+    """What the table of a completed folder says of its discovered labels, read without this package."""
+    with (Path(folder) / "provenance.csv").open(newline="", encoding="utf-8") as file:
+        return [row for row in csv.DictReader(file) if row["source"] == "discovered"]

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from tasktokens import cli_review
 from tasktokens.errors import ConfigError
 from tasktokens.utils import console, strict_json
 from tasktokens.utils.exit_codes import exit_codes, launched_rank
@@ -20,6 +21,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 """The command line; each verb below is a command."""
+
+app.add_typer(cli_review.app, name="review", help="Review discovered labels: list, page, to and from annotation tools.")
 
 
 def _version(wanted: bool) -> None:
@@ -295,7 +298,9 @@ def rooms(
 
 @app.command()
 def prepare(
-    data: Annotated[str | None, typer.Option(help="Kind of data set; `tasktokens list` shows all.")] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", "--from", help="Kind of data set; `tasktokens list` shows all.")
+    ] = None,
     root: Annotated[
         Path | None, typer.Option(help="Folder of the downloaded data set; docs/datasets.md says what to download.")
     ] = None,
@@ -304,6 +309,10 @@ def prepare(
         int | None, typer.Option(help="Number of classes: 13 or 40 for nyud, 7 or 19 for cityscapes.")
     ] = None,
     depth: Annotated[str | None, typer.Option(help="Depth of cityscapes: inverse or metres.")] = None,
+    absent: Annotated[
+        Literal["void", "background"] | None,
+        typer.Option(help="What pixels without an annotation are, of formats of annotation tools; default: void."),
+    ] = None,
     height: Annotated[int | None, typer.Option(min=1, help="Stretch to this height; default: the original.")] = None,
     width: Annotated[int | None, typer.Option(min=1, help="Stretch to this width.")] = None,
     jpeg: Annotated[int | None, typer.Option(min=1, max=100, help="Write images as JPEG of this quality.")] = None,
@@ -317,18 +326,22 @@ def prepare(
 ) -> None:
     """Convert a data set to a compact folder of JPEG and PNG files, which every verb takes as data.root."""
     from tasktokens.datasets import prepare as preparing
+    from tasktokens.datasets.annotated import AnnotatedSource
 
     if verify is not None:
         faults = preparing.verify(verify, quiet)
         print("\n".join(faults) or f"{verify}: all files are as they were written")
         raise typer.Exit(1 if faults else 0)
-    values = {"kind": data, "root": root, "classes": classes, "depth": depth}
+    values = {"kind": data, "root": root, "classes": classes, "depth": depth, "absent": absent}
     source = preparing.source_settings({key: value for key, value in values.items() if value is not None})
     if out is None:
         raise ConfigError("--out is not set; name the folder to write")
     if (height is None) != (width is None):
         raise ConfigError("--height and --width must be given both or neither")
     size = (height, width) if height is not None and width is not None else None
+    if isinstance(source, AnnotatedSource):
+        other = "background" if source.absent == "void" else "void"
+        console.say(f"pixels without an annotation are {source.absent} (--absent {other} changes that)")
     print(preparing.prepare(source, out, size, jpeg, workers, skip_corrupt, quiet, upright))
 
 

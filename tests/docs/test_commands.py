@@ -34,6 +34,7 @@ NOT_RUN = {
     "torchrun --standalone --nproc_per_node 8": "needs eight GPUs",
     "torchrun --nnodes 2": "needs two machines",
     "#!/bin/bash": "is a script for SLURM",
+    "tasktokens review mydata-filled --serve": "runs until it is stopped; test_review_page.py opens it",
 }
 
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import processes
-from conftest import WIDTH, write_folder
+from conftest import WIDTH, discovered_rows, write_folder
 from conftest import run_cli as run
 
 
@@ -147,9 +147,9 @@ def test_discover_writes_a_folder_that_trains(
                 assert Image.open(out / "confidence" / task / f"{id}.png").size[0] == WIDTH
     # Nothing is sure above 1, so everything discovered is void.
     assert run(capsys, "discover", folder, "--out", tmp_path / "none", "--threshold", "1")[0] == 0
-    table = (tmp_path / "none" / "discovered.csv").read_text().splitlines()[1:]
+    table = discovered_rows(tmp_path / "none")
     assert len(table) == len(lines) * (len(tasks) - 1)
-    assert all(row.split(",")[2] == "0.0" for row in table)
+    assert all(float(row["coverage"]) == 0 for row in table)
     settings = [*small(out, tmp_path / "again"), "data.labels=full", "run.evaluate=null"]
     assert run(capsys, "train", *settings)[0] == 0
 

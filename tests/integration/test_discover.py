@@ -20,7 +20,7 @@ import yaml
 from PIL import Image
 
 import processes
-from conftest import CLASSES, run_cli, write_folder
+from conftest import CLASSES, discovered_rows, run_cli, write_folder
 from tasktokens.config import Config
 from tasktokens.datasets.folder import open_folder
 from tasktokens.errors import ConfigError, RunExistsError, WriteError
@@ -73,7 +73,7 @@ def test_labels_added_after_the_training_are_kept_and_hidden_ones_stay_hidden(
     for task, number in (("depth", 0), ("edge", 1)):
         written = (tmp_path / "out" / task / f"im0{number}.png").read_bytes()
         assert written == (other / task / f"im0{number}.png").read_bytes()
-    discovered = {(row["id"], row["task"]) for row in csv.DictReader((tmp_path / "out" / "discovered.csv").open())}
+    discovered = {(row["id"], row["task"]) for row in discovered_rows(tmp_path / "out")}
     added = {("im00", "depth"), ("im01", "edge")}
     assert discovered == {(id, task) for id in seen for task in set(TASKS) - seen[id]} - added
     for id, task in discovered:
@@ -89,7 +89,7 @@ def test_a_run_of_an_earlier_version_says_that_added_and_hidden_cannot_be_told_a
     out = discover(run, tmp_path / "out", quiet=True)
     assert "cannot be told from hidden ones" in " ".join(out.notes)
     seen = seen_by(run)
-    rows = list(csv.DictReader((out.folder / "discovered.csv").open()))
+    rows = discovered_rows(out)
     assert {(r["id"], r["task"]) for r in rows} == {(id, task) for id in seen for task in set(TASKS) - seen[id]}
 
 
@@ -107,7 +107,7 @@ def test_images_that_were_set_aside_stay_so_when_the_data_grows(tmp_path: Path, 
     written = open_folder(out.folder)
     assert set(written.split("val")) == aside
     assert set(written.split("train")) == set(seen_by(run)) | {"new"}
-    assert "new" not in {row["id"] for row in csv.DictReader((out.folder / "discovered.csv").open())}
+    assert "new" not in {row["id"] for row in discovered_rows(out)}
 
 
 def test_the_completed_folder_carries_the_other_splits_and_trains_with_the_next_command(
@@ -184,7 +184,7 @@ def test_the_page_shows_the_summary_and_the_least_confident_images_and_needs_no_
         fills = [f"{task.fills[key]:g}" if key in task.fills else "–" for key in ("0.2", "0.5", "0.8")]
         shown = [str(task.images), f"{task.filled:.1%}", f"{task.confidence:.2f}", f"{task.threshold:g}", *fills]
         assert cells == shown
-    rows = list(csv.DictReader((out / "discovered.csv").open()))
+    rows = discovered_rows(out)
     relative = {}
     for row in rows:
         mean = np.mean([float(other["confidence"]) for other in rows if other["task"] == row["task"]])

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from conftest import run_cli
+from conftest import discovered_rows, run_cli
 from properties import same_tensors
 from resuming import stopped_at
 from tasktokens.config import Augmentation, Config
@@ -171,9 +171,9 @@ def test_each_pixel_s_loss_is_weighed_by_its_confidence(folder_root: Path, tmp_p
     terms = {term.name: term for term in method.terms(prepared, lambda image: outputs)}  # type: ignore[arg-type]
     each = tasks["depth"].pixel_loss(outputs["depth"].logits, torch.full((2, 1, HEIGHT, WIDTH), 2.0))
     expected = (each[..., 20:] * torch.from_numpy(ramp[20:])).sum()
-    torch.testing.assert_close(terms["discovered_loss/depth"].total, expected, rtol=1e-5, atol=1e-3)
-    assert terms["discovered_loss/depth"].count == 2 * HEIGHT * WIDTH
-    assert terms["discovered_loss/semseg"].count == 0
+    torch.testing.assert_close(terms["weighted_loss/depth"].total, expected, rtol=1e-5, atol=1e-3)
+    assert terms["weighted_loss/depth"].count == 2 * HEIGHT * WIDTH
+    assert terms["weighted_loss/semseg"].count == 0
     counts = method.counts(prepared)
     assert all(counts[name] == term.count for name, term in terms.items() if term.weight)
 
@@ -212,8 +212,7 @@ def test_what_discover_wrote_teaches_and_its_copies_of_given_labels_do_not(
     """Whichever way it is passed: beside the data that it was made from, or as the data itself."""
     run = train(make_config(folder_root, tmp_path / "run"), quiet=True)
     discover(run, tmp_path / "filled", quiet=True, threshold=0.1)
-    with (tmp_path / "filled" / "discovered.csv").open() as file:
-        discovered = {(row["id"], row["task"]) for row in csv.DictReader(file)}
+    discovered = {(row["id"], row["task"]) for row in discovered_rows(tmp_path / "filled")}
     index = open_folder(tmp_path / "filled")
     nothing: dict[str, tuple[str, ...]] = dict.fromkeys(index.split("train"), ())
     source = DiscoveredFolders([tmp_path / "filled"], index, index.tasks, nothing)
@@ -250,8 +249,7 @@ def test_discover_takes_labels_of_another_model_and_says_whose_each_is(
     )
     with (tmp_path / "run" / "labels.csv").open() as file:
         missing = [row["id"] for row in csv.DictReader(file) if row["depth"] == "0"]
-    with (out / "discovered.csv").open() as file:
-        sources = {(row["id"], row["task"]): row["source"] for row in csv.DictReader(file)}
+    sources = {(row["id"], row["task"]): row["by"] for row in discovered_rows(out)}
     plain = Path(discover(run, tmp_path / "plain", {"depth": 0.6}, quiet=True, views=1).folder)
     for id in missing:
         stored = np.asarray(Image.open(out / "depth" / f"{id}.png"))

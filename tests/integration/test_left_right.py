@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,7 @@ import yaml
 from PIL import Image
 from torch import Tensor
 
-from conftest import run_cli
+from conftest import discovered_rows, run_cli
 from tasktokens.discovery.pseudo_labels import enlarge, forward_views
 from tasktokens.discovery.views import second_view
 from tasktokens.inference.discover import discover
@@ -184,8 +183,7 @@ def test_discovery_of_two_views_keeps_left_and_right_where_training_did(
     right = {}
     for views in (1, 2):
         out = Path(discover(run, tmp_path / f"out{views}", threshold=0.0, quiet=True, views=views))
-        with (out / "discovered.csv").open(encoding="utf-8") as file:
-            ids = [row["id"] for row in csv.DictReader(file)]
+        ids = [row["id"] for row in discovered_rows(out)]
         assert ids
         pairs = [[np.asarray(Image.open(f / "parts" / f"{id}.png")) for f in (out, root)] for id in ids]
         found = [found if found.ndim == 2 else found[..., 0] for found, _ in pairs]

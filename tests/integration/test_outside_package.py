@@ -17,6 +17,7 @@ import yaml
 from accelerate import Accelerator
 
 import processes
+from conftest import discovered_rows
 from properties import assert_batch_independent, assert_sums, random_batch, terms_of
 from tasktokens.config import ModelSettings
 from tasktokens.methods import Htt, HttMethod
@@ -241,9 +242,9 @@ def test_every_verb_takes_components_of_another_package(site: Path, thermal: Pat
     assert np.isfinite(json.loads((run / "evaluation-test.json").read_text())["heat"]["heatErr"])
     found = sorted(path.stem for path in (tmp_path / "found" / "heat").iterdir())
     assert found == list("012345"), "a label per training image, given or discovered, and those given of the test"
-    discovered = (tmp_path / "found" / "discovered.csv").read_text().splitlines()[1:]
+    discovered = discovered_rows(tmp_path / "found")
     assert len(discovered) == 2
-    assert {row.split(",")[0] for row in discovered} <= set("0123")
+    assert {row["id"] for row in discovered} <= set("0123")
 
 
 def test_the_list_and_the_errors_know_them(site: Path, thermal: Path) -> None:

@@ -69,6 +69,11 @@ class DataSettings(Settings):
         description="folders of labels that were discovered elsewhere, with confidences: the second stage learns from "
         "them in place of a teacher",
     )
+    learn_discovered: bool = Field(
+        True,
+        description="learn from the labels that provenance.csv of the data calls discovered, each pixel by its "
+        "confidence; false: leave them out",
+    )
     holdout: float = Field(
         0.0,
         ge=0,

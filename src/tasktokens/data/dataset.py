@@ -42,7 +42,13 @@ AHEAD = 2
 
 
 class WeightedSource(Protocol):
-    """Where a data set finds labels that were discovered elsewhere."""
+    """Where a data set finds labels that were discovered before."""
+
+    def has(self, id: str, task: str) -> bool:
+        """Whether there is one."""
+
+    def complete(self, id: str, task: str, given: Label) -> Label:
+        """A given label with what was discovered of pixels that it leaves open. Raises `LabelError`."""
 
     def find(self, id: str, task: str, size: tuple[int, int]) -> Label | None:
         """The label for an image of (height, width), or None where there is none. Raises `LabelError`."""
@@ -152,7 +158,9 @@ class PartialDataset(Dataset[Sample]):
         if self.discovered is None:
             return sample
         visible = self.split[sample.id]
-        found = {name: self.discovered.find(sample.id, name) for name in self.tasks if name not in visible}
+        stored = () if self.weighted is None else [name for name in self.tasks if self.weighted.has(sample.id, name)]
+        missing = [name for name in self.tasks if name not in visible and name not in stored]
+        found = {name: self.discovered.find(sample.id, name) for name in missing}
         return replace(sample, discovered={name: soft for name, soft in found.items() if soft is not None})
 
     def _load(self, index: int) -> Sample:
@@ -173,6 +181,8 @@ class PartialDataset(Dataset[Sample]):
         if self.weighted is None:
             return sample
         labels, (height, width) = dict(sample.labels), sample.image.shape[-2:]
+        for name, given in sample.labels.items():
+            labels[name] = self.weighted.complete(id, name, given)
         for name in (name for name in self.tasks if name not in self.split[id]):
             try:
                 if (label := self.weighted.find(id, name, (height, width))) is not None:

@@ -83,8 +83,8 @@ class Batch:
     """Images (B, 3, H, W) uint8, ``pixels`` (B, 1, H, W) bool that are no padding, and labels by task name.
 
     ``left_out``: a message for each image and label that could not be read. ``labelled``: (m,) int64, positions with a
-    given label of any task, known on the host; None stands for all. ``discovered``: soft labels by task name; empty
-    where the data set has none. ``weighted``: labels that were discovered elsewhere, the same.
+    label of any task, given or discovered before, known on the host; None stands for all. ``discovered``: soft labels
+    by task name; empty where the data set has none. ``weighted``: labels that were discovered before, the same.
     """
 
     ids: tuple[str, ...]
@@ -96,6 +96,13 @@ class Batch:
     labelled: Tensor | None = None
     discovered: Mapping[str, SoftLabels] = field(default_factory=dict)
     weighted: Mapping[str, Labels] = field(default_factory=dict)
+
+    def unlabelled(self, task: str) -> Tensor:
+        """(m,) int64, increasing: positions without a label of the task, given or discovered before."""
+        absent = self.labels[task].absent
+        if task not in self.weighted:
+            return absent
+        return absent[~torch.isin(absent, self.weighted[task].rows)]
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Batch:
         """Apply a function to each tensor."""
@@ -133,7 +140,7 @@ def collate(
         token_width: length of the token of each discovered label, where they have one.
     """
     labels = {name: _stack(samples, name, count, given=True) for name, count in channels.items()}
-    labelled = [row for row, sample in enumerate(samples) if any(label.given for label in sample.labels.values())]
+    labelled = [row for row, sample in enumerate(samples) if sample.labels]
     return Batch(
         ids=tuple(sample.id for sample in samples),
         # An image as decoded has its channels last, and a stack of such would too.

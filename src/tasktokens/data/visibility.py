@@ -7,6 +7,7 @@ one and all but one. Only labels whose files exist can be drawn.
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -18,6 +19,10 @@ from tasktokens.utils.csv_table import read_csv
 
 VisibleLabels = dict[str, tuple[str, ...]]
 """For each image id the tasks whose labels may be seen."""
+
+VISIBLE, HIDDEN = ("1", "accepted", "corrected"), ("0", "discovered")
+"""Cells of such a table: a label that is seen in full, given or decided of by a person; and one that is not, be it that
+it is discovered and counts by its confidence alone."""
 
 AVAILABLE = "labels-available.csv"
 """In a run: label files that its training images, held-out ones included, had at the start, visible or hidden."""
@@ -151,14 +156,21 @@ def _share(labels: str) -> float:
     return share
 
 
-def save_visible(path: Path, split: VisibleLabels, tasks: Sequence[str]) -> None:
-    """Write a split as CSV: a column ``id`` and one of 0 and 1 per task. Raises `DataError` for an id with a mark."""
+def save_visible(
+    path: Path, split: VisibleLabels, tasks: Sequence[str], words: Mapping[tuple[str, str], str] | None = None
+) -> None:
+    """Write a split as CSV: a column ``id`` and one per task, of 0 and 1, or of ``words`` by (id, task): see `VISIBLE`.
+
+    Raises `DataError` for an id with a mark.
+    """
+    words = words or {}
     for id in split:
         check_id(id)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["id", *tasks])
-        writer.writerows([id, *(int(task in seen) for task in tasks)] for id, seen in split.items())
+        for id, seen in split.items():
+            writer.writerow([id, *(words.get((id, task), str(int(task in seen))) for task in tasks)])
 
 
 def load_visible(
@@ -198,9 +210,9 @@ def load_visible(
             raise DataError(f"{path} lines {row_of[id]} and {number} both have the id '{id}'; keep one of them")
         cells = {task: row.get(task, "").strip() for task in available}
         for task, cell in cells.items():
-            if cell not in ("0", "1"):
+            if cell not in (*VISIBLE, *HIDDEN):
                 raise DataError(f"{path} line {number}: column '{task}' must hold 0 or 1, found {cell!r}")
-        split[id] = tuple(task for task, cell in cells.items() if cell == "1")
+        split[id] = tuple(task for task, cell in cells.items() if cell in VISIBLE)
         for task in split[id]:
             if id not in available[task]:
                 raise DataError(f"{path} line {number}: '{id}' has no label file for task '{task}'")
@@ -212,6 +224,25 @@ def load_flags(path: Path) -> VisibleLabels:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
-        return {row["id"]: tuple(task for task, flag in row.items() if task != "id" and flag == "1") for row in rows}
+        return {
+            row["id"]: tuple(task for task, flag in row.items() if task != "id" and flag in VISIBLE) for row in rows
+        }
     except (OSError, ValueError, KeyError, csv.Error) as error:
         raise DataError(f"cannot read {path}: {error}") from error
+
+
+def count_labels(path: Path) -> tuple[dict[str, Counter[str]], int]:
+    """For each task of such a CSV how many labels are ``given``, ``accepted``, ``corrected`` and ``discovered``; and
+    the number of images. Raises `DataError` where it cannot be read.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            header, *rows = [*csv.reader(file)] or [[]]
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(f"cannot read {path}: {error}") from error
+    names = {"1": "given"}
+    counts = {
+        task: Counter(names.get(row[place], row[place]) for row in rows if row[place] != "0")
+        for place, task in enumerate(header[1:], start=1)
+    }
+    return counts, len(rows)

@@ -138,7 +138,7 @@ class Writer:
         with unfinished_folder(path.parent) as folder:
             task.write(folder / "label.png", value, None if valid.all() else valid)
             new = next(folder.iterdir())  # the ending is the task's choice: PNG or npy
-            difference = _difference(task, new, label.path, value, valid)
+            difference = _difference(task.reading(label.labelled), new, label.path, value, valid)
             path = path.with_name(f"{path.stem}{new.suffix}")
             new.replace(path)
         return path, difference

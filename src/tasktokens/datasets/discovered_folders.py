@@ -2,13 +2,14 @@
 
 ``FOLDER/TASK/ID.png`` (or ``.npy`` and so on) are labels as the task's files are, ``FOLDER/confidence/TASK/ID.png``
 (0..255 for 0..1) or ``.npy`` (0..1) what each pixel is worth; without a folder ``confidence/TASK`` every pixel that is
-not void is worth 1. That is what ``tasktokens discover`` writes; of such a folder the labels that its
-``discovered.csv`` lists are taken, for the others were given.
+not void is worth 1. That is what ``tasktokens discover`` writes; of such a folder the labels are taken that its
+``provenance.csv`` calls discovered, for the others were given, or decided of by a person. The labels that a data set
+itself calls discovered are read in the same way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,17 +21,17 @@ from tasktokens.data.ids import nearest_id
 from tasktokens.data.sample import Label
 from tasktokens.data.visibility import VisibleLabels
 from tasktokens.datasets.folder import LABEL_ENDINGS, described_tasks, list_files
-from tasktokens.datasets.index import DatasetIndex, LabelFile
+from tasktokens.datasets.index import DatasetIndex, DiscoveredLabel, LabelFile
+from tasktokens.datasets.provenance import PROVENANCE, read_provenance
+from tasktokens.datasets.told_apart import COMPLETED, CONFIDENCE
 from tasktokens.errors import DataError, LabelError, did_you_mean
 from tasktokens.tasks import Task
 from tasktokens.tasks.base import Array
 from tasktokens.tasks.same import require_same_tasks
 from tasktokens.tasks.stored import read_stored
-from tasktokens.utils.csv_table import read_csv
 from tasktokens.utils.progress import track
 
-CONFIDENCE, TABLE = "confidence", "discovered.csv"
-_BESIDE = ("images", CONFIDENCE, "pictures")
+_BESIDE = ("images", CONFIDENCE, COMPLETED, "pictures")
 """Folders that are no task's."""
 
 Row = list[Any]
@@ -68,14 +69,49 @@ class DiscoveredFolders:
         self.folders, self.index, self.tasks, self.visible = tuple(folders), index, dict(tasks), visible
         self._sources: dict[tuple[str, str], list[_Source]] = {}
         self._survey: list[Row] | None = None
+        self._completions: dict[tuple[str, str], DiscoveredLabel] = {}
         for folder in folders:
             for id, task, source in _list(folder, index, self.tasks):
                 if task not in visible.get(id, self.tasks):
                     self._sources.setdefault((id, task), []).append(source)
 
+    @classmethod
+    def of_data(cls, index: DatasetIndex, tasks: Mapping[str, Task], visible: VisibleLabels) -> DiscoveredFolders:
+        """The labels that the data set itself calls discovered."""
+        own = cls((), index, tasks, visible)
+        for task in tasks:
+            for id, found in index.discovered.get(task, {}).items():
+                if task not in visible.get(id, tasks):
+                    by = index.provenance[task][id].by or str(index.root)
+                    own._sources[id, task] = [_Source(by, found.label, found.confidence)]
+            for id, found in index.completions.get(task, {}).items():
+                if task in visible.get(id, ()):
+                    own._completions[id, task] = found
+        return own
+
+    @property
+    def in_place_of_teacher(self) -> bool:
+        """Whether the labels come from elsewhere (``data.discovered``): no teacher discovers others then."""
+        return bool(self.folders)
+
+    def only(self, pairs: Iterable[tuple[str, str]]) -> DiscoveredFolders:
+        """Those of some pairs of (id, task)."""
+        chosen = DiscoveredFolders((), self.index, self.tasks, self.visible)
+        chosen._sources = {pair: self._sources[pair] for pair in pairs}
+        chosen._completions = self._completions
+        return chosen
+
+    def pairs(self) -> Iterator[tuple[str, str]]:
+        """The (id, task) that have such a label."""
+        yield from self._sources
+
+    def has(self, id: str, task: str) -> bool:
+        """Whether there is such a label."""
+        return (id, task) in self._sources
+
     def __len__(self) -> int:
-        """How many pairs of image and task have such a label."""
-        return len(self._sources)
+        """How many pairs of image and task have such a label, or a given one that was completed."""
+        return len(self._sources) + len(self._completions)
 
     def files(self) -> Iterator[tuple[str, str, Path]]:
         """Every file that is read: id, what it is (``discovered label 1 of semseg``), and its path."""
@@ -95,6 +131,20 @@ class DiscoveredFolders:
             return None
         value, weight, _ = self._combined(id, task, sources, size)
         return Label(torch.from_numpy(value), torch.from_numpy(weight > 0)[None], torch.from_numpy(weight)[None])
+
+    def complete(self, id: str, task: str, given: Label) -> Label:
+        """A given label in which not all classes were labelled, with what was discovered of the pixels that it leaves
+        open: those weigh their confidence, all others 1. Other labels are returned as they are. Raises `LabelError`.
+        """
+        found = self._completions.get((id, task))
+        if found is None:
+            return given
+        size = (given.valid.shape[-2], given.valid.shape[-1])
+        source = _Source(str(self.index.root), found.label, found.confidence)
+        value, weight = (torch.from_numpy(each) for each in _read(source, self.index, id, task, size))
+        filled = given.valid & torch.from_numpy(self.tasks[task].open_pixels(given.value.numpy())) & (weight > 0)
+        weights = torch.where(filled, weight, torch.ones_like(weight))
+        return Label(torch.where(filled, value, given.value), given.valid, weights)
 
     def survey(self, shown: bool = False) -> list[Row]:
         """`rows` of all images, in order; every file is read, the first time. Raises `LabelError`."""
@@ -128,21 +178,13 @@ class DiscoveredFolders:
         return value, np.take_along_axis(weights, best[None], axis=0)[0], best
 
 
-def without_discovered(index: DatasetIndex, folders: Sequence[Path]) -> DatasetIndex:
-    """A data set, without the labels that were discovered if it is one of the folders itself: they are not given."""
-    if not any(folder.resolve() == index.root.resolve() for folder in folders):
-        return index
-    listed = _listed(index.root)
-    labels = {
-        task: {id: file for id, file in files.items() if listed is not None and (id, task) not in listed}
-        for task, files in index.labels.items()
-    }
-    if listed is None:
+def require_told_apart(index: DatasetIndex, folders: Sequence[Path]) -> None:
+    """Raise `DataError` for data that is a folder of discovered labels too and does not say which those are."""
+    if any(folder.resolve() == index.root.resolve() for folder in folders) and not read_provenance(index.root):
         raise DataError(
-            f"{index.root} is both the data and a folder of discovered labels, and has no {TABLE} that tells them "
+            f"{index.root} is both the data and a folder of discovered labels, and has no {PROVENANCE} that tells them "
             f"apart; give the folder of the data, or another of discovered labels"
         )
-    return DatasetIndex(index.root, index.images, index.tasks, labels, index.splits, index.published)
 
 
 def _list(folder: Path, index: DatasetIndex, tasks: Mapping[str, Task]) -> Iterator[tuple[str, str, _Source]]:
@@ -181,10 +223,8 @@ def _confidences(folder: Path, task: str) -> dict[str, Path] | None:
 
 def _listed(folder: Path) -> set[tuple[str, str]] | None:
     """The (id, task) that a folder's own table calls discovered; None for a folder without one."""
-    if not (folder / TABLE).is_file():
-        return None
-    rows = read_csv(folder / TABLE, "the table of discovered labels", ["id", "task"])
-    return {(row["id"], row["task"]) for row in rows.values()}
+    table = read_provenance(folder)
+    return {row.key for row in table.values() if row.source == "discovered"} if table else None
 
 
 def _read(source: _Source, index: DatasetIndex, id: str, task: str, size: tuple[int, int]) -> tuple[Array, Array]:

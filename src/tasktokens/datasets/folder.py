@@ -6,6 +6,7 @@
     normals/kitchen/0001.png     8-bit RGB, n = 2 v / 255 - 1; or npy
     train.txt  test.txt          ids, one per line; an id is the path below images/ without its ending
     dataset.yaml                 name, tasks, splits (docs/data.md)
+    provenance.csv               of a folder with discovered labels: which ones those are (`datasets.provenance`)
 
 A missing label file is a missing label; nothing else has to be declared. Instead of folders, a table (CSV or
 Parquet, `tasktokens.datasets.manifest`) can name the files.
@@ -27,7 +28,9 @@ from tasktokens.data.ids import check_id, read_ids
 from tasktokens.data.visibility import VisibleLabels, load_visible
 from tasktokens.datasets.base import DATASETS, FolderOfFiles
 from tasktokens.datasets.index import DatasetIndex, ImageFile, LabelFile, exif_orientation, image_size
+from tasktokens.datasets.labelled_classes import LabelledClasses, read_labelled, reading_tasks
 from tasktokens.datasets.manifest import read_manifest
+from tasktokens.datasets.told_apart import completions, told_apart
 from tasktokens.datasets.upright import is_turned, same_shape, turned_label
 from tasktokens.errors import ConfigError, DataError, LabelError, did_you_mean
 from tasktokens.tasks import Task, build_task
@@ -42,6 +45,8 @@ ARRAY_ENDINGS = (".npy", ".npz")
 """Endings of NumPy files."""
 LABEL_ENDINGS = (".png", ".npy", ".npz", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".jpg", ".jpeg")
 """Endings of label files."""
+CONFIDENCE_ENDINGS = (".png", ".npy", ".npz", ".tif", ".tiff")
+"""Endings of files of confidences."""
 
 
 def open_folder(root: Path) -> DatasetIndex:
@@ -49,17 +54,30 @@ def open_folder(root: Path) -> DatasetIndex:
     if not root.is_dir():
         raise DataError(f"data folder {root} does not exist")
     values, tasks, settings = _described(root)
+    labelled: LabelledClasses = {}
     if values.get("manifest"):
-        images, files, splits = _from_manifest(root, values, settings)
+        images, files, splits, labelled = _from_manifest(root, values, settings)
     else:
         images, files = _from_folders(root, values, settings)
         splits = _splits(root, values.get("splits"), images)
-    labels = {
-        name: {id: _label(path, task, images[id], settings[name]["resize"]) for id, path in files[name].items()}
-        for name, task in tasks.items()
-    }
+    if values.get("labelled"):
+        if labelled:
+            raise ConfigError(f"dataset.yaml of {root} has 'labelled', and so has its manifest; keep one of them")
+        labelled = read_labelled(_below(root, values["labelled"]), images, tasks)
+    labels: dict[str, dict[str, LabelFile]] = {}
+    for name, task in tasks.items():
+        tasks[name], readers = reading_tasks(task, labelled[name]) if name in labelled else (task, {})
+        labels[name] = {
+            id: _label(path, readers.get(id, tasks[name]), images[id], settings[name]["resize"])
+            for id, path in files[name].items()
+        }
     published = _published(root, values.get("labels"), splits.get("train", ()), images, tasks)
-    return DatasetIndex(root, {id: ImageFile(path) for id, path in images.items()}, tasks, labels, splits, published)
+    pictures = {id: ImageFile(path) for id, path in images.items()}
+    told = told_apart(root, labels, images, lambda folder: list_files(folder, CONFIDENCE_ENDINGS))
+    return DatasetIndex(
+        root, pictures, tasks, told.labels, splits, published, told.discovered,
+        completions(root, tasks, told.labels, lambda folder: list_files(folder, CONFIDENCE_ENDINGS)), told.provenance,
+    )  # fmt: skip
 
 
 def described_tasks(root: Path) -> dict[str, Task]:
@@ -98,7 +116,7 @@ def _described(root: Path) -> tuple[dict[str, Any], dict[str, Task], dict[str, d
     return values, tasks, settings
 
 
-_KEYS = ("name", "images", "manifest", "splits", "labels", "tasks")
+_KEYS = ("name", "images", "manifest", "splits", "labels", "labelled", "tasks")
 _FILE_KEYS = ("folder", "resize")
 """Settings of a task that say where its files lie and how they fit the images, not what they mean."""
 
@@ -121,7 +139,7 @@ def _from_folders(
 
 def _from_manifest(
     root: Path, values: Mapping[str, Any], settings: Mapping[str, Mapping[str, Any]]
-) -> tuple[_Files, dict[str, _Files], dict[str, tuple[str, ...]]]:
+) -> tuple[_Files, dict[str, _Files], dict[str, tuple[str, ...]], LabelledClasses]:
     path = _below(root, values["manifest"])
     if not path.is_file():
         raise DataError(f"dataset.yaml of {root} names the manifest {path}, which does not exist")
@@ -134,7 +152,7 @@ def _from_manifest(
     if manifest.splits and values.get("splits"):
         raise ConfigError(f"{path} has a column 'split' and dataset.yaml has 'splits'; keep one of them")
     splits = manifest.splits or _splits(root, values.get("splits"), manifest.images)
-    return manifest.images, manifest.labels, splits
+    return manifest.images, manifest.labels, splits, manifest.labelled
 
 
 def _below(root: Path, value: Any) -> Path:
@@ -188,9 +206,9 @@ def _why_same(a: Path, b: Path) -> str:
 
 def _label(path: Path, task: Task, image: Path, resize: Any) -> LabelFile:
     if not resize:
-        return LabelFile(path, task.read, plain=True)
+        return LabelFile(path, task.read, plain=True, labelled=task.labelled_names())
     # Not plain: a copy would need the setting, too.
-    return LabelFile(path, partial(read_resized, task=task, image=image))
+    return LabelFile(path, partial(read_resized, task=task, image=image), labelled=task.labelled_names())
 
 
 def read_resized(path: Path, task: Task, image: Path, upright: bool = False) -> tuple[Array, Array]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tasktokens.data.visibility import VisibleLabels
+from tasktokens.datasets.provenance import SOURCES, ProvenanceRow, Source
 from tasktokens.datasets.upright import REMOVE_TAG, turned_label
 from tasktokens.errors import DataError, LabelError, TaskTokensError, did_you_mean
 from tasktokens.tasks import Task
@@ -150,11 +152,13 @@ class LabelFile(NamedTuple):
         path: the file that it lies in.
         reader: from the path to value (C, H, W) in the task's units and valid (H, W) bool; picklable.
         plain: whether the file is what `Task.read` takes, so that a copy of it is a label of the own-folder layout.
+        labelled: the classes that were labelled in it; none: all of the task's.
     """
 
     path: Path
     reader: Callable[[Path], tuple[Array, Array]]
     plain: bool = False
+    labelled: tuple[str, ...] = ()
 
     def read(self) -> tuple[Array, Array]:
         """Decode: value (C, H, W), valid (H, W) bool. Raises `LabelError` naming the file."""
@@ -180,6 +184,18 @@ class LabelFile(NamedTuple):
         return value, valid
 
 
+class DiscoveredLabel(NamedTuple):
+    """A label that was discovered and that nobody has accepted yet.
+
+    Attributes:
+        label: its file.
+        confidence: the file of what each pixel is worth, 0..255 or 0..1 for 0 to 1, (H, W).
+    """
+
+    label: LabelFile
+    confidence: Path
+
+
 RESERVED_SPLITS = ("auto", "holdout", "none")
 """What ``run.evaluate`` takes beside the name of a split."""
 
@@ -192,10 +208,16 @@ class DatasetIndex:
         root: the folder it lies in, for messages.
         images: image by id, in a fixed order. An id is a relative path without ending, such as ``kitchen/0001``.
         tasks: its tasks by name.
-        labels: for each task, label by id; ids that are not there have no label.
+        labels: for each task, label by id; ids that are not there have no label. Discovered ones are not among them,
+            unless a person has accepted or corrected them.
         splits: ids by split name; training images are ``train``.
         published: label splits that the data set is known by (``one``, ``random``): for each training id the tasks
             whose labels may be seen.
+        discovered: for each task that has such, discovered labels by id, which nothing is ever measured on.
+        completions: for each task that has such, by id what was discovered of a label in which not all classes were
+            labelled: a class for pixels that it leaves open, void elsewhere.
+        provenance: for each task, what the data set says of the origin of its labels by id; one that it says nothing of
+            was given.
 
     Raises:
         DataError: an id or a split's name would make no name of a file to be written: nothing may lead out of the
@@ -208,6 +230,9 @@ class DatasetIndex:
     labels: Mapping[str, Mapping[str, LabelFile]]
     splits: Mapping[str, tuple[str, ...]]
     published: Mapping[str, VisibleLabels] = field(default_factory=dict)
+    discovered: Mapping[str, Mapping[str, DiscoveredLabel]] = field(default_factory=dict)
+    completions: Mapping[str, Mapping[str, DiscoveredLabel]] = field(default_factory=dict)
+    provenance: Mapping[str, Mapping[str, ProvenanceRow]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for id in self.images:
@@ -221,6 +246,22 @@ class DatasetIndex:
                     f"{', '.join(RESERVED_SPLITS)}); rename it"
                 )
             check_id(name, self.root)
+
+    def sources(self, task: str) -> dict[str, int]:
+        """How many labels of a task come from where, rejected ones included."""
+        counts = Counter(self.source(task, id) for id in self.labels.get(task, {}))
+        counts["discovered"] = len(self.discovered.get(task, {}))
+        counts["rejected"] = sum(row.source == "rejected" for row in self.provenance.get(task, {}).values())
+        return {source: counts[source] for source in SOURCES if counts[source]}
+
+    def source(self, task: str, id: str) -> Source:
+        """Where a label comes from."""
+        row = self.provenance.get(task, {}).get(id)
+        return "given" if row is None else row.source
+
+    def labelled_classes(self, task: str) -> dict[str, tuple[str, ...]]:
+        """The classes that were labelled, of the images in which not all were."""
+        return {id: file.labelled for id, file in self.labels.get(task, {}).items() if file.labelled}
 
     def split(self, name: str) -> tuple[str, ...]:
         """Ids of a split. Raises `DataError` naming the splits there are."""

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tasktokens.data.ids import nearest_id
+from tasktokens.datasets.labelled_classes import names_of
 from tasktokens.errors import DataError, TaskTokensError
 from tasktokens.utils.csv_table import read_csv, require_columns
 from tasktokens.utils.listing import composed, existing_form
@@ -33,11 +34,13 @@ class Manifest:
         images: file by id.
         labels: file by task and id.
         splits: ids by split; empty: the table has no such column.
+        labelled: for tasks with a column ``TASK.labelled`` the classes that were labelled (``cat;dog``) by id.
     """
 
     images: dict[str, Path] = field(default_factory=dict)
     labels: dict[str, dict[str, Path]] = field(default_factory=dict)
     splits: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    labelled: dict[str, dict[str, tuple[str, ...]]] = field(default_factory=dict)
 
 
 def read_manifest(
@@ -72,6 +75,8 @@ def read_manifest(
             label = files.find(row.get(name), label_endings, f"{where}, column '{name}'")
             if label is not None:
                 manifest.labels[name][id] = label
+            if classes := _text(row.get(f"{name}.labelled"), where).strip():
+                manifest.labelled.setdefault(name, {})[id] = names_of(classes)
         split = _text(row.get("split"), where).strip()
         if split:
             splits.setdefault(split, []).append(id)

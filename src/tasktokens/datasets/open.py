@@ -10,7 +10,7 @@ from tasktokens.config import Config, TaskOptions
 from tasktokens.data.visibility import VisibleLabels, draw_visible, published_visible
 from tasktokens.datasets.automatic import held_out, settled
 from tasktokens.datasets.base import DatasetSource
-from tasktokens.datasets.discovered_folders import DiscoveredFolders, without_discovered
+from tasktokens.datasets.discovered_folders import DiscoveredFolders, require_told_apart
 from tasktokens.datasets.index import DatasetIndex
 from tasktokens.errors import ConfigError, DataError, did_you_mean
 from tasktokens.tasks import Task
@@ -26,7 +26,7 @@ class Data:
         train: visible labels of the training images.
         holdout: ids of training images set aside for validation; never trained on.
         held: visible labels of the held-out images, chosen by the same rule as those of the training images.
-        discovered: labels of training images that were discovered elsewhere; None: there are no such folders.
+        discovered: labels of training images that were discovered before, here or elsewhere; None: there are none.
     """
 
     collection: DatasetIndex
@@ -35,6 +35,17 @@ class Data:
     holdout: tuple[str, ...]
     held: VisibleLabels = field(default_factory=dict)
     discovered: DiscoveredFolders | None = None
+
+    @property
+    def learned(self) -> VisibleLabels:
+        """For each training image the tasks that need no teacher: their label is visible, or was discovered before."""
+        found = self.discovered
+        if found is None or found.in_place_of_teacher:
+            return self.train
+        return {
+            id: tuple(name for name in self.tasks if name in seen or found.has(id, name))
+            for id, seen in self.train.items()
+        }
 
 
 def open_data(config: Config, progress: bool = False) -> Data:
@@ -82,7 +93,9 @@ def open_index(config: Config, progress: bool = False) -> DatasetIndex:
             f"lies now (--root DIR, or data.root=DIR)"
         )
     assert isinstance(config.data, DatasetSource)  # its class is that of a registered data set
-    return without_discovered(config.data.open_index(config.data.size, progress), config.data.discovered)
+    index = config.data.open_index(config.data.size, progress)
+    require_told_apart(index, config.data.discovered)
+    return index
 
 
 def choose_tasks(index: DatasetIndex, options: Mapping[str, TaskOptions] | None) -> dict[str, Task]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +16,7 @@ from tasktokens.data.visibility import save_visible
 from tasktokens.datasets.base import DATASETS, FolderOfFiles
 from tasktokens.datasets.convert import ConversionJob, Writer
 from tasktokens.datasets.index import DatasetIndex
+from tasktokens.datasets.labelled_classes import LABELLED, labelled_rows, write_labelled
 from tasktokens.datasets.prepared import (
     FORMAT,
     JOURNAL,
@@ -26,9 +27,11 @@ from tasktokens.datasets.prepared import (
     listed_files,
     unlisted_files,
 )
+from tasktokens.datasets.provenance import PROVENANCE, ProvenanceRow, write_provenance
 from tasktokens.errors import ConfigError, DataError, did_you_mean
 from tasktokens.utils import strict_json
 from tasktokens.utils.atomic import atomically
+from tasktokens.utils.console import say
 from tasktokens.utils.lock import only_writer
 from tasktokens.utils.processes import process_map
 from tasktokens.utils.progress import bar
@@ -220,13 +223,20 @@ def _finish(index: DatasetIndex, journal: Journal, out: Path, settings: Mapping[
         shown = {id: tuple(task for task in tasks if task in has[id]) for id, tasks in split.items() if id in images}
         with atomically(out / rules[rule]) as new:
             save_visible(new, shown, list(index.tasks))
+    labelled = {name: index.labelled_classes(name) for name in index.tasks}
+    partial = write_labelled(out / LABELLED, labelled_rows(labelled, (id for id in index.images if id in images)))
+    trusted = _trusted_rows(index, images, has)
+    if trusted:
+        write_provenance(out, trusted)
+    others = [*([LABELLED] if partial else []), *([PROVENANCE] if trusted else [])]
     source = settings["source"]
     description: dict[str, Any] = {
         "name": index.root.name if source["kind"] == "folder" else source["kind"],
         "images": "images",
         "splits": lists,
         "labels": rules,
-        "tasks": {name: task.spec() for name, task in index.tasks.items()},
+        "labelled": LABELLED if partial else None,
+        "tasks": {name: task.reading(()).spec() for name, task in index.tasks.items()},
     }
     with atomically(out / "dataset.yaml") as new:
         text = dump_yaml({key: value for key, value in description.items() if value})
@@ -236,4 +246,19 @@ def _finish(index: DatasetIndex, journal: Journal, out: Path, settings: Mapping[
         "splits": {name: len(ids) for name, ids in splits.items()},
         "labels": {task: sum(task in has[id] for id in images) for task in index.tasks},
     }
-    finish(out, settings, records, [*lists.values(), *rules.values(), "dataset.yaml"], facts)
+    if discovered := sum(len(files) for files in index.discovered.values()):
+        facts["discovered_labels_left_out"] = discovered
+        say(f"{discovered} discovered labels of {index.root} are left out; discover anew from the prepared folder")
+    finish(out, settings, records, [*lists.values(), *rules.values(), *others, "dataset.yaml"], facts)
+
+
+def _trusted_rows(
+    index: DatasetIndex, images: Collection[str], has: Mapping[str, Collection[str]]
+) -> list[ProvenanceRow]:
+    """What a prepared folder still says of the origin of its labels; discovered ones it does not have."""
+    return [
+        row
+        for name, rows in index.provenance.items()
+        for id, row in rows.items()
+        if id in images and (row.source == "rejected" or (row.trusted and name in has[id]))
+    ]

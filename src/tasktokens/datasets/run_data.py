@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from pathlib import Path
 
 from tasktokens.config import Config
-from tasktokens.data.visibility import VisibleLabels
+from tasktokens.data.visibility import HIDDEN, VISIBLE, VisibleLabels
 from tasktokens.datasets.automatic import settled
+from tasktokens.datasets.discovered_folders import DiscoveredFolders
 from tasktokens.datasets.index import DatasetIndex
 from tasktokens.datasets.open import Data, choose_data, choose_tasks, open_index
 from tasktokens.errors import DataError
@@ -55,16 +57,53 @@ def open_run_data(run: Path, config: Config) -> Data:
 
 def read_visible(path: Path) -> tuple[VisibleLabels, list[str]]:
     """The labels that such a file of a run lists, in its order, and its tasks. Raises `DataError` for a damaged one."""
+    cells, names = _cells(path)
+    visible = {id: tuple(task for task, cell in row.items() if cell in VISIBLE) for id, row in cells.items()}
+    return visible, names
+
+
+def learned_discovered(run: Path, found: DiscoveredFolders) -> DiscoveredFolders:
+    """Of the data set's own discovered labels those that a run began with.
+
+    Raises `DataError` where one is no longer a discovered label: it was accepted, corrected, rejected or removed.
+    """
+    path = run / LABELS
+    began = [(id, task) for id, row in _cells(path)[0].items() for task, cell in row.items() if cell == "discovered"]
+    gone = [pair for pair in began if not found.has(*pair)]
+    if gone:
+        id, task = gone[0]
+        more = f" ({len(gone)} such)" if len(gone) > 1 else ""
+        raise DataError(
+            f"the label of task '{task}' for '{id}' is no longer a discovered one{more} in {found.index.root}, and the "
+            f"run has learned it as such ({path}): start the run anew"
+        )
+    return found.only(began)
+
+
+def label_words(data: Data) -> dict[tuple[str, str], str]:
+    """What `LABELS` says of labels that are not simply given: accepted, corrected, or learned as discovered ones."""
+    words: dict[tuple[str, str], str] = {
+        (id, name): source
+        for id, seen in data.train.items()
+        for name in seen
+        if (source := data.collection.source(name, id)) != "given"
+    }
+    found = data.discovered
+    pairs = [] if found is None or found.in_place_of_teacher else [*found.pairs()]
+    return words | dict.fromkeys(pairs, "discovered")
+
+
+def _cells(path: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
+    """The cells of a run's table by id and task, and the tasks."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
             header, *rows = csv.reader(file)
         flags = {id: dict(zip(header[1:], cells, strict=True)) for id, *cells in rows}
-        if header[0] != "id" or any(cell not in ("0", "1") for row in flags.values() for cell in row.values()):
+        if header[0] != "id" or any(c not in (*VISIBLE, *HIDDEN) for row in flags.values() for c in row.values()):
             raise ValueError("it must have the columns id and tasks, with 0 or 1 for each task")
     except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"cannot read {path}, which says what labels the run sees ({error})") from error
-    visible = {id: tuple(task for task, cell in row.items() if cell == "1") for id, row in flags.items()}
-    return visible, header[1:]
+    return flags, header[1:]
 
 
 def _still_there(path: Path, visible: VisibleLabels, index: DatasetIndex) -> VisibleLabels:
@@ -94,10 +133,23 @@ def described(config: Config, data: Data) -> list[str]:
         reasons = [f"{hidden} hidden by {_rule(config, data)}"] if hidden else []
         reasons += [f"{aside} set aside by data.holdout={config.data.holdout:g}"] if aside else []
         lines.append(f"labels of {name}: {seen} of {exist} seen" + (f" ({', '.join(reasons)})" if reasons else ""))
+    lines += _of_review(data)
     if data.holdout:
         lines.append(f"{len(data.holdout)} of {len(ids)} training images are set aside, none of them is trained on")
     measured = f"on {config.run.evaluate}" if config.run.evaluate else "on nothing (run.evaluate=none)"
     return [*lines, f"the result is measured {measured}"]
+
+
+def _of_review(data: Data) -> list[str]:
+    """How many of the labels a person has decided of, and how many count by their confidence alone."""
+    words = Counter((name, word) for (_, name), word in label_words(data).items())
+    lines = []
+    for name in data.tasks:
+        found = {word: words[name, word] for word in ("accepted", "corrected", "discovered") if words[name, word]}
+        if found:
+            by_confidence = " (weighted by confidence)" if "discovered" in found else ""
+            lines.append(f"labels of {name}: {', '.join(f'{n} {word}' for word, n in found.items())}{by_confidence}")
+    return lines
 
 
 def _rule(config: Config, data: Data) -> str:

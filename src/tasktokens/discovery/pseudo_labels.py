@@ -49,6 +49,7 @@ def forward_views(
     image_B3HW: Tensor,
     views: Views = (AS_IT_IS,),
     mirror: bool = True,
+    disagreement: dict[str, Tensor] | None = None,
 ) -> dict[str, TaskOutput]:
     """The teacher's outputs for a batch, each task's the mean over its views, at the size of the images' own heads.
 
@@ -59,9 +60,11 @@ def forward_views(
     Args:
         views: of all tasks, or of each by name; a view that several have is computed once.
         mirror: False for a teacher that was trained without mirroring: no view is mirrored then.
+        disagreement: filled, by task that has several views, with the share of each image's cells (B,) on which a view
+            does not count as right by the first (`Task.correct`), a mean over the other views.
     """
     of_task = {name: usable_views(own, mirror) for name, own in views_by_task(views, tasks, (AS_IT_IS,)).items()}
-    means = {name: _Mean(task) for name, task in tasks.items()}
+    means = {name: _Mean(task, keep=disagreement is not None) for name, task in tasks.items()}
     for view in dict.fromkeys(view for chosen in of_task.values() for view in chosen):
         zoom, mirrored = view
         seen = enlarge(image_B3HW.flip(-1) if mirrored else image_B3HW, zoom)
@@ -69,14 +72,21 @@ def forward_views(
         for name, chosen in of_task.items():
             if view in chosen:
                 means[name].add(outputs[name], image_B3HW, seen, mirrored)
+    if disagreement is not None:
+        disagreement |= {name: each.disagreement() for name, each in means.items() if len(each.kept) > 1}
     return {name: each.output() for name, each in means.items()}
 
 
 class _Mean:
-    """The mean of one task's outputs over its views, brought back to the images as they are."""
+    """The mean of one task's outputs over its views, brought back to the images as they are.
 
-    def __init__(self, task: Task) -> None:
-        self.task = task
+    Args:
+        keep: also the logits of each view, to compare them.
+    """
+
+    def __init__(self, task: Task, keep: bool = False) -> None:
+        self.task, self.keep = task, keep
+        self.kept: list[Tensor] = []
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, int] = {}
         self.sizes: dict[str, list[int]] = {}
@@ -87,7 +97,10 @@ class _Mean:
 
         def back(name: str, x: Tensor) -> None:
             size = [math.ceil(side * a / b - 1e-6) for side, a, b in zip(x.shape[-2:], whole, seen, strict=True)]
-            self._add(name, upsample(x, self.sizes.setdefault(name, size)))
+            same_size = upsample(x, self.sizes.setdefault(name, size))
+            if self.keep and name == "logits":
+                self.kept.append(same_size)
+            self._add(name, same_size)
 
         def turned(x: Tensor) -> Tensor:
             return x.flip(-1) if mirrored else x
@@ -106,6 +119,12 @@ class _Mean:
     def _add(self, name: str, value: Tensor) -> None:
         self.sums[name] = self.sums[name] + value if name in self.sums else value
         self.counts[name] = self.counts.get(name, 0) + 1
+
+    def disagreement(self) -> Tensor:
+        """See `forward_views`: (B,) in [0, 1]."""
+        first, *others = (self.task.decode(logits) for logits in self.kept)
+        wrong = torch.stack([~self.task.correct(other, first) for other in others])
+        return wrong.float().mean(dim=(0, 2, 3, 4))
 
     def output(self) -> TaskOutput:
         """The means."""

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from accelerate import Accelerator
+from torch import Tensor
 
 from tasktokens.config import Config
 from tasktokens.data.visibility import VisibleLabels
@@ -26,14 +27,15 @@ from tasktokens.inference.chosen_thresholds import thresholds_of
 from tasktokens.inference.discovery_page import write_page
 from tasktokens.inference.discovery_summary import SUMMARY, Discovery, Row, read_discovery, summarise
 from tasktokens.inference.evaluate import run_config
-from tasktokens.inference.filled_folder import copy_image, copy_label, describe, write_prediction
+from tasktokens.inference.filled_folder import copy_image, copy_label, describe, write_completion, write_prediction
+from tasktokens.inference.filled_provenance import check_no_decisions, provenance
 from tasktokens.inference.given_labels import GivenLabels, given_labels
 from tasktokens.inference.journal import Journal, check_no_source, hint_resume
 from tasktokens.inference.label_pictures import Kept, Shown, save_label_picture, show
-from tasktokens.inference.predictor import Predictor
+from tasktokens.inference.predictor import Asked, Predictor
 from tasktokens.inference.results import Prediction
 from tasktokens.inference.resumable import gone_through
-from tasktokens.inference.stream import Logits, Read
+from tasktokens.inference.stream import Read
 from tasktokens.methods import build_method
 from tasktokens.models.files import model_folder
 from tasktokens.tasks import Task
@@ -41,6 +43,9 @@ from tasktokens.utils import strict_json
 from tasktokens.utils.atomic import write_atomically
 from tasktokens.utils.distributed import main_process_first, raise_on_all_ranks, start, stopping
 from tasktokens.utils.lock import only_writer
+
+FORMAT = 2
+"""Version of what a journal notes; an unfinished folder of another is begun anew."""
 
 
 def discover(
@@ -54,8 +59,7 @@ def discover(
         run: a finished run of any method, or a model folder in it, such as ``best``.
         out: new folder, or one in which the same discovery was interrupted: it is resumed. It holds the images of all
             splits with their given labels, what was discovered, ``confidence/{task}/{id}.png`` (0..255 for 0..1),
-            ``discovered.csv`` (id, task, share of valid pixels, mean confidence, source of each discovered label),
-            ``classes.csv`` and ``summary.json``.
+            ``provenance.csv`` (where each label comes from), ``classes.csv`` and ``summary.json``.
         threshold: confidence in [0, 1] that a pixel must exceed, else it is void: of all tasks, or by task; default:
             each task's own, whatever the training of the run used (``method.thresholds``).
         overwrite: delete what lies in ``out`` first.
@@ -77,7 +81,8 @@ def discover(
         CheckpointError: the run is not finished.
         ConfigError: a threshold out of range or of no task; or the data's tasks are no longer those of the model.
         DataError: a label that the run has seen is gone. WriteError: the disk is full; the same call resumes.
-        RunExistsError: ``out`` is not empty, another discovery was begun there, or another process writes into it.
+        RunExistsError: ``out`` is not empty, another discovery was begun there, another process writes into it, or it
+            holds labels that a person has decided of, which are not overwritten.
         OtherRankError: another rank has failed.
         SystemExit: 130 or 143 after SIGINT or SIGTERM; the same call resumes.
 
@@ -97,7 +102,8 @@ def discover(
             brought = BroughtLabels(given, teacher or {}, shown=not quiet and accelerator.is_main_process)
             seen = own_views(config, given.tasks) if views is None else views
             predictor = Predictor(run, accelerator.device, seen, batch_size)
-            filler = Filler(predictor, given, thresholds, out, pictures, brought)
+            model = sha256(model_folder(run) / "model.safetensors")
+            filler = Filler(predictor, given, thresholds, out, pictures, brought, model)
             journal = _begin(filler, run, overwrite, accelerator, held)
         _fill(accelerator, journal, filler, _fixed_note(config, threshold), page, quiet)
     accelerator.wait_for_everyone()
@@ -112,8 +118,9 @@ def _begin(filler: Filler, run: Path, overwrite: bool, accelerator: Accelerator,
         sources = [Path(folder) / "confidence" for folders in filler.brought.folders.values() for folder in folders]
         check_no_source(out, [*given.files(), model_folder(run) / "model.safetensors", *sources])
         check_not_listed(out)
+        check_no_decisions(out)
         held.enter_context(only_writer(out))
-        journal.begin(filler.settings(run), overwrite, clear=True)
+        journal.begin(filler.settings(), overwrite, clear=True)
     return journal
 
 
@@ -140,8 +147,8 @@ def own_views(config: Config, tasks: Mapping[str, Task]) -> int | Views:
 
 
 def _fixed_note(config: Config, chosen: object) -> list[str]:
-    """That training used other thresholds. Written labels pass for given ones in the next training, so that they take
-    a fixed confidence: half of what an unconfident teacher says is no label.
+    """That training used other thresholds. Written labels take a fixed confidence: half of what an unconfident teacher
+    says is no label.
     """
     used = getattr(config.method, "thresholds", "fixed")
     if used == "fixed" or chosen is not None:
@@ -166,6 +173,7 @@ class Filler:
         out: the folder.
         pictures: also draw training images with their labels.
         brought: labels that others made, which take the place of the network's.
+        model: SHA-256 of the network's weights.
 
     Attributes:
         labels: the tasks whose labels are given, by image.
@@ -179,14 +187,16 @@ class Filler:
         out: Path,
         pictures: bool,
         brought: BroughtLabels,
+        model: str,
     ) -> None:
         self.predictor, self.given, self.labels, self.thresholds = predictor, given, given.all_labels(), thresholds
-        self.out, self.pictures, self.brought = out, pictures, brought
+        self.out, self.pictures, self.brought, self.model = out, pictures, brought, model
 
-    def settings(self, run: Path) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
         """What decides the content of the folder, as its journal has it."""
         return {
-            "run": sha256(model_folder(run) / "model.safetensors"),
+            "run": self.model,
+            "version of the format": FORMAT,
             "threshold": self.thresholds,
             "choice of views": self.predictor.views_by_task,
             "choice of teachers": self.brought.folders,
@@ -199,22 +209,27 @@ class Filler:
         rows = [row for id in self.given.train for row in done[id]]
         discovery = Discovery(self.out, summarise(rows, self.thresholds), (*self.given.notes, *notes))
         write_atomically(self.out / SUMMARY, f"{discovery.to_json()}\n".encode())
-        describe(self.out, self.given, rows, self.thresholds)
+        origins = provenance(self.given, self.labels, rows, self.model, self.predictor)
+        describe(self.out, self.given, origins, self.thresholds)
         if page:
             write_page(discovery, rows)
 
     def read(self, id: str) -> Read:
         """What the network gets of a training image with missing labels; nothing where others brought them all."""
-        missing = self._missing(id)
-        if not missing:
+        missing, partial = self._missing(id), self._partial(id)
+        if not missing and not partial:
             return Read(None)
         image = self.given.index.images[id].read()
         height, width = image.shape[:2]
         looked = _Looked((height, width), self.brought.find(id, (height, width)))
-        asked = not looked.brought.keys() >= set(missing)
+        asked = bool(partial) or not looked.brought.keys() >= set(missing)
         return Read(self.predictor.prepare(image) if asked else None, height * width, looked)
 
-    def write(self, id: str, looked: _Looked | None, logits: Logits | None) -> list[Row]:
+    def ask(self, seen_13hw: Sequence[Tensor]) -> list[Asked]:
+        """What the network says of images of one size."""
+        return self.predictor.ask(seen_13hw)
+
+    def write(self, id: str, looked: _Looked | None, asked: Asked | None) -> list[Row]:
         """Copy an image and its given labels; write what was discovered. Returns a row per discovered label."""
         index, tasks = self.given.index, self.given.tasks
         copy_image(index.images[id], self.out / "images", id)
@@ -223,8 +238,10 @@ class Filler:
         rows, shown = [], {}
         if looked is not None:
             for name in self._missing(id):
-                row, shown[name] = self._discover(id, tasks[name], looked, logits or {})
+                row, shown[name] = self._discover(id, tasks[name], looked, asked)
                 rows.append(row)
+            if asked is not None:
+                rows += [self._complete(id, tasks[name], looked, asked) for name in self._partial(id)]
         if self.pictures and id in self.given.train:
             self._draw(id, shown)
         return rows
@@ -232,13 +249,31 @@ class Filler:
     def _missing(self, id: str) -> list[str]:
         return [name for name in self.given.tasks if name not in self.labels[id]] if id in self.given.train else []
 
-    def _discover(self, id: str, task: Task, looked: _Looked, logits: Logits) -> tuple[Row, Shown | None]:
+    def _partial(self, id: str) -> list[str]:
+        """The tasks whose given label of a training image leaves classes open."""
+        labels = self.given.index.labels
+        return [name for name in self.labels[id] if labels[name][id].labelled] if id in self.given.train else []
+
+    def _complete(self, id: str, task: Task, looked: _Looked, asked: Asked) -> Row:
+        """A class for the pixels that a given label leaves open, among those that were not labelled there."""
+        label = self.given.index.labels[task.name][id]
+        value, valid = label.read()
+        logits = task.restrict(asked.logits[task.name], label.labelled)
+        found = self.predictor.decode_task(task.name, logits, looked.size)
+        is_open = valid & task.open_pixels(value)
+        written = write_completion(self.out, task, id, found, is_open, self.thresholds[task.name])
+        return [id, task.name, *written.row(), "network", asked.disagreement.get(task.name)]
+
+    def _discover(self, id: str, task: Task, looked: _Looked, asked: Asked | None) -> tuple[Row, Shown | None]:
         """One label, row of the table and colours."""
-        found, size = looked.brought.get(task.name), looked.size
-        bands = [found] if found is not None else self.predictor.decode_bands(task.name, logits[task.name], size)
+        found, size, disagreement = looked.brought.get(task.name), looked.size, None
+        bands: Iterable[Prediction] = () if found is None else (found,)
+        if found is None and asked is not None:  # it is asked unless others brought all that is missing
+            bands = self.predictor.decode_bands(task.name, asked.logits[task.name], size)
+            disagreement = asked.disagreement.get(task.name)
         drawn = Kept(task, size) if self.pictures else None
         written = write_prediction(self.out, task, id, bands, size, self.thresholds[task.name], drawn)
-        row = [id, task.name, *written.row(), self.brought.source(id, task.name)]
+        row = [id, task.name, *written.row(), self.brought.source(id, task.name), disagreement]
         return row, None if drawn is None else drawn.shown(f"{task.name}, discovered")
 
     def _draw(self, id: str, discovered: Mapping[str, Shown | None]) -> None:

@@ -134,9 +134,11 @@ def _panel(folder: Path, index: DatasetIndex, id: str, found: Mapping[str, Row])
 
 def _labels(folder: Path, index: DatasetIndex, id: str, found: Mapping[str, Row]) -> Iterator[dict[str, Any]]:
     for name, task in index.tasks.items():
-        if id not in index.labels[name]:
+        given = index.labels[name].get(id)
+        if given is None and name not in found:
             continue
-        picture = {"caption": name, "note": "given", "uri": _drawn(task, *index.labels[name][id].read()), "below": None}
+        label = given or index.discovered[name][id].label
+        picture = {"caption": name, "note": index.source(name, id), "uri": _drawn(task, *label.read()), "below": None}
         if name in found:
             _, _, filled, confidence, *_ = found[name]
             with Image.open(folder / "confidence" / name / f"{id}.png") as stored:

@@ -24,7 +24,7 @@ WARN_BELOW = 0.01
 BINS = 100
 
 Row = list[Any]
-"""Of a discovered label: image id, task, share of pixels filled, mean confidence, `histogram`, source."""
+"""Of a discovered label: image id, task, share of pixels filled, mean confidence, `histogram`, source, disagreement."""
 
 
 @dataclass(frozen=True)

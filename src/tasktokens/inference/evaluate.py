@@ -21,7 +21,7 @@ from tasktokens.models.decoding import decode_at
 from tasktokens.models.files import load_model
 from tasktokens.tasks import Task
 from tasktokens.tasks.same import require_same_tasks
-from tasktokens.utils import strict_json
+from tasktokens.utils import console, strict_json
 from tasktokens.utils.atomic import atomically
 from tasktokens.utils.distributed import main_process_first, raise_on_all_ranks, signals, start, stopping
 from tasktokens.utils.signals import StopSignal
@@ -53,7 +53,8 @@ def evaluate_network(
     """
     device = accelerator.device
     network.eval()
-    metrics = {name: task.metric().to(device) for name, task in network.tasks.items()}
+    stored = dataset.collection.tasks
+    metrics = {name: task.coded_as(stored[name]).metric().to(device) for name, task in network.tasks.items()}
     for batch in eval_loader(dataset, batch_size, accelerator.process_index, accelerator.num_processes, workers):
         if stop is not None and stop.received:
             break
@@ -142,6 +143,8 @@ def evaluate(
         network, info = load_model(run, accelerator.device)
         require_same_tasks(info.tasks, data.tasks, run, data.collection.root, config.data.augmentation.widest)
         dataset = eval_dataset(data, split, info.tasks, info.size, at or configured)
+        if accelerator.is_main_process and (left_out := _discovered_of(data, dataset)):
+            console.say(f"{left_out} discovered labels of '{split}' are not measured on")
     with signals(accelerator.num_processes) as stop:
         workers = config.data.workers
         results = evaluate_network(network, dataset, config.optim.images, accelerator, stop, protocol, workers=workers)
@@ -161,6 +164,11 @@ def _open(run: Path, config: Config, split: str) -> Data:
         return open_run_data(run_folder(run), config)
     index = open_index(config)
     return Data(index, choose_tasks(index, config.tasks), {}, ())
+
+
+def _discovered_of(data: Data, dataset: PartialDataset) -> int:
+    """How many labels of its images are discovered ones, which are no truth."""
+    return sum(id in data.collection.discovered.get(name, {}) for name in dataset.tasks for id in dataset.ids)
 
 
 def eval_dataset(

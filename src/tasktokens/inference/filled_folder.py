@@ -11,7 +11,10 @@ from typing import Any
 import numpy as np
 
 from tasktokens.datasets.index import ImageFile, LabelFile, read_image
-from tasktokens.inference.discovery_summary import BINS, Row, histogram
+from tasktokens.datasets.labelled_classes import LABELLED, labelled_rows, write_labelled
+from tasktokens.datasets.provenance import ProvenanceRow, write_provenance
+from tasktokens.datasets.told_apart import COMPLETED, CONFIDENCE
+from tasktokens.inference.discovery_summary import BINS, histogram
 from tasktokens.inference.given_labels import GivenLabels
 from tasktokens.inference.label_pictures import Kept
 from tasktokens.inference.results import Prediction
@@ -76,7 +79,19 @@ def write_prediction(
         top = rows.stop
     if stored.size:
         write_stored(folder / task.name / f"{id}.png", stored)
-    write_png(folder / "confidence" / task.name / f"{id}.png", confidences)
+    write_png(folder / CONFIDENCE / task.name / f"{id}.png", confidences)
+    return written
+
+
+def write_completion(
+    folder: Path, task: Task, id: str, found: Prediction, open_HW: Array, threshold: float
+) -> Written:  # fmt: skip
+    """What was discovered of a given label that leaves classes open (``open_HW``), which stays as it is."""
+    confidence = np.where(open_HW, np.nan_to_num(found.confidence), np.float32(0))
+    valid, written = confidence > threshold, Written()
+    written.add(confidence, valid)
+    task.write(folder / COMPLETED / task.name / f"{id}.png", found.value_CHW, valid)
+    write_png(folder / CONFIDENCE / task.name / f"{id}.png", np.rint(confidence * 255).astype(np.uint8))
     return written
 
 
@@ -108,26 +123,29 @@ def _copy(source: Path, folder: Path, id: str) -> None:
         shutil.copyfile(source, target)
 
 
-def describe(out: Path, given: GivenLabels, rows: Sequence[Row], thresholds: Mapping[str, float]) -> None:
-    """The table of discovered labels, the lists of the splits, and, last, ``dataset.yaml``."""
-    with atomically(out / "discovered.csv") as new, new.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["id", "task", "sure", "confidence", "source"])
-        writer.writerows([*row[:4], row[5]] for row in rows)
+def describe(
+    out: Path, given: GivenLabels, provenance: Iterable[ProvenanceRow], thresholds: Mapping[str, float]
+) -> None:
+    """The table of where labels come from, the lists of the splits, and, last, ``dataset.yaml``."""
+    write_provenance(out, provenance)
     splits = {"train": tuple(given.train), **given.others}
     for name, ids in splits.items():
         with atomically(out / f"{name}.txt") as new:
             new.write_text("".join(f"{id}\n" for id in ids), encoding="utf-8")
     tasks = {
-        name: task.spec() | {key: value for key, value in task.training().items() if value != getattr(type(task), key)}
+        name: task.reading(()).spec()
+        | {key: value for key, value in task.training().items() if value != getattr(type(task), key)}
         for name, task in given.tasks.items()
     }
     for name, threshold in thresholds.items():
         tasks[name]["threshold"] = threshold
+    labelled = {name: given.index.labelled_classes(name) for name in given.tasks}
+    partial = write_labelled(out / LABELLED, labelled_rows(labelled, (id for ids in splits.values() for id in ids)))
     values = {
         "name": f"{given.index.root.name}-discovered",
         "splits": {name: f"{name}.txt" for name in splits},
         "tasks": tasks,
+        **({"labelled": LABELLED} if partial else {}),
     }
     write_description(out, values, given.tasks)
 

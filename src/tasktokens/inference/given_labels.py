@@ -39,6 +39,7 @@ class GivenLabels:
         """All files of images and labels."""
         yield from (image.path for image in self.index.images.values())
         yield from (label.path for labels in self.index.labels.values() for label in labels.values())
+        yield from (found.label.path for files in self.index.discovered.values() for found in files.values())
 
     def all_labels(self) -> VisibleLabels:
         """The tasks whose labels are given, of the images of all splits: those of training first."""

@@ -137,6 +137,10 @@ class _Writer:
         height, width = image.shape[:2]
         return Read(self.predictor.prepare(image), height * width, _Seen((height, width), reduced(image)))
 
+    def ask(self, seen_13hw: Sequence[Tensor]) -> Sequence[Logits]:
+        """The logits of images of one size."""
+        return self.predictor.logits(seen_13hw)
+
     def write(self, id: str, seen: _Seen | None, logits: Logits | None) -> bool | None:
         """Write the files of an image; None where there are none."""
         if seen is None or logits is None:

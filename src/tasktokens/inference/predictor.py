@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +19,18 @@ from tasktokens.models.decoding import decode_bands, decode_with_confidence_at
 from tasktokens.models.files import load_model
 from tasktokens.tasks import Task
 from tasktokens.tasks.base import Array
+
+
+class Asked(NamedTuple):
+    """What a network says of one image.
+
+    Attributes:
+        logits: (1, K, h, w) of every task.
+        disagreement: of each task with several views, see `forward_views`.
+    """
+
+    logits: dict[str, Tensor]
+    disagreement: Mapping[str, float]
 
 
 class Predictor:
@@ -99,13 +112,21 @@ class Predictor:
     @torch.no_grad()  # not inference_mode: bin centres are cached, and training after it would get such tensors
     def logits(self, seen_13hw: Sequence[Tensor]) -> list[dict[str, Tensor]]:
         """For each image that was prepared the logits (1, K, h, w) of every task; those of one size together."""
-        found: dict[int, dict[str, Tensor]] = {}
+        return [asked.logits for asked in self.ask(seen_13hw, compare=False)]
+
+    @torch.no_grad()
+    def ask(self, seen_13hw: Sequence[Tensor], compare: bool = True) -> list[Asked]:
+        """As `logits`; with ``compare`` also how far the views disagree."""
+        found: dict[int, Asked] = {}
         for size in dict.fromkeys(image.shape for image in seen_13hw):
             rows = [row for row, image in enumerate(seen_13hw) if image.shape == size]
             image_B3hw = torch.cat([seen_13hw[row] for row in rows])
-            outputs = forward_views(self.tasks, self.network, image_B3hw, self.views, self.info.mirrored)
+            differ: dict[str, Tensor] | None = {} if compare else None
+            outputs = forward_views(self.tasks, self.network, image_B3hw, self.views, self.info.mirrored, differ)
+            shares = {name: share.tolist() for name, share in (differ or {}).items()}
             for number, row in enumerate(rows):
-                found[row] = {name: output.logits[number : number + 1] for name, output in outputs.items()}
+                logits = {name: output.logits[number : number + 1] for name, output in outputs.items()}
+                found[row] = Asked(logits, {name: share[number] for name, share in shares.items()})
         return [found[row] for row in range(len(seen_13hw))]
 
     def decode(self, logits_1Khw: Mapping[str, Tensor], size: tuple[int, int]) -> dict[str, Prediction]:

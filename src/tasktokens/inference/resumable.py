@@ -4,16 +4,17 @@ are done, a signal ends it after the images that are being finished, and the sam
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from accelerate import Accelerator
+from torch import Tensor
 
 from tasktokens.inference.journal import Journal
 from tasktokens.inference.predictor import Predictor
-from tasktokens.inference.stream import Logits, Read, Stream
+from tasktokens.inference.stream import Read, Stream
 from tasktokens.utils.distributed import signals
 from tasktokens.utils.progress import track
 from tasktokens.utils.signals import StopSignal
@@ -27,7 +28,10 @@ class Worker(Protocol):
     def read(self, id: str) -> Read:
         """What the network gets of an image."""
 
-    def write(self, id: str, about: Any, logits: Logits | None) -> Any:
+    def ask(self, seen_13hw: Sequence[Tensor]) -> Sequence[Any]:
+        """What the network says of images of one size."""
+
+    def write(self, id: str, about: Any, asked: Any) -> Any:
         """Write its files; what the journal notes of it, None for an image that is not done."""
 
 
@@ -57,9 +61,9 @@ def gone_through(
     done = journal.done()
     share = [id for id in ids if id not in done][rank::ranks]
     accelerator.wait_for_everyone()  # all have read the journal before anyone writes to it
-    count, predictor = 0, worker.predictor
+    count = 0
     with signals(ranks) as stop, journal.appending(rank) as appender:
-        stream = Stream(worker.read, predictor.logits, worker.write, predictor.batch_size, stop.is_received)
+        stream = Stream(worker.read, worker.ask, worker.write, worker.predictor.batch_size, stop.is_received)
         with closing(stream(share)) as finished:
             shown = not quiet and accelerator.is_main_process
             for id, facts in track(finished, journal.name, shown, len(share)):

@@ -19,6 +19,7 @@ from torch import Tensor
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Computed = TypeVar("Computed")
 Logits = Mapping[str, Tensor]
 
 LARGEST = 16_000_000
@@ -45,13 +46,13 @@ def workers() -> int:
     return min(cores, 8)
 
 
-class Stream(Generic[Item, Result]):
+class Stream(Generic[Item, Computed, Result]):
     """Items that become results. Memory does not grow with their number.
 
     Args:
         read: called in threads, some items ahead.
-        compute: the logits of several images, which it gets in batches of one size.
-        finish: called in threads with an item, what was read of it and its logits; None where the network was not
+        compute: what the network says of several images, which it gets in batches of one size.
+        finish: called in threads with an item, what was read of it and what was computed; None where it was not
             asked.
         batch: how many images of a size are computed at once. To fill batches of several sizes, up to four times as
             many are read ahead, and results come in the order of the batches.
@@ -61,8 +62,8 @@ class Stream(Generic[Item, Result]):
     def __init__(
         self,
         read: Callable[[Item], Read],
-        compute: Callable[[Sequence[Tensor]], Sequence[Logits]],
-        finish: Callable[[Item, Any, Logits | None], Result],
+        compute: Callable[[Sequence[Tensor]], Sequence[Computed]],
+        finish: Callable[[Item, Any, Computed | None], Result],
         batch: int = 1,
         stopped: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -106,11 +107,11 @@ class Stream(Generic[Item, Result]):
             else:
                 return
 
-    def _logits(self, group: Sequence[tuple[Item, Read]]) -> Sequence[Logits | None]:
+    def _logits(self, group: Sequence[tuple[Item, Read]]) -> Sequence[Computed | None]:
         seen = [read.seen_13hw for _, read in group if read.seen_13hw is not None]
         return self.compute(seen) if seen else [None] * len(group)
 
-    def _finish(self, item: Item, read: Read, logits: Logits | None) -> tuple[Result] | None:
+    def _finish(self, item: Item, read: Read, logits: Computed | None) -> tuple[Result] | None:
         if self.stopped():
             return None
         with self.room.taken(read.pixels):

@@ -14,7 +14,7 @@ from rich.table import Table
 from tasktokens.config import Config, as_config, load_config, parse_config
 from tasktokens.datasets.open import choose_tasks, open_index
 from tasktokens.errors import ConfigError, DataError
-from tasktokens.inspection.check_page import number_text, share_text, sizes_text, verdict, write_page
+from tasktokens.inspection.check_page import number_text, share_text, sizes_text, sources_text, verdict, write_page
 from tasktokens.inspection.report import Finding, Report
 from tasktokens.inspection.survey import check as check_collection
 from tasktokens.utils import strict_json
@@ -101,6 +101,8 @@ def print_report(report: Report, console: Console | None = None) -> None:
             table.add_row(name, task.kind, *labelled, str(task.failed), share_text(task.void))
         console.print(table)
         for name, task in report.tasks.items():
+            if task.sources.keys() - {"given"}:
+                console.print(f"[bold]{name}[/]: {sources_text(task.sources)}")
             values = [f"{key}: {number_text(value)}" for key, value in task.numbers.items()]
             shares = [f"{bar.label} {share_text(bar.share)}" for bar in task.histogram]
             if values or shares:

@@ -32,7 +32,7 @@ def write_page(path: Path, report: Report, tasks: Mapping[str, Task], index: Dat
         loader=PackageLoader("tasktokens", "assets"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters |= {"share": share_text, "number": number_text, "sizes": sizes_text}
+    environment.filters |= {"share": share_text, "number": number_text, "sizes": sizes_text, "sources": sources_text}
     page = environment.get_template("check.html.j2").render(
         report=report, verdict=verdict(report), bars={name: _bars(tasks[name], r) for name, r in report.tasks.items()},
         panels=list(_panels(report, index, tasks)) if index else [],
@@ -124,6 +124,12 @@ def share_text(share: float | None) -> str:
     if share is None:
         return "–"
     return "0 %" if share == 0 else "< 0.1 %" if share < 0.001 else f"{100 * share:.1f} %"
+
+
+def sources_text(sources: Mapping[str, int]) -> str:
+    """``12 given, 30 discovered (not counted in the figures)``."""
+    text = ", ".join(f"{count} {source}" for source, count in sources.items())
+    return f"{text} (discovered labels are in none of the other figures)" if sources.get("discovered") else text
 
 
 def sizes_text(sizes: Mapping[str, int]) -> str:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tasktokens.datasets.folder import open_folder
+from tasktokens.datasets.formats import FORMATS, open_archive
 from tasktokens.errors import DataError
 from tasktokens.inspection.infer import InferredFolder, infer_folder
 from tasktokens.utils.safe_io import dump_yaml
@@ -43,7 +44,13 @@ def init(root: str | Path, force: bool = False) -> InferredFolder:
     if not root.is_dir():
         raise DataError(f"data folder {root} does not exist")
     _require_none(root / "dataset.yaml", force)
-    inferred = infer_folder(root)
+    annotations = annotations_in(root)
+    try:
+        inferred = infer_folder(root)
+    except DataError as error:
+        raise DataError(f"{error}; {annotations}" if annotations else str(error)) from error
+    if annotations:
+        inferred.left_out["annotations"] = annotations
     if not inferred.tasks:
         reasons = "; ".join(f"{folder}: {reason}" for folder, reason in inferred.left_out.items())
         raise DataError(
@@ -65,6 +72,18 @@ def init(root: str | Path, force: bool = False) -> InferredFolder:
             path.unlink(missing_ok=True) if content is None else path.write_bytes(content)
         raise
     return inferred
+
+
+def annotations_in(root: Path) -> str:
+    """A sentence on annotations of a labelling tool in a folder, and what reads them; empty where there are none."""
+    with open_archive(root) as archive:
+        found = [name for name, format in FORMATS.items() if format().recognises(archive)]
+    if len(found) != 1:
+        return ""
+    return (
+        f"annotations in the format {found[0]} are read by `tasktokens prepare --from {found[0]} --root {root} --out "
+        f"DIR`, or as the data set {found[0]}"
+    )
 
 
 def _require_none(path: Path, force: bool) -> None:

@@ -59,7 +59,7 @@ def listing(index: DatasetIndex, tasks: Mapping[str, Task]) -> Iterator[Finding]
         "image-in-no-split", [id for id in index.images if id not in member],
         "are in no split, so that nothing uses them; list them in one", "images",
     )  # fmt: skip
-    labelled = {id for name in tasks for id in index.labels[name]}
+    labelled = {id for name in tasks for id in (*index.labels[name], *index.discovered.get(name, ()))}
     yield from _counted(
         "image-without-label", [id for id in index.images if id not in labelled],
         "have no label of any task; add one, or leave them out", "images",

@@ -46,6 +46,7 @@ class TaskReport:
         void: share of the pixels that are void.
         numbers: values by name, with their unit.
         histogram: shares of classes or of ranges of values.
+        sources: labels by where they come from, such as ``discovered``, which the other figures leave out.
     """
 
     kind: str
@@ -56,6 +57,7 @@ class TaskReport:
     void: float | None = None
     numbers: Mapping[str, float] = field(default_factory=dict)
     histogram: tuple[Bar, ...] = ()
+    sources: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

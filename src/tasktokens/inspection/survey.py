@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
+from dataclasses import replace
 
 from tasktokens.data.visibility import VisibleLabels
 from tasktokens.datasets.index import DatasetIndex
@@ -77,6 +78,10 @@ def mirror_findings(tasks: Mapping[str, Task]) -> list[Finding]:
 def _job(index: DatasetIndex, tasks: Mapping[str, Task], id: str, visible: VisibleLabels | None) -> SurveyJob:
     names = tasks if visible is None else visible[id]
     labels = {name: (tasks[name], index.labels[name][id]) for name in names if id in index.labels[name]}
+    if visible is None:
+        for name in tasks:
+            if (found := index.discovered.get(name, {}).get(id)) is not None:
+                labels[name] = (tasks[name], found.label)
     return SurveyJob(id, index.images[id], labels)
 
 
@@ -151,7 +156,8 @@ class _Tally:
             if finding.task is not None and finding.severity == "error":
                 self.failed[finding.task] += 1
         for name, label in survey.labels.items():
-            self._add_label(name, survey.id, label)
+            if survey.id in self.index.labels[name]:  # statistics are of labels that people made
+                self._add_label(name, survey.id, label)
         if survey.peak_of_16_bits is not None:
             self.peaks.append(survey.peak_of_16_bits)
 
@@ -197,7 +203,10 @@ class _Tally:
     def _task_report(self, name: str, task: Task) -> TaskReport:
         files, sizes = self.index.labels[name], self.label_sizes[name]
         labelled = {split: sum(id in files for id in ids) for split, ids in self.index.splits.items()}
-        report = TaskReport(task.kind, labelled, sizes.total(), self.failed[name], most_frequent(sizes))
+        sources = self.index.sources(name)
+        report = TaskReport(
+            task.kind, labelled, sizes.total(), self.failed[name], most_frequent(sizes), sources=sources
+        )
         pixels = sum(width * height * count for (width, height), count in sizes.items())
         if not pixels:
             return report
@@ -218,6 +227,4 @@ class _Tally:
         elif void > 0.95:
             text = f"{void:.1%} of all pixels are void; check the void values and the labels"
             self.findings.add(Finding("warning", "mostly-void", text, name))
-        return TaskReport(
-            task.kind, labelled, report.examined, report.failed, report.sizes, void, summary.numbers, summary.histogram
-        )
+        return replace(report, void=void, numbers=summary.numbers, histogram=summary.histogram)

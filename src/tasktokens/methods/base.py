@@ -200,6 +200,15 @@ class Method(ABC):
     mirrored: bool = True
     """Whether training images are mirrored (``data.augmentation.flip``); else a teacher's second view is not."""
 
+    weighs_discovered: bool = False
+    """Whether `terms` has the `weighted_terms` of labels that the data set itself calls discovered. Not inherited: a
+    subclass with terms of its own has to say it again."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "weighs_discovered" not in vars(cls):
+            cls.weighs_discovered = False
+
     def __init__(self, tasks: Mapping[str, Task], settings: Any = None) -> None:
         self.tasks = dict(tasks)
 
@@ -298,3 +307,49 @@ def supervised_term(task: Task, output: TaskOutput, labels: Labels, sampler: Pix
     # Unused outputs stay in the graph, since ranks wait for the gradient of every parameter.
     idle = [x.float().sum() for x in (output.confidence, output.token) if x is not None]
     return Term(f"loss/{task.name}", task.weight, total + sum(0.0 * x for x in idle), count)
+
+
+def rows_to_learn(batch: Batch, task: str) -> Tensor:
+    """Positions whose output the losses of a task need: those with a given label, then those of `weighted_terms`."""
+    given = batch.labels[task].rows
+    return torch.cat([given, batch.weighted[task].rows]) if task in batch.weighted else given
+
+
+def weighted_terms(task: Task, output: TaskOutput, prepared: PreparedBatch, factor: float = 1.0) -> list[Term]:
+    """Loss of the labels that were discovered before, each pixel by its weight; nothing where the data has no such.
+
+    The mean is over all pixels of their images, so that a few confident pixels weigh little.
+
+    Args:
+        output: of the images with such a label, in order.
+        factor: of the loss, beside the task's ``weight`` and ``discovered_weight``.
+    """
+    labels, sampler = prepared.batch.weighted.get(task.name), prepared.sampler
+    if labels is None:
+        return []
+    if labels.weight is None:
+        raise ValueError(f"labels of task '{task.name}' that were discovered before must have a weight")
+    value, valid, weight = map(sampler.subsample, (labels.value, labels.valid, labels.weight))
+    total, counted = masked_loss(task, sampler.logits(output), value, valid, weight)
+    pixels = weighted_pixels(prepared, task.name)
+    return [
+        Term(f"weighted_loss/{task.name}", task.weight * task.discovered_weight * factor, total, pixels),
+        Term(f"weighted/{task.name}", 0.0, counted, pixels),
+    ]
+
+
+def weighted_pixels(prepared: PreparedBatch, task: str) -> Tensor:
+    """Pixels, without padding, of the images whose label was discovered before."""
+    batch = prepared.batch
+    return prepared.sampler.subsample(batch.pixels[batch.weighted[task].rows]).sum().float()
+
+
+def weighted_counts(prepared: PreparedBatch) -> dict[str, Tensor]:
+    """The counts of `weighted_terms`."""
+    return {f"weighted_loss/{name}": weighted_pixels(prepared, name) for name in prepared.batch.weighted}
+
+
+def weighted_output(output: TaskOutput, batch: Batch, task: str) -> TaskOutput:
+    """The part for `weighted_terms` of an output that was computed for `rows_to_learn`."""
+    first, count = len(batch.labels[task].rows), len(batch.weighted[task].rows)
+    return output.select(torch.arange(first, first + count, device=output.logits.device))

@@ -21,6 +21,8 @@ from tasktokens.methods.base import (
     StepOptions,
     label_counts,
     supervised_term,
+    weighted_counts,
+    weighted_terms,
 )
 from tasktokens.methods.mean_teacher import Distance, consistency_term, sigmoid_ramp
 from tasktokens.methods.mtl import Supervised
@@ -64,6 +66,7 @@ class Consistency(Supervised):
     """
 
     settings_class: ClassVar[type[MethodSettings]] = ConsistencyMethod
+    weighs_discovered: bool = True
 
     def __init__(self, tasks: Mapping[str, Task], settings: ConsistencyMethod) -> None:
         super().__init__(tasks, settings)
@@ -86,11 +89,13 @@ class Consistency(Supervised):
         both, terms = student(torch.cat([prepared.image, prepared.second])), []
         weight = settings.consistency * sigmoid_ramp(prepared.options.step, settings.ramp * settings.steps)
         for name, task in self.tasks.items():
-            labels = batch.labels[name]
+            labels, absent = batch.labels[name], batch.unlabelled(name)
             first, second = both[name].select(labels.rows), self._straight(task, both[name], count)
             terms.append(supervised_term(task, first, labels, prepared.sampler))
-            one, other = both[name].select(labels.absent), second.select(labels.absent)
-            pixels = batch.pixels[labels.absent]
+            if name in batch.weighted:
+                terms += weighted_terms(task, both[name].select(batch.weighted[name].rows), prepared)
+            one, other = both[name].select(absent), second.select(absent)
+            pixels = batch.pixels[absent]
             there = consistency_term(task, one, other, pixels, weight / 2, settings.distance)
             back = consistency_term(task, other, one, pixels, weight / 2, settings.distance)
             terms.append(replace(there, total=there.total + back.total))
@@ -104,4 +109,4 @@ class Consistency(Supervised):
     def counts(self, prepared: PreparedBatch) -> dict[str, Tensor]:
         """Labelled pixels, and pixels of the images without a label."""
         labelled = {f"loss/{name}": count for name, count in label_counts(prepared).items()}
-        return labelled | absent_counts(prepared, "consistency")
+        return labelled | weighted_counts(prepared) | absent_counts(prepared, "consistency")

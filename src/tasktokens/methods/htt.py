@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tasktokens.config import MethodSettings
-from tasktokens.data.sample import Labels
 from tasktokens.discovery.calibration import AccuracyCalibrator
 from tasktokens.discovery.pseudo_labels import (
     discover_labels,
@@ -32,7 +31,11 @@ from tasktokens.methods.base import (
     Stage,
     StepOptions,
     label_counts,
+    rows_to_learn,
     supervised_term,
+    weighted_counts,
+    weighted_output,
+    weighted_terms,
 )
 from tasktokens.methods.htt_settings import HttMethod
 from tasktokens.methods.strong_view import strong_view
@@ -54,6 +57,7 @@ class Htt(Method):
 
     settings_class: ClassVar[type[MethodSettings]] = HttMethod
     network: str = "htt"
+    weighs_discovered: bool = True
 
     def __init__(self, tasks: Mapping[str, Task], settings: HttMethod) -> None:
         super().__init__(tasks)
@@ -120,9 +124,13 @@ class Htt(Method):
         if prepared.options.discovered:
             return self._of_discovered(prepared, student(prepared.image))
         if teacher is None or strength == 0:
-            rows = {name: head_rows(labels.rows, labels.absent) for name, labels in batch.labels.items()}
-            outputs = student(prepared.image, rows)
-            return [t for task in self.tasks.values() for t in self._labelled(task, outputs[task.name], prepared)]
+            rows = {name: head_rows(rows_to_learn(batch, name), batch.unlabelled(name)) for name in batch.labels}
+            outputs, terms = student(prepared.image, rows), []
+            for name, task in self.tasks.items():
+                terms += self._labelled(task, outputs[name], prepared)
+                if name in batch.weighted:
+                    terms += self._weighted(task, weighted_output(outputs[name], batch, name), prepared)
+            return terms
 
         teacher_outputs = forward_views(self.tasks, teacher, batch.image, self.views(), self.mirrored)
         outputs = student(prepared.image)
@@ -130,7 +138,9 @@ class Htt(Method):
         for name, task in self.tasks.items():
             output, teacher_output = outputs[name], teacher_outputs[name]
             terms += self._labelled(task, output.select(batch.labels[name].rows), prepared)
-            absent = batch.labels[name].absent
+            if name in batch.weighted:
+                terms += self._weighted(task, output.select(batch.weighted[name].rows), prepared)
+            absent = batch.unlabelled(name)
             found = self._pixels(task, output, absent, teacher_output.logits[absent], prepared)
             found += self._features(task, output, teacher_output, prepared)
             token = teacher_output.token
@@ -145,30 +155,19 @@ class Htt(Method):
             raise ValueError("the batch was prepared with discovered=True in its options, and has no discovered labels")
         terms = []
         for name, task in self.tasks.items():
-            output, soft, weighted = outputs[name], batch.discovered.get(name), batch.weighted.get(name)
+            output, soft = outputs[name], batch.discovered.get(name)
             terms += self._labelled(task, output.select(batch.labels[name].rows), prepared)
             if soft is not None:
                 logits = upsample(soft.logits.float(), output.logits.shape[-2:])
                 terms += self._pixels(task, output, soft.rows, logits, prepared)
                 terms += self._tokens(task, output, soft.rows, soft.token)
-            if weighted is not None:
-                terms += self._weighted(task, output.select(weighted.rows), weighted, prepared)
+            if name in batch.weighted:
+                terms += self._weighted(task, output.select(batch.weighted[name].rows), prepared)
         return terms
 
-    def _weighted(self, task: Task, output: TaskOutput, labels: Labels, prepared: PreparedBatch) -> list[Term]:
-        """Labels that were discovered elsewhere, each pixel by its weight; the mean is over all pixels, as above."""
-        sampler = prepared.sampler
-        value, valid = sampler.subsample(labels.value), sampler.subsample(labels.valid)
-        if labels.weight is None:
-            raise ValueError(f"labels of task '{task.name}' that were discovered elsewhere must have a weight")
-        weight = sampler.subsample(labels.weight)
-        total, discovered = masked_loss(task, sampler.logits(output), value, valid, weight)
-        pixels = sampler.subsample(prepared.batch.pixels[labels.rows]).sum().float()
-        weight_of = task.weight * task.discovered_weight * self.settings.prediction_level
-        return [
-            Term(f"discovered_loss/{task.name}", weight_of, total, pixels),
-            Term(f"discovered/{task.name}", 0.0, discovered, pixels),
-        ]
+    def _weighted(self, task: Task, output: TaskOutput, prepared: PreparedBatch) -> list[Term]:
+        """Labels that were discovered before; like what a teacher says now they are of the prediction level."""
+        return weighted_terms(task, output, prepared, self.settings.prediction_level)
 
     def counts(self, prepared: PreparedBatch) -> dict[str, Tensor]:
         """Pixels per term, and images per term of tokens."""
@@ -181,15 +180,13 @@ class Htt(Method):
             soft = prepared.batch.discovered.get(name)
             rows = labels.absent if soft is None else soft.rows
             counts[f"token/{name}"] = torch.ones(len(rows), device=pixels.device).sum()
-        return counts
+        return counts | weighted_counts(prepared)
 
     def _discovered_pixels(self, prepared: PreparedBatch, task: str) -> Tensor:
         """Pixels over which the mean of the loss on discovered labels is taken."""
         batch = prepared.batch
-        if task in batch.weighted:
-            return prepared.sampler.subsample(batch.pixels[batch.weighted[task].rows])
         soft = batch.discovered.get(task)
-        return batch.pixels[batch.labels[task].absent if soft is None else soft.rows]
+        return batch.pixels[batch.unlabelled(task) if soft is None else soft.rows]
 
     def _strength(self, options: StepOptions) -> float:
         """Factor of the discovery losses. Online: 0 for the first ``stage1_steps`` steps, then growing to 1."""

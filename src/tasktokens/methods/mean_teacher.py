@@ -14,7 +14,16 @@ from torch.nn import functional as F
 from tasktokens.config import MethodSettings
 from tasktokens.discovery.pseudo_labels import inside, pixels_per_cell
 from tasktokens.losses import Term, masked_divergence, masked_loss
-from tasktokens.methods.base import METHODS, PreparedBatch, Stage, StepOptions, label_counts, supervised_term
+from tasktokens.methods.base import (
+    METHODS,
+    PreparedBatch,
+    Stage,
+    StepOptions,
+    label_counts,
+    supervised_term,
+    weighted_counts,
+    weighted_terms,
+)
 from tasktokens.methods.mtl import Supervised
 from tasktokens.methods.self_training import absent_counts
 from tasktokens.methods.strong_view import StrongView, strong_view
@@ -53,6 +62,7 @@ class MeanTeacher(Supervised):
     """
 
     settings_class: ClassVar[type[MethodSettings]] = MeanTeacherMethod
+    weighs_discovered: bool = True
 
     def __init__(self, tasks: Mapping[str, Task], settings: MeanTeacherMethod) -> None:
         super().__init__(tasks, settings)
@@ -76,16 +86,18 @@ class MeanTeacher(Supervised):
         outputs, terms = student(prepared.image), []
         weight = settings.consistency * sigmoid_ramp(prepared.options.step, settings.ramp * settings.steps)
         for name, task in self.tasks.items():
-            labels = batch.labels[name]
+            labels, absent = batch.labels[name], batch.unlabelled(name)
             terms.append(supervised_term(task, outputs[name].select(labels.rows), labels, prepared.sampler))
-            other = outputs[name].select(labels.absent), taught[name].select(labels.absent)
-            terms.append(consistency_term(task, *other, batch.pixels[labels.absent], weight, settings.distance))
+            if name in batch.weighted:
+                terms += weighted_terms(task, outputs[name].select(batch.weighted[name].rows), prepared)
+            other = outputs[name].select(absent), taught[name].select(absent)
+            terms.append(consistency_term(task, *other, batch.pixels[absent], weight, settings.distance))
         return terms
 
     def counts(self, prepared: PreparedBatch) -> dict[str, Tensor]:
         """Labelled pixels, and pixels of the images without a label."""
         labelled = {f"loss/{name}": count for name, count in label_counts(prepared).items()}
-        return labelled | absent_counts(prepared, "consistency")
+        return labelled | weighted_counts(prepared) | absent_counts(prepared, "consistency")
 
 
 def sigmoid_ramp(step: int, length: float) -> float:

@@ -11,8 +11,19 @@ from torch import Tensor, nn
 
 from tasktokens.config import MethodSettings
 from tasktokens.losses import Term
-from tasktokens.methods.base import METHODS, Method, PreparedBatch, Stage, label_counts, supervised_term
-from tasktokens.models import at_least_one, head_rows
+from tasktokens.methods.base import (
+    METHODS,
+    Method,
+    PreparedBatch,
+    Stage,
+    label_counts,
+    rows_to_learn,
+    supervised_term,
+    weighted_counts,
+    weighted_output,
+    weighted_terms,
+)
+from tasktokens.models import TaskOutput, at_least_one, head_rows
 from tasktokens.tasks import Task
 
 
@@ -39,6 +50,7 @@ class Supervised(Method):
 
     settings_class: ClassVar[type[MethodSettings]] = MtlMethod
     network: str = "mtl"
+    weighs_discovered: bool = True
 
     def __init__(self, tasks: Mapping[str, Task], settings: MethodSettings) -> None:
         super().__init__(tasks)
@@ -53,16 +65,24 @@ class Supervised(Method):
         image, batch = prepared.image, prepared.batch
         labels = batch.labels
         if batch.labelled is None:
-            rows = {name: head_rows(item.rows, item.absent) for name, item in labels.items()}
+            rows = {name: head_rows(rows_to_learn(batch, name), batch.unlabelled(name)) for name in labels}
         else:
             # Images without any label, the majority for a single-task network, are not forwarded: they add no loss.
             useful = at_least_one(batch.labelled)
             place = torch.zeros(len(image), dtype=torch.int64, device=image.device)
             place[useful] = torch.arange(len(useful), device=image.device)
-            image, rows = image[useful], {name: place[at_least_one(item.rows)] for name, item in labels.items()}
-        outputs = student(image, rows)
-        return [supervised_term(task, outputs[n], labels[n], prepared.sampler) for n, task in self.tasks.items()]
+            image, rows = image[useful], {name: place[at_least_one(rows_to_learn(batch, name))] for name in labels}
+        return self.learned_terms(prepared, student(image, rows))
+
+    def learned_terms(self, prepared: PreparedBatch, outputs: Mapping[str, TaskOutput]) -> list[Term]:
+        """Terms of given labels and of those that were discovered before, from outputs for `rows_to_learn`."""
+        batch, terms = prepared.batch, []
+        for name, task in self.tasks.items():
+            terms.append(supervised_term(task, outputs[name], batch.labels[name], prepared.sampler))
+            if name in batch.weighted:
+                terms += weighted_terms(task, weighted_output(outputs[name], batch, name), prepared)
+        return terms
 
     def counts(self, prepared: PreparedBatch) -> dict[str, Tensor]:
-        """Labelled pixels per task."""
-        return {f"loss/{name}": count for name, count in label_counts(prepared).items()}
+        """Labelled pixels per task, given and discovered before."""
+        return {f"loss/{name}": n for name, n in label_counts(prepared).items()} | weighted_counts(prepared)

@@ -15,7 +15,16 @@ from tasktokens.discovery.pseudo_labels import discover_labels, forward_views, i
 from tasktokens.discovery.thresholds import Thresholds
 from tasktokens.discovery.views import ImageView, parse_views, second_view
 from tasktokens.losses import Term, masked_divergence, masked_loss
-from tasktokens.methods.base import METHODS, PreparedBatch, Stage, StepOptions, label_counts, supervised_term
+from tasktokens.methods.base import (
+    METHODS,
+    PreparedBatch,
+    Stage,
+    StepOptions,
+    label_counts,
+    supervised_term,
+    weighted_counts,
+    weighted_terms,
+)
 from tasktokens.methods.mtl import Supervised
 from tasktokens.methods.strong_view import StrongView, strong_view
 from tasktokens.models import TaskOutput
@@ -64,6 +73,7 @@ class SelfTraining(Supervised):
     """
 
     settings_class: ClassVar[type[MethodSettings]] = SelfTrainingMethod
+    weighs_discovered: bool = True
 
     def __init__(self, tasks: Mapping[str, Task], settings: SelfTrainingMethod) -> None:
         super().__init__(tasks, settings)
@@ -101,12 +111,15 @@ class SelfTraining(Supervised):
         for name, task in self.tasks.items():
             labels = batch.labels[name]
             terms.append(supervised_term(task, outputs[name].select(labels.rows), labels, prepared.sampler))
+            if name in batch.weighted:
+                terms += weighted_terms(task, outputs[name].select(batch.weighted[name].rows), prepared)
             terms += pseudo_terms(task, outputs[name], taught[name], prepared, self.thresholds, settings.targets)
         return [replace(t, weight=t.weight * settings.pseudo) if t.name.startswith("pseudo/") else t for t in terms]
 
     def counts(self, prepared: PreparedBatch) -> dict[str, Tensor]:
         """Labelled pixels, and pixels of the images without a label."""
-        return {f"loss/{name}": count for name, count in label_counts(prepared).items()} | absent_counts(prepared)
+        given = {f"loss/{name}": count for name, count in label_counts(prepared).items()}
+        return given | weighted_counts(prepared) | absent_counts(prepared)
 
 
 def pseudo_terms(
@@ -120,7 +133,7 @@ def pseudo_terms(
         output, taught: of student and teacher, for the whole batch.
         targets: ``distribution`` or ``value``.
     """
-    absent, image_pixels = prepared.batch.labels[task.name].absent, prepared.batch.pixels
+    absent, image_pixels = prepared.batch.unlabelled(task.name), prepared.batch.pixels
     logits, teacher_logits = output.logits[absent], taught.logits[absent]
     pixels = inside(image_pixels[absent], logits.shape[-2:])
     found = discover_labels(task, teacher_logits, pixels, thresholds=thresholds)
@@ -141,4 +154,4 @@ def pseudo_terms(
 def absent_counts(prepared: PreparedBatch, kind: str = "pseudo") -> dict[str, Tensor]:
     """Pixels, without padding, of the images that have no label of a task: the count of ``{kind}/{task}``."""
     batch = prepared.batch
-    return {f"{kind}/{name}": batch.pixels[x.absent].sum().float() for name, x in batch.labels.items()}
+    return {f"{kind}/{name}": batch.pixels[batch.unlabelled(name)].sum().float() for name in batch.labels}

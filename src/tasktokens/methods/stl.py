@@ -9,7 +9,7 @@ from torch import nn
 
 from tasktokens.config import MethodSettings
 from tasktokens.losses import Term
-from tasktokens.methods.base import METHODS, PreparedBatch, supervised_term
+from tasktokens.methods.base import METHODS, PreparedBatch, rows_to_learn
 from tasktokens.methods.mtl import Supervised
 from tasktokens.models import head_rows
 
@@ -31,10 +31,11 @@ class SingleTask(Supervised):
     """
 
     settings_class: ClassVar[type[MethodSettings]] = StlMethod
+    weighs_discovered: bool = True
     network: str = "stl"
 
     def terms(self, prepared: PreparedBatch, student: nn.Module, teacher: nn.Module | None = None) -> list[Term]:
         """The supervised term of each task; ``teacher`` is not used."""
-        labels = prepared.batch.labels
-        outputs = student(prepared.image, {name: head_rows(item.rows, item.absent) for name, item in labels.items()})
-        return [supervised_term(task, outputs[n], labels[n], prepared.sampler) for n, task in self.tasks.items()]
+        batch = prepared.batch
+        rows = {name: head_rows(rows_to_learn(batch, name), batch.unlabelled(name)) for name in batch.labels}
+        return self.learned_terms(prepared, student(prepared.image, rows))

@@ -19,7 +19,7 @@ from tasktokens.training.log import Row, read_rows
 from tasktokens.utils.atomic import atomically
 from tasktokens.utils.pictures import COLOURS, Picture, Strip, draw_curve, hidden, save_strips
 
-LOSSES = {"loss": "given labels", "discovered_loss": "discovered labels"}
+LOSSES = {"loss": "given labels", "discovered_loss": "discovered labels", "weighted_loss": "labels discovered before"}
 """Terms of the loss that are drawn, and what they are of."""
 
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import base64
-import csv
-import io
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +14,7 @@ from typing import Any
 from markupsafe import Markup
 from PIL import Image
 
+from tasktokens.data.visibility import count_labels
 from tasktokens.metrics import delta_mtl, higher_is_better
 from tasktokens.reporting.run_history import RunHistory
 from tasktokens.tasks import Task
@@ -152,14 +150,24 @@ def _facts(
         ("Training images", [str(total) if total else "–" for _, total in counts]),
     ]
     for name in tasks:
-        rows.append((f"… labelled for {name}", [str(count[name]) if total else "–" for count, total in counts]))
+        rows.append(
+            (f"… labelled for {name}", [_labels_text(count, name) if total else "–" for count, total in counts])
+        )
     return rows
 
 
-def _label_counts(path: Path) -> tuple[Counter[str], int]:
-    """How many images have a visible label for each task, and how many images there are."""
-    rows = list(csv.DictReader(io.StringIO(_read_text(path))))
-    return Counter(task for row in rows for task, seen in row.items() if seen == "1" and task != "id"), len(rows)
+def _labels_text(counts: Mapping[str, Mapping[str, int]], task: str) -> str:
+    """How many labels count in full, and what is to be known of others: ``12 (2 corrected), 30 discovered``."""
+    count = counts.get(task, {})
+    decided = [f"{count[word]} {word}" for word in ("accepted", "corrected") if count.get(word)]
+    full = str(sum(n for word, n in count.items() if word != "discovered"))
+    text = f"{full} ({', '.join(decided)})" if decided else full
+    return f"{text}, {count['discovered']} discovered" if count.get("discovered") else text
+
+
+def _label_counts(path: Path) -> tuple[Mapping[str, Mapping[str, int]], int]:
+    """How many labels of each source a run has by task, and how many images there are; 0 without a table."""
+    return count_labels(path) if path.is_file() else ({}, 0)
 
 
 def _environments(runs: Sequence[RunColumn]) -> dict[str, list[str]]:

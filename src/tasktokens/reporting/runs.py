@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
@@ -10,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from tasktokens.config import Config
+from tasktokens.data.visibility import count_labels
+from tasktokens.datasets.provenance import SOURCES
+from tasktokens.datasets.run_data import LABELS
 from tasktokens.errors import CheckpointError, TaskTokensError
 from tasktokens.inference.evaluate import run_config
 from tasktokens.methods import build_method
@@ -61,6 +65,7 @@ class RunFacts:
         minutes: of training.
         changed: when the log was last written, local time.
         split: what ``metrics``, by task, were measured on.
+        labels: of a run by task, how many are given, accepted, corrected, discovered.
         best: of a run with validations: stage, step and score (percent) of the network in ``best/``.
         fault: of a broken run: what cannot be read.
     """
@@ -75,6 +80,7 @@ class RunFacts:
     minutes: float | None = None
     split: str | None = None
     metrics: Mapping[str, Primary] = field(default_factory=dict)
+    labels: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     best: Mapping[str, Any] | None = None
     fault: str | None = None
 
@@ -101,6 +107,8 @@ def run_facts(folder: Path, parent: Path | None = None) -> RunFacts:
         config = run_config(folder)
         facts = replace(facts, method=config.method.name, data=config.data.kind, split=config.run.measured_on)
         rows = read_rows(log) if log.is_file() else []
+        if (folder / LABELS).is_file():
+            facts = replace(facts, labels={task: dict(n) for task, n in count_labels(folder / LABELS)[0].items()})
         facts = replace(facts, steps=_steps(config, rows), minutes=minutes_of(rows), best=_best(folder))
         finished = is_finished(rows)
         if finished and config.run.measured_on is not None:
@@ -128,6 +136,8 @@ def print_runs(runs: Sequence[RunFacts]) -> None:
     }
     metrics = [(name, [str(run.metrics.get(name, "")) for run in runs]) for name in tasks]
     last = [("changed", [run.changed for run in runs])]
+    if any(_reviewed(run) for run in runs):
+        last.insert(0, ("labels", [_labels_text(run) for run in runs]))
     if any(run.best for run in runs):
         last.insert(0, ("best", [_best_text(run.best) for run in runs]))
     console = table_console()
@@ -136,6 +146,19 @@ def print_runs(runs: Sequence[RunFacts]) -> None:
     for run in runs:
         if run.fault:
             console.print(f"{run.name}: {' '.join(run.fault.split())}", highlight=False, soft_wrap=True)
+
+
+def _reviewed(run: RunFacts) -> bool:
+    """Whether some of its labels are not simply given."""
+    return any(word != "given" for of_task in run.labels.values() for word in of_task)
+
+
+def _labels_text(run: RunFacts) -> str:
+    """How many there are of each source, over all tasks: ``40 given, 3 corrected, 80 discovered``."""
+    counts = Counter[str]()
+    for of_task in run.labels.values():
+        counts.update(of_task)
+    return ", ".join(f"{counts[word]} {word}" for word in SOURCES if counts[word])
 
 
 def _best_text(best: Mapping[str, Any] | None) -> str:

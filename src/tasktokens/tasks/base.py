@@ -10,10 +10,11 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
@@ -113,6 +114,44 @@ class Task(ABC):
         """Whether the two tasks mean the same prediction, however their label files are stored."""
         stored_as = {field: getattr(self, field) for field in self.storage}
         return type(self) is type(other) and self == replace(other, **stored_as)
+
+    # -- several data sets, and labels that leave something open ---------------------------------------------------
+    def join(self, parts: Mapping[str, Task]) -> Joined:
+        """One task for those of several data sets that have its name, by data set. Raises `ConfigError`."""
+        first = next(iter(parts.values()))
+        for part, task in parts.items():
+            if not task.predicts_like(first):
+                raise ConfigError(
+                    f"task '{self.name}' of part '{part}' is {task.spec()}, of another part {first.spec()}; "
+                    f"rename one of them, such as tasks: {{{self.name}: {part}_{self.name}}}"
+                )
+        return Joined(first)
+
+    def coded_as(self, data: Task) -> Task:
+        """This task, for labels that another description of the same task has read."""
+        return self
+
+    def for_labelled(self, sets: Sequence[Sequence[str]]) -> Task:
+        """The task of images of which some are labelled for a part of its classes. Raises `ConfigError`."""
+        raise ConfigError(
+            f"task '{self.name}' is of kind {self.kind}: 'labelled' names classes, which it does not have"
+        )
+
+    def reading(self, names: Sequence[str]) -> Task:
+        """The task for label files in which only these classes were labelled; none: all were."""
+        return self
+
+    def open_pixels(self, value_CHW: Array) -> Array:
+        """Where a label says only what a pixel is not, (H, W) bool; see ``labelled`` of tasks with classes."""
+        return np.zeros(value_CHW.shape[1:], bool)
+
+    def restrict(self, logits_BKHW: Tensor, labelled: Sequence[str]) -> Tensor:
+        """Logits of pixels that are of none of these classes."""
+        return logits_BKHW
+
+    def labelled_names(self) -> tuple[str, ...]:
+        """The classes that were labelled in the files that `read` gets; none: all were."""
+        return ()
 
     # -- files -----------------------------------------------------------------------------------------------------
     def read(self, path: Path) -> tuple[Array, Array]:
@@ -291,6 +330,19 @@ class Task(ABC):
         return self.class_names() or tuple(f"token {k}" for k in range(self.num_tokens))
 
 
+@dataclass(frozen=True)
+class Joined:
+    """The task of several data sets.
+
+    Attributes:
+        task: for all of them.
+        values: for each part whose labels change their values, the new value of each, uint8.
+    """
+
+    task: Task
+    values: Mapping[str, Array] = field(default_factory=dict)
+
+
 def distribution(logits_BKHW: Tensor) -> Tensor:
     """The softmax of the logits over classes, bins or centres, (B, K, H, W) fp32."""
     return F.softmax(logits_BKHW.float(), dim=1)
@@ -344,9 +396,9 @@ def known_keys(values: Mapping[str, Any], *known: str) -> None:
 
 def check_numbers(kind: type[Task], given: Mapping[str, Any]) -> None:
     """Raise `ConfigError` where a field of a kind that is a number was given text or a truth value."""
-    for field in fields(kind):
-        if field.type in ("float", "int", "float | None", "int | None") and not is_number(given.get(field.name, 0)):
-            raise ConfigError(f"{field.name} must be a number, found {given[field.name]!r}")
+    for each in fields(kind):
+        if each.type in ("float", "int", "float | None", "int | None") and not is_number(given.get(each.name, 0)):
+            raise ConfigError(f"{each.name} must be a number, found {given[each.name]!r}")
 
 
 def parse_range(value: Any) -> tuple[float, float]:

@@ -82,10 +82,18 @@ def one_sided(answer: str) -> Suspicion:
 
 
 # -- class ids ---------------------------------------------------------------------------------------------------------
-def class_sums(ids: Array, valid_HW: Array, count: int) -> dict[str, Array]:
-    """Pixels of each class, and labels in which it is seen."""
-    pixels = np.bincount(ids[valid_HW].astype(np.int64), minlength=count)[:count]
-    return {"pixels": pixels, "labels": (pixels > 0).astype(np.int64)}
+PARTIAL, OUTSIDE = "partially labelled images", "pixels of a class that was not labelled"
+
+
+def class_sums(ids: Array, valid_HW: Array, count: int, partial: bool = False) -> dict[str, Array]:
+    """Pixels of each class, and labels in which it is seen; of ``partial`` labels also pixels of no certain class."""
+    usable = ids[valid_HW].astype(np.int64)
+    pixels = np.bincount(usable, minlength=count)[:count]
+    sums = {"pixels": pixels, "labels": (pixels > 0).astype(np.int64)}
+    if partial:
+        outside = np.array([int((usable >= count).sum())])
+        sums |= {OUTSIDE: outside, PARTIAL: (outside > 0).astype(np.int64)}
+    return sums
 
 
 def summarise_classes(names: Sequence[str], sums: Sums) -> Summary:
@@ -94,12 +102,15 @@ def summarise_classes(names: Sequence[str], sums: Sums) -> Summary:
     bars = tuple(Bar(name, float(n / total)) for name, n in zip(names, sums["pixels"], strict=True))
     missing = [name for name, n in zip(names, sums["pixels"], strict=True) if n == 0]
     numbers = {f"classes seen of {len(names)}": float(len(names) - len(missing))}
+    outside = int(sums[OUTSIDE][0]) if OUTSIDE in sums else 0
+    if outside:
+        numbers |= {PARTIAL: float(sums[PARTIAL][0]), "share of their class not labelled": outside / (outside + total)}
     text = (
         f"{len(missing)} of {len(names)} classes are in no label: {_some(missing)}; it cannot be learned nor measured: "
         f"check the order of the class names, or remove it"
     )
     found = [Suspicion("warning", "class-never-seen", text)] if missing else []
-    if len(names) - len(missing) == 1:
+    if len(names) - len(missing) == 1 and not outside:
         found.append(one_sided(f"of the class '{next(name for name in names if name not in missing)}'"))
     return Summary(numbers, bars, tuple(found))
 

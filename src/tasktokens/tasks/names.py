@@ -11,7 +11,8 @@ from tasktokens.errors import ConfigError
 
 RESERVED = (
     "images", "image", "id", "split", "splits", "labels", "confidence", "pictures", "samples", "classes", "dataset",
-    "discovered", "discovering", "predicting", "summary", "train", "val", "test", "holdout",
+    "discovered", "discovering", "predicting", "summary", "train", "val", "test", "holdout", "completed", "labelled",
+    "provenance", "review",
 )  # fmt: skip
 """Files, folders and columns that lie beside those of the tasks in what is read and written."""
 

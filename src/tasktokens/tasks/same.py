@@ -34,7 +34,8 @@ def require_same_tasks(
         if name not in data:
             raise _differs(model_name, data_name, f"task '{name}' is in the model and no longer in the data")
         now = data[name] if zooms is None else data[name].widened(zooms)
-        left_out = () if storage else (*trained.storage, "void")
+        # Which classes were labelled where says how images are learned from, not what is predicted.
+        left_out = ("labelled",) if storage else (*trained.storage, "void")
         if (found := _difference(name, trained.spec(), now.spec(), left_out)) is not None:
             raise _differs(model_name, data_name, found)
     return [name for name in data if name not in model]

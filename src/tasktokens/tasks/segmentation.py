@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -14,16 +14,34 @@ from torch.nn import functional as F
 
 from tasktokens.errors import ConfigError, LabelError
 from tasktokens.metrics.mean_iou import MeanIoU
-from tasktokens.tasks.base import KINDS, Array, Task, known_keys, largest_probability
+from tasktokens.tasks.base import KINDS, Array, Joined, Task, known_keys, largest_probability
 from tasktokens.tasks.class_files import classes_of_colours, look_up, whole_numbers
 from tasktokens.tasks.class_settings import class_name, parse_colours, parse_ids, parse_mirror
 from tasktokens.tasks.colours import class_palette
 from tasktokens.tasks.examine import Summary, Sums, Suspicion, class_sums, summarise_classes
+from tasktokens.tasks.joined_classes import join_classes
 from tasktokens.tasks.mirror import Pairs, one_of_pair_unseen, swap, swap_channels, unpaired, wrong_pairs
 from tasktokens.tasks.palettes import judge_palettes, palette_sums
+from tasktokens.tasks.partial_classes import (
+    Sets,
+    coded,
+    labelled_set,
+    marginal_loss,
+    mirrored_values,
+    parse_labelled,
+    possible,
+    rest,
+    with_mirrored,
+    wrong_sets,
+)
 from tasktokens.tasks.stored import StoredLabel
 from tasktokens.tasks.void import is_void, parse_void_ids
 from tasktokens.utils.legends import Colour, Legend
+
+IMPOSSIBLE = -1e4
+"""A logit whose class has no probability; finite, since logits are enlarged by means of neighbours."""
+OUTSIDE: Colour = (128, 128, 128)
+"""In pictures, the colour of a class that was not labelled in an image."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +58,9 @@ class Segmentation(Task):
         colours: one (red, green, blue) per class, for files that are RGB-coded; empty: they hold ids.
         void_colours: colours that mean "no label".
         mirror: pairs of classes that change places in a mirrored image, such as left and right arms.
+        labelled: sets of classes, each of which alone was labelled in some images; in those, a pixel outside is "one of
+            the other classes", which the value ``len(classes) + k`` of set k stands for (`tasks.partial_classes`).
+        reads: the set of the files that `read` gets; None: of these all classes were labelled.
 
     Examples:
         >>> task = Segmentation("semseg", classes=("floor", "wall"))
@@ -54,9 +75,13 @@ class Segmentation(Task):
     colours: tuple[Colour, ...] = ()
     void_colours: tuple[Colour, ...] = ()
     mirror: Pairs = ()
+    labelled: Sets = ()
+    reads: int | None = None
 
     kind: ClassVar[str] = "classes"
-    storage: ClassVar[tuple[str, ...]] = ("void", "ids", "colours", "void_colours")
+    storage: ClassVar[tuple[str, ...]] = (
+        "void", "ids", "colours", "void_colours", "labelled", "reads",
+    )  # fmt: skip
 
     @property
     def num_tokens(self) -> int:
@@ -69,12 +94,23 @@ class Segmentation(Task):
         coded |= {name: [list(c) for c in colours] for name in ("colours", "void_colours")
                   if (colours := getattr(self, name))}  # fmt: skip
         coded |= {"mirror": [[self.classes[a], self.classes[b]] for a, b in self.mirror]} if self.mirror else {}
+        coded |= {"labelled": self._labelled_names()} if self.labelled else {}
         return {"kind": self.kind, "classes": list(self.classes), "void": list(self.void)} | coded
+
+    def _labelled_names(self) -> list[Any]:
+        """As `parse` reads them: one list where all files are of it, else a list of lists."""
+        names = [[self.classes[number] for number in each] for each in self.labelled]
+        return names[0] if self.reads == 0 and self._own_sets() == 1 else names
+
+    def _own_sets(self) -> int:
+        """Sets besides those that a mirror image alone has."""
+        return next(n for n in range(len(self.labelled) + 1)
+                    if with_mirrored(self.labelled[:n], self.mirror) == self.labelled)  # fmt: skip
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> dict[str, Any]:
         """As `Task.parse`; ``colours`` may be a mapping from class names to RGB, which then names the classes."""
-        known_keys(values, "classes", "void", "ids", "colours", "void_colours", "mirror")
+        known_keys(values, "classes", "void", "ids", "colours", "void_colours", "mirror", "labelled")
         colours = values.get("colours", [])
         named = isinstance(colours, Mapping)
         classes = values.get("classes", list(colours) if named else None)
@@ -90,15 +126,20 @@ class Segmentation(Task):
                 if name not in by_name or name not in names:
                     raise ConfigError(f"'classes' and 'colours' must name the same classes; '{name}' is in one only")
             colours = [by_name[name] for name in names]
+        mirror = parse_mirror(values.get("mirror") or [], names)
+        sets = parse_labelled(values.get("labelled"), names)
+        alone = len(sets) == 1 and not isinstance(values["labelled"][0], list | tuple)
         # Of 256 classes that are ids, 255 is one.
         usual_void = [255] if len(names) < 256 or values.get("ids") or colours else []
         return {
+            "labelled": with_mirrored(sets, mirror),
+            **({"reads": 0} if alone else {}),
             "classes": names,
             "void": parse_void_ids(values.get("void", usual_void)),
             "ids": parse_ids(values.get("ids", {}), names),
             "colours": parse_colours(colours),
             "void_colours": parse_colours(values.get("void_colours", [])),
-            "mirror": parse_mirror(values.get("mirror") or [], names),
+            "mirror": mirror,
         }
 
     def validate(self) -> str | None:
@@ -123,14 +164,25 @@ class Segmentation(Task):
             return f"id {both[0]} is in 'ids' and in 'void'"
         if any(not -1 < of < len(self.classes) for _, of in self.ids):
             return f"'ids' must map to classes 0 to {len(self.classes) - 1}, found {dict(self.ids)}"
-        return wrong_pairs(self.mirror, self.classes) or super().validate()
+        sets = wrong_sets(self.labelled, self.reads, len(self.classes))
+        return sets or wrong_pairs(self.mirror, self.classes) or super().validate()
 
     def class_names(self) -> tuple[str, ...]:
         """The names in the order of their ids."""
         return self.classes
 
     def interpret(self, stored: StoredLabel) -> tuple[Array, Array]:
-        """Class ids (1, H, W) uint8 from stored ids or colours. Raises `LabelError` for unknown ones."""
+        """Class ids (1, H, W) uint8 from stored ids or colours, codes where not all classes were labelled.
+
+        Raises `LabelError` for unknown ones.
+        """
+        value, valid = self._interpret(stored)
+        if self.reads is None:
+            return value, valid
+        count = len(self.classes)
+        return np.where(valid, coded(value, self.labelled[self.reads], count + self.reads, count), np.uint8(0)), valid
+
+    def _interpret(self, stored: StoredLabel) -> tuple[Array, Array]:
         stored = self._without_named_nodata(stored)
         if self.colours:
             return classes_of_colours(stored, self.colours, self.void_colours)
@@ -173,7 +225,7 @@ class Segmentation(Task):
 
     def encode(self, value_CHW: Array, valid_HW: Array | None = None) -> Array:
         """Ids or colours; void is a void id, or transparent."""
-        ids = value_CHW[0].astype(np.int64)
+        ids = self._outside_as_class(value_CHW[0].astype(np.int64))
         if self.colours:
             stored: Array = np.array(self.colours, np.uint8)[ids]
         else:
@@ -189,6 +241,13 @@ class Segmentation(Task):
             alpha = np.where(valid_HW, np.uint8(255), np.uint8(0))
             stored = np.concatenate([stored.reshape(*ids.shape, -1), alpha[..., None]], axis=-1)
         return stored
+
+    def _outside_as_class(self, ids: Array) -> Array:
+        """With the first class that was not labelled for each code: files that were read as codes are so again."""
+        if not self.labelled:
+            return ids
+        first = [rest(each, len(self.classes))[0] for each in self.labelled]
+        return np.array([*range(len(self.classes)), *first])[ids]
 
     def _stored_ids(self) -> Array:
         """The id (classes,) that `write` stores for each class: of several, the first listed."""
@@ -207,7 +266,10 @@ class Segmentation(Task):
         """A colour per class, of all classes or of those in a label."""
         shown = range(len(self.classes)) if value_CHW is None else np.unique(value_CHW).astype(int).tolist()
         classes = self.stored_classes()
-        return Legend(self.name, tuple((classes[i][2], classes[i][1]) for i in shown if i < len(classes)))
+        swatches = [(classes[i][2], classes[i][1]) for i in shown if i < len(classes)]
+        if value_CHW is not None and any(i >= len(classes) for i in shown):
+            swatches.append((OUTSIDE, "a class that was not labelled here"))
+        return Legend(self.name, tuple(swatches))
 
     def _palette(self) -> Array:
         """Colours (classes, 3) uint8 of pictures."""
@@ -215,13 +277,13 @@ class Segmentation(Task):
 
     def colourise(self, value_CHW: Array, valid_HW: Array | None = None) -> Array:
         """The declared colours, or a palette with a colour per class; void is black."""
-        palette = self._palette()
-        colours = palette[value_CHW[0].astype(np.int64).clip(0, len(self.classes) - 1)]
+        palette = np.concatenate([self._palette(), np.array([OUTSIDE], np.uint8)])
+        colours = palette[value_CHW[0].astype(np.int64).clip(0, len(self.classes))]
         return colours if valid_HW is None else np.where(valid_HW[..., None], colours, np.uint8(0))
 
     def examine(self, value_CHW: Array, valid_HW: Array) -> dict[str, Array]:
         """Pixels per class, and the classes that occur."""
-        return class_sums(value_CHW[0], valid_HW, len(self.classes))
+        return class_sums(value_CHW[0], valid_HW, len(self.classes), partial=bool(self.labelled))
 
     def examine_stored(self, stored: StoredLabel) -> dict[str, Array]:
         """Counts that tell whether palettes differ between files; none for RGB-coded labels."""
@@ -246,7 +308,9 @@ class Segmentation(Task):
 
     def flip(self, value_CHW: Tensor) -> Tensor:
         """Mirror the map and swap the ``mirror`` pairs."""
-        return swap(value_CHW.flip(-1), self.mirror, len(self.classes))
+        if not self.labelled:
+            return swap(value_CHW.flip(-1), self.mirror, len(self.classes))
+        return mirrored_values(self.labelled, self.mirror, len(self.classes))[value_CHW.flip(-1).long()].to(torch.uint8)
 
     def flip_logits(self, logits_BKHW: Tensor) -> Tensor:
         """Mirror the map and swap the channels of the ``mirror`` pairs."""
@@ -261,7 +325,7 @@ class Segmentation(Task):
         """As in MMSegmentation's ``cat_max_ratio``; a crop without a valid pixel is not enough either."""
         ids = value_CHW.flatten().long()
         counts = torch.bincount(ids, weights=valid_1HW.flatten().float(), minlength=len(self.classes))
-        return bool(counts.sum() > 0 and counts.max() <= share * counts.sum())
+        return bool(counts.sum() > 0 and counts[: len(self.classes)].max() <= share * counts.sum())
 
     @property
     def map_channels(self) -> int:
@@ -269,18 +333,26 @@ class Segmentation(Task):
         return len(self.classes)
 
     def label_map(self, value_BCHW: Tensor) -> Tensor:
-        """One-hot (B, K, H, W)."""
+        """One-hot (B, K, H, W); of a code the same share for each class that it leaves open."""
         classes = torch.arange(len(self.classes), device=value_BCHW.device)[:, None, None]
-        return (value_BCHW == classes).float()
+        found = (value_BCHW == classes).float()
+        for number, labelled in enumerate(self.labelled):
+            open_to = torch.zeros(len(self.classes), 1, 1, device=value_BCHW.device)
+            open_to[rest(labelled, len(self.classes))] = 1 / (len(self.classes) - len(labelled))
+            found = torch.where(value_BCHW == len(self.classes) + number, open_to, found)
+        return found
 
     def prediction_map(self, logits_BKHW: Tensor) -> Tensor:
         """Probabilities (B, K, H, W)."""
         return F.softmax(logits_BKHW.float(), dim=1)
 
     def pixel_loss(self, logits_BKHW: Tensor, target_BCHW: Tensor) -> Tensor:
-        """Cross-entropy (B, 1, H, W)."""
+        """Cross-entropy (B, 1, H, W); of a code the likelihood summed over the classes that it leaves open."""
         # As `F.cross_entropy`, whose kernel for GPUs has no deterministic form.
-        return -F.log_softmax(logits_BKHW.float(), dim=1).gather(1, target_BCHW.long())
+        log_p = F.log_softmax(logits_BKHW.float(), dim=1)
+        return (
+            marginal_loss(log_p, target_BCHW, self.labelled) if self.labelled else -log_p.gather(1, target_BCHW.long())
+        )
 
     def decode(self, logits_BKHW: Tensor) -> Tensor:
         """Most likely class id, (B, 1, H, W) uint8."""
@@ -297,8 +369,10 @@ class Segmentation(Task):
         return ids.to(torch.uint8), total.reciprocal_()
 
     def correct(self, prediction_BCHW: Tensor, target_BCHW: Tensor) -> Tensor:
-        """The same class."""
-        return prediction_BCHW == target_BCHW
+        """The same class; of a code any class that was not labelled there."""
+        if not self.labelled:
+            return prediction_BCHW == target_BCHW
+        return possible(prediction_BCHW, target_BCHW, self.labelled, len(self.classes))
 
     @property
     def num_groups(self) -> int:
@@ -311,4 +385,42 @@ class Segmentation(Task):
 
     def metric(self) -> MeanIoU:
         """mIoU, pixel accuracy and IoU per class."""
-        return MeanIoU(len(self.classes), self.classes)
+        return MeanIoU(len(self.classes), self.classes, self.labelled)
+
+    # -- classes that were labelled in some images only ------------------------------------------------------------
+    def coded_as(self, data: Task) -> Task:
+        """With the codes of another task's labels."""
+        return replace(self, labelled=data.labelled, reads=data.reads) if isinstance(data, Segmentation) else self
+
+    def for_labelled(self, sets: Sequence[Sequence[str]]) -> Segmentation:
+        """The task of images in which only some classes were labelled, for all of ``sets`` (names of classes)."""
+        known = tuple(dict.fromkeys((*self.labelled, *(labelled_set(each, self.classes) for each in sets))))
+        task = replace(self, labelled=with_mirrored(known, self.mirror))
+        if (wrong := task.validate()) is not None:
+            raise ConfigError(f"task '{self.name}': {wrong}")
+        return task
+
+    def reading(self, names: Sequence[str]) -> Segmentation:
+        """The task for files in which only these classes were labelled; none: all were."""
+        return replace(self, reads=self.labelled.index(labelled_set(names, self.classes)) if names else None)
+
+    def open_pixels(self, value_CHW: Array) -> Array:
+        """Where the label is a code, (H, W) bool."""
+        return np.asarray(value_CHW[0] >= len(self.classes))
+
+    def restrict(self, logits_BKHW: Tensor, labelled: Sequence[str]) -> Tensor:
+        """With nothing left for the classes that were labelled: the others share all of the probability."""
+        logits = logits_BKHW.float().clone()
+        logits[:, list(labelled_set(labelled, self.classes))] = IMPOSSIBLE
+        return logits
+
+    def labelled_names(self) -> tuple[str, ...]:
+        """The classes that were labelled in the files that `read` gets; none: all were."""
+        return () if self.reads is None else tuple(self.classes[number] for number in self.labelled[self.reads])
+
+    def join(self, parts: Mapping[str, Task]) -> Joined:
+        """Classes of the same name are one; lists may differ where parts say which classes were labelled."""
+        tasks = {part: task for part, task in parts.items() if isinstance(task, Segmentation)}
+        if len(tasks) < len(parts) or not any(task.labelled for task in tasks.values()):
+            return super().join(parts)
+        return join_classes(self.name, tasks)

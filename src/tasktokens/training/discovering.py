@@ -8,9 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasktokens.datasets.discovered_folders import TABLE, Row
+from tasktokens.datasets.discovered_folders import Row
 from tasktokens.datasets.prepared import sha256
-from tasktokens.discovery.store import Provenance, Store, StoreWriter, labels_digest, missing_labels, open_store
+from tasktokens.discovery.store import TABLE, Provenance, Store, StoreWriter, labels_digest, missing_labels, open_store
 from tasktokens.discovery.whole_images import WholeImages, fill_store
 from tasktokens.errors import CheckpointError
 from tasktokens.models import Network
@@ -54,7 +54,7 @@ def labels_to_learn(trainer: Trainer) -> Store | None:
     """
     if not trainer.stage.discovered:
         return None
-    if trainer.data.discovered is None:
+    if trainer.data.discovered is None or not trainer.data.discovered.in_place_of_teacher:
         return discovered_labels(trainer, trainer.discoverer)
     accelerator = trainer.accelerator
     with raise_on_all_ranks(accelerator):
@@ -108,7 +108,7 @@ def _provenance(trainer: Trainer, look: WholeImages) -> Provenance:
     head, token_width = look.shapes()
     return Provenance(
         trainer.teacher_hash, specs, trainer.method.views(), trainer.method.mirrored, trainer.config.data.size,
-        head, labels_digest(trainer.data.train), token_width if trainer.method.learns_tokens else None,
+        head, labels_digest(trainer.data.learned), token_width if trainer.method.learns_tokens else None,
     )  # fmt: skip
 
 
@@ -119,7 +119,7 @@ def _write(trainer: Trainer, look: WholeImages, writer: StoreWriter) -> None:
         complete = main and writer.begin()
     if any(all_gather(accelerator, complete)):
         return
-    wanted = missing_labels(trainer.data.train, trainer.tasks)
+    wanted = missing_labels(trainer.data.learned, trainer.tasks)
     count, room = sum(map(len, wanted.values())), writer.expected_bytes(wanted) / 2**20
     trainer.log.say(f"discovering {count} labels of {len(wanted)} images: about {room:.1f} MB in {writer.folder}")
     share = (accelerator.process_index, accelerator.num_processes)

@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from tasktokens.config import Config, load_config, to_yaml
 from tasktokens.data.visibility import AVAILABLE, save_visible
 from tasktokens.datasets.open import Data, all_visible
-from tasktokens.datasets.run_data import HELD_LABELS, LABELS
+from tasktokens.datasets.run_data import HELD_LABELS, LABELS, label_words
 from tasktokens.errors import CheckpointError, RunExistsError
 from tasktokens.training.checkpoint import tidy
 from tasktokens.training.log import check_not_written
@@ -67,7 +67,7 @@ def prepare_folder(config: Config, data: Data, accelerator: Accelerator, resume:
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
-    save_visible(folder / LABELS, data.train, list(data.tasks))
+    save_visible(folder / LABELS, data.train, list(data.tasks), label_words(data))
     ids = (*data.train, *data.holdout)
     save_visible(folder / AVAILABLE, all_visible(data.collection, ids, data.tasks), list(data.tasks))
     if data.holdout:

@@ -16,11 +16,11 @@ from tasktokens.datasets.automatic import settled
 from tasktokens.datasets.discovered_folders import DiscoveredFolders
 from tasktokens.datasets.listed_folders import check_not_listed
 from tasktokens.datasets.open import Data, choose_data, open_index
-from tasktokens.datasets.run_data import open_run_data
+from tasktokens.datasets.run_data import learned_discovered, open_run_data
 from tasktokens.errors import ConfigError, DataError, TrainingError
 from tasktokens.inference.evaluate import eval_dataset
 from tasktokens.inspection.before_training import check_before_run
-from tasktokens.methods import Method, Stage, build_method
+from tasktokens.methods import METHODS, Method, Stage, build_method
 from tasktokens.models.backbones import check_backbone
 from tasktokens.models.files import ModelInfo, model_folder, read_info
 from tasktokens.training.batch_size import explain_oom, with_batch_size
@@ -59,7 +59,7 @@ def open_run(
         check_settings(config, accelerator, None if resume else init_from, resume)
     config, data = main_process_first(accelerator, lambda: _open(config, resume, quiet))
     with raise_on_all_ranks(accelerator):
-        data = _with_discovered(config, data)
+        data = _with_discovered(config, data, resume)
         if data.discovered is not None and not resume and accelerator.is_main_process:
             data.discovered.survey(shown=not quiet)  # a bad file ends the run before it begins
         if resume:
@@ -86,16 +86,38 @@ def _open(config: Config, resume: bool, quiet: bool) -> tuple[Config, Data]:
     return config, choose_data(config, index)
 
 
-def _with_discovered(config: Config, data: Data) -> Data:
-    """With the labels of ``data.discovered``. Raises `DataError` or `ConfigError` where a folder does not fit."""
+def _with_discovered(config: Config, data: Data, resume: bool) -> Data:
+    """With the labels of ``data.discovered``, or the data's own.
+
+    Raises `DataError` or `ConfigError` where a folder does not fit.
+    """
     folders = config.data.discovered
     if not folders:
-        return data
+        return _with_own(config, data, resume)
     found = DiscoveredFolders(folders, data.collection, data.tasks, data.train)
     if not len(found):
         raise DataError(
             f"no label in {', '.join(map(str, folders))} is of a training image and a task whose label is not given: "
             f"there is nothing to learn from it"
+        )
+    return replace(data, discovered=found)
+
+
+def _with_own(config: Config, data: Data, resume: bool) -> Data:
+    """With the labels that the data set itself calls discovered. Raises `ConfigError` for a method without weights."""
+    if not config.data.learn_discovered:
+        return data
+    found = DiscoveredFolders.of_data(data.collection, data.tasks, data.train)
+    if resume:
+        found = learned_discovered(config.run.dir, found)
+    if not len(found):
+        return data
+    if not build_method(config.method, {}).weighs_discovered:
+        able = ", ".join(name for name, method in METHODS.items() if method.weighs_discovered)
+        raise ConfigError(
+            f"{len(found)} labels of {data.collection.root} were discovered, and the method '{config.method.name}' "
+            f"cannot weigh them by their confidence; choose another ({able}), or leave them out with "
+            f"data.learn_discovered=false"
         )
     return replace(data, discovered=found)
 

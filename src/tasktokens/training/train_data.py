@@ -17,6 +17,7 @@ from tasktokens.data.sample import Batch
 from tasktokens.data.sampler import EpochSampler
 from tasktokens.data.sharding import BatchShard
 from tasktokens.data.soft_labels import SoftSource
+from tasktokens.datasets.discovered_folders import DiscoveredFolders
 from tasktokens.datasets.open import Data
 from tasktokens.methods import Stage, StepOptions
 from tasktokens.tasks import Task
@@ -62,12 +63,17 @@ class TrainData:
             settings.cache,
             skip_corrupt=settings.skip_corrupt,
             discovered=discovered,
-            weighted=self.data.discovered if self.stages[stage].discovered else None,
+            weighted=self._weighted(stage),
         )
         optim, size = self.config.optim, settings.size
         images = -(-min(optim.images, len(self.data.train)) // (self.accelerator.num_processes * optim.accumulate))
         workers = fitting_workers(settings.workers, batch_bytes(images, size, self.tasks)) if settings.workers else 0
         return train_loader(dataset, self._sampler(stage, first), workers)
+
+    def _weighted(self, stage: int) -> DiscoveredFolders | None:
+        """Labels of the data itself in every stage; those from elsewhere in place of a teacher."""
+        found = self.data.discovered
+        return None if found is None or (found.in_place_of_teacher and not self.stages[stage].discovered) else found
 
     def generator(self, stage: int, step: int) -> torch.Generator:
         """A fresh generator for what a step draws, the same for all its parts on all ranks."""

@@ -305,7 +305,8 @@ class Trainer:
     def _make_discoverer(self) -> None:
         """The network that discovers a stage's labels; a stage that has begun, or discovers none, has none."""
         self.discoverer = None
-        own = self.stage.discovered and self.data.discovered is None
+        elsewhere = self.data.discovered is not None and self.data.discovered.in_place_of_teacher
+        own = self.stage.discovered and not elsewhere
         if own and self.step == 0:
             self.discoverer, self.teacher_hash = kept_teacher(self, self._before)
         elif not own:
