@@ -36,7 +36,7 @@ class HttMethod(MethodSettings):
     }  # fmt: skip
     as_published: ClassVar[Mapping[str, Any]] = {
         "student": "fresh", "thresholds": "fixed", "feature_level": 1.0, "teacher": "live",
-        "deliver": "student",
+        "deliver": "student", "confidence_loss": 0.0,
     }  # fmt: skip
 
     name: Literal["htt"] = "htt"

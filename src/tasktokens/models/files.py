@@ -150,6 +150,8 @@ def read_info(folder: Path) -> ModelInfo:
 def load_weights(network: nn.Module, path: Path) -> None:
     """Load weights that must fit exactly. Raises `CheckpointError` saying what differs."""
     state = read_tensors(path)
+    if isinstance(network, Network):
+        state = network.upgraded(state)
     expected = network.state_dict()
     missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
     shapes = [

@@ -11,7 +11,14 @@ from tasktokens.models.backbones import Backbone
 from tasktokens.models.layers import Design, Fusion, context_block, conv_block, token_scores
 from tasktokens.models.light import LightHead
 from tasktokens.models.outputs import NETWORKS, Network, Rows, TaskOutput, index_rows
-from tasktokens.models.tokens import CrossTaskGates, FineTokens, OpenGates, TokenAttention, TokenDecoder
+from tasktokens.models.tokens import (
+    ConfidenceToken,
+    CrossTaskGates,
+    FineTokens,
+    OpenGates,
+    TokenAttention,
+    TokenDecoder,
+)
 from tasktokens.tasks import Task
 
 
@@ -64,11 +71,17 @@ class HttNetwork(Network):
         Their inputs are many values of order 1, not a few of a sparse feature, so that a step of Adam, which moves
         every weight by as much, moves their outputs many times further than those of a convolution.
         """
-        return name.startswith(("global_tokens", "gates.")) or ".fine_tokens." in name or ".decoder.out." in name
+        parts = (".fine_tokens.", ".decoder.out.", ".confidence.")
+        return name.startswith(("global_tokens", "gates.")) or any(part in name for part in parts)
 
     def is_token(self, name: str) -> bool:
-        """The global tokens, and what the fine-grained ones are made from."""
-        return name == "global_tokens" or name.endswith(".fine_tokens.index")
+        """The global tokens, what the fine-grained ones are made from, and what starts as the identity."""
+        return name == "global_tokens" or name.endswith((".fine_tokens.index", ".confidence.project"))
+
+    def upgraded(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """With the projections of the confidence's tokens, which earlier versions did not have."""
+        start = {name: torch.eye(len(p)) for name, p in self.named_parameters() if name.endswith(".confidence.project")}
+        return start | dict(state)
 
 
 def gate_by_task(feature_BCHW: Tensor, gates_BTHW: Tensor, rows: Sequence[Tensor] | None) -> list[Tensor]:
@@ -100,6 +113,7 @@ class HttHead(nn.Module):
         self.attention = TokenAttention(design.width, design.heads)
         self.fine_tokens = FineTokens(count, design.width) if design.fine_tokens else None
         self.decoder = TokenDecoder(count, design.width) if design.fine_tokens else nn.Conv2d(design.width, count, 1)
+        self.confidence = ConfidenceToken(design.width)
 
     def forward(self, features: list[Tensor], tokens: list[Tensor]) -> TaskOutput:
         """Gated features (B, C_i, H_i, W_i) and the task's mixed global tokens (B, C_i), one per scale."""
@@ -107,6 +121,5 @@ class HttHead(nn.Module):
         fused = self.fusion([scale(x) for scale, x in zip(self.scales, features, strict=True)])
         feature, token = self.attention(self.context(fused), token_BD)
         logits = self.decoder(feature) if self.fine_tokens is None else self.decoder(feature, self.fine_tokens(token))
-        # Detached: "is the prediction right here?" must not bend the feature that makes the prediction.
-        confidence = token_scores(feature.detach(), token[:, None])
+        confidence = token_scores(feature.detach(), self.confidence(token))
         return TaskOutput(logits.float(), feature, confidence.float(), token)

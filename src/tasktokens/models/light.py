@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from tasktokens.models.layers import Design, upsample
 from tasktokens.models.outputs import TaskOutput
-from tasktokens.models.tokens import FineTokens
+from tasktokens.models.tokens import ConfidenceToken, FineTokens
 
 ATTENDED = 192
 """Most positions that attend to each other: stride 24 of an image of 288x384, stride 8 up to 96x128."""
@@ -159,6 +159,7 @@ class LightHead(nn.Module):
         self.image_part = nn.Parameter(torch.zeros(design.width))
         self.fine_tokens = FineTokens(count, design.width) if design.fine_tokens else None
         self.decoder = LightDecoder(count, design.width) if design.fine_tokens else nn.Conv2d(design.width, count, 1)
+        self.confidence = ConfidenceToken(design.width)
         self.factor = design.width**-0.5
 
     def forward(self, features: list[Tensor], tokens: list[Tensor]) -> TaskOutput:
@@ -170,8 +171,7 @@ class LightHead(nn.Module):
         feature = self.refine(attended)
         token = token_BD + self.image_part * of_image_BD
         logits = self.decoder(feature) if self.fine_tokens is None else self.decoder(feature, self.fine_tokens(token))
-        # Detached: "is the prediction right here?" must not bend the feature that makes the prediction.
-        confidence = scores(feature.detach(), token[:, None] * self.factor)
+        confidence = scores(feature.detach(), self.confidence(token) * self.factor)
         return TaskOutput(logits.float(), feature, confidence.float(), token)
 
 

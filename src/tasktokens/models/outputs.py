@@ -79,6 +79,10 @@ class Network(nn.Module, ABC):
         """Whether this parameter is a token itself: an embedding, not weights that are to be kept small."""
         return False
 
+    def upgraded(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The weights of an earlier version with what was added since, which gives the same network."""
+        return dict(state)
+
 
 NETWORKS: Registry[Callable[..., Network]] = Registry("network", "tasktokens.models")
 """Networks by name, which are built with (tasks, backbone, design)."""

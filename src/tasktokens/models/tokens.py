@@ -105,6 +105,22 @@ class TokenAttention(nn.Module):
         return refined, mixed_BND[:, -1]
 
 
+class ConfidenceToken(nn.Module):
+    """A token (B, D) to the one (B, 1, D) whose inner products with the feature are the logits of the confidence.
+
+    It starts as the token itself, as published. Neither it nor the feature that it meets passes a gradient on: "is the
+    prediction right here?" must not bend what makes the prediction.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.project = nn.Parameter(torch.eye(width))
+
+    def forward(self, token_BD: Tensor) -> Tensor:
+        """(B, D) to (B, 1, D)."""
+        return F.linear(token_BD.detach(), self.project)[:, None]
+
+
 class FineTokens(nn.Module):
     """K fine-grained tokens of a task from its image-conditioned token (section 3.3): (B, D) to (B, K, D)."""
 

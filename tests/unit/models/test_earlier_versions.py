@@ -9,11 +9,15 @@ from typing import Any
 
 import pytest
 import yaml
+from safetensors.torch import save_file
 
+from properties import same_tensors
 from tasktokens.config import load_config, load_run_config
 from tasktokens.errors import CheckpointError, ConfigError
 from tasktokens.methods import build_method
-from tasktokens.models.files import FORMAT, read_info
+from tasktokens.models.create import create_model
+from tasktokens.models.files import FORMAT, load_weights, read_info
+from tasktokens.tasks import Task
 
 FILES = Path(__file__).parents[2] / "fixtures" / "version_0_1"
 
@@ -45,6 +49,18 @@ def test_a_model_of_a_network_that_has_not_changed_is_read_and_built(tmp_path: P
         now = info.tasks[name].spec() | info.tasks[name].training()
         assert {key: now[key] for key in spec} == spec
     assert sum(p.numel() for p in info.build().parameters()) > 0
+
+
+def test_weights_from_before_the_confidence_had_a_token_of_its_own_give_the_same_network(
+    tiny_tasks: dict[str, Task], tmp_path: Path
+) -> None:
+    network = create_model("htt", tiny_tasks, backbone="test_resnet", width=16).eval()
+    before = {name: x.contiguous() for name, x in network.state_dict().items() if ".confidence." not in name}
+    assert len(before) == len(network.state_dict()) - len(tiny_tasks)
+    save_file(before, tmp_path / "model.safetensors")
+    loaded = create_model("htt", tiny_tasks, backbone="test_resnet", width=16).eval()
+    load_weights(loaded, tmp_path / "model.safetensors")
+    assert same_tensors(loaded.state_dict(), network.state_dict())
 
 
 def test_data_sets_under_one_name_have_another_kind_now() -> None:

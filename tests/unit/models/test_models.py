@@ -13,10 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from properties import Hostile, assert_batch_independent, assert_same_output, random_batch
+from properties import Hostile, assert_batch_independent, assert_same_output, random_batch, terms_of
 from tasktokens.config import ModelSettings
+from tasktokens.data.sample import Batch
 from tasktokens.errors import ConfigError, WeightsError
-from tasktokens.losses import masked_loss, mean
+from tasktokens.losses import masked_loss, mean, total_loss
+from tasktokens.methods import METHODS, Htt, HttMethod, build_method
 from tasktokens.models import NETWORKS, Network, build_network
 from tasktokens.models.backbones import Backbone
 from tasktokens.models.layers import Fusion, upsample, upsample_by_matrices
@@ -49,9 +51,14 @@ def warm(network: Network) -> Network:
     return network.eval()
 
 
+def every_label(tasks: Mapping[str, Task], size: tuple[int, int] = (64, 64)) -> Batch:
+    """Three images with labels of all tasks."""
+    return random_batch(tasks, [list(tasks)] * 3, size)
+
+
 def task_losses(network: Network, tasks: Mapping[str, Task], size: tuple[int, int] = (64, 64)) -> dict[str, Tensor]:
     """The loss of each task on a batch in which every label is given."""
-    batch = random_batch(tasks, [list(tasks)] * 3, size)
+    batch = every_label(tasks, size)
     outputs = network(batch.image)
     return {
         name: mean(
@@ -227,7 +234,8 @@ def test_every_parameter_gets_a_gradient(kind: str, variant: str, tiny_tasks: di
     network = build(kind, variant, tiny_tasks).train()
     for parameter in network.parameters():  # what starts at 0 passes no gradient on
         parameter.data += 0.01 * torch.randn_like(parameter)
-    sum(task_losses(network, tiny_tasks).values()).backward()  # type: ignore[union-attr]
+    terms = terms_of(build_method(METHODS[kind].settings_class(), tiny_tasks), every_label(tiny_tasks), network, None)
+    total_loss(terms).backward()
     without = [name for name, p in network.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()]
     assert without == []
     zero = {name for name, p in network.named_parameters() if (p.grad == 0).all()}
@@ -235,16 +243,30 @@ def test_every_parameter_gets_a_gradient(kind: str, variant: str, tiny_tasks: di
     assert {name for name in zero if ".key.bias" not in name} == set()
 
 
-def test_the_confidence_map_does_not_bend_the_feature(tiny_tasks: dict[str, Task]) -> None:
-    network = build("htt", "htt", tiny_tasks).train()
-    output = network(images(2))["depth"]
-    assert output.confidence is not None
-    feature_gradient = torch.autograd.grad(
-        output.confidence.sum(), output.feature, retain_graph=True, allow_unused=True
-    )
-    assert feature_gradient == (None,)
-    (token_gradient,) = torch.autograd.grad(output.confidence.sum(), network.global_tokens)
-    assert token_gradient.abs().sum() > 0
+@pytest.mark.parametrize("variant", ["htt", "paper"])
+@pytest.mark.parametrize("fine_tokens", [True, False])
+def test_the_loss_of_the_confidence_reaches_the_confidence_alone(
+    variant: str, fine_tokens: bool, tiny_tasks: dict[str, Task]
+) -> None:
+    """Neither the backbone nor context, attention and tokens feel it, by whatever way."""
+    torch.manual_seed(0)
+    settings = {"backbone": "test_resnet", "pretrained": False, "width": 16, "fine_tokens": fine_tokens}
+    network = build_network("htt", tiny_tasks, ModelSettings.model_validate({"variant": variant, **settings})).train()
+    for parameter in network.parameters():  # what starts at 0 passes no gradient on
+        parameter.data += 0.01 * torch.randn_like(parameter)
+    method = Htt(tiny_tasks, HttMethod(confidence_loss=1.0))
+    terms = terms_of(method, random_batch(tiny_tasks, [list(tiny_tasks)] * 2), network, None)
+    total_loss([term for term in terms if term.name.startswith("confidence/")]).backward()
+    reached = {name for name, p in network.named_parameters() if p.grad is not None and p.grad.any()}
+    assert reached == {f"heads.{name}.confidence.project" for name in tiny_tasks}
+
+
+def test_the_confidence_starts_as_the_inner_product_of_feature_and_token(tiny_tasks: dict[str, Task]) -> None:
+    for variant, factor in (("paper", 1.0), ("htt", 16**-0.5)):
+        for output in warm(build("htt", variant, tiny_tasks))(images(2)).values():
+            assert output.token is not None
+            expected = torch.einsum("bdhw,bd->bhw", output.feature, output.token)[:, None] * factor
+            torch.testing.assert_close(output.confidence, expected, atol=1e-5, rtol=1e-4)
 
 
 @every_network
@@ -260,7 +282,7 @@ def test_parameter_groups_hold_every_parameter_once(kind: str, variant: str, tin
     assert of_tokens == {
         n
         for n in names.values()
-        if n.startswith(("global_tokens", "gates")) or "fine_tokens" in n or "decoder.out" in n
+        if n.startswith(("global_tokens", "gates")) or "fine_tokens" in n or "decoder.out" in n or ".confidence." in n
     }
 
 
