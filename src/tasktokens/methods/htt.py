@@ -201,16 +201,17 @@ class Htt(Method):
 
     def _labelled(self, task: Task, output: TaskOutput, prepared: PreparedBatch) -> list[Term]:
         labels, sampler = prepared.batch.labels[task.name], prepared.sampler
-        supervised = supervised_term(task, output, labels, sampler)
+        logits = sampler.logits(output)
+        supervised = supervised_term(task, output, labels, sampler, logits)
         if self.settings.confidence_loss == 0 or output.confidence is None:
             return [supervised]
         count, valid = len(labels.rows), sampler.subsample(labels.valid)
         with torch.no_grad():
-            prediction = task.decode(sampler.logits(output)[:count].detach())
+            prediction = task.decode(logits[:count].detach())
             right = task.correct(prediction, sampler.subsample(labels.value)).float()
-        logits = upsample(output.confidence, sampler.size)[:count]
-        loss = F.binary_cross_entropy_with_logits(logits, right, reduction="none")
-        total = torch.where(valid, loss, 0.0).sum() if count else logits.sum()
+        confidence = upsample(output.confidence, sampler.size)[:count]
+        loss = F.binary_cross_entropy_with_logits(confidence, right, reduction="none")
+        total = torch.where(valid, loss, 0.0).sum() if count else confidence.sum()
         return [supervised, Term(f"confidence/{task.name}", self.settings.confidence_loss, total, valid.sum().float())]
 
     def _pixels(
