@@ -8,17 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from tasktokens.models.backbones import Backbone
-from tasktokens.models.layers import Design, Fusion, context_block, conv_block, token_scores
+from tasktokens.models.layers import Design, init_as_published
 from tasktokens.models.light import LightHead
 from tasktokens.models.outputs import NETWORKS, Network, Rows, TaskOutput, index_rows
-from tasktokens.models.tokens import (
-    ConfidenceToken,
-    CrossTaskGates,
-    FineTokens,
-    OpenGates,
-    TokenAttention,
-    TokenDecoder,
-)
+from tasktokens.models.paper import PaperHead
+from tasktokens.models.tokens import CrossTaskGates, OpenGates
 from tasktokens.tasks import Task
 
 
@@ -48,10 +42,12 @@ class HttNetwork(Network):
                 for c, gate in zip(backbone.channels, gated, strict=True)
             ]
         )
-        head = LightHead if design.light else HttHead
+        head = LightHead if design.light else PaperHead
         self.heads = nn.ModuleDict(
             {name: head(task.num_tokens, backbone.channels, design) for name, task in tasks.items()}
         )
+        if not design.light:
+            init_as_published(self.gates, self.heads)
 
     def forward(self, image_B3HW: Tensor, rows: Rows | None = None) -> dict[str, TaskOutput]:
         """As `Network.forward`; each `TaskOutput` has a confidence and a token too."""
@@ -99,27 +95,3 @@ def gate_by_task(feature_BCHW: Tensor, gates_BTHW: Tensor, rows: Sequence[Tensor
     pairs = torch.cat([row * count + t for t, row in enumerate(rows)])
     selected = feature_BCHW.index_select(0, images) * gates_BTHW.flatten(0, 1).index_select(0, pairs)[:, None]
     return list(torch.split(selected, [len(row) for row in rows]))
-
-
-class HttHead(nn.Module):
-    """One task of the paper's network, from its gated feature maps and refined global token to logits."""
-
-    def __init__(self, count: int, channels: list[int], design: Design) -> None:
-        super().__init__()
-        self.scales = nn.ModuleList([conv_block(c, c) for c in channels])
-        self.token = nn.ModuleList([nn.Linear(c, design.width) for c in channels])
-        self.fusion = Fusion(channels, design.fused)
-        self.context = context_block(design)
-        self.attention = TokenAttention(design.width, design.heads)
-        self.fine_tokens = FineTokens(count, design.width) if design.fine_tokens else None
-        self.decoder = TokenDecoder(count, design.width) if design.fine_tokens else nn.Conv2d(design.width, count, 1)
-        self.confidence = ConfidenceToken(design.width)
-
-    def forward(self, features: list[Tensor], tokens: list[Tensor]) -> TaskOutput:
-        """Gated features (B, C_i, H_i, W_i) and the task's mixed global tokens (B, C_i), one per scale."""
-        token_BD = torch.stack([project(token) for project, token in zip(self.token, tokens, strict=True)]).sum(0)
-        fused = self.fusion([scale(x) for scale, x in zip(self.scales, features, strict=True)])
-        feature, token = self.attention(self.context(fused), token_BD)
-        logits = self.decoder(feature) if self.fine_tokens is None else self.decoder(feature, self.fine_tokens(token))
-        confidence = token_scores(feature.detach(), self.confidence(token))
-        return TaskOutput(logits.float(), feature, confidence.float(), token)

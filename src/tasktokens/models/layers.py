@@ -145,7 +145,7 @@ def context_block(design: Design) -> nn.Module:
     """From a task's fused feature to its feature of D channels."""
     if design.light:
         return nn.Sequential(LightContext(design.fused), separable_block(design.fused, design.width))
-    return nn.Sequential(ASPP(design.fused, design.width), conv_block(design.width, design.width))
+    return nn.Sequential(ASPP(design.fused, design.width), nn.Conv2d(design.width, design.width, 3, padding=1))
 
 
 class Fusion(nn.Module):
@@ -167,3 +167,21 @@ class Fusion(nn.Module):
         for part in parts[1:]:
             total = total + part
         return total
+
+
+@torch.no_grad()
+def init_as_published(*parts: nn.Module) -> None:
+    """Xavier's normal initialisation of all convolutions and linear layers within, biases 0; what starts at 0 does so.
+
+    A `Fusion` is drawn as the one convolution that it stands for.
+    """
+    for module in (module for part in parts for module in part.modules()):
+        if isinstance(module, nn.Conv2d | nn.Linear) and module.weight.any():
+            nn.init.xavier_normal_(module.weight)
+            if module.bias is not None:
+                module.bias.zero_()
+    for fusion in (module for part in parts for module in part.modules() if isinstance(module, Fusion)):
+        parts_of_it = [project for project in fusion.project if isinstance(project, nn.Conv2d)]
+        inputs = sum(project.in_channels for project in parts_of_it)
+        for project in parts_of_it:
+            project.weight.normal_(std=(2 / (inputs + project.out_channels)) ** 0.5)

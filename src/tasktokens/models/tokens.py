@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tasktokens.models.layers import conv_block, token_scores, upsample
+from tasktokens.models.layers import token_scores
 
 
 class CrossTaskGates(nn.Module):
@@ -19,20 +19,23 @@ class CrossTaskGates(nn.Module):
         tasks: T.
         token_channels: width of the stored tokens.
         channels: C of this scale.
-        scaled: divide gate scores by sqrt(C), so that they start near 0.5 for any width; the paper does not.
+        light: divide gate scores by sqrt(C), so that they start near 0.5 for any width, after a depth-wise 3x3
+            convolution; the paper divides by nothing, and its convolution is 1x1.
         image_affinity: how much a task takes of another depends on the image: on what each task's gate lets through.
             The paper's affinity depends on the stored tokens alone.
     """
 
     def __init__(
-        self, tasks: int, token_channels: int, channels: int, scaled: bool, image_affinity: bool = False
+        self, tasks: int, token_channels: int, channels: int, light: bool, image_affinity: bool = False
     ) -> None:
         super().__init__()
-        self.project = nn.Parameter(torch.randn(tasks, token_channels, channels) * token_channels**-0.5)
-        self.depth_wise = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+        spread = token_channels**-0.5 if light else (2 / (token_channels + channels)) ** 0.5  # Xavier
+        self.project = nn.Parameter(torch.randn(tasks, token_channels, channels) * spread)
+        kernel = 3 if light else 1
+        self.depth_wise = nn.Conv2d(channels, channels, kernel, padding=kernel // 2, groups=channels)
         self.query = nn.Linear(channels, channels)
         self.key = nn.Linear(channels, channels)
-        self.factor = channels**-0.5 if scaled else 1.0
+        self.factor = channels**-0.5 if light else 1.0
         self.seen: nn.Sequential | None = None
         if image_affinity:
             project = nn.Linear(channels, channels)
@@ -77,34 +80,6 @@ class OpenGates(nn.Module):
         return gates, tokens_TC.new_zeros(()).expand(batch, tasks, channels), affinity
 
 
-class TokenAttention(nn.Module):
-    """Self-attention over a task's feature, reduced by 2, and its global token (section 3.2).
-
-    Returns the refined feature (B, D, H, W) and the token conditioned on the image (B, D). Nothing is averaged over
-    the batch: what an image gets does not depend on its companions.
-    """
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.reduce = nn.Conv2d(width, width, 3, stride=2, padding=1, groups=width)
-        self.qkv = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
-        self.refine = conv_block(width, width)
-
-    def forward(self, feature_BDHW: Tensor, token_BD: Tensor) -> tuple[Tensor, Tensor]:
-        """Feature (B, D, H, W) and token (B, D) to the refined feature and token of the same shapes."""
-        reduced = self.reduce(feature_BDHW)
-        height, width = reduced.shape[-2:]
-        sequence_BND = torch.cat([reduced.flatten(2).transpose(1, 2), token_BD[:, None]], dim=1)
-        q, k, v = self.qkv(sequence_BND).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-        mixed_BND = self.out(mixed)
-        spatial = mixed_BND[:, :-1].transpose(1, 2).unflatten(2, (height, width))
-        refined = self.refine(feature_BDHW + upsample(spatial, feature_BDHW.shape[-2:]))
-        return refined, mixed_BND[:, -1]
-
-
 class ConfidenceToken(nn.Module):
     """A token (B, D) to the one (B, 1, D) whose inner products with the feature are the logits of the confidence.
 
@@ -124,14 +99,10 @@ class ConfidenceToken(nn.Module):
 class FineTokens(nn.Module):
     """K fine-grained tokens of a task from its image-conditioned token (section 3.3): (B, D) to (B, K, D)."""
 
-    def __init__(self, count: int, width: int, hidden: int = 128) -> None:
+    def __init__(self, count: int, width: int) -> None:
         super().__init__()
         self.index = nn.Parameter(torch.randn(count, width))
-        self.mix = nn.Sequential(
-            nn.Linear(count, hidden), nn.LayerNorm(hidden), nn.GELU(),
-            nn.Linear(hidden, hidden), nn.LayerNorm(hidden), nn.GELU(),
-            nn.Linear(hidden, count),
-        )  # fmt: skip
+        self.mix = index_mixer(count)
 
     def forward(self, token_BD: Tensor) -> Tensor:
         """(B, D) to (B, K, D)."""
@@ -140,23 +111,10 @@ class FineTokens(nn.Module):
         return mixed
 
 
-class TokenDecoder(nn.Module):
-    """Dense interaction: class scores of the fine-grained tokens weigh the class maps (section 3.3).
-
-    ``logits = Conv3x3(Conv1x1(f) * softplus(<f, E_k>))`` at the feature's size. The scores are one matmul over the
-    channels, never a (K, B, C, H, W) product.
-    """
-
-    def __init__(self, count: int, width: int) -> None:
-        super().__init__()
-        self.maps = nn.Conv2d(width, count, 1)
-        self.out = nn.Conv2d(count, count, 3, padding=1)
-
-    def forward(self, feature_BDHW: Tensor, tokens_BKD: Tensor) -> Tensor:
-        """Feature (B, D, H, W) and tokens (B, K, D) to logits (B, K, H, W)."""
-        logits: Tensor = self.out(self.maps(feature_BDHW) * self.scores(feature_BDHW, tokens_BKD))
-        return logits
-
-    def scores(self, feature_BDHW: Tensor, tokens_BKD: Tensor) -> Tensor:
-        """The token maps (B, K, H, W): how far each position agrees with each token, above 0."""
-        return F.softplus(token_scores(feature_BDHW, tokens_BKD))
+def index_mixer(count: int, hidden: int = 128) -> nn.Sequential:
+    """An MLP with two hidden layers over the index of K tokens: (..., K) to (..., K)."""
+    return nn.Sequential(
+        nn.Linear(count, hidden), nn.LayerNorm(hidden), nn.GELU(),
+        nn.Linear(hidden, hidden), nn.LayerNorm(hidden), nn.GELU(),
+        nn.Linear(hidden, count),
+    )  # fmt: skip

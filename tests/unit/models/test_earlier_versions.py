@@ -84,7 +84,7 @@ def test_a_format_of_a_later_version_is_refused(tmp_path: Path) -> None:
     shutil.copy(FILES / "model.json", tmp_path)
     values = json.loads((tmp_path / "model.json").read_text()) | {"format": FORMAT + 1}
     (tmp_path / "model.json").write_text(json.dumps(values))
-    with pytest.raises(CheckpointError, match=f"format {FORMAT + 1}; this version reads formats 1 and {FORMAT}"):
+    with pytest.raises(CheckpointError, match=f"format {FORMAT + 1}; this version reads formats 1 to {FORMAT}"):
         read_info(tmp_path)
 
 
