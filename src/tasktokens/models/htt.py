@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from tasktokens.models.backbones import Backbone
+from tasktokens.models.htt_parts import htt_interventions
+from tasktokens.models.interventions import Intervention
 from tasktokens.models.layers import Design, init_as_published
 from tasktokens.models.light import LightHead
 from tasktokens.models.outputs import NETWORKS, Network, Rows, TaskOutput, index_rows
@@ -73,6 +75,10 @@ class HttNetwork(Network):
     def is_token(self, name: str) -> bool:
         """The global tokens, what the fine-grained ones are made from, and what starts as the identity."""
         return name == "global_tokens" or name.endswith((".fine_tokens.index", ".confidence.project"))
+
+    def interventions(self) -> Sequence[Intervention]:
+        """Tokens, gates, attention and scales, for all tasks at once."""
+        return tuple(htt_interventions(list(self.gates), list(self.heads.values())))
 
     def upgraded(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """With the projections of the confidence's tokens, which earlier versions did not have."""

@@ -300,6 +300,15 @@ class Segmentation(Task):
         """The same class."""
         return prediction_BCHW == target_BCHW
 
+    def difference(self, first_BCHW: Tensor, second_BCHW: Tensor) -> Tensor:
+        """100 where the classes differ: the mean is a percentage of pixels."""
+        return (first_BCHW != second_BCHW).float() * 100
+
+    @property
+    def difference_unit(self) -> str:
+        """Percent of pixels."""
+        return "%"
+
     @property
     def num_groups(self) -> int:
         """Confidences are calibrated per class."""
