@@ -130,7 +130,8 @@ def _observed_head(task: str, head: PaperHead | LightHead) -> Iterator[tuple[nn.
     decoder = head.decoder
     if head.fine_tokens is None or not isinstance(decoder, TokenDecoder | LightDecoder):
         return  # a plain classifier decodes
-    yield head.fine_tokens, _output(f"{task}.fine_tokens")
+    tokens = head.last_tokens if isinstance(head, LightHead) else head.fine_tokens
+    yield tokens, _output(f"{task}.fine_tokens")
     yield decoder.maps, _output(f"{task}.class_maps")
     yield decoder, lambda inputs, _: {f"{task}.token_maps": decoder.scores(*inputs)}
 

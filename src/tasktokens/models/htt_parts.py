@@ -20,15 +20,23 @@ Changes = dict[nn.Module, Change]
 """What `Intervention.changes` is."""
 
 
-def htt_interventions(gates: Sequence[nn.Module], heads: Sequence[nn.Module]) -> Iterator[Intervention]:
+def htt_interventions(
+    gates: Sequence[nn.Module],
+    heads: Sequence[nn.Module],
+    exchange: nn.Module | None = None,
+    of_image: bool = False,
+) -> Iterator[Intervention]:
     """Of all tasks at once.
 
     Args:
         gates: of the four scales, finest first.
         heads: of the tasks.
+        exchange: among the fine tokens of all tasks.
+        of_image: whether the global tokens have seen the image.
     """
     chosen = [head for head in heads if isinstance(head, Head)]
-    fine = [head.fine_tokens for head in chosen if head.fine_tokens is not None]
+    fine = [module for head in chosen if (module := _last_tokens(head)) is not None]
+    updates = [update for head in chosen if isinstance(head, LightHead) for update in head.update]
     decoders = [head.decoder for head in chosen if isinstance(head.decoder, LightDecoder | TokenDecoder)]
     mixing = [module for module in gates if isinstance(module, CrossTaskGates)]
     attentions: list[nn.Module] = [head.attention for head in chosen]
@@ -47,8 +55,22 @@ def htt_interventions(gates: Sequence[nn.Module], heads: Sequence[nn.Module]) ->
         yield Intervention("global_tokens", "zero", zero)
         swapped: Changes = {each: _with_tokens(each, lambda tokens: tokens.roll(1, dims=-2)) for each in mixing}
         yield Intervention("global_tokens", "of another task", swapped)
+        images: Changes = {each: _with_tokens(each, lambda tokens: tokens.roll(1, dims=0)) for each in mixing}
+        if of_image:
+            yield Intervention("global_tokens", "of another image", images, swaps=True)
+    if updates:
+        yield Intervention("token_update", "removed", dict.fromkeys(updates, lambda inputs, output: inputs[0]))
+    if exchange is not None:
+        yield Intervention("token_exchange", "removed", {exchange: lambda inputs, output: list(inputs[0])})
     for number, module in enumerate(gates, 1):
         yield Intervention(f"scale{number}", "removed", {module: _closed_gates})
+
+
+def _last_tokens(head: Head) -> nn.Module | None:
+    """The module whose output is the fine tokens that decode."""
+    if head.fine_tokens is None:
+        return None
+    return head.last_tokens if isinstance(head, LightHead) else head.fine_tokens
 
 
 def _of_another(inputs: Any, output: Tensor) -> Tensor:

@@ -24,6 +24,10 @@ class Design:
         multi_scale: whether they do so at all four scales, or at the coarsest alone.
         fine_tokens: whether they decode; without, a linear classifier of pixels does.
         image_affinity: whether the affinity between tasks depends on the image.
+        exchange: how tasks shape the features of each scale; see `HttParts`.
+        token_update: rounds in which fine tokens are updated by what they gather from the feature.
+        token_exchange: whether the fine tokens of all tasks attend to each other.
+        prompt_tokens: whether the global tokens run through the backbone's last stage.
     """
 
     width: int
@@ -34,6 +38,10 @@ class Design:
     multi_scale: bool = True
     fine_tokens: bool = True
     image_affinity: bool = False
+    exchange: str = "affinity"
+    token_update: int = 0
+    token_exchange: bool = False
+    prompt_tokens: bool = False
 
 
 def conv_block(inputs: int, outputs: int, kernel: int = 3, dilation: int = 1) -> nn.Sequential:
