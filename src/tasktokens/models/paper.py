@@ -70,7 +70,8 @@ class TokenAttention(nn.Module):
         """Queries, keys or values of the reduced positions and the token: (B, heads, N + 1, D / heads)."""
         reduced = self.reduce[name](feature_BDHW).flatten(2).mT
         projected: Tensor = self.project[name](torch.cat([reduced, token_BD[:, None]], dim=1))
-        return projected.view(*projected.shape[:2], self.heads, -1).transpose(1, 2)
+        batch, length, width = projected.shape
+        return projected.view(batch, length, self.heads, width // self.heads).transpose(1, 2)
 
 
 class PaperFineTokens(nn.Module):
