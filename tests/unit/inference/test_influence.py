@@ -237,10 +237,15 @@ def test_json_is_the_rows_alone_and_a_single_image_is_refused_without_hindering_
 
 
 def test_a_network_without_such_parts_says_so(
-    model: Callable[[str], Path], folder_root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    model: Callable[[str], Path],
+    folder_root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert influence(model("mtl"), folder_root / "images", None).rows == ()
-    assert not run(monkeypatch, "explain", model("mtl"), folder_root / "images", "--influence", "--out", "unused")
+    out = tmp_path / "out"
+    assert not run(monkeypatch, "explain", model("mtl"), folder_root / "images", "--influence", "--out", out)
     assert "names no parts that can be exchanged" in capsys.readouterr().err
 
 
