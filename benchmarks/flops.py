@@ -31,6 +31,11 @@ CASES = [
     ("tf_efficientnet_lite0", (96, 128), None),
     ("tf_efficientnet_lite0", (96, 128), 32),
 ]
+PARTS: list[dict[str, object]] = [
+    {"token_update": 1}, {"token_update": 2}, {"token_exchange": True}, {"exchange": "modulation"},
+    {"exchange": "none"}, {"prompt_tokens": True},
+]  # fmt: skip
+"""Settings of ``model.htt``, each alone."""
 
 
 def main() -> None:
@@ -42,14 +47,23 @@ def main() -> None:
         for case in CASES
         for network, variant in (("htt", "paper"), ("htt", "htt"), ("mtl", "htt"))
     ]
+    rows += [count("htt", "htt", *case, parts=parts) for case in CASES[:2] for parts in PARTS]
     result = describe("nothing is timed", []) | {"rows": rows}
     args.out.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(rows, indent=1))
 
 
-def count(kind: str, variant: str, backbone: str, size: tuple[int, int], width: int | None) -> dict[str, object]:
+def count(
+    kind: str,
+    variant: str,
+    backbone: str,
+    size: tuple[int, int],
+    width: int | None,
+    parts: dict[str, object] | None = None,
+) -> dict[str, object]:
     """One network's figures, in GFLOP and millions of parameters."""
-    settings = ModelSettings(variant=variant, backbone=backbone, pretrained=False, width=width)  # type: ignore[arg-type]
+    given = {"variant": variant, "backbone": backbone, "pretrained": False, "width": width, "htt": parts or {}}
+    settings = ModelSettings.model_validate(given)
     tasks = {name: build_task(name, spec) for name, spec in TASKS.items()}
     network = build_network(kind, tasks, settings).eval()
     image = torch.zeros(1, 3, *size, dtype=torch.uint8)
@@ -59,7 +73,7 @@ def count(kind: str, variant: str, backbone: str, size: tuple[int, int], width: 
         "network": kind, "variant": variant, "backbone": backbone, "height": size[0], "width": size[1],
         "channels": width, "gflops": round(total, 3), "gflops_backbone": round(of_backbone, 3),
         "gflops_after_backbone": round(total - of_backbone, 3), "million_parameters": round(parameters, 2),
-    }  # fmt: skip
+    } | ({"parts": parts} if parts else {})  # fmt: skip
 
 
 @torch.no_grad()

@@ -38,6 +38,7 @@ HTT = [
     "method.student=fresh", "method.thresholds=fixed", "method.teacher=live", "method.views=[[1,false],[1.25,true]]",
     "method.feature_level=1", "method.prediction_level=1", "method.token_level=0", "method.targets=distribution",
     "method.confidence=ours", "method.confidence_loss=0.1", "method.strong={photometric: 0.5, grey: 0.2, blur: 0.3}",
+    "method.compared_at=heads", "method.feature_task_weight=true",
 ]  # fmt: skip
 RUNS: dict[str, list[str]] = {
     "mtl": ["method.name=mtl", "method.steps=20"],

@@ -190,12 +190,30 @@ def predict(
 @app.command()
 def explain(
     model: Model,
-    inputs: Inputs,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Argument(help="Images, folders or glob patterns; --influence: default: the images of the run's test."),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Output folder.")] = Path("explanations"),
+    influence: Annotated[
+        bool, typer.Option("--influence", help="How much predictions change when a token, gate or scale is changed.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --influence: print the rows as JSON only.")] = False,
+    root: Root = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
     """Draw what the network computes for images: task gates, affinity between tasks, token maps, confidences."""
+    from tasktokens.errors import ConfigError
+
+    if influence:
+        from tasktokens.inference.influence import influence as measure
+        from tasktokens.reporting.tables import print_influence
+
+        print_influence(measure(model, inputs, out, overwrite, quiet, root), as_json)
+        return
+    if not inputs or as_json or root is not None:
+        raise ConfigError("give the images to explain; --json and --root, and no images, go with --influence")
     from tasktokens.inference.explain import explain as run
 
     run(model, inputs, out, overwrite, quiet)

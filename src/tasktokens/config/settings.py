@@ -22,6 +22,23 @@ class TaskOptions(Settings):
     discovered_weight: float | None = Field(None, ge=0, description="factor of the loss on its discovered labels")
 
 
+class HttParts(Settings):
+    """Parts of the variant ``htt`` that are being tried; off by default."""
+
+    token_update: int = Field(
+        0, ge=0, le=2, description="rounds in which each fine token is updated by what it gathers from the feature"
+    )
+    token_exchange: bool = Field(False, description="attention among the fine tokens of all tasks of an image")
+    exchange: Literal["affinity", "modulation", "none"] = Field(
+        "affinity",
+        description="how tasks shape each scale: affinity: gates mixed across tasks; modulation: each task's own gate "
+        "and a factor per channel; none: its own gate alone",
+    )
+    prompt_tokens: bool = Field(
+        False, description="global tokens run through the backbone's last stage; CNN: cross-attention with its map"
+    )
+
+
 class ModelSettings(Settings):
     """Settings of the network."""
 
@@ -36,6 +53,18 @@ class ModelSettings(Settings):
     image_affinity: bool | None = Field(
         None, description="HTT: how much a task takes of another depends on the image; default: the variant's own"
     )
+    htt: HttParts = HttParts()
+    """Parts that are being tried."""
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> ModelSettings:
+        if self.variant == "paper" and self.htt != HttParts():
+            raise ValueError("the parts in model.htt are of the variant htt; leave them out, or set model.variant=htt")
+        if not self.fine_tokens and (self.htt.token_update or self.htt.token_exchange):
+            raise ValueError("htt.token_update and htt.token_exchange change fine tokens, but fine_tokens is false")
+        if not self.global_tokens and (self.htt.prompt_tokens or self.htt.exchange != "affinity"):
+            raise ValueError("htt.prompt_tokens and htt.exchange need global tokens, but global_tokens is false")
+        return self
 
 
 class OptimSettings(Settings):

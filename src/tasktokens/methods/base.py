@@ -296,13 +296,16 @@ def label_counts(prepared: PreparedBatch) -> dict[str, Tensor]:
     return {name: prepared.sampler.subsample(item.valid).sum().float() for name, item in labels.items()}
 
 
-def supervised_term(task: Task, output: TaskOutput, labels: Labels, sampler: PixelSampler) -> Term:
+def supervised_term(
+    task: Task, output: TaskOutput, labels: Labels, sampler: PixelSampler, logits: Tensor | None = None
+) -> Term:
     """Loss of the given labels.
 
     Args:
         output: of the labelled images of the task, in order; with none of them, of any image.
+        logits: ``sampler.logits(output)`` where it is known already.
     """
-    logits = sampler.logits(output)[: len(labels.rows)]
+    logits = (sampler.logits(output) if logits is None else logits)[: len(labels.rows)]
     total, count = masked_loss(task, logits, sampler.subsample(labels.value), sampler.subsample(labels.valid))
     # Unused outputs stay in the graph, since ranks wait for the gradient of every parameter.
     idle = [x.float().sum() for x in (output.confidence, output.token) if x is not None]

@@ -158,8 +158,7 @@ class Htt(Method):
             output, soft = outputs[name], batch.discovered.get(name)
             terms += self._labelled(task, output.select(batch.labels[name].rows), prepared)
             if soft is not None:
-                logits = upsample(soft.logits.float(), output.logits.shape[-2:])
-                terms += self._pixels(task, output, soft.rows, logits, prepared)
+                terms += self._pixels(task, output, soft.rows, soft.logits.float(), prepared)
                 terms += self._tokens(task, output, soft.rows, soft.token)
             if name in batch.weighted:
                 terms += self._weighted(task, output.select(batch.weighted[name].rows), prepared)
@@ -198,29 +197,35 @@ class Htt(Method):
 
     def _labelled(self, task: Task, output: TaskOutput, prepared: PreparedBatch) -> list[Term]:
         labels, sampler = prepared.batch.labels[task.name], prepared.sampler
-        supervised = supervised_term(task, output, labels, sampler)
+        logits = sampler.logits(output)
+        supervised = supervised_term(task, output, labels, sampler, logits)
         if self.settings.confidence_loss == 0 or output.confidence is None:
             return [supervised]
         count, valid = len(labels.rows), sampler.subsample(labels.valid)
         with torch.no_grad():
-            prediction = task.decode(sampler.logits(output)[:count].detach())
+            prediction = task.decode(logits[:count].detach())
             right = task.correct(prediction, sampler.subsample(labels.value)).float()
-        logits = upsample(output.confidence, sampler.size)[:count]
-        loss = F.binary_cross_entropy_with_logits(logits, right, reduction="none")
-        total = torch.where(valid, loss, 0.0).sum() if count else logits.sum()
+        confidence = upsample(output.confidence, sampler.size)[:count]
+        loss = F.binary_cross_entropy_with_logits(confidence, right, reduction="none")
+        total = torch.where(valid, loss, 0.0).sum() if count else confidence.sum()
         return [supervised, Term(f"confidence/{task.name}", self.settings.confidence_loss, total, valid.sum().float())]
 
     def _pixels(
         self, task: Task, output: TaskOutput, rows: Tensor, teacher_logits: Tensor, prepared: PreparedBatch
     ) -> list[Term]:
-        """Prediction level, at the head's own resolution, which is the finest that the teacher has.
+        """Prediction level, at the head's own resolution, which is the finest that the teacher has, or at the image's.
 
         The mean is over all pixels of the images of ``rows``, which have no label, so that a few confident pixels weigh
         little. ``teacher_logits`` are of these images.
         """
         image_pixels = prepared.batch.pixels
         logits = output.logits[rows]
-        pixels = inside(image_pixels[rows], output.logits.shape[-2:])
+        if self.settings.compared_at == "image":
+            logits = upsample(logits, prepared.sampler.size)
+            pixels = prepared.sampler.subsample(image_pixels[rows])
+        else:
+            pixels = inside(image_pixels[rows], logits.shape[-2:])
+        teacher_logits = upsample(teacher_logits, logits.shape[-2:])
         found = discover_labels(task, teacher_logits, pixels, self.settings.confidence, self.thresholds)
         soft = task.has_distribution and self.settings.targets == "distribution"
         weighted = self.settings.confidence_weighting and (soft or task.confidence_weighted)
@@ -247,7 +252,7 @@ class Htt(Method):
         weights = feature_weights(teacher_output, batch.labels[task.name].rows, batch.pixels, weighted)
         total, _ = masked_mse(output.feature, teacher_output.feature, weights)
         total = total * pixels_per_cell(batch.pixels, output.feature)
-        weight = task.weight * self.settings.feature_level
+        weight = self.settings.feature_level * (task.weight if self.settings.feature_task_weight else 1.0)
         return [Term(f"feature/{task.name}", weight, total, batch.pixels.sum().float())]
 
     def _tokens(self, task: Task, output: TaskOutput, rows: Tensor, teacher_token: Tensor | None) -> list[Term]:

@@ -36,7 +36,9 @@ class HttMethod(MethodSettings):
     }  # fmt: skip
     as_published: ClassVar[Mapping[str, Any]] = {
         "student": "fresh", "thresholds": "fixed", "feature_level": 1.0, "teacher": "live",
-        "deliver": "student",
+        "deliver": "student", "confidence_loss": 0.0, "targets": "value", "views": [AS_IT_IS], "confidence": "paper",
+        "compared_at": "image", "feature_task_weight": False,
+        "strong": StrongView(photometric=0.3, grey=0.0, blur=0.0),
     }  # fmt: skip
 
     name: Literal["htt"] = "htt"
@@ -66,6 +68,7 @@ class HttMethod(MethodSettings):
     feature_level: float = Field(
         0.0, ge=0, description="weight of feature distillation; needs teacher=live; 0 turns it off"
     )
+    feature_task_weight: bool = Field(True, description="whether it has the task's weight too; published: false")
     token_level: float = Field(0.0, ge=0, description="weight of token distillation; 0 turns it off")
     teacher: Literal["once", "live"] = Field(
         "once",
@@ -83,6 +86,11 @@ class HttMethod(MethodSettings):
         "distribution",
         description="the student learns the teacher's distribution over classes, bins or centres, or, as published, "
         "its value",
+    )
+    compared_at: Literal["heads", "image"] = Field(
+        "heads",
+        description="where discovered labels are compared: at the heads' size, a quarter of the image's, or, as "
+        "published, at the image's",
     )
     thresholds: Literal["fixed", "adaptive", "calibrated"] = Field(
         "adaptive",

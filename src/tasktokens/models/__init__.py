@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -27,10 +28,10 @@ def build_network(kind: str, tasks: Mapping[str, Task], settings: ModelSettings,
     design = DESIGNS[settings.variant]
     if settings.width is not None:
         design = replace(design, width=settings.width, fused=settings.width * design.fused // design.width)
-    parts = {name: getattr(settings, name) for name in ("global_tokens", "multi_scale", "fine_tokens")}
+    parts: dict[str, Any] = {name: getattr(settings, name) for name in ("global_tokens", "multi_scale", "fine_tokens")}
     if settings.image_affinity is not None:
         parts["image_affinity"] = settings.image_affinity
-    design = replace(design, **parts)
+    design = replace(design, **parts, **dict(settings.htt))
     pretrained, weights = (settings.pretrained, settings.weights) if load_weights else (False, None)
     backbone = Backbone(settings.backbone, pretrained, weights)
     network = NETWORKS[kind](tasks, backbone, design)

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from tasktokens.models.backbones import Backbone
-from tasktokens.models.htt import HttHead, HttNetwork
+from tasktokens.models.htt import HttNetwork
 from tasktokens.models.light import LightDecoder, LightHead
 from tasktokens.models.outputs import Network
-from tasktokens.models.tokens import CrossTaskGates, OpenGates, TokenDecoder
+from tasktokens.models.paper import PaperHead, TokenDecoder
+from tasktokens.models.tokens import CrossTaskGates, OpenGates
 
 Stages = dict[str, Tensor]
 """Outputs of the parts of a network by name; see `stages`."""
@@ -107,7 +108,7 @@ def _observed(network: Network) -> Iterator[tuple[nn.Module, _Naming]]:
             assert isinstance(gates, CrossTaskGates | OpenGates)
             yield from _observed_gates(f"scale{i}", gates)
         for task, head in network.heads.items():
-            assert isinstance(head, HttHead | LightHead)
+            assert isinstance(head, PaperHead | LightHead)
             yield from _observed_head(task, head)
 
 
@@ -123,13 +124,14 @@ def _observed_gates(scale: str, gates: CrossTaskGates | OpenGates) -> Iterator[t
     yield gates, mixed
 
 
-def _observed_head(task: str, head: HttHead | LightHead) -> Iterator[tuple[nn.Module, _Naming]]:
+def _observed_head(task: str, head: PaperHead | LightHead) -> Iterator[tuple[nn.Module, _Naming]]:
     yield head, lambda inputs, _: {f"{task}.gated{i}": x for i, x in enumerate(inputs[0], 1)}
     yield head.attention, lambda inputs, _: {f"{task}.global_token": inputs[1]}
     decoder = head.decoder
     if head.fine_tokens is None or not isinstance(decoder, TokenDecoder | LightDecoder):
         return  # a plain classifier decodes
-    yield head.fine_tokens, _output(f"{task}.fine_tokens")
+    tokens = head.last_tokens if isinstance(head, LightHead) else head.fine_tokens
+    yield tokens, _output(f"{task}.fine_tokens")
     yield decoder.maps, _output(f"{task}.class_maps")
     yield decoder, lambda inputs, _: {f"{task}.token_maps": decoder.scores(*inputs)}
 

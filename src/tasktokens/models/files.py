@@ -22,8 +22,8 @@ from tasktokens.utils import strict_json
 from tasktokens.utils.atomic import atomically
 from tasktokens.utils.safe_io import read_json, require_regular_file
 
-FORMAT = 2
-"""Version of ``model.json``. Version 1 is read too, but for the ``htt`` variant, whose heads were others then."""
+FORMAT = 3
+"""Version of ``model.json``. Earlier ones are read too, but for what was built in another way then: see `_rebuilt`."""
 
 
 @dataclass(frozen=True)
@@ -119,9 +119,9 @@ def read_info(folder: Path) -> ModelInfo:
         raise CheckpointError(f"{folder} holds no trained model (no model.json); {advice}")
     try:
         values = read_json(path)
-        if values["format"] not in (1, FORMAT):
+        if values["format"] not in range(1, FORMAT + 1):
             raise CheckpointError(
-                f"{path} has format {values['format']}; this version reads formats 1 and {FORMAT}; install the "
+                f"{path} has format {values['format']}; this version reads formats 1 to {FORMAT}; install the "
                 "version of TaskTokens that wrote it"
             )
         if values["network"] not in NETWORKS:
@@ -138,18 +138,26 @@ def read_info(folder: Path) -> ModelInfo:
             raise ValueError(f"'mirrored' must be true or false, found {mirrored!r}")
         zoom = None if values.get("largest_zoom") is None else float(values["largest_zoom"])
         settings = ModelSettings.model_validate(values["model"])
-        if (values["format"], values["network"], settings.variant) == (1, "htt", "htt"):
+        if _rebuilt(values["format"], values["network"], settings.variant):
             raise CheckpointError(
-                f"{path} is of an earlier version, in which the heads of the variant 'htt' were others; train it again"
+                f"{path} is of an earlier version, in which the heads of the variant '{settings.variant}' were others; "
+                "train it again"
             )
         return ModelInfo(values["network"], settings, tasks, (height, width), mirrored, zoom)
     except (OSError, KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
         raise CheckpointError(f"{path} is damaged: {type(error).__name__} {error}") from error
 
 
+def _rebuilt(version: int, network: str, variant: str) -> bool:
+    """Whether a network that was saved by an earlier version has other layers now."""
+    return (version < 3 and variant == "paper") or (version < 2 and network == "htt")
+
+
 def load_weights(network: nn.Module, path: Path) -> None:
     """Load weights that must fit exactly. Raises `CheckpointError` saying what differs."""
     state = read_tensors(path)
+    if isinstance(network, Network):
+        state = network.upgraded(state)
     expected = network.state_dict()
     missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
     shapes = [

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from tasktokens.models.backbones import Backbone
-from tasktokens.models.layers import Design, Fusion, context_block, conv_block, token_scores
+from tasktokens.models.htt_parts import htt_interventions
+from tasktokens.models.interventions import Intervention
+from tasktokens.models.layers import Design, init_as_published
 from tasktokens.models.light import LightHead
 from tasktokens.models.outputs import NETWORKS, Network, Rows, TaskOutput, index_rows
-from tasktokens.models.tokens import CrossTaskGates, FineTokens, OpenGates, TokenAttention, TokenDecoder
+from tasktokens.models.paper import PaperHead
+from tasktokens.models.token_exchange import Prompts, TokenExchange, last_blocks, running_along
+from tasktokens.models.tokens import CrossTaskGates, OpenGates
 from tasktokens.tasks import Task
 
 
@@ -37,25 +42,67 @@ class HttNetwork(Network):
         gated = [design.global_tokens and (design.multi_scale or scale == 3) for scale in range(4)]
         self.gates = nn.ModuleList(
             [
-                CrossTaskGates(len(tasks), deepest, c, design.light, design.image_affinity) if gate else OpenGates()
+                CrossTaskGates(len(tasks), deepest, c, design.light, design.image_affinity, design.exchange)
+                if gate
+                else OpenGates()
                 for c, gate in zip(backbone.channels, gated, strict=True)
             ]
         )
-        head = LightHead if design.light else HttHead
+        head = LightHead if design.light else PaperHead
         self.heads = nn.ModuleDict(
             {name: head(task.num_tokens, backbone.channels, design) for name, task in tasks.items()}
         )
+        counts = [task.num_tokens for task in tasks.values()]
+        self.token_exchange = TokenExchange(counts, design.width, design.heads) if design.token_exchange else None
+        self.prompts: nn.Module | None = None
+        self.prompted = last_blocks(backbone.network) if design.prompt_tokens else []
+        if design.prompt_tokens and not self.prompted:
+            self.prompts = Prompts(deepest, math.gcd(deepest, 4))
+        if not design.light:
+            init_as_published(self.gates, self.heads)
 
     def forward(self, image_B3HW: Tensor, rows: Rows | None = None) -> dict[str, TaskOutput]:
         """As `Network.forward`; each `TaskOutput` has a confidence and a token too."""
+        features, global_tokens = self._features(image_B3HW)
+        mixed = [gates(x, global_tokens) for gates, x in zip(self.gates, features, strict=True)]
+        computed = rows if self.token_exchange is None else None  # tokens of all tasks meet, whatever is asked for
+        chosen = None if computed is None else [computed[name] for name in self.heads]
+        gated = []
+        for module, x, (gates, tokens, _) in zip(self.gates, features, mixed, strict=True):
+            factors = module.channel_factors(x, gates, tokens)  # type: ignore[operator]
+            gated.append(gate_by_task(x, gates, chosen, factors))
+        inputs = {}
+        for t, name in enumerate(self.heads):
+            tokens = [index_rows(tokens[:, t], None if computed is None else computed[name]) for _, tokens, _ in mixed]
+            inputs[name] = [maps[t] for maps in gated], tokens
+        if self.token_exchange is None:
+            return {name: head(*inputs[name]) for name, head in self.heads.items()}
+        return self._exchanged(inputs, rows)
+
+    def _features(self, image_B3HW: Tensor) -> tuple[list[Tensor], Tensor]:
+        """The backbone's maps, and the global tokens (T, C), or (B, T, C) where they saw the image."""
+        if self.prompted:
+            with running_along(self.prompted, self.global_tokens) as tokens:
+                return self.backbone(image_B3HW), tokens[0]
         features = self.backbone(image_B3HW)
-        mixed = [gates(x, self.global_tokens) for gates, x in zip(self.gates, features, strict=True)]
-        chosen = None if rows is None else [rows[name] for name in self.heads]
-        gated = [gate_by_task(x, gates, chosen) for x, (gates, _, _) in zip(features, mixed, strict=True)]
+        if self.prompts is None:
+            return features, self.global_tokens
+        last, tokens_BTC = self.prompts(features[-1], self.global_tokens)
+        return [*features[:-1], last], tokens_BTC
+
+    def _exchanged(
+        self, inputs: Mapping[str, tuple[list[Tensor], list[Tensor]]], rows: Rows | None
+    ) -> dict[str, TaskOutput]:
+        """Outputs of heads whose fine tokens have met those of the other tasks."""
+        assert self.token_exchange is not None
+        heads = {name: head for name, head in self.heads.items() if isinstance(head, LightHead)}
+        encoded = {name: head.encode(*inputs[name]) for name, head in heads.items()}
+        met = self.token_exchange([tokens for _, _, tokens in encoded.values()])
         outputs = {}
-        for t, (name, head) in enumerate(self.heads.items()):
-            tokens = [index_rows(tokens[:, t], None if rows is None else rows[name]) for _, tokens, _ in mixed]
-            outputs[name] = head([maps[t] for maps in gated], tokens)
+        for (name, head), (feature, token, _), tokens in zip(heads.items(), encoded.values(), met, strict=True):
+            if rows is not None:
+                feature, token, tokens = (x.index_select(0, rows[name]) for x in (feature, token, tokens))
+            outputs[name] = head.decode(feature, token, tokens)
         return outputs
 
     def of_tokens(self, name: str) -> bool:
@@ -64,15 +111,32 @@ class HttNetwork(Network):
         Their inputs are many values of order 1, not a few of a sparse feature, so that a step of Adam, which moves
         every weight by as much, moves their outputs many times further than those of a convolution.
         """
-        return name.startswith(("global_tokens", "gates.")) or ".fine_tokens." in name or ".decoder.out." in name
+        parts = (".fine_tokens.", ".decoder.out.", ".confidence.", ".update.")
+        return name.startswith(("global_tokens", "gates.", "token_exchange.", "prompts.")) or any(
+            part in name for part in parts
+        )
 
     def is_token(self, name: str) -> bool:
-        """The global tokens, and what the fine-grained ones are made from."""
-        return name == "global_tokens" or name.endswith(".fine_tokens.index")
+        """The global tokens, what the fine-grained ones are made from, and what starts as the identity."""
+        return name in ("global_tokens", "token_exchange.task") or name.endswith(
+            (".fine_tokens.index", ".confidence.project")
+        )
+
+    def interventions(self) -> Sequence[Intervention]:
+        """Tokens, gates, attention and scales, for all tasks at once."""
+        of_image = bool(self.prompted) or self.prompts is not None
+        return tuple(htt_interventions(list(self.gates), list(self.heads.values()), self.token_exchange, of_image))
+
+    def upgraded(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """With the projections of the confidence's tokens, which earlier versions did not have."""
+        start = {name: torch.eye(len(p)) for name, p in self.named_parameters() if name.endswith(".confidence.project")}
+        return start | dict(state)
 
 
-def gate_by_task(feature_BCHW: Tensor, gates_BTHW: Tensor, rows: Sequence[Tensor] | None) -> list[Tensor]:
-    """The feature map times each task's gate, of that task's rows: for each task (n_t, C, H, W).
+def gate_by_task(
+    feature_BCHW: Tensor, gates_BTHW: Tensor, rows: Sequence[Tensor] | None, factors_BTC: Tensor | None = None
+) -> list[Tensor]:
+    """The feature map times each task's gate, and its channels' factors, of that task's rows: each (n_t, C, H, W).
 
     All rows are selected at once, so that the backward pass adds them up once.
 
@@ -81,32 +145,13 @@ def gate_by_task(feature_BCHW: Tensor, gates_BTHW: Tensor, rows: Sequence[Tensor
     """
     count = gates_BTHW.shape[1]
     if rows is None:
-        return [feature_BCHW * gates_BTHW[:, t : t + 1] for t in range(count)]
+        maps = [feature_BCHW * gates_BTHW[:, t : t + 1] for t in range(count)]
+        if factors_BTC is None:
+            return maps
+        return [x * factors_BTC[:, t, :, None, None] for t, x in enumerate(maps)]
     images = torch.cat(list(rows))
     pairs = torch.cat([row * count + t for t, row in enumerate(rows)])
     selected = feature_BCHW.index_select(0, images) * gates_BTHW.flatten(0, 1).index_select(0, pairs)[:, None]
+    if factors_BTC is not None:
+        selected = selected * factors_BTC.flatten(0, 1).index_select(0, pairs)[..., None, None]
     return list(torch.split(selected, [len(row) for row in rows]))
-
-
-class HttHead(nn.Module):
-    """One task of the paper's network, from its gated feature maps and refined global token to logits."""
-
-    def __init__(self, count: int, channels: list[int], design: Design) -> None:
-        super().__init__()
-        self.scales = nn.ModuleList([conv_block(c, c) for c in channels])
-        self.token = nn.ModuleList([nn.Linear(c, design.width) for c in channels])
-        self.fusion = Fusion(channels, design.fused)
-        self.context = context_block(design)
-        self.attention = TokenAttention(design.width, design.heads)
-        self.fine_tokens = FineTokens(count, design.width) if design.fine_tokens else None
-        self.decoder = TokenDecoder(count, design.width) if design.fine_tokens else nn.Conv2d(design.width, count, 1)
-
-    def forward(self, features: list[Tensor], tokens: list[Tensor]) -> TaskOutput:
-        """Gated features (B, C_i, H_i, W_i) and the task's mixed global tokens (B, C_i), one per scale."""
-        token_BD = torch.stack([project(token) for project, token in zip(self.token, tokens, strict=True)]).sum(0)
-        fused = self.fusion([scale(x) for scale, x in zip(self.scales, features, strict=True)])
-        feature, token = self.attention(self.context(fused), token_BD)
-        logits = self.decoder(feature) if self.fine_tokens is None else self.decoder(feature, self.fine_tokens(token))
-        # Detached: "is the prediction right here?" must not bend the feature that makes the prediction.
-        confidence = token_scores(feature.detach(), token[:, None])
-        return TaskOutput(logits.float(), feature, confidence.float(), token)

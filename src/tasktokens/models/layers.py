@@ -24,6 +24,10 @@ class Design:
         multi_scale: whether they do so at all four scales, or at the coarsest alone.
         fine_tokens: whether they decode; without, a linear classifier of pixels does.
         image_affinity: whether the affinity between tasks depends on the image.
+        exchange: how tasks shape the features of each scale; see `HttParts`.
+        token_update: rounds in which fine tokens are updated by what they gather from the feature.
+        token_exchange: whether the fine tokens of all tasks attend to each other.
+        prompt_tokens: whether the global tokens run through the backbone's last stage.
     """
 
     width: int
@@ -34,6 +38,10 @@ class Design:
     multi_scale: bool = True
     fine_tokens: bool = True
     image_affinity: bool = False
+    exchange: str = "affinity"
+    token_update: int = 0
+    token_exchange: bool = False
+    prompt_tokens: bool = False
 
 
 def conv_block(inputs: int, outputs: int, kernel: int = 3, dilation: int = 1) -> nn.Sequential:
@@ -145,7 +153,7 @@ def context_block(design: Design) -> nn.Module:
     """From a task's fused feature to its feature of D channels."""
     if design.light:
         return nn.Sequential(LightContext(design.fused), separable_block(design.fused, design.width))
-    return nn.Sequential(ASPP(design.fused, design.width), conv_block(design.width, design.width))
+    return nn.Sequential(ASPP(design.fused, design.width), nn.Conv2d(design.width, design.width, 3, padding=1))
 
 
 class Fusion(nn.Module):
@@ -167,3 +175,21 @@ class Fusion(nn.Module):
         for part in parts[1:]:
             total = total + part
         return total
+
+
+@torch.no_grad()
+def init_as_published(*parts: nn.Module) -> None:
+    """Xavier's normal initialisation of all convolutions and linear layers within, biases 0; what starts at 0 does so.
+
+    A `Fusion` is drawn as the one convolution that it stands for.
+    """
+    for module in (module for part in parts for module in part.modules()):
+        if isinstance(module, nn.Conv2d | nn.Linear) and module.weight.any():
+            nn.init.xavier_normal_(module.weight)
+            if module.bias is not None:
+                module.bias.zero_()
+    for fusion in (module for part in parts for module in part.modules() if isinstance(module, Fusion)):
+        parts_of_it = [project for project in fusion.project if isinstance(project, nn.Conv2d)]
+        inputs = sum(project.in_channels for project in parts_of_it)
+        for project in parts_of_it:
+            project.weight.normal_(std=(2 / (inputs + project.out_channels)) ** 0.5)

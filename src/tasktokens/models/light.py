@@ -15,7 +15,8 @@ from torch.nn import functional as F
 
 from tasktokens.models.layers import Design, upsample
 from tasktokens.models.outputs import TaskOutput
-from tasktokens.models.tokens import FineTokens
+from tasktokens.models.token_exchange import TokenUpdate
+from tasktokens.models.tokens import ConfidenceToken, FineTokens
 
 ATTENDED = 192
 """Most positions that attend to each other: stride 24 of an image of 288x384, stride 8 up to 96x128."""
@@ -159,19 +160,38 @@ class LightHead(nn.Module):
         self.image_part = nn.Parameter(torch.zeros(design.width))
         self.fine_tokens = FineTokens(count, design.width) if design.fine_tokens else None
         self.decoder = LightDecoder(count, design.width) if design.fine_tokens else nn.Conv2d(design.width, count, 1)
+        self.confidence = ConfidenceToken(design.width)
+        self.update = nn.ModuleList([TokenUpdate(design.width) for _ in range(design.token_update)])
+        self.last_tokens = nn.Identity()  # where they can be looked at and exchanged, whatever has updated them
         self.factor = design.width**-0.5
 
     def forward(self, features: list[Tensor], tokens: list[Tensor]) -> TaskOutput:
         """Gated features (B, C_i, H_i, W_i) and the task's mixed global tokens (B, C_i), one per scale."""
+        feature, token, fine_tokens = self.encode(features, tokens)
+        return self.decode(feature, token, fine_tokens)
+
+    def encode(self, features: list[Tensor], tokens: list[Tensor]) -> tuple[Tensor, Tensor, Tensor | None]:
+        """To the task's feature (B, D, H, W), its token (B, D) and, unless they are off, fine tokens (B, K, D)."""
         token_BD = torch.stack([project(token) for project, token in zip(self.token, tokens, strict=True)]).sum(0)
         fine, coarse = self.fusion(features)
         mixed = self.mix(fine + upsample(self.context(coarse), fine.shape[-2:]))
         attended, of_image_BD = self.attention(mixed, token_BD)
         feature = self.refine(attended)
         token = token_BD + self.image_part * of_image_BD
-        logits = self.decoder(feature) if self.fine_tokens is None else self.decoder(feature, self.fine_tokens(token))
-        # Detached: "is the prediction right here?" must not bend the feature that makes the prediction.
-        confidence = scores(feature.detach(), token[:, None] * self.factor)
+        if self.fine_tokens is None:
+            return feature, token, None
+        tokens_BKD = self.fine_tokens(token)
+        for update in self.update:
+            tokens_BKD = update(tokens_BKD, feature, self.decoder(feature, tokens_BKD))
+        return feature, token, tokens_BKD
+
+    def decode(self, feature: Tensor, token: Tensor, fine_tokens: Tensor | None) -> TaskOutput:
+        """What `encode` gives, to logits and confidence."""
+        if fine_tokens is None:
+            logits = self.decoder(feature)
+        else:
+            logits = self.decoder(feature, self.last_tokens(fine_tokens))
+        confidence = scores(feature.detach(), self.confidence(token) * self.factor)
         return TaskOutput(logits.float(), feature, confidence.float(), token)
 
 

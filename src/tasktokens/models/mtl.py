@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from tasktokens.models.backbones import Backbone
-from tasktokens.models.layers import Design, Fusion, context_block, conv_block, separable_block
+from tasktokens.models.layers import Design, Fusion, context_block, conv_block, init_as_published, separable_block
 from tasktokens.models.outputs import NETWORKS, Network, Rows, TaskOutput, index_rows
 from tasktokens.tasks import Task
 
@@ -27,6 +27,8 @@ class BaselineNetwork(Network):
                 for name, task in tasks.items()
             }
         )
+        if not design.light:
+            init_as_published(self.heads)
 
     def forward(self, image_B3HW: Tensor, rows: Rows | None = None) -> dict[str, TaskOutput]:
         """As `Network.forward`; no confidence and no token."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from tasktokens.models.interventions import Intervention
 from tasktokens.models.layers import upsample
 from tasktokens.registry import Registry
 from tasktokens.tasks import Task
@@ -78,6 +79,14 @@ class Network(nn.Module, ABC):
     def is_token(self, name: str) -> bool:
         """Whether this parameter is a token itself: an embedding, not weights that are to be kept small."""
         return False
+
+    def upgraded(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The weights of an earlier version with what was added since, which gives the same network."""
+        return dict(state)
+
+    def interventions(self) -> Sequence[Intervention]:
+        """Changes of parts that can be exchanged while it predicts; none unless a network says so."""
+        return ()
 
 
 NETWORKS: Registry[Callable[..., Network]] = Registry("network", "tasktokens.models")

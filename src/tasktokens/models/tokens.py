@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tasktokens.models.layers import conv_block, token_scores, upsample
+from tasktokens.models.layers import token_scores
+from tasktokens.models.token_exchange import ChannelModulation
 
 
 class CrossTaskGates(nn.Module):
@@ -19,40 +20,67 @@ class CrossTaskGates(nn.Module):
         tasks: T.
         token_channels: width of the stored tokens.
         channels: C of this scale.
-        scaled: divide gate scores by sqrt(C), so that they start near 0.5 for any width; the paper does not.
+        light: divide gate scores by sqrt(C), so that they start near 0.5 for any width, after a depth-wise 3x3
+            convolution; the paper divides by nothing, and its convolution is 1x1.
         image_affinity: how much a task takes of another depends on the image: on what each task's gate lets through.
             The paper's affinity depends on the stored tokens alone.
+        exchange: ``affinity``; ``none``: nothing is mixed; ``modulation``: nor here, but each task has a factor for
+            each channel too (`modulation`).
     """
 
     def __init__(
-        self, tasks: int, token_channels: int, channels: int, scaled: bool, image_affinity: bool = False
+        self,
+        tasks: int,
+        token_channels: int,
+        channels: int,
+        light: bool,
+        image_affinity: bool = False,
+        exchange: str = "affinity",
     ) -> None:
         super().__init__()
-        self.project = nn.Parameter(torch.randn(tasks, token_channels, channels) * token_channels**-0.5)
-        self.depth_wise = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
-        self.query = nn.Linear(channels, channels)
-        self.key = nn.Linear(channels, channels)
-        self.factor = channels**-0.5 if scaled else 1.0
+        spread = token_channels**-0.5 if light else (2 / (token_channels + channels)) ** 0.5  # Xavier
+        self.project = nn.Parameter(torch.randn(tasks, token_channels, channels) * spread)
+        kernel = 3 if light else 1
+        self.depth_wise = nn.Conv2d(channels, channels, kernel, padding=kernel // 2, groups=channels)
+        self.mixes = exchange == "affinity"
+        if self.mixes:
+            self.query = nn.Linear(channels, channels)
+            self.key = nn.Linear(channels, channels)
+        self.modulation = ChannelModulation(channels) if exchange == "modulation" else None
+        self.factor = channels**-0.5 if light else 1.0
         self.seen: nn.Sequential | None = None
-        if image_affinity:
+        if image_affinity and self.mixes:
             project = nn.Linear(channels, channels)
             nn.init.zeros_(project.weight)  # starts as an affinity that no image changes
             self.seen = nn.Sequential(nn.LayerNorm(channels), project)
 
     def forward(self, feature_BCHW: Tensor, tokens_TC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns mixed gates (B, T, H, W) in [0, 1], mixed tokens (B, T, C) and the affinity (B, T, T)."""
+        """Returns mixed gates (B, T, H, W) in [0, 1], mixed tokens (B, T, C) and the affinity (B, T, T).
+
+        The tokens are those of all images, (T, C), or of each, (B, T, C).
+        """
         tokens = self.tokens_here(tokens_TC)
         spread = self.depth_wise(feature_BCHW)
         gates = self.own_gates(spread, tokens)
         tokens_BTC = tokens.expand(len(feature_BCHW), -1, -1)
+        if not self.mixes:
+            return gates, tokens_BTC, torch.eye(gates.shape[1], device=gates.device).expand(len(gates), -1, -1)
         about_BTC = tokens_BTC if self.seen is None else tokens_BTC + self.seen(_gated_mean(spread, gates))
-        logits = self.query(about_BTC) @ self.key(about_BTC).mT * tokens.shape[1] ** -0.5
+        logits = self.query(about_BTC) @ self.key(about_BTC).mT * tokens.shape[-1] ** -0.5
         affinity = logits.softmax(dim=-1)
         return token_scores(gates, affinity), affinity @ tokens_BTC, affinity
 
     def tokens_here(self, tokens_TC: Tensor) -> Tensor:
-        """The stored tokens projected to this scale, (T, C)."""
-        return torch.einsum("tc,tcd->td", tokens_TC, self.project)
+        """The tokens projected to this scale, (T, C) or (B, T, C)."""
+        equation = "tc,tcd->td" if tokens_TC.ndim == 2 else "btc,tcd->btd"
+        return torch.einsum(equation, tokens_TC, self.project)
+
+    def channel_factors(self, feature_BCHW: Tensor, gates_BTHW: Tensor, tokens_BTC: Tensor) -> Tensor | None:
+        """For ``modulation`` factors (B, T, C) from 0 to 2 of what the gates let through; else None."""
+        if self.modulation is None:
+            return None
+        factors: Tensor = self.modulation(_gated_mean(feature_BCHW, gates_BTHW), tokens_BTC)
+        return factors
 
     def own_gates(self, depth_wise_BCHW: Tensor, tokens_TC: Tensor) -> Tensor:
         """Each task's own gate (B, T, H, W) in [0, 1], not mixed yet."""
@@ -71,51 +99,38 @@ class OpenGates(nn.Module):
 
     def forward(self, feature_BCHW: Tensor, tokens_TC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """As `CrossTaskGates.forward`, with mixed tokens of 0."""
-        tasks, (batch, channels, height, width) = len(tokens_TC), feature_BCHW.shape
+        tasks, (batch, channels, height, width) = tokens_TC.shape[-2], feature_BCHW.shape
         gates = feature_BCHW.new_ones(()).expand(batch, tasks, height, width)
         affinity = torch.eye(tasks, device=tokens_TC.device).expand(batch, -1, -1)
         return gates, tokens_TC.new_zeros(()).expand(batch, tasks, channels), affinity
 
+    def channel_factors(self, feature_BCHW: Tensor, gates_BTHW: Tensor, tokens_BTC: Tensor) -> None:
+        """No factors."""
 
-class TokenAttention(nn.Module):
-    """Self-attention over a task's feature, reduced by 2, and its global token (section 3.2).
 
-    Returns the refined feature (B, D, H, W) and the token conditioned on the image (B, D). Nothing is averaged over
-    the batch: what an image gets does not depend on its companions.
+class ConfidenceToken(nn.Module):
+    """A token (B, D) to the one (B, 1, D) whose inner products with the feature are the logits of the confidence.
+
+    It starts as the token itself, as published. Neither it nor the feature that it meets passes a gradient on: "is the
+    prediction right here?" must not bend what makes the prediction.
     """
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.heads = heads
-        self.reduce = nn.Conv2d(width, width, 3, stride=2, padding=1, groups=width)
-        self.qkv = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
-        self.refine = conv_block(width, width)
+        self.project = nn.Parameter(torch.eye(width))
 
-    def forward(self, feature_BDHW: Tensor, token_BD: Tensor) -> tuple[Tensor, Tensor]:
-        """Feature (B, D, H, W) and token (B, D) to the refined feature and token of the same shapes."""
-        reduced = self.reduce(feature_BDHW)
-        height, width = reduced.shape[-2:]
-        sequence_BND = torch.cat([reduced.flatten(2).transpose(1, 2), token_BD[:, None]], dim=1)
-        q, k, v = self.qkv(sequence_BND).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-        mixed_BND = self.out(mixed)
-        spatial = mixed_BND[:, :-1].transpose(1, 2).unflatten(2, (height, width))
-        refined = self.refine(feature_BDHW + upsample(spatial, feature_BDHW.shape[-2:]))
-        return refined, mixed_BND[:, -1]
+    def forward(self, token_BD: Tensor) -> Tensor:
+        """(B, D) to (B, 1, D)."""
+        return F.linear(token_BD.detach(), self.project)[:, None]
 
 
 class FineTokens(nn.Module):
     """K fine-grained tokens of a task from its image-conditioned token (section 3.3): (B, D) to (B, K, D)."""
 
-    def __init__(self, count: int, width: int, hidden: int = 128) -> None:
+    def __init__(self, count: int, width: int) -> None:
         super().__init__()
         self.index = nn.Parameter(torch.randn(count, width))
-        self.mix = nn.Sequential(
-            nn.Linear(count, hidden), nn.LayerNorm(hidden), nn.GELU(),
-            nn.Linear(hidden, hidden), nn.LayerNorm(hidden), nn.GELU(),
-            nn.Linear(hidden, count),
-        )  # fmt: skip
+        self.mix = index_mixer(count)
 
     def forward(self, token_BD: Tensor) -> Tensor:
         """(B, D) to (B, K, D)."""
@@ -124,23 +139,10 @@ class FineTokens(nn.Module):
         return mixed
 
 
-class TokenDecoder(nn.Module):
-    """Dense interaction: class scores of the fine-grained tokens weigh the class maps (section 3.3).
-
-    ``logits = Conv3x3(Conv1x1(f) * softplus(<f, E_k>))`` at the feature's size. The scores are one matmul over the
-    channels, never a (K, B, C, H, W) product.
-    """
-
-    def __init__(self, count: int, width: int) -> None:
-        super().__init__()
-        self.maps = nn.Conv2d(width, count, 1)
-        self.out = nn.Conv2d(count, count, 3, padding=1)
-
-    def forward(self, feature_BDHW: Tensor, tokens_BKD: Tensor) -> Tensor:
-        """Feature (B, D, H, W) and tokens (B, K, D) to logits (B, K, H, W)."""
-        logits: Tensor = self.out(self.maps(feature_BDHW) * self.scores(feature_BDHW, tokens_BKD))
-        return logits
-
-    def scores(self, feature_BDHW: Tensor, tokens_BKD: Tensor) -> Tensor:
-        """The token maps (B, K, H, W): how far each position agrees with each token, above 0."""
-        return F.softplus(token_scores(feature_BDHW, tokens_BKD))
+def index_mixer(count: int, hidden: int = 128) -> nn.Sequential:
+    """An MLP with two hidden layers over the index of K tokens: (..., K) to (..., K)."""
+    return nn.Sequential(
+        nn.Linear(count, hidden), nn.LayerNorm(hidden), nn.GELU(),
+        nn.Linear(hidden, hidden), nn.LayerNorm(hidden), nn.GELU(),
+        nn.Linear(hidden, count),
+    )  # fmt: skip

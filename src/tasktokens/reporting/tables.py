@@ -8,9 +8,10 @@ from pathlib import Path
 from rich.table import Table
 
 from tasktokens.inference.discovery_summary import Discovery
+from tasktokens.inference.influence import Influence
 from tasktokens.metrics import higher_is_better
 from tasktokens.models.files import model_folder, read_info
-from tasktokens.utils import console
+from tasktokens.utils import console, strict_json
 
 
 def print_results(run: Path, results: Mapping[str, Mapping[str, float]]) -> None:
@@ -41,6 +42,31 @@ def print_discovery(discovery: Discovery) -> None:
         console.say(f"note: {note}")
     for warning in discovery.warnings:
         console.say(f"WARNING: {warning}")
+
+
+_COLUMNS = 4
+"""Tasks that stand side by side in 80 columns."""
+
+
+def print_influence(influence: Influence, as_json: bool = False) -> None:
+    """What each intervention changes, a column per task; as JSON the rows alone."""
+    if as_json:
+        print(strict_json.dumps(influence.rows, indent=1, ensure_ascii=False))
+        return
+    if not influence.rows:
+        console.say(f"note: a network '{influence.network}' names no parts that can be exchanged; nothing was measured")
+        return
+    names = list(influence.units)
+    changed = {(row["part"], row["intervention"], row["task"]): row["changed"] for row in influence.rows}
+    for at in range(0, len(names), _COLUMNS):
+        shown = names[at : at + _COLUMNS]
+        table = Table("part", "intervention", title=f"mean change over {influence.images} images", width=80)
+        for name in shown:
+            unit = influence.units[name]
+            table.add_column(f"{name} [{unit}]" if unit else name, justify="right")
+        for part, what in dict.fromkeys((part, what) for part, what, _ in changed):
+            table.add_row(part, what, *(f"{changed[part, what, name]:.3g}" for name in shown))
+        console.table_console(80).print(table)
 
 
 def print_choices() -> None:

@@ -297,6 +297,15 @@ class Task(ABC):
     def correct(self, prediction_BCHW: Tensor, target_BCHW: Tensor) -> Tensor:
         """Where a prediction counts as right, (B, 1, H, W) bool; the confidence estimates how likely that is."""
 
+    def difference(self, first_BCHW: Tensor, second_BCHW: Tensor) -> Tensor:
+        """How far two predictions are apart, (B, 1, H, W) in `difference_unit`: the absolute difference."""
+        return (first_BCHW.float() - second_BCHW.float()).abs().mean(dim=1, keepdim=True)
+
+    @property
+    def difference_unit(self) -> str:
+        """Unit of `difference`, for tables."""
+        return ""
+
     def paper_confidence(self, logits_BKHW: Tensor) -> Tensor:
         """The confidence of HTT as published (section 3.3 and the release), where it differs from ours."""
         return self.confidence(logits_BKHW)

@@ -256,6 +256,11 @@ class Depth(Binned):
         """Within a factor of 1.25."""
         return torch.maximum(prediction_BCHW / target_BCHW, target_BCHW / prediction_BCHW) < 1.25
 
+    @property
+    def difference_unit(self) -> str:
+        """Metres; none for inverse depth, whose unit is that of the files."""
+        return "" if self.inverse else "m"
+
     def metric(self) -> DepthErrors:
         """Depth errors, or errors of inverse depth."""
         return InverseDepthErrors() if self.inverse else DepthErrors()

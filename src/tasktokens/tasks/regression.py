@@ -180,6 +180,11 @@ class Regression(Binned):
         """Within 5 % of the range."""
         return (prediction_BCHW - target_BCHW).abs() < 0.05 * self.span
 
+    @property
+    def difference_unit(self) -> str:
+        """That of the labels."""
+        return self.unit
+
     def metric(self) -> RegressionErrors:
         """MAE, RMSE and the share of pixels within 5 % of the range."""
         return RegressionErrors(self.span, self.unit)

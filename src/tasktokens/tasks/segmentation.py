@@ -374,6 +374,15 @@ class Segmentation(Task):
             return prediction_BCHW == target_BCHW
         return possible(prediction_BCHW, target_BCHW, self.labelled, len(self.classes))
 
+    def difference(self, first_BCHW: Tensor, second_BCHW: Tensor) -> Tensor:
+        """100 where the classes differ: the mean is a percentage of pixels."""
+        return (first_BCHW != second_BCHW).float() * 100
+
+    @property
+    def difference_unit(self) -> str:
+        """Percent of pixels."""
+        return "%"
+
     @property
     def num_groups(self) -> int:
         """Confidences are calibrated per class."""

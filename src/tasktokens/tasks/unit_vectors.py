@@ -174,6 +174,17 @@ class UnitVectors(Task):
         """Within 22.5 degrees."""
         return (prediction_BCHW * target_BCHW).sum(dim=1, keepdim=True) > _COS_RIGHT
 
+    def difference(self, first_BCHW: Tensor, second_BCHW: Tensor) -> Tensor:
+        """The angle between them in degrees, exact for small angles too, (B, 1, H, W)."""
+        apart = torch.linalg.vector_norm(first_BCHW - second_BCHW, dim=1, keepdim=True)
+        whole = torch.linalg.vector_norm(first_BCHW + second_BCHW, dim=1, keepdim=True)
+        return 2 * torch.atan2(apart, whole).rad2deg()
+
+    @property
+    def difference_unit(self) -> str:
+        """Degrees."""
+        return "°"
+
     def paper_confidence(self, logits_BKHW: Tensor) -> Tensor:
         """Largest probability of the softmax of 5 x logits."""
         return largest_probability(logits_BKHW, sharpness=5)

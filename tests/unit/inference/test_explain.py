@@ -116,12 +116,12 @@ def test_the_stages_follow_from_each_other(variant: str, tasks: dict[str, Task])
             assert torch.equal(seen[f"{name}.gated{i}"], feature * seen[f"scale{i}.gates"][:, t : t + 1])
     for name in tasks:
         feature, tokens = seen[f"{name}.feature"], seen[f"{name}.fine_tokens"]
-        factor = 16**-0.5 if variant == "htt" else 1.0
-        scores = F.softplus(torch.einsum("bdhw,bkd->bkhw", feature, tokens) * factor)
+        decoder: Any = network.heads[name].decoder  # type: ignore[index, union-attr]
+        scored = feature * 16**-0.5 if variant == "htt" else decoder.depth_wise(feature)
+        scores = F.softplus(torch.einsum("bdhw,bkd->bkhw", scored, tokens))
         torch.testing.assert_close(seen[f"{name}.token_maps"], scores, atol=1e-5, rtol=1e-4)
         weighed = seen[f"{name}.class_maps"] * seen[f"{name}.token_maps"]
-        last = network.heads[name].decoder.out  # type: ignore[union-attr, index]
-        torch.testing.assert_close(seen[f"{name}.logits"], last(weighed), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(seen[f"{name}.logits"], decoder.out(weighed), atol=1e-5, rtol=1e-4)
 
 
 def test_nothing_is_left_behind(tasks: dict[str, Task]) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from torch import Tensor
+from torch.nn import functional as F
 
 from method_fakes import PRESENT, Fixed, build, by_name, detach, eager
 from properties import random_batch, terms_of
@@ -277,6 +278,33 @@ def test_tokens_that_were_discovered_before_are_compared_by_their_angle(tiny_tas
         assert term.total.item() == pytest.approx((1 - cosine).sum(), abs=1e-4)
         assert term.count == counts[f"token/{name}"] == len(taught)
         assert term.weight == pytest.approx(0.3 * task.weight)
+
+
+def test_discovered_labels_are_compared_at_the_images_size_as_published(tiny_tasks: dict[str, Task]) -> None:
+    student, teacher = build("htt", tiny_tasks).eval(), build("htt", tiny_tasks, 1).eval()
+    batch, tasks = random_batch(tiny_tasks, PRESENT), eager(tiny_tasks)
+    settings = HttMethod(teacher="live", views=[AS_IT_IS], compared_at="image", targets="value")
+    strong = StrongView(photometric=0, grey=0, blur=0)
+    terms = by_name(terms_of(Htt(tasks, settings.model_copy(update={"strong": strong})), batch, student, teacher))
+    absent = batch.labels["semseg"].absent
+
+    def enlarged(network: Any) -> Tensor:
+        return F.interpolate(network(batch.image)["semseg"].logits[absent], (64, 64), mode="bilinear")
+
+    expected = F.cross_entropy(enlarged(student), enlarged(teacher).argmax(1), reduction="sum")
+    torch.testing.assert_close(terms["discovered_loss/semseg"].total, expected, rtol=1e-4, atol=1e-3)
+    assert terms["discovered_loss/semseg"].count == len(absent) * 64 * 64
+
+
+@pytest.mark.parametrize("weighted", [True, False])
+def test_feature_distillation_has_the_tasks_weight_or_as_published_not(
+    weighted: bool, tiny_tasks: dict[str, Task]
+) -> None:
+    student, teacher = build("htt", tiny_tasks).eval(), build("htt", tiny_tasks, 1).eval()
+    tasks = tiny_tasks | {"depth": replace(tiny_tasks["depth"], weight=0.6)}
+    method = Htt(tasks, HttMethod(teacher="live", feature_level=0.5, feature_task_weight=weighted))
+    terms = by_name(terms_of(method, random_batch(tasks, PRESENT), student, teacher))
+    assert terms["feature/depth"].weight == pytest.approx(0.3 if weighted else 0.5)
 
 
 def test_discovered_labels_of_a_task_have_a_weight_of_their_own(tiny_tasks: dict[str, Task]) -> None:

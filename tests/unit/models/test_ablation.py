@@ -42,7 +42,8 @@ def test_every_parameter_that_is_left_learns(switch: str, variant: str, tiny_tas
         parameter.data += 0.01 * torch.randn_like(parameter)
     outputs = network(torch.rand(2, 3, 64, 64) * 255)
     # Squares: a plain sum has no gradient through a normalisation.
-    sum(out.logits.square().sum() + out.confidence.square().sum() for out in outputs.values()).backward()
+    parts = [x for out in outputs.values() for x in (out.logits, out.confidence, out.token)]
+    torch.stack([x.square().sum() for x in parts]).sum().backward()
     still = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert all(parameter.grad is not None for parameter in network.parameters())  # nothing is left out of the graph
     # A softmax does not feel what is added to all of its inputs; nor a projection of a zero token.

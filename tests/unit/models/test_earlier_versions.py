@@ -9,11 +9,15 @@ from typing import Any
 
 import pytest
 import yaml
+from safetensors.torch import save_file
 
+from properties import same_tensors
 from tasktokens.config import load_config, load_run_config
 from tasktokens.errors import CheckpointError, ConfigError
 from tasktokens.methods import build_method
-from tasktokens.models.files import FORMAT, read_info
+from tasktokens.models.create import create_model
+from tasktokens.models.files import FORMAT, load_weights, read_info
+from tasktokens.tasks import Task
 
 FILES = Path(__file__).parents[2] / "fixtures" / "version_0_1"
 
@@ -47,6 +51,18 @@ def test_a_model_of_a_network_that_has_not_changed_is_read_and_built(tmp_path: P
     assert sum(p.numel() for p in info.build().parameters()) > 0
 
 
+def test_weights_from_before_the_confidence_had_a_token_of_its_own_give_the_same_network(
+    tiny_tasks: dict[str, Task], tmp_path: Path
+) -> None:
+    network = create_model("htt", tiny_tasks, backbone="test_resnet", width=16).eval()
+    before = {name: x.contiguous() for name, x in network.state_dict().items() if ".confidence." not in name}
+    assert len(before) == len(network.state_dict()) - len(tiny_tasks)
+    save_file(before, tmp_path / "model.safetensors")
+    loaded = create_model("htt", tiny_tasks, backbone="test_resnet", width=16).eval()
+    load_weights(loaded, tmp_path / "model.safetensors")
+    assert same_tensors(loaded.state_dict(), network.state_dict())
+
+
 def test_data_sets_under_one_name_have_another_kind_now() -> None:
     parts = [{"name": name, "source": {"kind": "rooms"}} for name in ("a", "b")]
     config = load_config(None, [f"data={json.dumps({'kind': 'several', 'parts': parts})}"])
@@ -68,7 +84,7 @@ def test_a_format_of_a_later_version_is_refused(tmp_path: Path) -> None:
     shutil.copy(FILES / "model.json", tmp_path)
     values = json.loads((tmp_path / "model.json").read_text()) | {"format": FORMAT + 1}
     (tmp_path / "model.json").write_text(json.dumps(values))
-    with pytest.raises(CheckpointError, match=f"format {FORMAT + 1}; this version reads formats 1 and {FORMAT}"):
+    with pytest.raises(CheckpointError, match=f"format {FORMAT + 1}; this version reads formats 1 to {FORMAT}"):
         read_info(tmp_path)
 
 

@@ -11,7 +11,7 @@ from tasktokens.config import ModelSettings
 from tasktokens.models import build_network
 from tasktokens.models.flops import count_flops
 from tasktokens.models.light import ATTENDED, PooledAttention
-from tasktokens.models.tokens import TokenAttention
+from tasktokens.models.paper import TokenAttention
 from tasktokens.tasks import Task
 
 
@@ -41,7 +41,7 @@ def test_token_attention_by_hand(device: str) -> None:
     full, reduced = height * side, (height // 2) * (side // 2)
     length = reduced + 1
     by_hand = (
-        2 * batch * width * 9 * reduced  # depth-wise, stride 2
+        3 * 2 * batch * width * 4 * reduced  # depth-wise 2x2, stride 2, of queries, keys, values
         + 2 * batch * length * width * 4 * width  # queries, keys, values; output
         + 2 * (2 * batch * length * length * width)
         + 2 * batch * width * width * 9 * full  # refinement

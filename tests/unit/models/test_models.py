@@ -13,15 +13,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from properties import Hostile, assert_batch_independent, assert_same_output, random_batch
+from properties import Hostile, assert_batch_independent, assert_same_output, random_batch, terms_of
 from tasktokens.config import ModelSettings
+from tasktokens.data.sample import Batch
 from tasktokens.errors import ConfigError, WeightsError
-from tasktokens.losses import masked_loss, mean
+from tasktokens.losses import masked_loss, mean, total_loss
+from tasktokens.methods import METHODS, Htt, HttMethod, build_method
 from tasktokens.models import NETWORKS, Network, build_network
 from tasktokens.models.backbones import Backbone
 from tasktokens.models.layers import Fusion, upsample, upsample_by_matrices
 from tasktokens.models.light import LightDecoder
-from tasktokens.models.tokens import CrossTaskGates, FineTokens, TokenAttention, TokenDecoder
+from tasktokens.models.tokens import CrossTaskGates, FineTokens
 from tasktokens.tasks import Task
 from tasktokens.tasks.base import channel_matmul, distribution, expectation
 
@@ -49,9 +51,14 @@ def warm(network: Network) -> Network:
     return network.eval()
 
 
+def every_label(tasks: Mapping[str, Task], size: tuple[int, int] = (64, 64)) -> Batch:
+    """Three images with labels of all tasks."""
+    return random_batch(tasks, [list(tasks)] * 3, size)
+
+
 def task_losses(network: Network, tasks: Mapping[str, Task], size: tuple[int, int] = (64, 64)) -> dict[str, Tensor]:
     """The loss of each task on a batch in which every label is given."""
-    batch = random_batch(tasks, [list(tasks)] * 3, size)
+    batch = every_label(tasks, size)
     outputs = network(batch.image)
     return {
         name: mean(
@@ -62,16 +69,16 @@ def task_losses(network: Network, tasks: Mapping[str, Task], size: tuple[int, in
 
 
 # -- exact rewrites (method notes, section 5) --------------------------------------------------------------------------
-@pytest.mark.parametrize("scaled", [False, True])
-def test_mixing_gates_is_mixing_gated_feature_maps(scaled: bool) -> None:
+@pytest.mark.parametrize("light", [False, True])
+def test_mixing_gates_is_mixing_gated_feature_maps(light: bool) -> None:
     tasks, width, channels = 3, 24, 10
-    module = CrossTaskGates(tasks, width, channels, scaled)
+    module = CrossTaskGates(tasks, width, channels, light)
     feature, stored = torch.randn(2, channels, 5, 7), torch.randn(tasks, width)
     with torch.no_grad():
         gates, mixed_tokens, affinity = module(feature, stored)
         tokens = torch.stack([module.project[t].T @ stored[t] for t in range(tasks)])
         spread = module.depth_wise(feature)
-        factor = channels**-0.5 if scaled else 1.0
+        factor = channels**-0.5 if light else 1.0
         maps = [feature * ((spread * g[:, None, None]).sum(1, keepdim=True) * factor).sigmoid() for g in tokens]
         scores = module.query(tokens) @ module.key(tokens).T / channels**0.5
         weights = scores.exp() / scores.exp().sum(1, keepdim=True)
@@ -86,7 +93,7 @@ def test_mixing_gates_is_mixing_gated_feature_maps(scaled: bool) -> None:
 
 
 def test_an_affinity_of_the_image_starts_as_that_of_the_tokens_and_then_sees_what_the_gates_let_through() -> None:
-    module = CrossTaskGates(3, 24, 10, scaled=True, image_affinity=True)
+    module = CrossTaskGates(3, 24, 10, light=True, image_affinity=True)
     stored, feature = torch.randn(3, 24), torch.randn(4, 10, 5, 7)
     with torch.no_grad():
         start = module(feature, stored)[2]
@@ -142,41 +149,13 @@ def test_fusion_is_a_1x1_convolution_over_the_concatenated_upsampled_scales() ->
     assert sum(project.bias is not None for project in module.project) == 1
 
 
-@pytest.mark.parametrize("heads", [1, 4])
-def test_token_attention_is_softmax_attention_over_positions_and_the_token(heads: int) -> None:
-    width = 16
-    module = TokenAttention(width, heads).eval()
-    feature, token = torch.randn(2, width, 6, 9), torch.randn(2, width)
-    with torch.no_grad():
-        refined, new_token = module(feature, token)
-        reduced = module.reduce(feature)
-        positions = reduced.flatten(2).transpose(1, 2)
-        rows = []
-        for image in range(2):
-            sequence = torch.cat([positions[image], token[image : image + 1]])
-            q, k, v = (sequence @ module.qkv.weight.T + module.qkv.bias).split(width, dim=1)
-            own = width // heads
-            parts = []
-            for h in range(heads):
-                part = slice(h * own, (h + 1) * own)
-                scores = (q[:, part] @ k[:, part].T / own**0.5).exp()
-                parts.append(scores / scores.sum(1, keepdim=True) @ v[:, part])
-            rows.append(module.out(torch.cat(parts, dim=1)))
-        literal = torch.stack(rows)
-        spatial = literal[:, :-1].transpose(1, 2).reshape(2, width, *reduced.shape[-2:])
-        upsampled = F.interpolate(spatial, (6, 9), mode="bilinear", align_corners=False)
-        torch.testing.assert_close(refined, module.refine(feature + upsampled), atol=1e-5, rtol=1e-5)
-        torch.testing.assert_close(new_token, literal[:, -1], atol=1e-5, rtol=1e-5)
-
-
-@pytest.mark.parametrize("decoder", [LightDecoder, TokenDecoder])
-def test_class_scores_are_the_product_of_features_and_tokens(decoder: type[nn.Module]) -> None:
+def test_class_scores_are_the_product_of_features_and_tokens() -> None:
     count, width = 7, 16
-    module: Any = decoder(count, width)
+    module = LightDecoder(count, width)
     feature, tokens = torch.randn(2, width, 5, 6), torch.randn(2, count, width)
     with torch.no_grad():
         product = feature[None] * tokens.transpose(0, 1)[..., None, None]  # (K, B, C, H, W)
-        scores = product.sum(2).transpose(0, 1) * (width**-0.5 if decoder is LightDecoder else 1.0)
+        scores = product.sum(2).transpose(0, 1) * width**-0.5
         literal = module.out(module.maps(feature) * torch.log1p(scores.exp()))
         torch.testing.assert_close(module(feature, tokens), literal, atol=1e-5, rtol=1e-5)
 
@@ -227,7 +206,8 @@ def test_every_parameter_gets_a_gradient(kind: str, variant: str, tiny_tasks: di
     network = build(kind, variant, tiny_tasks).train()
     for parameter in network.parameters():  # what starts at 0 passes no gradient on
         parameter.data += 0.01 * torch.randn_like(parameter)
-    sum(task_losses(network, tiny_tasks).values()).backward()  # type: ignore[union-attr]
+    terms = terms_of(build_method(METHODS[kind].settings_class(), tiny_tasks), every_label(tiny_tasks), network, None)
+    total_loss(terms).backward()
     without = [name for name, p in network.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()]
     assert without == []
     zero = {name for name, p in network.named_parameters() if (p.grad == 0).all()}
@@ -235,16 +215,30 @@ def test_every_parameter_gets_a_gradient(kind: str, variant: str, tiny_tasks: di
     assert {name for name in zero if ".key.bias" not in name} == set()
 
 
-def test_the_confidence_map_does_not_bend_the_feature(tiny_tasks: dict[str, Task]) -> None:
-    network = build("htt", "htt", tiny_tasks).train()
-    output = network(images(2))["depth"]
-    assert output.confidence is not None
-    feature_gradient = torch.autograd.grad(
-        output.confidence.sum(), output.feature, retain_graph=True, allow_unused=True
-    )
-    assert feature_gradient == (None,)
-    (token_gradient,) = torch.autograd.grad(output.confidence.sum(), network.global_tokens)
-    assert token_gradient.abs().sum() > 0
+@pytest.mark.parametrize("variant", ["htt", "paper"])
+@pytest.mark.parametrize("fine_tokens", [True, False])
+def test_the_loss_of_the_confidence_reaches_the_confidence_alone(
+    variant: str, fine_tokens: bool, tiny_tasks: dict[str, Task]
+) -> None:
+    """Neither the backbone nor context, attention and tokens feel it, by whatever way."""
+    torch.manual_seed(0)
+    settings = {"backbone": "test_resnet", "pretrained": False, "width": 16, "fine_tokens": fine_tokens}
+    network = build_network("htt", tiny_tasks, ModelSettings.model_validate({"variant": variant, **settings})).train()
+    for parameter in network.parameters():  # what starts at 0 passes no gradient on
+        parameter.data += 0.01 * torch.randn_like(parameter)
+    method = Htt(tiny_tasks, HttMethod(confidence_loss=1.0))
+    terms = terms_of(method, random_batch(tiny_tasks, [list(tiny_tasks)] * 2), network, None)
+    total_loss([term for term in terms if term.name.startswith("confidence/")]).backward()
+    reached = {name for name, p in network.named_parameters() if p.grad is not None and p.grad.any()}
+    assert reached == {f"heads.{name}.confidence.project" for name in tiny_tasks}
+
+
+def test_the_confidence_starts_as_the_inner_product_of_feature_and_token(tiny_tasks: dict[str, Task]) -> None:
+    for variant, factor in (("paper", 1.0), ("htt", 16**-0.5)):
+        for output in warm(build("htt", variant, tiny_tasks))(images(2)).values():
+            assert output.token is not None
+            expected = torch.einsum("bdhw,bd->bhw", output.feature, output.token)[:, None] * factor
+            torch.testing.assert_close(output.confidence, expected, atol=1e-5, rtol=1e-4)
 
 
 @every_network
@@ -260,7 +254,7 @@ def test_parameter_groups_hold_every_parameter_once(kind: str, variant: str, tin
     assert of_tokens == {
         n
         for n in names.values()
-        if n.startswith(("global_tokens", "gates")) or "fine_tokens" in n or "decoder.out" in n
+        if n.startswith(("global_tokens", "gates")) or "fine_tokens" in n or "decoder.out" in n or ".confidence." in n
     }
 
 
