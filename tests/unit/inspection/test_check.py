@@ -271,7 +271,7 @@ def test_json_is_all_that_is_printed_and_has_a_stable_form(
     assert values["ok"] is False
     assert set(values["findings"][0]) == {"severity", "code", "message", "task", "id", "path"}
     task = values["tasks"]["semseg"]
-    assert list(task) == ["kind", "labelled", "examined", "failed", "sizes", "void", "numbers", "histogram"]
+    assert list(task) == ["kind", "labelled", "examined", "failed", "sizes", "void", "numbers", "histogram", "sources"]
     assert set(task["histogram"][0]) == {"label", "share"}
 
 
