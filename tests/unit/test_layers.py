@@ -20,11 +20,11 @@ LAYERS = (
     {"data", "datasets", "models"},
     {"discovery"},
     {"methods"},
-    {"inspection"},
+    {"inspection", "review"},
     {"inference"},
     {"training"},
     {"reporting"},
-    {"cli", "__init__", "__main__"},
+    {"cli", "cli_review", "__init__", "__main__"},
 )
 """The wings, each layer above those that it may import."""
 

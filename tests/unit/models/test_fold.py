@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -106,7 +107,7 @@ def test_folding_draws_nothing_from_torchs_generator(tiny_tasks: dict[str, Task]
 
 
 @pytest.mark.parametrize(
-    ("kind", "variant", "refused"), [("htt", "htt", True), ("htt", "paper", False), ("mtl", "htt", False)]
+    ("kind", "variant", "refused"), [("htt", "htt", True), ("htt", "paper", True), ("mtl", "htt", False)]
 )
 def test_models_of_format_1_are_read_but_for_heads_that_changed(
     kind: str, variant: str, refused: bool, tiny_tasks: dict[str, Task], tmp_path: Path
@@ -115,7 +116,7 @@ def test_models_of_format_1_are_read_but_for_heads_that_changed(
     network = with_statistics(build_network(kind, tiny_tasks, settings))
     save_model(tmp_path, network, ModelInfo(kind, settings, tiny_tasks, (64, 96)))  # type: ignore[arg-type]
     description = tmp_path / "model.json"
-    description.write_text(description.read_text().replace('"format": 2', '"format": 1'))
+    description.write_text(re.sub(r'"format": \d+', '"format": 1', description.read_text()))
     if refused:
         with pytest.raises(CheckpointError, match=r"model\.json is of an earlier version.*train it again"):
             load_model(tmp_path)
