@@ -5,7 +5,8 @@
 
 NYUD is what ``tasktokens prepare --data nyud`` wrote; CAMVID and BSDS500 hold ``{train,val or test}/image`` and the
 labels beside it, CCP ``image`` and ``semseg``; FILE is what ``imagenet_weights.py`` wrote. Each job becomes a manifest
-of the files that are there (no image is copied); the labels that it lacks are not in its folder.
+of the files that are there (no image is copied); the labels that it lacks are not in its folder. With ``--held-out`` a
+third of the training images takes the place of the test images: settings are chosen on these.
 """
 
 from __future__ import annotations
@@ -43,17 +44,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in (*SOURCES, "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--held-out", action="store_true")
     args = parser.parse_args()
     for name, parts in JOBS.items():
-        write_job(args.out / name, {source: (getattr(args, source), part) for source, part in parts.items()})
+        sources = {source: (getattr(args, source), part) for source, part in parts.items()}
+        write_job(args.out / name, sources, args.held_out)
 
 
-def write_job(root: Path, parts: Mapping[str, tuple[Path, Mapping[str, Any]]]) -> None:
+def held_out(found: Mapping[str, list[dict[str, str]]]) -> dict[str, list[dict[str, str]]]:
+    """A third of the training images as test images."""
+    train = found["train"]
+    order = np.random.default_rng(77).permutation(len(train))
+    first = len(train) // 3
+    return {"train": [train[i] for i in order[first:]], "test": [train[i] for i in order[:first]]}
+
+
+def write_job(root: Path, parts: Mapping[str, tuple[Path, Mapping[str, Any]]], tuning: bool = False) -> None:
     """A folder with ``dataset.yaml`` and a manifest of the images and of the labels that the job has."""
     tasks: dict[str, Any] = {}
     rows: list[dict[str, str]] = []
     for source, (path, part) in parts.items():
         found, specs = SOURCES[source](path)
+        found = held_out(found) if tuning else found
         tasks |= specs
         rng = np.random.default_rng(len(rows))
         for split in ("train", "test"):

@@ -321,7 +321,7 @@ def test_other_settings_that_change_results_are_named(begun: tuple[Path, Any], c
     _, config = begun
     code, _, said = run_cli(capsys, "train", "--resume", f"run.dir={config.run.dir}", "optim.lr=0.5")
     assert code == 2
-    assert "'lr: 0.001' there, 'lr: 0.5' here" in said
+    assert "'lr: 0.004' there, 'lr: 0.5' here" in said
 
 
 @pytest.mark.parametrize("what", ["torch", "tasktokens", "python"])

@@ -71,8 +71,10 @@ class OptimSettings(Settings):
     """Optimiser and schedule; the schedule restarts with each stage."""
 
     name: Literal["adam", "adamw"] = Field("adamw", description="of torch.optim")
-    lr: float = Field(1e-3, gt=0, description="learning rate after warm-up")
-    backbone_lr: float = Field(1.0, gt=0, description="factor of lr for the backbone")
+    lr: float = Field(
+        4e-3, gt=0, description="learning rate after warm-up; backbones without batch norm (ViT) need a tenth of it"
+    )
+    backbone_lr: float = Field(0.5, gt=0, description="factor of lr for the backbone")
     token_lr: float = Field(0.1, gt=0, description="factor of lr for the tokens of HTT and what applies them")
     weight_decay: float = Field(0.01, ge=0, description="of the optimiser")
     batch_size: int | Literal["auto"] = Field(

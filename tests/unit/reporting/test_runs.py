@@ -132,7 +132,7 @@ def test_a_run_that_another_process_writes_is_running(some: Path) -> None:
 
 def test_comparing_shows_what_differs_and_the_change_against_the_first(some: Path) -> None:
     found = compare_runs([some / "base", some / "new", some / "more" / "cut"])
-    assert found["settings"]["optim.lr"] == [0.001, 0.01, 0.001]
+    assert found["settings"]["optim.lr"] == [0.004, 0.01, 0.004]
     assert found["settings"]["seed"] == [0, 1, 0]
     assert found["settings"]["method.steps"] == [10, None, None]
     assert "run.dir" not in found["settings"]
