@@ -18,6 +18,7 @@ CASES: dict[str, tuple[list[str], str]] = {
     "own_task.py": ([], "K off"),
     "own_dataset.py": ([], "'depth': ['scene0', 'scene2'], 'person': ['scene0']"),
     "own_method.py": (["{folder}", *SMALL], "discovered_loss/depth"),
+    "own_network.py": (["{folder}", *SMALL], "discovered_loss/depth"),
     "partial_folder.py": (["{out}", "--steps", "2"], "Result("),
 }
 
