@@ -51,7 +51,9 @@ if __name__ == "__main__":
     args = parser.parse_args()
     tasks = {"depth": {"kind": "depth", "range": [0.5, 10]}}
     network = tasktokens.create_model("shared-decoder", tasks, args.backbone)
-    print({name: tuple(out.logits.shape) for name, out in network(torch.zeros(2, 3, 64, 96, dtype=torch.uint8)).items()})
+    print(
+        {name: tuple(out.logits.shape) for name, out in network(torch.zeros(2, 3, 64, 96, dtype=torch.uint8)).items()}
+    )
     run = tasktokens.train(
         {
             "data": {"root": args.folder, "labels": "one"},

@@ -252,6 +252,7 @@ def documented_folder(make_folder: Callable[..., Path], tmp_path_factory: pytest
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         tasktokens.train("my.yaml", ["run.dir=runs/mine"], quiet=True)
+        shutil.copytree("runs/mine", "runs/demo/htt")  # what `tasktokens demo` leaves, for the quickstart
     return root
 
 

@@ -1,7 +1,7 @@
 """Links that work in the repository, made to work on the site.
 
-Pages link to each other by relative paths, which mkdocs checks. What lies outside ``docs/`` has a page of its own, or is
-shown as a path.
+Pages link to each other by relative paths, which mkdocs checks. What lies outside ``docs/`` has a page of its own, or
+is shown as a path.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def source(path: str) -> str:
     """A file of the repository, as a block of code."""
     language = {".py": "python", ".toml": "toml", ".yaml": "yaml"}[Path(path).suffix]
-    return f"```{language} title=\"{path}\"\n{(ROOT / path).read_text(encoding='utf-8').rstrip()}\n```"
+    return f'```{language} title="{path}"\n{(ROOT / path).read_text(encoding="utf-8").rstrip()}\n```'
 
 
 def define_env(env: Any) -> None:

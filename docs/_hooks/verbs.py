@@ -1,57 +1,89 @@
-"""The reference of the command line, made from the help that it prints."""
+"""The reference of the command line, made from the functions that are its verbs and the help texts they carry."""
 
 from __future__ import annotations
 
+import inspect
 import re
-from typing import Any
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-import typer
+from typer.models import ArgumentInfo, OptionInfo
 
 from tasktokens.cli import app
 
 
 def verbs_page() -> str:
-    """A heading, a sentence, a synopsis and a table of options per verb, for Markdown."""
-    command: Any = typer.main.get_command(app)
-    return "\n\n".join(_verb(name, verb) for name, verb in command.commands.items())
+    """A heading, a sentence, a synopsis and a table of words per verb, for Markdown."""
+    return "\n\n".join(_verb(name, function) for name, function in _verbs())
 
 
-def _verb(name: str, verb: Any) -> str:
-    shown = [each for each in verb.params if not getattr(each, "hidden", False)]
-    arguments = [each for each in shown if each.param_type_name == "argument"]
-    options = [each for each in shown if each.param_type_name == "option"]
-    words = [_argument(each) for each in arguments]
-    synopsis = " ".join(["tasktokens", name, *words, "[OPTIONS]"])
-    lines = [f"## `{name}`", "", _text(verb.help), "", "```text", synopsis, "```"]
-    table = [f"| `{_cell(_argument(each))}` | | {_text(_help(each))} |" for each in arguments]
-    table += [f"| {_names(each)} | {_default(each)} | {_text(_help(each))} |" for each in options]
-    return "\n".join([*lines, "", "| word | default | meaning |", "|---|---|---|", *table] if table else lines)
+def _verbs() -> Iterator[tuple[str, Callable[..., None]]]:
+    for command in app.registered_commands:
+        if command.callback is not None:
+            yield command.name or command.callback.__name__, command.callback
 
 
-def _argument(each: Any) -> str:
-    name = str(each.metavar or each.name.upper())
-    name += "..." if each.nargs == -1 and not name.endswith("...") and "RUN RUN" not in name else ""
-    return name if each.required or name.startswith("[") else f"[{name}]"
+def _verb(name: str, function: Callable[..., None]) -> str:
+    hints = get_type_hints(function, include_extras=True)
+    words = [
+        _Word(each.name, hints[each.name], each.default) for each in inspect.signature(function).parameters.values()
+    ]
+    words.sort(key=lambda word: word.is_option)
+    synopsis = " ".join(["tasktokens", name, *(word.shown for word in words if word.in_synopsis)])
+    synopsis += " [OPTIONS]" if any(word.is_option and not word.required for word in words) else ""
+    lines = [f"## `{name}`", "", _text(function.__doc__), "", "```text", synopsis, "```"]
+    rows = [f"| `{_cell(word.shown)}` | {word.default_text} | {_text(word.info.help)} |" for word in words]
+    return "\n".join([*lines, "", "| word | default | meaning |", "|---|---|---|", *rows] if rows else lines)
 
 
-def _names(each: Any) -> str:
-    value = "" if each.is_flag else f" {each.metavar or _kind(each)}"
-    return ", ".join(f"`{_cell(option + value)}`" for option in [*each.opts, *each.secondary_opts])
+class _Word:
+    """An argument or option: what typer makes of a parameter."""
+
+    def __init__(self, name: str, hint: Any, default: Any) -> None:
+        self.annotation, self.info = get_args(hint)[0], self._info(hint)
+        self.name, self.default = name, default
+        self.required = default is inspect.Parameter.empty
+        self.is_option = isinstance(self.info, OptionInfo)
+        self.in_synopsis = self.required or not self.is_option
+
+    @staticmethod
+    def _info(hint: Any) -> ArgumentInfo | OptionInfo:
+        return next(each for each in get_args(hint) if isinstance(each, ArgumentInfo | OptionInfo))
+
+    @property
+    def shown(self) -> str:
+        """As it is typed: ``--out PATH``, ``RUN``, ``[FOLDER]``."""
+        if self.is_option:
+            usual = [f"--{self.name.replace('_', '-')}"] + [f"--no-{self.name}"] * (self.annotation is bool)
+            flag = ", ".join(self._given_names or usual)
+            return flag if self.annotation is bool else f"{flag} {self.info.metavar or _kind(self.annotation)}"
+        text = str(self.info.metavar or self.name.upper())
+        text += "..." if get_origin(self.annotation) is list and not text.endswith("...") else ""
+        return text if self.required or text.startswith("[") else f"[{text}]"
+
+    @property
+    def _given_names(self) -> list[str]:
+        """Names such as ``--full-size``; within `Annotated` the first of them is what typer calls the default."""
+        return [each for each in (self.info.default, *(self.info.param_decls or ())) if str(each).startswith("-")]
+
+    @property
+    def default_text(self) -> str:
+        """What holds where the word is left out."""
+        if self.required:
+            return "required"
+        shown = str(self.default).lower() if self.default is True else self.default
+        return "" if self.default in (None, False) else f"`{shown}`"
 
 
-def _kind(each: Any) -> str:
-    choices = getattr(each.type, "choices", None)
-    return "|".join(choices) if choices else str(each.type.name).upper()
-
-
-def _default(each: Any) -> str:
-    if each.is_flag or each.default in (None, ()) or callable(each.default):
-        return ""
-    return f"`{_cell(str(each.default))}`"
-
-
-def _help(each: Any) -> str:
-    return str(getattr(each, "help", None) or "")
+def _kind(annotation: Any) -> str:
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return "|".join(inner)
+    if origin in (Union, types.UnionType, list):
+        return next(_kind(each) for each in inner if each is not type(None))
+    return {Path: "PATH", int: "NUMBER", float: "NUMBER", str: "TEXT"}[annotation]
 
 
 def _cell(text: str) -> str:

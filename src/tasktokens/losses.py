@@ -94,7 +94,8 @@ def masked_divergence(
     on labels.
 
     Args:
-        logits_BKHW, teacher_BKHW: logits of student and teacher.
+        logits_BKHW: of the student.
+        teacher_BKHW: of the teacher.
         valid_B1HW: bool, the pixels that count.
         weight_B1HW: factor per pixel; it does not enter the count.
 

@@ -28,6 +28,9 @@ LAUNCHER = re.compile(r"torchrun --standalone --nproc_per_node 2 -m tasktokens\.
 """Two processes are what tests/integration/test_distributed.py is for: here one runs the same words."""
 NOT_RUN = {
     "pip install": "needs the network",
+    "python3 -m venv": "makes an environment, for the line above",
+    "source env/bin/activate": "as above",
+    "tasktokens --version": "tests/integration/test_wheel.py runs it, in an environment that was made so",
     "tasktokens demo": "takes minutes; tests/integration/test_demo.py runs it on fewer images",
     "tasktokens compare": "takes hours, or for `quick` a quarter of one; the options are compared with the verb's",
     "python benchmarks/": "takes hours, and data that must be asked for; the options are compared with the script",
@@ -55,6 +58,13 @@ BLOCKS = {
     for page in PAGES
     for number, text in enumerate(re.findall(r"^```bash\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S))
 }
+FILES = {
+    str(page.relative_to(ROOT)): dict(
+        re.findall(r'^```yaml title="(\S+)"\n(.*?)^```', page.read_text(encoding="utf-8"), re.M | re.S)
+    )
+    for page in PAGES
+}
+"""Files that a page shows by name: they are there when its commands run."""
 RUN = {name: [c for c in block if not c.startswith(tuple(NOT_RUN))] for name, block in BLOCKS.items()}
 
 
@@ -73,6 +83,8 @@ def place(documented: Path) -> Path:
 def test_the_commands_run(name: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for made in re.findall(r"run\.dir=(\S+)", " ".join(RUN[name])):
         shutil.rmtree(made, ignore_errors=True)  # the block makes it itself
+    for file, text in FILES[name.rpartition(":")[0]].items():
+        Path(file).write_text(text)
     if RUN[name][0].startswith("tasktokens init"):
         for written in ("dataset.yaml", "train.txt", "test.txt"):
             (place / "mydata" / written).unlink()

@@ -46,7 +46,9 @@ class Model:
     """A trained network that takes images of any kind and size; see `load`.
 
     Args:
-        path, device, views: see `load`.
+        path: a run, its ``best``, or a model folder.
+        device: see `load`.
+        views: see `load`.
 
     Attributes:
         network: the plain `torch.nn.Module`, in evaluation mode, batch norms folded into convolutions: one to train

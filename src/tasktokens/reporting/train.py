@@ -44,7 +44,10 @@ def train(
     Args:
         config: what `load_config` returns, the path of a YAML file, or plain values as such a file holds them.
         overrides: settings that come before those, such as ``["optim.lr=1e-3"]``.
-        resume, overwrite, init_from, quiet: see `tasktokens.training.trainer.train`, also for the errors.
+        resume: go on from the run's last checkpoint.
+        overwrite: replace a run that is there.
+        init_from: a run whose weights this one starts from.
+        quiet: no progress on standard error. For errors see `tasktokens.training.trainer.train`.
         callbacks: objects whose methods are called at the moments of a run: see `Callback`.
 
     Examples:
