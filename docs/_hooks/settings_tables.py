@@ -37,12 +37,23 @@ def settings_page() -> str:
 
 def section(title: str, prefix: str, cls: type[BaseModel], names: Iterable[str] | None) -> str:
     """The table of one class; ``names`` are the settings that it shows, in place of all."""
-    shown = {name: cls.model_fields[name] for name in (cls.model_fields if names is None else names)}
-    tag = {"data.": "kind", "method.": "name"}.get(prefix)
-    lines = [row(prefix + name, field) for name, field in shown.items() if name != tag and name != "augmentation"]
+    lines = list(rows(prefix, cls, names))
     about = _first_sentence(cls.__doc__)
     table = ["| setting | values | default | meaning |", "|---|---|---|---|", *lines] if lines else ["No settings."]
     return "\n".join([f"## {title}", "", about, "", *table])
+
+
+def rows(prefix: str, cls: type[BaseModel], names: Iterable[str] | None = None) -> Iterator[str]:
+    """A line per setting; settings that are settings themselves are shown one by one."""
+    tag = {"data.": "kind", "method.": "name"}.get(prefix)  # stands in the heading
+    for name in cls.model_fields if names is None else names:
+        field = cls.model_fields[name]
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            if inner is not Augmentation:  # which has a section of its own
+                yield from rows(f"{prefix}{name}.", inner)
+        elif name != tag:
+            yield row(prefix + name, field)
 
 
 def row(name: str, field: FieldInfo) -> str:
@@ -100,8 +111,11 @@ def _simple(value: Any) -> Any:
     return [_simple(each) for each in value] if isinstance(value, list | tuple) else value
 
 
-def described(cls: type[BaseModel]) -> Iterator[str]:
+def undescribed(cls: type[BaseModel]) -> Iterator[str]:
     """Settings of a class that have no description; a test wants none."""
     for name, field in cls.model_fields.items():
-        if not field.description and name not in ("kind", "name"):
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            yield from undescribed(inner)
+        elif not field.description and name not in ("kind", "name"):
             yield name
