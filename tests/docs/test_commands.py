@@ -88,6 +88,12 @@ def test_the_commands_run(name: str, place: Path, capsys: pytest.CaptureFixture[
     if RUN[name][0].startswith("tasktokens init"):
         for written in ("dataset.yaml", "train.txt", "test.txt"):
             (place / "mydata" / written).unlink()
+    if "mydata-filled" in " ".join(RUN[name]) and "--out mydata-filled" not in " ".join(RUN[name]):
+        # By an earlier block of the page, in whose folder something was missing.
+        Path("mydata/depth/im00.png").unlink()
+        shutil.rmtree("runs/mine")
+        run_cli(capsys, "train", "--config", "my.yaml", "run.dir=runs/mine", *FEW_STEPS, "-q")
+        run_cli(capsys, "discover", "runs/mine", "--out", "mydata-filled", "-q")
     for number, command in enumerate(RUN[name]):
         program, verb, *words = shlex.split(LAUNCHER.sub("tasktokens ", command))
         assert program == "tasktokens", f"no test runs '{command}': run it here, or say in NOT_RUN why not"
@@ -122,10 +128,13 @@ def test_the_scripts_of_benchmarks_have_the_options(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [n for n, block in BLOCKS.items() if any("tasktokens compare" in c for c in block)])
-def test_compare_takes_the_words(name: str) -> None:
+def test_compare_takes_the_words(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     for command in BLOCKS[name]:
         if command.startswith("tasktokens compare "):
             _, _, suite, *words = shlex.split(command)
+            if suite.endswith(".json"):  # shows a table that was made before
+                assert run_cli(capsys, "compare", ROOT / suite, *words)[0] == 0
+                continue
             options = {w: words[i + 1] for i, w in enumerate(words) if w.startswith("--")}
             assert set(options) <= {"--methods", "--seeds", "--labels", "--steps", "--out", "--split", "--tuned"}, (
                 command
