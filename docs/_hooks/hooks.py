@@ -10,6 +10,7 @@ from mkdocs.structure.files import File, Files
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from checked_tables import check_tables
 from links import adapt
 from notebooks import to_markdown
 
@@ -32,5 +33,6 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Links of a page that leave ``docs/`` lead to pages of the site."""
+    """Links that leave ``docs/`` lead to pages of the site; a figure that no results file has ends the build."""
+    check_tables(markdown)
     return adapt(markdown, page.file.src_uri)

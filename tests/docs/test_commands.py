@@ -108,7 +108,7 @@ def test_the_commands_run(name: str, place: Path, capsys: pytest.CaptureFixture[
 
 def test_the_own_images_of_the_readme_are_run() -> None:
     verbs = [[command.split()[1] for command in block] for name, block in RUN.items() if name.startswith("README.md")]
-    assert ["init", "check", "train", "discover", "predict"] in verbs
+    assert ["init", "train", "discover", "predict"] in verbs
 
 
 def test_what_is_not_run_is_there_and_has_a_reason() -> None:

@@ -14,6 +14,7 @@ import links
 import notebooks
 import settings_tables
 import verbs
+from checked_tables import check_tables
 from tasktokens import errors
 from tasktokens.config.components import DATA_SETTINGS, METHOD_SETTINGS
 from tasktokens.config.settings import Config
@@ -145,3 +146,22 @@ def test_troubleshooting_has_every_sort_of_error() -> None:
     text = (ROOT / "docs/operate/troubleshooting.md").read_text(encoding="utf-8")
     sorts = [name for name, each in vars(errors).items() if isinstance(each, type) and name.endswith("Error")]
     assert [name for name in sorts if f"`{name}`" not in text and name != "TaskTokensError"] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_tables_have_the_figures_of_their_files(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    checked = check_tables(text)
+    assert bool(checked) == ("<!-- figures:" in text)
+
+
+def test_a_wrong_figure_or_row_is_found() -> None:
+    table = "<!-- figures: accuracy_nyud.json labels=one -->\n\n| | mIoU |\n|---|---|\n| HTT, {} | {} |\n"
+    assert check_tables(table.format("`htt`", "**36.73**")) == 1
+    for name, figure in (("`htt`", "36.74"), ("`hat`", "36.73"), ("two stages", "36.73"), ("`htt`, seed 0", "36.73")):
+        with pytest.raises(figures.FigureError):
+            check_tables(table.format(name, figure))
+
+
+def test_the_readme_fits_the_first_screens() -> None:
+    assert len(re.findall(r"\w+", (ROOT / "README.md").read_text(encoding="utf-8"))) <= 600
