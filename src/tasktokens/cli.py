@@ -229,7 +229,7 @@ def discover(
         typer.Option(
             metavar="[TASK=]NUMBER",
             help="Confidence, 0 to 1, that a pixel must exceed to be kept: 0.5 for all tasks, depth=0.5 for one task; "
-            "may be repeated. Default: the task's own, fixed, such as 0.9 for classes (docs/data.md).",
+            "may be repeated. Default: the task's own, fixed, such as 0.9 for classes (docs/reference/data.md).",
         ),
     ] = None,
     views: Annotated[

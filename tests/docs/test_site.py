@@ -54,7 +54,7 @@ def test_links_that_leave_the_docs_lead_to_pages_of_the_site() -> None:
     text = "[results](../../README.md#results), [it](../../examples/own_task.py), [`x.py`](../../src/x.py), [a](b.md#c)"
     expected = "[results](../index.md), [it](../extend/task.md), `x.py`, [a](b.md#c)"
     assert links.adapt(text, "research/page.md") == expected
-    assert links.adapt("[a](docs/data.md#b)", "dev/contributing.md", written_in="") == "[a](../data.md#b)"
+    assert links.adapt("[a](docs/reference/data.md#b)", "dev/contributing.md", written_in="") == "[a](../data.md#b)"
 
 
 def test_a_figure_is_that_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@
     depth/kitchen/0001.png       16-bit, (v + offset) * scale metres, 0 void; or npy in metres
     normals/kitchen/0001.png     8-bit RGB, n = 2 v / 255 - 1; or npy
     train.txt  test.txt          ids, one per line; an id is the path below images/ without its ending
-    dataset.yaml                 name, tasks, splits (docs/data.md)
+    dataset.yaml                 name, tasks, splits (docs/reference/data.md)
     provenance.csv               of a folder with discovered labels: which ones those are (`datasets.provenance`)
 
 A missing label file is a missing label; nothing else has to be declared. Instead of folders, a table (CSV or
@@ -91,7 +91,7 @@ def _described(root: Path) -> tuple[dict[str, Any], dict[str, Task], dict[str, d
     if not description.is_file():
         raise DataError(
             f"{root} has no dataset.yaml that names its tasks; `tasktokens init {root}` writes one by looking at the "
-            f"folder (docs/data.md)"
+            f"folder (docs/reference/data.md)"
         )
     values = read_yaml(description)
     for key in values:
@@ -273,7 +273,7 @@ def _published(
 
 @DATASETS.register("folder")
 class FolderSource(FolderOfFiles):
-    """A folder in the own-folder layout (docs/data.md), or the CSV or Parquet manifest of one."""
+    """A folder in the own-folder layout (docs/reference/data.md), or the CSV or Parquet manifest of one."""
 
     kind: Literal["folder"] = "folder"
     root: Path | None = Field(None, description="the folder with dataset.yaml; required")

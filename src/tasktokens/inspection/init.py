@@ -94,7 +94,7 @@ def _require_none(path: Path, force: bool) -> None:
 def describe(name: str, inferred: InferredFolder) -> str:
     """The text of the ``dataset.yaml``."""
     lines = [
-        "# Written by `tasktokens init`. Inferred from some of the files: check each line (docs/data.md).",
+        "# Written by `tasktokens init`. Inferred from some of the files: check each line (docs/reference/data.md).",
         f"name: {_flow(name)}",
     ]
     if inferred.is_table or inferred.needs_manifest:

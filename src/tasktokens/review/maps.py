@@ -1,7 +1,7 @@
 """The exchange format ``maps``, for every kind of task: label files, previews, and a table for what a person decides.
 
     decisions.csv            id, task, decision (empty, accept, reject or mask), confidence, reason
-    {task}/{id}.png or .npy  the label as it lies in the folder (depth: 16 bit or metres; docs/data.md)
+    {task}/{id}.png or .npy  the label as it lies in the folder (depth: 16 bit or metres; docs/reference/data.md)
     preview/{task}/{id}.jpg  image, label and confidence side by side
     mask/{task}/{id}.png     to be painted: 255 keeps a pixel, 0 makes it void; counts where the decision is mask
 
