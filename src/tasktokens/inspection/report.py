@@ -20,7 +20,7 @@ class Finding:
 
     Attributes:
         severity: ``error``: training would fail or learn nonsense; ``warning``: it may be meant.
-        code: what is wrong, such as ``unreadable`` (docs/check.md lists them).
+        code: what is wrong, such as ``unreadable`` (docs/reference/check.md lists them).
         message: what was expected, what was found, what to do.
         task, id, path: where, if it concerns a certain one.
     """

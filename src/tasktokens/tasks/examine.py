@@ -42,7 +42,7 @@ class Suspicion(NamedTuple):
 
     Attributes:
         severity: ``error`` or ``warning``.
-        code: as docs/check.md lists them.
+        code: as docs/reference/check.md lists them.
         message: one sentence.
         examples: keys of sums.
     """
