@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 # Read when torch is loaded: threads that wait for each other must not keep cores busy, or beside other work a run takes
-# several times as long (docs/runs.md).
+# several times as long (docs/reference/runs.md).
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:

@@ -127,7 +127,7 @@ class RunSettings(Settings):
     )
     device: Literal["auto", "cpu"] = Field("auto", description="auto: an accelerator where there is one")
     threads: int | None = Field(
-        None, ge=1, le=1024, description="CPU threads of torch; default: one per core (docs/runs.md#threads)"
+        None, ge=1, le=1024, description="CPU threads of torch; default: one per core (docs/reference/runs.md#threads)"
     )
     deterministic: bool = Field(False, description="GPU: only kernels that give the same bits each time")
     sync_batch_norm: bool = Field(False, description="several GPUs: batch norm over the images of all of them")
