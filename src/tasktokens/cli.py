@@ -320,7 +320,7 @@ def prepare(
         str | None, typer.Option("--data", "--from", help="Kind of data set; `tasktokens list` shows all.")
     ] = None,
     root: Annotated[
-        Path | None, typer.Option(help="Folder of the downloaded data set; docs/datasets.md says what to download.")
+        Path | None, typer.Option(help="Folder of the downloaded data set; docs/research/datasets.md says what to download.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Output folder; an interrupted preparation is resumed.")] = None,
     classes: Annotated[

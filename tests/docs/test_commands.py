@@ -146,7 +146,7 @@ def test_compare_takes_the_words(name: str, capsys: pytest.CaptureFixture[str]) 
 
 
 def test_the_synopsis_of_prepare_names_real_options(capsys: pytest.CaptureFixture[str]) -> None:
-    text = (ROOT / "docs/datasets.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs/research/datasets.md").read_text(encoding="utf-8")
     synopsis = re.search(r"^tasktokens prepare --data nyud\|.*\n.*\n.*$", text, re.M)
     assert synopsis is not None
     code, said, _ = run_cli(capsys, "prepare", "--help")

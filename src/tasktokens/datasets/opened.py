@@ -20,7 +20,7 @@ def open_dataset(kind: str = "folder", root: str | Path | None = None, **setting
     Args:
         kind: ``folder`` for your own, or what ``tasktokens list`` shows under data, such as ``nyud`` or ``rooms``.
         root: the folder in which it lies.
-        settings: others of that kind, such as ``classes=40``; see docs/datasets.md.
+        settings: others of that kind, such as ``classes=40``; see docs/research/datasets.md.
 
     Raises:
         ConfigError: no such kind or setting. DataError: the folder is missing, or not of that kind.
