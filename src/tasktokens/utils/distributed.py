@@ -1,6 +1,6 @@
 """Several processes as one run: how they find each other, fail together and stop together.
 
-They are started by ``torchrun`` (docs/scaling.md); a single process runs the same code and waits for nobody.
+They are started by ``torchrun`` (docs/operate/scaling.md); a single process runs the same code and waits for nobody.
 """
 
 from __future__ import annotations
@@ -84,13 +84,13 @@ def check_world_size(joined: int, started: int) -> None:
     if joined < started:
         raise ConfigError(
             f"{started} processes were started and only {joined} joined the run; start them with torchrun "
-            f"(docs/scaling.md), or unset {' and '.join(name for name in _SIZES if _number(name) > 1)}"
+            f"(docs/operate/scaling.md), or unset {' and '.join(name for name in _SIZES if _number(name) > 1)}"
         )
     # What accelerate's launcher leaves behind when it was asked for several CPU processes and starts one.
     if joined == 1 and "ACCELERATE_MIXED_PRECISION" in os.environ and "MASTER_PORT" in os.environ:
         raise ConfigError(
             "'accelerate launch' was asked for several processes and started one; "
-            "start them with torchrun --nproc_per_node N (docs/scaling.md)"
+            "start them with torchrun --nproc_per_node N (docs/operate/scaling.md)"
         )
 
 

@@ -42,7 +42,7 @@ def check_environment() -> None:
         if os.environ.get(name, "").lower() in ("1", "true", "yes", "on", "y", "t"):
             raise ConfigError(
                 f"the environment variable {name}={os.environ[name]} asks for a way of training that this package does "
-                f"not have; unset it, and start several processes with torchrun (docs/scaling.md)"
+                f"not have; unset it, and start several processes with torchrun (docs/operate/scaling.md)"
             )
     for name in _PRECISION:
         if os.environ.get(name, "").lower() not in ("", "0", "strict"):
@@ -56,7 +56,7 @@ def check_environment() -> None:
 def _check_ranks() -> None:
     """torchrun sets all of them; a leftover of another program is -1, or stands alone."""
     ranks = {name: os.environ[name] for name in _RANKS if os.environ.get(name, "-1") not in ("", "-1")}
-    hint = "unset it, or start the processes with torchrun (docs/scaling.md)"
+    hint = "unset it, or start the processes with torchrun (docs/operate/scaling.md)"
     for name in ranks.keys() & {"RANK", "LOCAL_RANK", "WORLD_SIZE"}:
         if not ranks[name].isdigit():
             raise ConfigError(
