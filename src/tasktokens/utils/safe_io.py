@@ -1,7 +1,7 @@
 """Reading untrusted files: pictures, arrays, JSON and YAML that would fill memory or run code are rejected.
 
 Nothing here unpickles or starts another program, and what a file claims to hold is looked at before memory is asked for
-(docs/security.md). Whatever is wrong is a `ValueError` or `OSError` that does not name the file; callers do.
+(docs/operate/security.md). Whatever is wrong is a `ValueError` or `OSError` that does not name the file; callers do.
 """
 
 from __future__ import annotations
