@@ -1,9 +1,9 @@
 """The boundary metrics on BSDS500: a plain gradient detector, a perfect prediction, variants, and how long they take.
 
 The detector is the magnitude of the Gaussian gradient (sigma 2) of the grey image, with the 99.5th percentile of each
-image as 1. Labels are means over annotators, so published figures cannot be met to the digit: `docs/reference/metrics.md` says
-what differs. One row draws five annotators at random about lines that are known, to compare the mean with the published
-formula, which needs each annotator's lines.
+image as 1. Labels are means over annotators, so published figures cannot be met to the digit:
+`docs/reference/metrics.md` says what differs. One row draws five annotators at random about lines that are known, to
+compare the mean with the published formula, which needs each annotator's lines.
 
     python benchmarks/boundary.py --root BSDS500/test --out benchmarks/results/boundary.json
 

@@ -13,17 +13,13 @@ import argparse
 import json
 import re
 import sys
-import textwrap
 from pathlib import Path
 from typing import Any
 
 from tasktokens.reporting.provenance import describe
 
 ROOT = Path(__file__).resolve().parents[1]
-WIDTH = 110
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "docs")]
-
-FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.M | re.S)
+sys.path[:0] = [str(ROOT / folder) for folder in ("tests", "tests/docs", "docs/_hooks")]
 
 
 def pages() -> list[Path]:
@@ -32,19 +28,11 @@ def pages() -> list[Path]:
     return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(docs.rglob("*.md")), *sorted(docs.rglob("*.ipynb"))]
 
 
-def longest_paragraph(text: str) -> int:
-    """Lines of the longest paragraph, wrapped at `WIDTH`; an item of a list is one. Tables and code have none."""
-    prose = re.sub(r"^---\n.*?^---\n", "", FENCE.sub("\n", text), count=1, flags=re.M | re.S)
-    blocks = re.split(r"\n\s*\n|\n(?=\s*(?:[-*]|\d+\.)\s)|\n(?=[|#])", prose)
-    lines = [
-        len(textwrap.wrap(" ".join(block.split()), WIDTH)) for block in blocks if block.strip()[:1] not in ("|", "#")
-    ]
-    return max(lines, default=0)
-
-
 def row_of_page(page: Path) -> dict[str, Any]:
     """One page of Markdown."""
     from test_commands import BLOCKS, RUN
+
+    from paragraphs import longest_paragraph
 
     text, name = page.read_text(encoding="utf-8"), str(page.relative_to(ROOT))
     python = len(re.findall(r"^```python\n", text, re.M))
@@ -59,6 +47,8 @@ def row_of_page(page: Path) -> dict[str, Any]:
 def row_of_notebook(path: Path) -> dict[str, Any]:
     """One notebook: its text and code, without outputs."""
     from test_notebooks import SMALL
+
+    from paragraphs import longest_paragraph
 
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     texts = {kind: ["".join(c["source"]) for c in cells if c["cell_type"] == kind] for kind in ("markdown", "code")}

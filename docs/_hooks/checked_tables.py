@@ -8,8 +8,8 @@ A comment above a table says where its figures come from::
     | HTT, two stages, `htt` | 36.73 | 0.5284 |
 
 The first cell names the method in backticks, perhaps with ``seed 0`` or ``seeds 0 and 1``; a cell is the mean over the
-seeds, rounded as it is written. Columns called ``labels`` and ``steps`` choose rows too. Rows that begin with
-``published`` are quoted from elsewhere.
+seeds, rounded as it is written; what follows it in brackets is not checked. Columns called ``labels`` and ``steps``
+choose rows too. Rows that begin with ``published`` are quoted from elsewhere.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def _check(file: str, words: str, table: str) -> int:
         rows |= _method(file, line[0])
         for heading, cell in zip(head, line, strict=True):
             column = next((name for start, name in COLUMNS.items() if heading.startswith(start)), None)
-            if column is not None and (written := cell.strip("*")) not in ("", "0"):
+            if column is not None and (written := cell.split(" (")[0].strip("*")) not in ("", "0"):
                 _compare(file, rows, column, written, line[0], by_metric="by_metric" in words)
                 checked += 1
     return checked

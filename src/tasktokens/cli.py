@@ -229,7 +229,7 @@ def discover(
         typer.Option(
             metavar="[TASK=]NUMBER",
             help="Confidence, 0 to 1, that a pixel must exceed to be kept: 0.5 for all tasks, depth=0.5 for one task; "
-            "may be repeated. Default: the task's own, fixed, such as 0.9 for classes (docs/reference/data.md).",
+            "may be repeated. Default: the task's own, fixed, such as 0.9 for classes (docs/concepts/discovery.md).",
         ),
     ] = None,
     views: Annotated[
@@ -320,7 +320,8 @@ def prepare(
         str | None, typer.Option("--data", "--from", help="Kind of data set; `tasktokens list` shows all.")
     ] = None,
     root: Annotated[
-        Path | None, typer.Option(help="Folder of the downloaded data set; docs/research/datasets.md says what to download.")
+        Path | None,
+        typer.Option(help="Folder of the downloaded data set; docs/research/datasets.md says what to download."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Output folder; an interrupted preparation is resumed.")] = None,
     classes: Annotated[

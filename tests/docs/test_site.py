@@ -15,12 +15,12 @@ import notebooks
 import settings_tables
 import verbs
 from checked_tables import check_tables
+from paragraphs import longest_paragraph
 from tasktokens import errors
 from tasktokens.config.components import DATA_SETTINGS, METHOD_SETTINGS
 from tasktokens.config.settings import Config
 
 ROOT = Path(__file__).resolve().parents[2]
-
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 MADE = {"changelog.md", "dev/contributing.md", *(f"notebooks/{p.stem}.md" for p in ROOT.glob("docs/notebooks/*.ipynb"))}
 """Pages that only the site has."""
@@ -54,7 +54,10 @@ def test_links_that_leave_the_docs_lead_to_pages_of_the_site() -> None:
     text = "[results](../../README.md#results), [it](../../examples/own_task.py), [`x.py`](../../src/x.py), [a](b.md#c)"
     expected = "[results](../index.md), [it](../extend/task.md), `x.py`, [a](b.md#c)"
     assert links.adapt(text, "research/page.md") == expected
-    assert links.adapt("[a](docs/reference/data.md#b)", "dev/contributing.md", written_in="") == "[a](../data.md#b)"
+    assert (
+        links.adapt("[a](docs/reference/data.md#b)", "dev/contributing.md", written_in="")
+        == "[a](../reference/data.md#b)"
+    )
 
 
 def test_a_figure_is_that_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,3 +168,19 @@ def test_a_wrong_figure_or_row_is_found() -> None:
 
 def test_the_readme_fits_the_first_screens() -> None:
     assert len(re.findall(r"\w+", (ROOT / "README.md").read_text(encoding="utf-8"))) <= 600
+
+
+def test_pages_that_code_names_exist() -> None:
+    missing = []
+    for folder in ("src", "benchmarks", "examples", "configs", "tests"):
+        for path in (ROOT / folder).rglob("*"):
+            if path.suffix in (".py", ".yaml", ".j2", ".md") and path.name != "test_site.py":
+                for page in re.findall(r"\bdocs/[\w/-]+\.md\b", path.read_text(encoding="utf-8")):
+                    if not (ROOT / page).exists():
+                        missing.append(f"{path.relative_to(ROOT)}: {page}")
+    assert missing == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_paragraphs_are_short(page: Path) -> None:
+    assert longest_paragraph(page.read_text(encoding="utf-8")) <= 6, "at most six lines of 110 characters"

@@ -211,7 +211,7 @@ def test_fixed_thresholds_hold_whatever_the_run_trained_with_and_it_says_so(
     assert code == 0
     assert "the run trained with adaptive thresholds; written are labels above the fixed ones" in said
     found = {task.task: task.threshold for task in read_discovery(tmp_path / "o").tasks}
-    assert found == {"semseg": 0.9, "depth": 0.85, "normals": 0.4, "edge": 0.9, "saliency": 0.7}  # docs/reference/data.md
+    assert found == {"semseg": 0.9, "depth": 0.85, "normals": 0.4, "edge": 0.9, "saliency": 0.7}
     assert "trained with" not in run_cli(capsys, "discover", run, "--out", tmp_path / "p", "--threshold", 0.5)[2]
 
 

@@ -86,7 +86,9 @@ class DataSettings(Settings):
         description="network: images and labels stretched to 'size'; full: images keep their shape, labels their size",
     )
     workers: int = Field(0, ge=0, le=1024, description="loader processes, of training and evaluation; 0: none")
-    check: bool = Field(True, description="examine every visible file before the first run on it; see docs/reference/check.md")
+    check: bool = Field(
+        True, description="examine every visible file before the first run; see docs/reference/check.md"
+    )
     skip_corrupt: bool = Field(
         False, description="training: skip images and labels that cannot be read; they are named and counted"
     )

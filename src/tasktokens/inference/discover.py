@@ -69,9 +69,9 @@ def discover(
         pictures: also write ``pictures/{id}.png``: each training image with its labels and confidences in colours.
         root: where the run's data lies now; default: where it lay (``data.root``).
         page: also write ``discovery.html``: the summary, histograms of confidence, and the least confident images.
-        teacher: for some tasks folders of labels with confidences that another model or a person made (docs/reference/data.md):
-            they are the discovered labels of that task, each pixel that of the most confident folder; the network's
-            where there is none.
+        teacher: for some tasks folders of labels with confidences that another model or a person made
+            (docs/start/other-labels.md): they are the discovered labels of that task, each pixel that of the most
+            confident folder; the network's where there is none.
         batch_size: images of one size that go through the network together; default: see `Predictor.batch_size`.
 
     Returns:

@@ -67,7 +67,8 @@ class ImageReader:
 
 
 _TURNED = (
-    "an EXIF orientation, which is not applied: rotate them first (docs/reference/data.md); the network used the stored pixels"
+    "an EXIF orientation, which is not applied: rotate them first (docs/reference/data.md); the network used "
+    "the stored pixels"
 )
 _PAGED = "several pages or frames, of which the first was used"
 

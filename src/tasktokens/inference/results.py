@@ -25,7 +25,7 @@ class Prediction:
     Attributes:
         task: the task, which says what the values mean.
         value_CHW: the prediction (C, H, W) as tasks and metrics take it; see `value`.
-        confidence: (H, W) float32 in [0, 1]; what it means per kind of task is in docs/reference/data.md.
+        confidence: (H, W) float32 in [0, 1]; what it means per kind of task is in docs/concepts/discovery.md.
 
     Examples:
         >>> import tasktokens
@@ -66,7 +66,7 @@ class Prediction:
         return Image.fromarray(np.ascontiguousarray(self.task.colourise(self.value_CHW, valid)))
 
     def save(self, path: str | Path, valid: Array | None = None) -> Path:
-        """Write a label file in the format of the own-folder layout (docs/reference/data.md), which the readers read back.
+        """Write a label file in the format of the own-folder layout (docs/reference/data.md), which is read back.
 
         Args:
             path: file to write; its folder is made. Without an ending it gets that of the task's files.

@@ -90,7 +90,7 @@ class Metric(torchmetrics.Metric, ABC):  # type: ignore[misc]
         """Metrics by name; NaN where nothing valid was seen."""
 
     def compute_paper(self) -> dict[str, float]:
-        """The same names with the quirks of published multi-task code, for comparison; docs/reference/metrics.md lists them."""
+        """The same names with the quirks of published multi-task code, for comparison: docs/reference/metrics.md."""
         with self.sync_context(self.dist_sync_fn, should_sync=self._to_sync, should_unsync=self._should_unsync):
             return self.paper_values()
 

@@ -144,7 +144,8 @@ def published_normals(path: Path, task: Normals) -> tuple[Array, Array]:
     if towards.size and towards.mean() < FACING_SHARE:
         raise LabelError(
             f"only {towards.mean():.0%} of the normals in {path} face the camera; expected them stored as (x, z, -y) "
-            "with x right, y down, z forward, as published: convert them, or use the own-folder layout (docs/reference/data.md)"
+            "with x right, y down, z forward, as published: convert them, or use the own-folder layout "
+            "(docs/reference/data.md)"
         )
     return value.astype(np.float32), valid
 
