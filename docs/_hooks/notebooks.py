@@ -36,6 +36,8 @@ def _output(output: dict[str, Any], name: str, pictures: dict[str, bytes]) -> st
     if "image/png" in data:
         pictures[f"{name}.png"] = base64.b64decode("".join(data["image/png"]))
         return f"![Output of the cell above]({name}.png)"
+    if "text/markdown" in data:
+        return "".join(data["text/markdown"]).strip()
     return _preformatted("".join(data.get("text/plain", "")))
 
 
