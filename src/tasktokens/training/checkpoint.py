@@ -29,6 +29,8 @@ from tasktokens.utils.safe_io import load_json
 
 MARK = "complete.json"
 """Written last: a checkpoint with it is whole."""
+FORMAT = 1
+"""Of a checkpoint's files; version 0.1 wrote no number and the same files."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def save_checkpoint(
         if balance is not None:
             save_file(_contiguous(balance.state_dict()), temporary / "balance.safetensors")
         save_file(_optimizer_tensors(optimizer), temporary / "optimizer.safetensors")
-        (temporary / "cursor.json").write_text(strict_json.dumps(asdict(cursor)))
+        (temporary / "cursor.json").write_text(strict_json.dumps({"format": FORMAT, **asdict(cursor)}))
         if sums:
             (temporary / "sums.json").write_text(strict_json.dumps(strict_json.finite(sums)))
         if scaler is not None:
@@ -158,9 +160,14 @@ def tidy(folder: Path) -> None:
 
 
 def read_cursor(checkpoint: Path) -> Cursor:
-    """Where the checkpoint's run stood."""
+    """Where the checkpoint's run stood. Raises `CheckpointError` where it is damaged or of a later format."""
     try:
         values = load_json((checkpoint / "cursor.json").read_text())
+        if values.get("format", FORMAT) != FORMAT:
+            raise CheckpointError(
+                f"{checkpoint} has format {values['format']}; this version reads format {FORMAT}; resume with the "
+                "version of TaskTokens that wrote it"
+            )
         teacher = values.get("teacher")  # earlier versions wrote none
         return Cursor(int(values["stage"]), int(values["step"]), None if teacher is None else str(teacher))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

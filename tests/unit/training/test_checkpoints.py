@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import signal
@@ -255,3 +256,13 @@ def test_a_run_goes_on_from_before_a_damaged_checkpoint_with_the_same_bits(
     for file in ("model/model.safetensors", "checkpoints/1-0000002/student.safetensors"):
         assert same_tensors(load_file(run / file), load_file(whole / file))
     assert fault(run / "checkpoints" / "1-0000002") is None
+
+
+def test_the_format_is_written_and_a_later_one_is_refused(tmp_path: Path) -> None:
+    for written, expected in (({}, None), ({"format": 1}, None), ({"format": 2}, "has format 2; .* resume with the")):
+        (tmp_path / "cursor.json").write_text(json.dumps({"stage": 1, "step": 7, **written}))  # {}: as 0.1 wrote it
+        if expected is None:
+            assert read_cursor(tmp_path) == Cursor(1, 7)
+        else:
+            with pytest.raises(CheckpointError, match=expected):
+                read_cursor(tmp_path)
