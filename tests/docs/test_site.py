@@ -13,6 +13,7 @@ import figures
 import links
 import notebooks
 import settings_tables
+import tasktokens
 import verbs
 from checked_tables import check_tables
 from paragraphs import longest_paragraph
@@ -184,3 +185,15 @@ def test_pages_that_code_names_exist() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_paragraphs_are_short(page: Path) -> None:
     assert longest_paragraph(page.read_text(encoding="utf-8")) <= 6, "at most six lines of 110 characters"
+
+
+def test_every_public_name_is_on_the_page_of_the_api() -> None:
+    text = (ROOT / "docs/reference/api.md").read_text(encoding="utf-8")
+    shown = set(re.findall(r"^::: tasktokens\.(\w+)", text, re.M))
+    assert sorted(set(tasktokens.__all__) - shown - {"Config", "data", "datasets"}) == []
+
+
+def test_the_site_asks_no_other_server_for_anything() -> None:
+    text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    assert "font: false" in text
+    assert "https://" not in text + (ROOT / "docs/assets/site.css").read_text(encoding="utf-8")
