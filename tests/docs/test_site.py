@@ -91,7 +91,7 @@ def test_every_setting_is_in_the_tables_and_described() -> None:
         settings = Config.model_fields[section].annotation
         assert settings is not None
         for name in settings.model_fields:
-            assert f"| `{section}.{name}` |" in page
+            assert f"| `{section}.{name}" in page
     assert "| `optim.lr` | number, > 0 | `0.001` |" in page
     for kind in DATA_SETTINGS:
         assert f"## `data.kind: {kind}`" in page
