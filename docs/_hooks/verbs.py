@@ -20,9 +20,12 @@ def verbs_page() -> str:
 
 
 def _verbs() -> Iterator[tuple[str, Callable[..., None]]]:
-    for command in app.registered_commands:
-        if command.callback is not None:
-            yield command.name or command.callback.__name__, command.callback
+    """Each verb, then those of two words such as ``review export``."""
+    groups = [("", app), *((group.name or "", group.typer_instance) for group in app.registered_groups)]
+    for name, group in groups:
+        for command in group.registered_commands if group is not None else ():
+            if command.callback is not None:
+                yield f"{name} {command.name or command.callback.__name__}".strip(), command.callback
 
 
 def _verb(name: str, function: Callable[..., None]) -> str:

@@ -81,7 +81,7 @@ def place(documented: Path) -> Path:
 
 @pytest.mark.parametrize("name", [name for name, block in RUN.items() if block])
 def test_the_commands_run(name: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for made in re.findall(r"run\.dir=(\S+)", " ".join(RUN[name])):
+    for made in re.findall(r"(?:run\.dir=|--out )(\S+)", " ".join(RUN[name])):
         shutil.rmtree(made, ignore_errors=True)  # the block makes it itself
     for file, text in FILES[name.rpartition(":")[0]].items():
         Path(file).write_text(text)

@@ -104,6 +104,7 @@ def test_every_verb_is_on_its_page() -> None:
     for verb in ("demo", "train", "check", "evaluate", "predict", "explain", "discover", "init", "rooms", "prepare"):
         assert f"## `{verb}`" in page
     assert "| `--full-size` |" in page
+    assert "## `review export`" in page
     assert "tasktokens predict MODEL INPUTS... [OPTIONS]" in page
 
 
