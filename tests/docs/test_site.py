@@ -19,7 +19,7 @@ from checked_tables import check_tables
 from paragraphs import longest_paragraph
 from tasktokens import errors
 from tasktokens.config.components import DATA_SETTINGS, METHOD_SETTINGS
-from tasktokens.config.settings import Config
+from tasktokens.config.settings import Config, OptimSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -92,7 +92,7 @@ def test_every_setting_is_in_the_tables_and_described() -> None:
         assert settings is not None
         for name in settings.model_fields:
             assert f"| `{section}.{name}" in page
-    assert "| `optim.lr` | number, > 0 | `0.001` |" in page
+    assert f"| `optim.lr` | number, > 0 | `{OptimSettings().lr}` |" in page
     for kind in DATA_SETTINGS:
         assert f"## `data.kind: {kind}`" in page
     for cls in [*DATA_SETTINGS.values(), *METHOD_SETTINGS.values()]:
