@@ -16,7 +16,7 @@ def to_markdown(notebook: Path) -> tuple[str, dict[str, bytes]]:
     pictures: dict[str, bytes] = {}
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     parts = [_cell(cell, f"{notebook.stem}-{number}", pictures) for number, cell in enumerate(cells)]
-    note = f"[Download this notebook]({notebook.name}), which a test executes as it stands."
+    note = f"[Download this notebook]({notebook.name}), which a test executes on less data."
     title, *rest = [part for part in parts if part]
     return "\n\n".join([title, note, *rest]) + "\n", pictures
 
