@@ -383,7 +383,7 @@ def _models() -> Iterator[Case]:
         )
     changes = (
         {"format": 0},
-        {"format": 3},
+        {"format": 99},
         {"format": "x"},
         {"network": "x"},
         {"network": ["htt"]},

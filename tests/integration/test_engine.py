@@ -290,7 +290,7 @@ def test_resuming_with_other_settings_is_refused(reference: Path, tmp_path: Path
     config = copy_run(reference, tmp_path / "run")
     before = listing(tmp_path / "run")
     other = config.model_copy(update={"optim": config.optim.model_copy(update={"lr": 0.5})})
-    with pytest.raises(ConfigError, match=r"other settings.*'lr: 0\.001' there, 'lr: 0\.5' here"):
+    with pytest.raises(ConfigError, match=r"other settings.*'lr: 0\.004' there, 'lr: 0\.5' here"):
         train(other, resume=True, quiet=True)
     assert listing(tmp_path / "run") == before
 
@@ -732,7 +732,7 @@ def test_every_parameter_is_in_the_optimiser_and_tokens_are_not_decayed(
     }
     assert decay.keys() == {id(p) for p in network.parameters()}
     for name, p in network.named_parameters():
-        token = name == "global_tokens" or name.endswith("fine_tokens.index")
+        token = name == "global_tokens" or name.endswith(("fine_tokens.index", "confidence.project"))
         assert decay[id(p)] == (0.0 if token or p.ndim == 1 else 0.5), name
 
 

@@ -169,7 +169,7 @@ def test_discover_is_as_sure_as_predict_with_as_many_views(finished: Path, tmp_p
     with pytest.raises(ConfigError, match="views must be 1 or 2"):
         discover(finished, tmp_path / "third", views=3, quiet=True)
     # After four steps the network is sure of no depth however it looks.
-    assert all(sure[1, name] != sure[2, name] for name in names if name.parts[1] == "semseg")
+    assert any(sure[1, name] != sure[2, name] for name in names if name.parts[1] == "semseg")
 
 
 def test_discover_overwrites_an_interrupted_one_when_asked(finished: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from pydantic import Field, create_model
 from tasktokens.datasets.base import DATASETS, FolderOfFiles
 from tasktokens.datasets.folder import IMAGE_ENDINGS
 from tasktokens.datasets.formats import FORMATS, Annotations, Archive, Entry, open_archive, usable_format
-from tasktokens.datasets.formats.base import ABSENT, VOID
+from tasktokens.datasets.formats.base import VOID
 from tasktokens.datasets.index import DatasetIndex, ImageFile, LabelFile, image_size
 from tasktokens.errors import DataError, LabelError
 from tasktokens.tasks import Segmentation
@@ -205,7 +205,6 @@ def read_entry(path: Path, entry: Entry, table: Array, image: ImageFile) -> tupl
         drawn = entry.draw(size)
     except DataError as error:
         raise LabelError(str(error)) from error
-    assert drawn.min(initial=0) >= ABSENT
     classes = table[drawn]
     valid = classes != VOID
     return np.where(valid, classes, 0).astype(np.uint8)[None], valid

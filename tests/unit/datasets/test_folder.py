@@ -179,8 +179,10 @@ def test_a_wrong_description_is_named(
 
 
 def test_the_tasks_of_the_documentation_can_be_built() -> None:
-    text = (Path(__file__).parents[3] / "docs" / "data.md").read_text(encoding="utf-8")
-    found = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)]
+    docs = Path(__file__).parents[3] / "docs"
+    pages = ("reference/data.md", "start/several-data-sets.md")
+    text = "\n".join((docs / page).read_text(encoding="utf-8") for page in pages)
+    found = [yaml.safe_load(block) for block in re.findall(r"```yaml[^\n]*\n(.*?)```", text, re.DOTALL)]
     specs = [item for values in found for item in values.get("tasks", {}).items()]  # one block is a run's settings
     kinds = set()
     for name, spec in specs:

@@ -154,7 +154,7 @@ def test_a_budget_gives_the_number_of_images_that_fill_it(
             return two + (six - two) * (images - 2) // 4
 
         monkeypatch.setattr(memory, "peaks", lambda *_: contextlib.nullcontext(on_the_line))
-        monkeypatch.setattr(memory, "free_memory", lambda device: int(1.02 * (two + six)))  # half of it: 4 images
+        monkeypatch.setattr(memory, "free_memory", lambda device: int(2 * two + 1.2 * (six - two)))  # half: 4 images
         assert largest_batch(config, open_data(config), Accelerator(cpu=True), quiet=True) == 4
         monkeypatch.setattr(memory, "free_memory", lambda device: 1000)
         with pytest.raises(OutOfMemoryError, match="not one image fits"):

@@ -9,7 +9,6 @@ masks, polygons, boxes and ellipses, later layers on top; lines, points and cubo
 from __future__ import annotations
 
 import io
-import json
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -38,6 +37,7 @@ from tasktokens.datasets.formats.base import (
 from tasktokens.datasets.formats.polygons import fill_polygon
 from tasktokens.datasets.formats.runs import flat_mask, run_lengths
 from tasktokens.errors import DataError
+from tasktokens.utils import strict_json
 from tasktokens.utils.safe_io import check_pixels
 
 ANNOTATIONS = "annotations.xml"
@@ -91,7 +91,7 @@ class Cvat(Format):
             parts.append(_image(number, item, vocabulary))
             add_image(out, item)
         add_file(out, ANNOTATIONS, b"\n".join([*parts, b"</annotations>\n"]))
-        add_file(out, "labels.json", json.dumps(_label_settings(vocabulary), indent=1))
+        add_file(out, "labels.json", strict_json.dumps(_label_settings(vocabulary), indent=1))
 
 
 # -- writing -----------------------------------------------------------------------------------------------------------

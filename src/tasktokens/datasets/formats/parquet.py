@@ -8,7 +8,6 @@ column ``decision`` (accepted, rejected) is a person's.
 from __future__ import annotations
 
 import io
-import json
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
@@ -33,6 +32,7 @@ from tasktokens.datasets.formats.base import (
 from tasktokens.datasets.formats.coco import split_of
 from tasktokens.datasets.formats.pictures import classes_of_ids, decode_png, encode_png, stored_ids
 from tasktokens.errors import DataError
+from tasktokens.utils import strict_json
 from tasktokens.utils.safe_io import load_json
 
 NAMES = "id2label.json"
@@ -75,7 +75,7 @@ class Parquet(Format):
             name: {"_type": "Image"} if kind == picture else {"dtype": kinds[kind], "_type": "Value"}
             for name, kind in columns.items()
         }
-        described = {"huggingface": json.dumps({"info": {"features": features}})}
+        described = {"huggingface": strict_json.dumps({"info": {"features": features}})}
         schema = pa.schema(list(columns.items()), metadata=described)
         buffer = io.BytesIO()
         with parquet.ParquetWriter(buffer, schema) as writer:
@@ -83,7 +83,7 @@ class Parquet(Format):
                 writer.write_table(pa.Table.from_pylist([_row(item, vocabulary)], schema=schema))
         add_file(out, "data/train-00000-of-00001.parquet", buffer.getvalue())
         names = {str(number): name for number, name in enumerate(vocabulary.names)}
-        add_file(out, NAMES, json.dumps(names, ensure_ascii=False, indent=1))
+        add_file(out, NAMES, strict_json.dumps(names, ensure_ascii=False, indent=1))
 
 
 def _row(item: ExportItem, vocabulary: Vocabulary) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What the pages ask of a reader, and what of them is tested: ``benchmarks/results/docs.json``.
 
-    python benchmarks/docs.py --out benchmarks/results/docs.json
+    python tests/docs/pages.py --out benchmarks/results/docs.json
 
 A row per page: words (code and tables included), the longest paragraph in lines of at most 110 characters, snippets
 (blocks of Python and of commands), and how many of these a test runs whole. Which commands a test leaves out is read
@@ -18,7 +18,7 @@ from typing import Any
 
 from tasktokens.reporting.provenance import describe
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / folder) for folder in ("tests", "tests/docs", "docs/_hooks")]
 
 
