@@ -8,6 +8,7 @@ have no label; with ``absent: background`` they are a class of that name.
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from os.path import commonpath
@@ -21,7 +22,7 @@ from pydantic import Field, create_model
 from tasktokens.datasets.base import DATASETS, FolderOfFiles
 from tasktokens.datasets.folder import IMAGE_ENDINGS
 from tasktokens.datasets.formats import FORMATS, Annotations, Archive, Entry, open_archive, usable_format
-from tasktokens.datasets.formats.base import VOID
+from tasktokens.datasets.formats.base import ABSENT, VOID
 from tasktokens.datasets.index import DatasetIndex, ImageFile, LabelFile, image_size
 from tasktokens.errors import DataError, LabelError
 from tasktokens.tasks import Segmentation
@@ -83,7 +84,7 @@ def _index(
     table = np.array([*numbers, rest, VOID], np.int16)  # the two last places are those of `ABSENT` and `VOID`
     files = {entry.name: entry for entry in found.entries}
     if len(files) < len(found.entries):
-        twice = next(e.name for n, e in enumerate(found.entries) if e.name in {f.name for f in found.entries[:n]})
+        twice = next(name for name, count in Counter(entry.name for entry in found.entries).items() if count > 1)
         raise DataError(f"{archive.path} has annotations of the image '{twice}' twice; keep one of them")
     listed = dict.fromkeys([*files, *(name for split in (found.splits or {}).values() for name in split)])
     if not listed:
@@ -205,6 +206,8 @@ def read_entry(path: Path, entry: Entry, table: Array, image: ImageFile) -> tupl
         drawn = entry.draw(size)
     except DataError as error:
         raise LabelError(str(error)) from error
+    if drawn.min(initial=0) < ABSENT:  # from below, numbers would wrap around to other classes
+        raise LabelError(f"{path} draws the class number {drawn.min()}, which its format does not know")
     classes = table[drawn]
     valid = classes != VOID
     return np.where(valid, classes, 0).astype(np.uint8)[None], valid

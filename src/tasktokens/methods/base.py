@@ -352,6 +352,13 @@ def weighted_counts(prepared: PreparedBatch) -> dict[str, Tensor]:
     return {f"weighted_loss/{name}": weighted_pixels(prepared, name) for name in prepared.batch.weighted}
 
 
+def label_terms(task: Task, output: TaskOutput, prepared: PreparedBatch) -> list[Term]:
+    """`supervised_term` and `weighted_terms` of a task, from its output for the whole batch."""
+    labels, weighted = prepared.batch.labels[task.name], prepared.batch.weighted.get(task.name)
+    terms = [supervised_term(task, output.select(labels.rows), labels, prepared.sampler)]
+    return terms if weighted is None else terms + weighted_terms(task, output.select(weighted.rows), prepared)
+
+
 def weighted_output(output: TaskOutput, batch: Batch, task: str) -> TaskOutput:
     """The part for `weighted_terms` of an output that was computed for `rows_to_learn`."""
     first, count = len(batch.labels[task].rows), len(batch.weighted[task].rows)

@@ -19,10 +19,7 @@ from tasktokens.methods.base import (
     PreparedBatch,
     Stage,
     StepOptions,
-    label_counts,
-    supervised_term,
-    weighted_counts,
-    weighted_terms,
+    label_terms,
 )
 from tasktokens.methods.mean_teacher import Distance, consistency_term, sigmoid_ramp
 from tasktokens.methods.mtl import Supervised
@@ -89,11 +86,8 @@ class Consistency(Supervised):
         both, terms = student(torch.cat([prepared.image, prepared.second])), []
         weight = settings.consistency * sigmoid_ramp(prepared.options.step, settings.ramp * settings.steps)
         for name, task in self.tasks.items():
-            labels, absent = batch.labels[name], batch.unlabelled(name)
-            first, second = both[name].select(labels.rows), self._straight(task, both[name], count)
-            terms.append(supervised_term(task, first, labels, prepared.sampler))
-            if name in batch.weighted:
-                terms += weighted_terms(task, both[name].select(batch.weighted[name].rows), prepared)
+            absent, second = batch.unlabelled(name), self._straight(task, both[name], count)
+            terms += label_terms(task, both[name], prepared)
             one, other = both[name].select(absent), second.select(absent)
             pixels = batch.pixels[absent]
             there = consistency_term(task, one, other, pixels, weight / 2, settings.distance)
@@ -108,5 +102,4 @@ class Consistency(Supervised):
 
     def counts(self, prepared: PreparedBatch) -> dict[str, Tensor]:
         """Labelled pixels, and pixels of the images without a label."""
-        labelled = {f"loss/{name}": count for name, count in label_counts(prepared).items()}
-        return labelled | weighted_counts(prepared) | absent_counts(prepared, "consistency")
+        return super().counts(prepared) | absent_counts(prepared, "consistency")

@@ -19,10 +19,7 @@ from tasktokens.methods.base import (
     PreparedBatch,
     Stage,
     StepOptions,
-    label_counts,
-    supervised_term,
-    weighted_counts,
-    weighted_terms,
+    label_terms,
 )
 from tasktokens.methods.mtl import Supervised
 from tasktokens.methods.self_training import absent_counts
@@ -86,18 +83,15 @@ class MeanTeacher(Supervised):
         outputs, terms = student(prepared.image), []
         weight = settings.consistency * sigmoid_ramp(prepared.options.step, settings.ramp * settings.steps)
         for name, task in self.tasks.items():
-            labels, absent = batch.labels[name], batch.unlabelled(name)
-            terms.append(supervised_term(task, outputs[name].select(labels.rows), labels, prepared.sampler))
-            if name in batch.weighted:
-                terms += weighted_terms(task, outputs[name].select(batch.weighted[name].rows), prepared)
+            absent = batch.unlabelled(name)
+            terms += label_terms(task, outputs[name], prepared)
             other = outputs[name].select(absent), taught[name].select(absent)
             terms.append(consistency_term(task, *other, batch.pixels[absent], weight, settings.distance))
         return terms
 
     def counts(self, prepared: PreparedBatch) -> dict[str, Tensor]:
         """Labelled pixels, and pixels of the images without a label."""
-        labelled = {f"loss/{name}": count for name, count in label_counts(prepared).items()}
-        return labelled | weighted_counts(prepared) | absent_counts(prepared, "consistency")
+        return super().counts(prepared) | absent_counts(prepared, "consistency")
 
 
 def sigmoid_ramp(step: int, length: float) -> float:

@@ -20,10 +20,7 @@ from tasktokens.methods.base import (
     PreparedBatch,
     Stage,
     StepOptions,
-    label_counts,
-    supervised_term,
-    weighted_counts,
-    weighted_terms,
+    label_terms,
 )
 from tasktokens.methods.mtl import Supervised
 from tasktokens.methods.strong_view import StrongView, strong_view
@@ -109,17 +106,13 @@ class SelfTraining(Supervised):
         taught = forward_views(self.tasks, teacher, batch.image, settings.views, self.mirrored)
         outputs, terms = student(prepared.image), []
         for name, task in self.tasks.items():
-            labels = batch.labels[name]
-            terms.append(supervised_term(task, outputs[name].select(labels.rows), labels, prepared.sampler))
-            if name in batch.weighted:
-                terms += weighted_terms(task, outputs[name].select(batch.weighted[name].rows), prepared)
+            terms += label_terms(task, outputs[name], prepared)
             terms += pseudo_terms(task, outputs[name], taught[name], prepared, self.thresholds, settings.targets)
         return [replace(t, weight=t.weight * settings.pseudo) if t.name.startswith("pseudo/") else t for t in terms]
 
     def counts(self, prepared: PreparedBatch) -> dict[str, Tensor]:
         """Labelled pixels, and pixels of the images without a label."""
-        given = {f"loss/{name}": count for name, count in label_counts(prepared).items()}
-        return given | weighted_counts(prepared) | absent_counts(prepared)
+        return super().counts(prepared) | absent_counts(prepared)
 
 
 def pseudo_terms(

@@ -13,8 +13,9 @@ from PIL import Image
 
 from conftest import run_cli
 from tasktokens.config import parse_config
-from tasktokens.datasets.formats import FORMATS
-from tasktokens.datasets.index import DatasetIndex
+from tasktokens.datasets.annotated import read_entry
+from tasktokens.datasets.formats import FORMATS, Entry
+from tasktokens.datasets.index import DatasetIndex, ImageFile
 from tasktokens.errors import DataError, LabelError, TaskTokensError
 
 HEIGHT, WIDTH = 8, 12
@@ -335,3 +336,11 @@ def test_check_takes_it(coco_root: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "Traceback" not in errors
     assert code in (0, 1), errors
     assert json.loads(out)
+
+
+def test_a_class_number_that_no_format_has_is_no_other_class(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.fromarray(np.zeros((4, 6, 3), np.uint8)).save(path)
+    entry = Entry("a", None, lambda size: np.full(size, -3, np.int16))
+    with pytest.raises(LabelError, match="class number -3"):
+        read_entry(path, entry, np.array([0, 1, -1, -1], np.int16), ImageFile(path))

@@ -58,12 +58,11 @@ class Coco(Format):
             raise DataError(f"{archive.path} holds no JSON file of COCO")
         files = [(name, read_parts(archive, name, "segmentation")) for name in names]
         numbers, classes = category_numbers(archive, files)
-        entries, splits = [], dict[str, tuple[str, ...]]()
+        entries = []
         for name, (images, _, found) in files:
             where = archive.where(name)
             entries += [_entry(image, found.get(id, ()), numbers, where) for id, image in images.items()]
-            splits[split_of(name)] = tuple(str(image["file_name"]) for image in images.values())
-        return Annotations(classes, tuple(entries), splits if len(names) > 1 or "train" not in splits else None)
+        return Annotations(classes, tuple(entries), splits_of(files))
 
     def write(self, out: zipfile.ZipFile, vocabulary: Vocabulary, items: Iterable[ExportItem]) -> None:
         """``annotations.json`` and the images."""
@@ -103,6 +102,12 @@ def split_of(name: str) -> str:
     """
     found = re.search(r"(?:^|[^a-z])(train|val|test)", PurePosixPath(name).stem.lower())
     return found[1] if found else "train"
+
+
+def splits_of(files: Sequence[tuple[str, Parts]]) -> dict[str, tuple[str, ...]] | None:
+    """Image names by the split that their file is; None where a single file says nothing but ``train``."""
+    splits = {split_of(name): tuple(str(image["file_name"]) for image in parts[0].values()) for name, parts in files}
+    return splits if len(files) > 1 or "train" not in splits else None
 
 
 def read_parts(archive: Archive, name: str, key: str) -> Parts:

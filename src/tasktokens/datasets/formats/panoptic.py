@@ -37,7 +37,7 @@ from tasktokens.datasets.formats.coco import (
     describe_image,
     mask_files,
     read_parts,
-    split_of,
+    splits_of,
 )
 from tasktokens.datasets.formats.pictures import decode_png, encode_png
 from tasktokens.errors import DataError
@@ -62,13 +62,12 @@ class Panoptic(Format):
         if not files:
             raise DataError(f"{archive.path} holds no JSON file of COCO panoptic")
         numbers, classes = category_numbers(archive, files)
-        entries, splits = [], dict[str, tuple[str, ...]]()
+        entries = []
         for name, (images, _, found) in files:
             maps = _maps(archive, name)
             for id, image in images.items():
                 entries.append(_entry(archive, name, image, found.get(id, []), numbers, maps))
-            splits[split_of(name)] = tuple(str(image["file_name"]) for image in images.values())
-        return Annotations(classes, tuple(entries), splits if len(names) > 1 or "train" not in splits else None)
+        return Annotations(classes, tuple(entries), splits_of(files))
 
     def write(self, out: zipfile.ZipFile, vocabulary: Vocabulary, items: Iterable[ExportItem]) -> None:
         """``panoptic.json``, ``panoptic/{id}.png`` and the images."""
