@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from tasktokens.discovery.views import AS_IT_IS, Views, usable_views, views_by_task
+from tasktokens.losses import masked_divergence, masked_loss
 from tasktokens.models import TaskOutput
 from tasktokens.models.layers import upsample
 from tasktokens.tasks import Task
@@ -165,6 +166,24 @@ def discover_labels(
     value = task.decode(logits_BKHW)
     threshold = task.threshold if thresholds is None else thresholds.of(task, value)
     return Discovered(value, score_B1HW, (score_B1HW > threshold) & pixels_B1HW)
+
+
+def loss_on_discovered(
+    task: Task, logits_BKHW: Tensor, teacher_BKHW: Tensor, found: Discovered, targets: str, weighted: bool = True
+) -> tuple[Tensor, Tensor]:
+    """Sum of a student's loss on what its teacher discovered, and how many pixels were.
+
+    Args:
+        logits_BKHW, teacher_BKHW: of the same images, at the size of ``found``.
+        targets: ``distribution``, where the task has one, or the teacher's ``value``.
+        weighted: whether confidence weighs the pixels.
+    """
+    soft = task.has_distribution and targets == "distribution"
+    by_confidence = weighted and (soft or task.confidence_weighted)
+    weight = found.confidence if by_confidence else torch.ones_like(found.confidence)
+    if soft:
+        return masked_divergence(logits_BKHW, teacher_BKHW, found.valid, weight)
+    return masked_loss(task, logits_BKHW, found.value, found.valid, weight)
 
 
 def inside(pixels_B1HW: Tensor, size: Sequence[int]) -> Tensor:

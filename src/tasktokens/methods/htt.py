@@ -17,12 +17,13 @@ from tasktokens.discovery.pseudo_labels import (
     feature_weights,
     forward_views,
     inside,
+    loss_on_discovered,
     pixels_per_cell,
 )
 from tasktokens.discovery.thresholds import Thresholds
 from tasktokens.discovery.views import ImageView
 from tasktokens.errors import ConfigError, did_you_mean
-from tasktokens.losses import Term, masked_distance, masked_divergence, masked_loss, masked_mse
+from tasktokens.losses import Term, masked_distance, masked_mse
 from tasktokens.methods.base import (
     METHODS,
     Calibrator,
@@ -227,13 +228,8 @@ class Htt(Method):
             pixels = inside(image_pixels[rows], logits.shape[-2:])
         teacher_logits = upsample(teacher_logits, logits.shape[-2:])
         found = discover_labels(task, teacher_logits, pixels, self.settings.confidence, self.thresholds)
-        soft = task.has_distribution and self.settings.targets == "distribution"
-        weighted = self.settings.confidence_weighting and (soft or task.confidence_weighted)
-        weight = found.confidence if weighted else torch.ones_like(found.confidence)
-        if soft:
-            total, discovered = masked_divergence(logits, teacher_logits, found.valid, weight)
-        else:
-            total, discovered = masked_loss(task, logits, found.value, found.valid, weight)
+        targets, weighted = self.settings.targets, self.settings.confidence_weighting
+        total, discovered = loss_on_discovered(task, logits, teacher_logits, found, targets, weighted)
         total = total * pixels_per_cell(image_pixels, logits)
         weight_of = task.weight * task.discovered_weight * self.settings.prediction_level
         return [

@@ -11,10 +11,16 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from tasktokens.config import MethodSettings
-from tasktokens.discovery.pseudo_labels import discover_labels, forward_views, inside, pixels_per_cell
+from tasktokens.discovery.pseudo_labels import (
+    discover_labels,
+    forward_views,
+    inside,
+    loss_on_discovered,
+    pixels_per_cell,
+)
 from tasktokens.discovery.thresholds import Thresholds
 from tasktokens.discovery.views import ImageView, parse_views, second_view
-from tasktokens.losses import Term, masked_divergence, masked_loss
+from tasktokens.losses import Term
 from tasktokens.methods.base import (
     METHODS,
     PreparedBatch,
@@ -130,12 +136,7 @@ def pseudo_terms(
     logits, teacher_logits = output.logits[absent], taught.logits[absent]
     pixels = inside(image_pixels[absent], logits.shape[-2:])
     found = discover_labels(task, teacher_logits, pixels, thresholds=thresholds)
-    soft = task.has_distribution and targets == "distribution"
-    weight = found.confidence if soft or task.confidence_weighted else torch.ones_like(found.confidence)
-    if soft:
-        total, kept = masked_divergence(logits, teacher_logits, found.valid, weight)
-    else:
-        total, kept = masked_loss(task, logits, found.value, found.valid, weight)
+    total, kept = loss_on_discovered(task, logits, teacher_logits, found, targets)
     total = total * pixels_per_cell(image_pixels, logits)
     return [
         Term(f"pseudo/{task.name}", task.weight * task.discovered_weight, total, image_pixels[absent].sum().float()),
