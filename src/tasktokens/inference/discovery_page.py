@@ -20,6 +20,7 @@ from tasktokens.tasks.base import Array
 from tasktokens.tasks.colours import colour_map, confidence_legend
 from tasktokens.utils.atomic import write_atomically
 from tasktokens.utils.legends import Legend
+from tasktokens.utils.templates import page_templates
 
 PAGE = "discovery.html"
 """File of the page in the folder of a discovery."""
@@ -35,12 +36,7 @@ def write_page(discovery: Discovery, rows: Sequence[Row]) -> Path:
         discovery: the folder and its summary.
         rows: of all discovered labels, as `summarise` takes them.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("tasktokens", "assets"), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+    environment = page_templates()
     index = open_folder(discovery.folder)
     found: dict[str, dict[str, Row]] = {}
     for row in rows:

@@ -19,6 +19,7 @@ from tasktokens.tasks import Task
 from tasktokens.tasks.base import Array
 from tasktokens.tasks.colours import class_palette
 from tasktokens.utils.atomic import write_atomically
+from tasktokens.utils.templates import page_templates
 
 _SIDE = 320
 """Largest width and height of a panel's pictures in pixels."""
@@ -26,12 +27,7 @@ _SIDE = 320
 
 def write_page(path: Path, report: Report, tasks: Mapping[str, Task], index: DatasetIndex | None) -> Path:
     """Write the page; it needs no network. ``index`` None: the data could not be opened, there are no panels."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("tasktokens", "assets"), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+    environment = page_templates()
     environment.filters |= {"share": share_text, "number": number_text, "sizes": sizes_text, "sources": sources_text}
     page = environment.get_template("check.html.j2").render(
         report=report, verdict=verdict(report), bars={name: _bars(tasks[name], r) for name, r in report.tasks.items()},

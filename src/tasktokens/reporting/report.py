@@ -30,6 +30,7 @@ from tasktokens.utils.pictures import (
     save_strips,
 )
 from tasktokens.utils.safe_io import load_json
+from tasktokens.utils.templates import page_templates
 
 __all__ = ["Picture", "RunColumn", "Strip", "save_strips", "write_report"]
 
@@ -69,12 +70,7 @@ def write_report(
         notes: what was done, in sentences that make one paragraph.
         split: which ``evaluation-{split}.json`` of each run to show.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("tasktokens", "assets"), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+    environment = page_templates()
     environment.filters |= {"signed": _signed, "data_uri": _data_uri, "same_captions": same_captions}
     results = [_read_json(run.folder / f"evaluation-{split}.json") for run in runs]
     rows = {name: _metric_rows(task, [r.get(name, {}) for r in results]) for name, task in tasks.items()}

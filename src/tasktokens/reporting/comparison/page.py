@@ -18,18 +18,14 @@ from tasktokens.reporting.comparison.tables import Comparison, Line, cells, head
 from tasktokens.reporting.provenance import describe
 from tasktokens.utils.atomic import write_atomically
 from tasktokens.utils.pictures import COLOURS, svg
+from tasktokens.utils.templates import page_templates
 
 _NAME = 0.19  # inches per name of a method in a chart
 
 
 def write_page(work: Work, comparison: Comparison, higher: Mapping[str, bool]) -> Path:
     """Write ``report.html``, one file that needs no network."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("tasktokens", "assets"), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+    environment = page_templates()
     suite, found = work.suite, comparison.lines
     names = header(comparison.columns, found)
     head = describe("", suite.seeds)
