@@ -220,6 +220,11 @@ class Operations:
             words = [word for word in self.resume() if word != "-q"]
             ended = child.run(words, self.log, lambda closed=closed: close(closed))
             self.add(case, ended, self.goes_on, "whole")
+        if Path("/dev/full").exists():
+            self.data, self.run = self.fresh()
+            words = [word for word in self.resume() if word != "-q"]
+            ended = child.run(words, self.log, lambda: write_to("/dev/full", (1, 2)))
+            self.add("a full disk behind both outputs", ended, self.goes_on, "whole")
 
     def full_disk(self) -> None:
         """A disk that is full, then is not: the file is named, and the run goes on or begins anew."""
@@ -246,6 +251,17 @@ def close(which: tuple[int, ...]) -> None:
     without_pictures()
     reads, writes = os.pipe()
     os.close(reads)
+    direct(writes, which)
+
+
+def write_to(path: str, which: tuple[int, ...]) -> None:
+    """Redirect standard streams into a file."""
+    without_pictures()
+    direct(os.open(path, os.O_WRONLY), which)
+
+
+def direct(writes: int, which: tuple[int, ...]) -> None:
+    """Let what is written to standard streams go to another file descriptor."""
     for stream in which:
         os.dup2(writes, stream)
     # Python's own objects took them for files, in which one can seek.

@@ -171,3 +171,18 @@ def test_a_damaged_list_is_named(content: str, begun: tuple[Path, Any]) -> None:
     (config.run.dir / "files.csv").write_text(content)
     with pytest.raises(CheckpointError, match=r"files\.csv, which says what files the run began with"):
         train(config, resume=True, quiet=True)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names")
+@pytest.mark.timeout(30)  # reading one that nobody writes to never ends
+@pytest.mark.parametrize("which", ["images", "semseg"])
+def test_a_pipe_in_place_of_a_file_is_a_sentence(
+    which: str, make_config: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    root = write_folder(tmp_path / "tiny")
+    for path in (root / which).glob("*.png"):  # whichever the run asks for first
+        path.unlink()
+        os.mkfifo(path)
+    settings = {"method": {"name": "mtl", "steps": 4}, "data.check": False, "model.backbone": "test_resnet"}
+    with pytest.raises(DataError, match=f"{which}.*ordinary file"):
+        train(make_config(root, tmp_path / "run", **settings), quiet=True)

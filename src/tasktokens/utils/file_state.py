@@ -31,7 +31,12 @@ def file_state(path: Path) -> FileState | None:
 
 
 def crc32(path: Path) -> str:
-    """CRC-32 of a file's content, as hex; several GB per second, and sufficient against accidents. Raises `OSError`."""
+    """CRC-32 of a file's content, as hex; several GB per second, and sufficient against accidents.
+
+    Raises `OSError` where it cannot be read, and for a pipe or a device, whose content may never end.
+    """
+    if not path.is_file():
+        raise OSError(f"no ordinary file: {path}")
     value = 0
     with path.open("rb") as file:
         while block := file.read(2**22):
