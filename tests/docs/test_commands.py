@@ -79,7 +79,18 @@ def place(documented: Path) -> Path:
     return documented
 
 
-@pytest.mark.parametrize("name", [name for name, block in RUN.items() if block])
+FIRST = ("README.md", "docs/index.md", "docs/start/quickstart.md")
+"""What a newcomer tries first: the commands of other pages run with ``--run-slow``."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name.startswith(FIRST) else [pytest.mark.slow])
+        for name, block in RUN.items()
+        if block
+    ],
+)
 def test_the_commands_run(name: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for made in re.findall(r"(?:run\.dir=|--out )(\S+)", " ".join(RUN[name])):
         shutil.rmtree(made, ignore_errors=True)  # the block makes it itself

@@ -16,7 +16,6 @@ SMALL = {
     "own_folder": '6, (32, 48), 2, "test_resnet"',
     "compare_methods": '6, (32, 48), 2, "test_resnet", ["mtl", "htt"]',
 }
-CHEAPEST = "own_loop"
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +34,8 @@ def test_every_notebook_is_tried() -> None:
     assert {path.stem for path in NOTEBOOKS.glob("*.ipynb")} == set(SMALL)
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name == CHEAPEST else [pytest.mark.slow]) for name in SMALL]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SMALL)
 def test_the_notebook_runs(name: str, executing: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JUPYTER_PATH", "")  # set by `execute`
     monkeypatch.setenv("OMP_NUM_THREADS", "1")

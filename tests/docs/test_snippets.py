@@ -36,7 +36,13 @@ def test_the_block_runs(text: str) -> None:
     exec(compile(text, "the block", "exec"), {"__name__": "__main__"})
 
 
-@pytest.mark.parametrize("name", MODULES)
+TRAINS = "tasktokens.reporting.comparison.compare"
+"""Its example trains two methods."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name == TRAINS else []) for name in MODULES]
+)
 @pytest.mark.usefixtures("documented")
 def test_the_examples_run(name: str) -> None:
     result = doctest.testmod(importlib.import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE)

@@ -60,6 +60,7 @@ def test_a_cache_of_rooms_that_two_render_at_once_is_that_of_one(
 
 
 # -- rights ------------------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 @posix
 @pytest.mark.parametrize("mask", [0o077, 0o027, pytest.param(0o000, marks=pytest.mark.slow)])
 def test_any_umask_leaves_files_that_the_next_verb_can_use(mask: int, own_folder: Path, tmp_path: Path) -> None:
@@ -95,6 +96,7 @@ def stop_and_continue(process: processes.Process, reached: Callable[[], object])
     assert process.wait() == 0, process.errors
 
 
+@pytest.mark.slow
 @posix
 def test_a_run_and_a_discovery_that_are_stopped_for_a_while_end_with_the_same_bits(
     own_folder: Path, tmp_path: Path

@@ -93,6 +93,7 @@ def test_a_suite_becomes_rows_tables_and_a_page(tmp_path: Path, commands: list[l
     assert again.rows[0]["mIoU"] == rows["mtl"]["mIoU"]
 
 
+@pytest.mark.slow
 def test_shares_of_labels_become_a_figure_and_a_sentence(tmp_path: Path, commands: list[list[str]]) -> None:
     labels = {"labels": ["0.5", "full"], "reference_labels": "full", "methods": ["stl", "mtl"]}
     found = compare(suite(tmp_path, **labels), tmp_path / "out", quiet=True, jobs=1)
@@ -118,6 +119,7 @@ def test_rows_are_those_of_evaluate(tmp_path: Path, commands: list[list[str]]) -
     assert found.rows[0]["absErr"] == pytest.approx(results["depth"]["absErr"], abs=1e-4)
 
 
+@pytest.mark.slow
 def test_equal_total_cost_gives_cheaper_methods_more_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def run(command: list[str], log: Path, *_: object) -> tuple[float, int]:
         """A step of HTT takes two seconds, of others one; the start takes three."""
@@ -148,6 +150,7 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(
     assert (tmp_path / "out" / "rows" / "mtl-one-0.json").is_file()
 
 
+@pytest.mark.slow
 def test_stopped_it_goes_on_where_it_was(tmp_path: Path) -> None:
     path = suite(tmp_path, methods=["mtl"], steps=400)
     log = tmp_path / "out" / "runs" / "mtl-one-0" / "metrics.jsonl"

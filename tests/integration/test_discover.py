@@ -328,6 +328,7 @@ def test_rooms_are_rendered_by_one_at_a_time(tmp_path: Path, capsys: pytest.Capt
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="mounting takes root")
 @pytest.mark.parametrize("size", ["60k", "100k"])
 def test_a_full_disk_names_the_file_written_and_the_same_command_goes_on(

@@ -131,6 +131,7 @@ def test_hidden_labels_change_nothing_of_what_is_discovered(
     assert same_tensors(weights(run), weights(finished))
 
 
+@pytest.mark.slow
 def test_further_rounds_have_labels_of_their_own_and_resume(
     folder_root: Path, make_config: MakeConfig, tmp_path: Path
 ) -> None:
@@ -260,6 +261,7 @@ def test_a_run_of_an_earlier_version_is_read_with_its_live_teacher(finished: Pat
     assert config.method.teacher == "once"  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("labels", ["full", "random"])
 def test_parts_and_loader_processes_read_the_same_labels(
     labels: str, folder_root: Path, make_config: MakeConfig, tmp_path: Path

@@ -134,6 +134,7 @@ def alone(ranks: Path, make_config: MakeConfig) -> Path:
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("other", ["alone-parts", "double", "double-parts"])
 def test_neither_ranks_nor_parts_change_the_result(other: str, alone: Path, ranks: Path) -> None:
     """One label per image, so a head often has labels on one rank only; uneven parts; discovered terms; the average."""
@@ -153,6 +154,7 @@ def test_neither_ranks_nor_parts_change_the_result(other: str, alone: Path, rank
         assert [other_row[key] for key in losses] == pytest.approx([one_row[key] for key in losses], abs=1e-9)
 
 
+@pytest.mark.slow
 def test_ranks_discover_what_one_discovers_and_learn_the_same_from_it(alone: Path, ranks: Path) -> None:
     """With the same teacher, bit for bit; which rank discovered what is not to be seen."""
     for path in (ranks / "alone-once" / "discovered").rglob("*"):
@@ -166,6 +168,7 @@ def test_ranks_discover_what_one_discovers_and_learn_the_same_from_it(alone: Pat
         assert torch.allclose(tensor, many[name], rtol=1e-9, atol=1e-10), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(BESIDE))
 def test_ranks_do_not_change_what_is_trained_beside_the_student(
     name: str, ranks: Path, make_config: MakeConfig, tmp_path: Path
@@ -230,6 +233,7 @@ def test_two_ranks_learn_what_one_learns_by_every_method(
     assert not same_tensors(first, load_file(last / "student.safetensors"))
 
 
+@pytest.mark.slow
 def test_ranks_hold_the_same_average_and_the_same_seed_gives_the_same_bits(ranks: Path) -> None:
     """With batch norm: statistics are averaged. Loader processes and resuming change nothing."""
     first, second = (each["digests"] for each in found(ranks))
@@ -241,6 +245,7 @@ def test_ranks_hold_the_same_average_and_the_same_seed_gives_the_same_bits(ranks
     assert any(whole[name].abs().sum() > 0 for name in statistics)
 
 
+@pytest.mark.slow
 def test_an_evaluation_counts_each_image_once(ranks: Path) -> None:
     for split in ("train", "test"):
         expected = evaluate(ranks / "online", split, write=False)
@@ -249,6 +254,7 @@ def test_an_evaluation_counts_each_image_once(ranks: Path) -> None:
                 assert_metrics_equal(each[split][name], values, tolerance=1e-3)
 
 
+@pytest.mark.slow
 def test_discovery_on_several_ranks_writes_what_one_writes(ranks: Path, tmp_path: Path) -> None:
     """It was stopped once, and had lost its last lines."""
     assert [each["discovery stopped"] for each in found(ranks)] == ["exit 143", "exit 143"]
@@ -261,6 +267,7 @@ def test_discovery_on_several_ranks_writes_what_one_writes(ranks: Path, tmp_path
     assert one == many
 
 
+@pytest.mark.slow
 def test_prediction_on_several_ranks_covers_every_image_once(ranks: Path) -> None:
     for task in ("depth", "pictures"):
         written = sorted(path.name for path in (ranks / "predicted" / task).iterdir())
@@ -268,6 +275,7 @@ def test_prediction_on_several_ranks_covers_every_image_once(ranks: Path) -> Non
 
 
 # -- ending together ---------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_an_error_on_one_rank_is_an_error_on_all(ranks: Path) -> None:
     assert [each["failing"] for each in found(ranks)] == [
         "OtherRankError: rank 1 failed: DataError: a file is missing there", "DataError: a file is missing there",
@@ -282,6 +290,7 @@ def test_an_error_on_one_rank_is_an_error_on_all(ranks: Path) -> None:
     assert second == f"OtherRankError: rank 0 failed: {first}"
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_rank_ends_the_evaluation_of_all(ranks: Path) -> None:
     assert [each["evaluation stopped"] for each in found(ranks)] == ["exit 143", "exit 143"]
 

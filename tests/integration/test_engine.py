@@ -204,6 +204,7 @@ def test_a_resumed_run_ends_with_the_same_bits(
                     assert same_tensors(load_file(again), load_file(path / f"{file}.safetensors")), (path.name, file)
 
 
+@pytest.mark.slow
 def test_in_further_rounds_the_student_is_the_next_teacher(
     reference: Path, folder_root: Path, make_config: MakeConfig, tmp_path: Path
 ) -> None:
@@ -255,6 +256,7 @@ def test_the_moving_average_covers_weights_and_statistics() -> None:
     assert torch.equal(average.weight, network.weight)
 
 
+@pytest.mark.slow
 def test_the_late_zoom_range_sets_in_within_a_run_and_survives_a_resume(
     reference: Path, folder_root: Path, make_config: MakeConfig, tmp_path: Path
 ) -> None:

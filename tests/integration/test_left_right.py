@@ -174,6 +174,7 @@ def test_a_model_notes_its_pairs_and_whether_it_saw_mirror_images(make_config: M
     assert info.tasks == tasks_of()
 
 
+@pytest.mark.slow
 def test_discovery_of_two_views_keeps_left_and_right_where_training_did(
     make_config: MakeConfig, tmp_path: Path
 ) -> None:

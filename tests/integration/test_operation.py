@@ -422,6 +422,7 @@ def test_a_task_without_labels_in_a_batch_has_no_loss(own_folder: Path, tmp_path
     assert "edge -" in (tmp_path / "one" / "log.txt").read_text() or values[-1] is not None
 
 
+@pytest.mark.slow
 def test_rows_of_a_resumed_run_are_those_of_an_uninterrupted_one(
     own_folder: Path, tmp_path: Path, make_config: Any
 ) -> None:
@@ -463,6 +464,7 @@ def command(*words: object) -> Words:
     return [sys.executable, "-m", "tasktokens.cli", *map(str, words)]
 
 
+@pytest.mark.slow
 def test_a_run_whose_reader_has_gone_ends_well(own_folder: Path, tmp_path: Path) -> None:
     read, write = os.pipe()
     words = command("train", f"data.root={own_folder}", *TINY, f"run.dir={tmp_path / 'run'}", "data.check=false")
@@ -485,6 +487,7 @@ def ignore_hangups() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no terminals that hang up")
 @pytest.mark.parametrize("ignored", [False, True])
 def test_a_hangup_saves_and_ends_unless_ignored(ignored: bool, own_folder: Path, tmp_path: Path) -> None:

@@ -55,20 +55,14 @@ CASES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("name", "labels"), [pytest.param(*case, marks=pytest.mark.slow if i > 0 else ()) for i, case in enumerate(CASES)]
-)
-def test_every_method_takes_two_steps(
-    name: str, labels: str, roots: dict[str, Path], tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    """Other variants of HTT than the two-stage one are tried with NYUD alone, or with --run-slow."""
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "labels"), CASES)
+def test_every_method_takes_two_steps(name: str, labels: str, roots: dict[str, Path], tmp_path: Path) -> None:
     root = roots[name.removesuffix("_segnet")]
     suite = read_suite(name, [f"data.root={root}", "run.log_every=1", *TINY], steps=2)
     assert labels in suite.labels
-    all_of_them = name == "nyud" or request.config.getoption("--run-slow")
     for method in suite.methods:
-        if all_of_them or not method.startswith("htt-"):
-            two_steps(suite, method, labels, tmp_path)
+        two_steps(suite, method, labels, tmp_path)
 
 
 def test_every_label_setting_of_the_suites_is_tried() -> None:

@@ -91,6 +91,7 @@ def interrupt(module: str, name: str, number: signal.Signals, *words: object) ->
         return process.wait(), process.errors
 
 
+@pytest.mark.slow
 def test_a_signal_during_the_last_evaluation_ends_the_run_and_resume_evaluates(
     finished: Path, folder_root: Path, make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

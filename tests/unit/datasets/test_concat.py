@@ -113,6 +113,7 @@ def test_parts_of_the_same_name_are_refused(two_folders: tuple[Path, Path]) -> N
         open_data(several(part(two_folders[0]), part(two_folders[0])))
 
 
+@pytest.mark.slow
 def test_a_run_on_disjoint_labels_learns_and_reports_every_task(two_folders: tuple[Path, Path], tmp_path: Path) -> None:
     config = parse_config(
         {

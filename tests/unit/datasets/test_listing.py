@@ -244,6 +244,7 @@ def test_a_list_names_the_image_that_may_be_meant(tmp_path: Path) -> None:
         assert open_folder(tmp_path).splits["train"] == ("s1/0007",)
 
 
+@pytest.mark.slow
 def test_training_discovery_prediction_and_explanation_see_linked_images(
     tmp_path: Path, make_config: Callable[..., Any]
 ) -> None:

@@ -239,6 +239,7 @@ def test_published_splits_come_along(own_folder: Path, tmp_path: Path) -> None:
 
 
 # -- interruptions -----------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_killed_and_started_again_it_writes_the_same_bytes(make_folder: Any, tmp_path: Path) -> None:
     root = make_folder(tmp_path / "source", count=160, train=100, height=24, width=32)
     for path in list((root / "depth").iterdir())[:120]:  # so that something has to be written

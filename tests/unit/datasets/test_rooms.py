@@ -71,6 +71,7 @@ def test_same_seed_gives_the_same_scene_and_others_differ():
     assert len({digest(room) for room in [first, *others]}) == 5
 
 
+@pytest.mark.slow
 def test_types_and_ranges():
     for room in rooms().values():
         assert {name: (array.shape, array.dtype.name) for name, array in room.items() if name != "human_parts"} == {
@@ -271,6 +272,7 @@ def test_senseless_arguments_are_refused():
             render_room(*arguments)
 
 
+@pytest.mark.slow
 def test_parallel_is_the_same_as_serial_even_from_standard_input(tmp_path):
     code = (
         # A job in the background of a script is started with SIGINT ignored, and its children inherit that.

@@ -137,6 +137,7 @@ def runs(folder_root: Path, make_config: MakeConfig, tmp_path_factory: pytest.Te
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schedule", ["two-stage", "online"])
 def test_a_run_resumed_before_or_after_a_calibration_ends_with_the_same_bits(
     schedule: str, runs: Mapping[str, Path], folder_root: Path, make_config: MakeConfig, tmp_path: Path

@@ -134,6 +134,7 @@ def test_fixed_thresholds_stay(tiny_tasks: dict[str, Task]) -> None:
     assert thresholds.statistics(tiny_tasks["depth"], ones, ones, ones.bool()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schedule", ["two-stage", "online"])
 def test_adaptive_thresholds_are_saved_and_a_resumed_run_ends_with_the_same_bits(
     schedule: str, folder_root: Path, make_config: MakeConfig, tmp_path: Path

@@ -183,6 +183,7 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path / "in"
 
 
+@pytest.mark.slow
 def test_pictures_and_figures(models: dict[str, Path], photos: Path, tmp_path: Path, tasks: dict[str, Task]) -> None:
     pictures = tasktokens.explain(models["htt"], [photos], tmp_path / "out", quiet=True)
     assert pictures == [tmp_path / "out" / "a.png", tmp_path / "out" / "nested" / "b.png"]

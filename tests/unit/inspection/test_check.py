@@ -230,6 +230,7 @@ def test_splits_of_the_same_images_under_two_names_are_no_leak(own_folder: Path)
 
 
 # -- the same whatever the processes -----------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_the_number_of_processes_and_threads_changes_nothing(damaged: Path, damaged_report: Report) -> None:
     assert check(damaged, workers=2) == damaged_report
     assert doctor.check(open_folder(damaged), threads=3) == damaged_report

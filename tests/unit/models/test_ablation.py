@@ -84,6 +84,7 @@ def test_without_confidence_weighting_every_pair_weighs_the_same() -> None:
     assert (weighted[1] < 1).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [{f"model.{switch}": False} for switch in SWITCHES]

@@ -74,6 +74,7 @@ def test_a_network_counts_the_same_on_a_cpu_and_on_no_device(
     assert on_cpu == counted(network.to("meta"), "meta") > 0
 
 
+@pytest.mark.slow
 def test_the_cost_of_heads_is_linear_in_the_pixels(tiny_tasks: dict[str, Task]) -> None:
     network = build_network("htt", tiny_tasks, ModelSettings(backbone="test_resnet", pretrained=False, width=16)).eval()
     network.to("meta")

@@ -192,6 +192,7 @@ def test_parts_that_cannot_be_are_refused(settings: dict[str, Any], message: str
         ModelSettings.model_validate(settings)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_resumed_ends_with_the_same_weights(
     folder_root: Path, tmp_path: Path, make_config: Callable[..., Any]
 ) -> None:

@@ -122,6 +122,7 @@ def hold_open(log: Path) -> None:
     held.close()
 
 
+@pytest.mark.slow
 def test_a_run_that_another_process_writes_is_running(some: Path) -> None:
     log = some / "more" / "cut" / "metrics.jsonl"
     with processes.started(before=partial(hold_open, log)) as process:

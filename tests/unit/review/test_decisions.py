@@ -133,6 +133,7 @@ def decide_on_and_on(root: Path, first: int, said: int) -> None:
             os.write(said, f"{number}\n".encode())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork, which saves importing torch twenty times")
 def test_kill_9_loses_nothing_that_was_said_to_be_saved(folder: Path) -> None:
     rng = np.random.default_rng(0)

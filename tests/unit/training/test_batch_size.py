@@ -200,6 +200,7 @@ def test_other_errors_are_not(error: Exception) -> None:
     assert not is_out_of_memory(error)
 
 
+@pytest.mark.slow
 @linux
 @pytest.mark.usefixtures("forked")
 def test_out_of_memory_is_one_sentence_with_what_was_measured(
@@ -238,6 +239,7 @@ def limit_memory() -> None:
     trainer.Trainer.run_stage = limited  # type: ignore[method-assign]
 
 
+@pytest.mark.slow
 @linux
 def test_a_limit_of_memory_ends_a_run_by_a_sentence(folder_root: Path, make_config: MakeConfig, tmp_path: Path) -> None:
     changes = SHORT | {"data.size": [512, 640], "optim.batch_size": 6, "model.width": 64}

@@ -97,6 +97,7 @@ def test_the_steps_of_one_stage_fill_the_minutes(
     assert found.model_copy(update=rest) == config
 
 
+@pytest.mark.slow
 def test_the_stages_keep_their_proportion_and_discovering_counts(
     clock: Turned, folder_root: Path, make_config: MakeConfig, tmp_path: Path
 ) -> None:
@@ -137,6 +138,7 @@ def test_a_method_without_steps_says_so() -> None:
         Own().scaled(2.0)
 
 
+@pytest.mark.slow
 def test_minutes_that_are_too_few_are_refused_with_how_many_would_do(
     clock: Turned, folder_root: Path, make_config: MakeConfig, tmp_path: Path
 ) -> None:
@@ -163,6 +165,7 @@ def test_minutes_are_a_number_above_zero(value: object, make_config: MakeConfig,
         make_config(tmp_path, tmp_path / "run", **{"optim.minutes": value})
 
 
+@pytest.mark.slow
 def test_a_run_of_minutes_is_that_of_its_steps_and_resumes_with_them(
     folder_root: Path, make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:

@@ -183,6 +183,7 @@ def killed(number: int, action: Callable[[], None]) -> bool:
         os._exit(0)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.parametrize("again", [False, True], ids=["a new one", "one of the same name"])
 def test_a_kill_at_any_moment_of_saving_leaves_a_whole_checkpoint(

@@ -177,6 +177,7 @@ def run_with(
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("balance", "stop"),
     [("first_losses", 4), ("first_losses", 12), ("dwa", 4), ("dwa", 12), ("uncertainty", 4), ("upgrad", 4)],

@@ -32,6 +32,7 @@ def faults(call: str) -> int:
     return int(result.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
 def test_freed_tensors_are_handed_out_again() -> None:
     kept = "from tasktokens.utils.memory import keep_freed_memory; keep_freed_memory(); keep_freed_memory()"
