@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from checked_tables import check_tables
 from links import adapt
+from lists import indent_paragraphs
 from notebooks import to_markdown
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,4 +36,4 @@ def on_files(files: Files, config: Any) -> Files:
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Links that leave ``docs/`` lead to pages of the site; a figure that no results file has ends the build."""
     check_tables(markdown)
-    return adapt(markdown, page.file.src_uri)
+    return indent_paragraphs(adapt(markdown, page.file.src_uri))

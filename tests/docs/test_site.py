@@ -16,6 +16,7 @@ import settings_tables
 import tasktokens
 import verbs
 from checked_tables import check_tables
+from lists import indent_paragraphs
 from paragraphs import longest_paragraph
 from tasktokens import errors
 from tasktokens.config.components import DATA_SETTINGS, METHOD_SETTINGS
@@ -198,3 +199,18 @@ def test_the_site_asks_no_other_server_for_anything() -> None:
     text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     assert "font: false" in text
     assert "https://" not in text + (ROOT / "docs/assets/site.css").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_items_of_a_list_stay_one_list(page: Path) -> None:
+    """What follows an item's further paragraphs is an item again."""
+    markdown = pytest.importorskip("markdown")
+    text = re.sub(r"^---\n.*?^---\n", "", page.read_text(encoding="utf-8"), count=1, flags=re.M | re.S)
+    html = markdown.markdown(indent_paragraphs(text), extensions=["tables", "pymdownx.superfences"])
+    assert not re.search(r"<p>[^<]*\n- \*\*", html), "an item went on as text"
+
+
+def test_code_in_an_item_moves_with_it() -> None:
+    text = "- one\n\n  more\n\n  ```\n  code\n    deeper\n  ```\n- two\n\nend\n\n  no item\n"
+    moved = "- one\n\n    more\n\n    ```\n    code\n      deeper\n    ```\n- two\n\nend\n\n  no item\n"
+    assert indent_paragraphs(text) == moved
