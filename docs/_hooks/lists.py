@@ -17,6 +17,8 @@ def indent_paragraphs(text: str) -> str:
         elif in_code:
             pass
         elif ITEM.match(line):
+            if further and lines[-1].strip():
+                lines.append("")  # or the item would go on in the paragraph above
             in_list, further = True, False
         elif not line.strip():
             further = in_list

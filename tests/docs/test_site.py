@@ -213,5 +213,5 @@ def test_items_of_a_list_stay_one_list(page: Path) -> None:
 
 def test_code_in_an_item_moves_with_it() -> None:
     text = "- one\n\n  more\n\n  ```\n  code\n    deeper\n  ```\n- two\n\nend\n\n  no item\n"
-    moved = "- one\n\n    more\n\n    ```\n    code\n      deeper\n    ```\n- two\n\nend\n\n  no item\n"
+    moved = "- one\n\n    more\n\n    ```\n    code\n      deeper\n    ```\n\n- two\n\nend\n\n  no item\n"
     assert indent_paragraphs(text) == moved
