@@ -2,7 +2,7 @@
 
 - `load` a trained model and ``model.predict(...)``; `create_model` and `open_dataset` for a loop of your own.
 - The verbs of the command line as functions: `init`, `check`, `prepare`, `train`, `evaluate`, `predict`, `explain`,
-  `discover`, `compare`, `demo`; `load_config` reads their settings.
+  `discover`, `discover_shards`, `compare`, `demo`; `load_config` reads their settings.
 - `tasks`, `losses`, `metrics`, `methods` and `models` are modules that work alone.
 
 Every path may be text or a `pathlib.Path`. Names are imported on first use, so that ``import tasktokens`` is quick.
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from tasktokens.inference.model import Model, load
     from tasktokens.inference.predict import predict
     from tasktokens.inference.results import Prediction, Result
+    from tasktokens.inference.shards.discover import discover_shards
     from tasktokens.inspection.check import check
     from tasktokens.inspection.init import init
     from tasktokens.models.create import create_model
@@ -53,6 +54,7 @@ _HOMES = {
     "create_model": "tasktokens.models.create",
     "demo": "tasktokens.reporting.demo",
     "discover": "tasktokens.inference.discover",
+    "discover_shards": "tasktokens.inference.shards.discover",
     "evaluate": "tasktokens.inference.evaluate",
     "explain": "tasktokens.inference.explain",
     "init": "tasktokens.inspection.init",
@@ -81,6 +83,7 @@ __all__ = [
     "datasets",
     "demo",
     "discover",
+    "discover_shards",
     "errors",
     "evaluate",
     "explain",

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from tasktokens import cli_review
+from tasktokens import cli_review, cli_shards
 from tasktokens.errors import ConfigError
 from tasktokens.utils import console, strict_json
 from tasktokens.utils.exit_codes import exit_codes, launched_rank
@@ -257,11 +257,18 @@ def discover(
             "--page", help="Also write discovery.html: table, histograms of confidence, least confident images."
         ),
     ] = False,
+    images: cli_shards.Images = None,
+    shards: cli_shards.Shards = None,
+    to: cli_shards.To = None,
+    engine: cli_shards.Engine = None,
     batch_size: BatchSize = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Discover the missing labels of a run's training images; writes a new data folder with confidences."""
+    """Discover the missing labels of a run's training images; writes a new data folder with confidences.
+
+    With --images, --shards, --to or --engine: of any images, in parts that several processes and machines share.
+    """
     from tasktokens.discovery.views import views_from_text
     from tasktokens.inference.brought_labels import parse_teachers
     from tasktokens.inference.chosen_thresholds import parse_thresholds
@@ -270,7 +277,17 @@ def discover(
 
     thresholds, teachers = parse_thresholds(threshold or ()), parse_teachers(teacher or ())
     seen = None if views is None else views_from_text(views)
-    discovery = discover_run(run, out, thresholds, overwrite, quiet, seen, pictures, root, page, teachers, batch_size)
+    if cli_shards.wanted(images, shards, to, engine):
+        cli_shards.refuse({"--teacher": teachers, "--pictures": pictures, "--page": page})
+        from tasktokens.inference.shards.discover import discover_shards
+
+        discovery = discover_shards(
+            run, out, images, shards, to, engine or "processes", thresholds, seen, root, batch_size, overwrite, quiet
+        )  # fmt: skip
+    else:
+        discovery = discover_run(
+            run, out, thresholds, overwrite, quiet, seen, pictures, root, page, teachers, batch_size
+        )  # fmt: skip
     if launched_rank() == 0:
         print_discovery(discovery)
         print(discovery)

@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from tasktokens.errors import DataError
@@ -31,13 +31,15 @@ class FileRow(NamedTuple):
         labels: the files of its given labels, by task.
         origins: of given labels that a person accepted or corrected, the row of ``provenance.csv`` as a list of its
             values, by task.
+        fill: whether labels that are missing are discovered.
     """
 
     number: int
     id: str
     path: Path
     labels: Mapping[str, Path]
-    origins: Mapping[str, list[object]]
+    origins: Mapping[str, list[Any]]
+    fill: bool = True
 
 
 class FileTable:
@@ -65,10 +67,10 @@ class FileTable:
 
     def rows(self, start: int, stop: int) -> Iterator[FileRow]:
         """Rows ``start`` to ``stop`` - 1, read a few at a time."""
-        select = "SELECT number, id, path, labels, origins FROM images WHERE number >= ? AND number < ? ORDER BY number"
-        for number, id, path, labels, origins in self._database.execute(select, (start, stop)):
+        select = "SELECT * FROM images WHERE number >= ? AND number < ? ORDER BY number"
+        for number, id, path, labels, origins, fill in self._database.execute(select, (start, stop)):
             files = {task: Path(file) for task, file in json.loads(labels).items()} if labels else {}
-            yield FileRow(number, id, _path(path), files, json.loads(origins) if origins else {})
+            yield FileRow(number, id, _path(path), files, json.loads(origins) if origins else {}, bool(fill))
 
     def row(self, number: int) -> FileRow:
         """One row. Raises `IndexError`."""
@@ -86,10 +88,16 @@ class FileTable:
         self._database.close()
 
 
-def write_table(path: Path, images: Iterable[tuple[str, str]], labels: Mapping[str, Iterable[tuple[str, str]]]) -> Path:
+def write_table(
+    path: Path,
+    images: Iterable[tuple[str, str]],
+    labels: Mapping[str, Iterable[tuple[str, str]]],
+    origins: Mapping[str, Mapping[str, list[Any]]] | None = None,
+) -> Path:
     """Write a table of images and labels in any order: (id, file) each. Rows come in the order of the images' files.
 
-    Labels of no image are left out. Raises `DataError` naming two images, or two labels of a task, with one id.
+    ``origins``: as `FileRow` has them, by id. Labels of no image are left out. Raises `DataError` naming two images, or
+    two labels of a task, with one id.
     """
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.partial")
     unfinished.unlink(missing_ok=True)
@@ -104,6 +112,8 @@ def write_table(path: Path, images: Iterable[tuple[str, str]], labels: Mapping[s
         for table, by in (("found", "id"), ("labels", "task, id")):
             _check_once(database, table, by)
         database.executescript(_JOINED)
+        for id, values in (origins or {}).items():
+            database.execute("UPDATE images SET origins = ? WHERE id = ?", (json.dumps(values), id))
         database.commit()
         database.execute("VACUUM")
     unfinished.replace(path)
@@ -117,14 +127,16 @@ def write_rows(path: Path, rows: Iterable[FileRow]) -> Path:
     with closing(_connect(unfinished, "nolock=1")) as database:
         database.execute(_IMAGES)
         database.executemany(
-            "INSERT INTO images VALUES (?, ?, ?, ?, ?)", (_values(n, row) for n, row in enumerate(rows))
+            "INSERT INTO images VALUES (?, ?, ?, ?, ?, ?)", (_values(n, row) for n, row in enumerate(rows))
         )
         database.commit()
     unfinished.replace(path)
     return path
 
 
-_IMAGES = "CREATE TABLE images (number INTEGER PRIMARY KEY, id TEXT, path TEXT, labels TEXT, origins TEXT)"
+_IMAGES = (
+    "CREATE TABLE images (number INTEGER PRIMARY KEY, id TEXT, path TEXT, labels TEXT, origins TEXT, fill INTEGER)"
+)
 _STAGES = f"""
 PRAGMA temp_store = FILE;
 {_IMAGES};
@@ -135,7 +147,7 @@ _JOINED = """
 CREATE INDEX label_of ON labels (id);
 INSERT INTO images
     SELECT row_number() OVER (ORDER BY place) - 1, id, path,
-        (SELECT nullif(json_group_object(task, json(path)), '{}') FROM labels WHERE labels.id = found.id), NULL
+        (SELECT nullif(json_group_object(task, json(path)), '{}') FROM labels WHERE labels.id = found.id), NULL, 1
     FROM found ORDER BY place;
 DROP TABLE found;
 DROP TABLE labels;
@@ -151,14 +163,14 @@ def _check_once(database: sqlite3.Connection, table: str, by: str) -> None:
     twice = f"SELECT min(path), max(path), id FROM {table} GROUP BY {by} HAVING count(*) > 1 LIMIT 1"
     for first, second, id in database.execute(twice):
         raise DataError(
-            f"{_path(first)} and {_path(second)} have the same id '{id}'; keep one of them, or rename one and the files "
-            f"that belong to it"
+            f"{_path(first)} and {_path(second)} have the same id '{id}'; keep one of them, or rename one and the "
+            f"files that belong to it"
         )
 
 
-def _values(number: int, row: FileRow) -> tuple[int, str, str, str | None, str | None]:
+def _values(number: int, row: FileRow) -> tuple[int, str, str, str | None, str | None, bool]:
     labels = json.dumps({task: str(path) for task, path in row.labels.items()}) if row.labels else None
-    return number, row.id, _text(row.path), labels, json.dumps(dict(row.origins)) if row.origins else None
+    return number, row.id, _text(row.path), labels, json.dumps(dict(row.origins)) if row.origins else None, row.fill
 
 
 def _connect(path: Path, options: str) -> sqlite3.Connection:

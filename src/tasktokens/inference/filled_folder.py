@@ -103,7 +103,7 @@ def _joined(bands: Sequence[Prediction]) -> Prediction:
 def copy_image(image: ImageFile, folder: Path, id: str) -> None:
     """Byte for byte where the file is an image; PNG where it is an array or part of a larger file."""
     if image.reader is read_image:
-        _copy(image.path, folder, id)
+        copy_plain(image.path, folder, id)
     else:
         write_png(folder / f"{id}.png", image.read())
 
@@ -111,12 +111,13 @@ def copy_image(image: ImageFile, folder: Path, id: str) -> None:
 def copy_label(label: LabelFile, task: Task, folder: Path, id: str) -> None:
     """Byte for byte where the file has the own-folder layout; else in the task's own format."""
     if label.plain:
-        _copy(label.path, folder, id)
+        copy_plain(label.path, folder, id)
     else:
         task.write(folder / f"{id}.png", *label.read())
 
 
-def _copy(source: Path, folder: Path, id: str) -> None:
+def copy_plain(source: Path, folder: Path, id: str) -> None:
+    """A file as it is, whole or not at all."""
     target = folder / f"{id}{source.suffix}"
     with atomically(target) as new:
         shutil.copyfile(source, new)

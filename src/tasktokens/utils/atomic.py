@@ -31,7 +31,7 @@ def atomically(path: Path) -> Iterator[Path]:
 
     Raises `WriteError` naming ``path`` where the disk is full or refuses.
     """
-    unfinished = path.with_name(f".{_short(path.stem)}.{os.getpid()}.partial{path.suffix}")
+    unfinished = path.with_name(f".{short_name(path.stem)}.{os.getpid()}.partial{path.suffix}")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -41,8 +41,8 @@ def atomically(path: Path) -> Iterator[Path]:
             unfinished.unlink(missing_ok=True)
 
 
-def _short(stem: str) -> str:
-    """A name that leaves room for what is added to it: file systems take 255 bytes."""
+def short_name(stem: str) -> str:
+    """How `atomically` calls a file until it is whole: file systems take 255 bytes, and more is added to the name."""
     written = os.fsencode(stem)
     return stem if len(written) <= 200 else hashlib.blake2b(written, digest_size=16).hexdigest()
 

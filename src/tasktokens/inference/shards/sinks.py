@@ -1,0 +1,153 @@
+"""Where the files of a shard go: into folders, or into one tar file."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Protocol
+
+from tasktokens.datasets.index import ImageFile
+from tasktokens.datasets.provenance import ProvenanceRow
+from tasktokens.datasets.tars import TAR, TarWriter
+from tasktokens.datasets.told_apart import CONFIDENCE
+from tasktokens.inference.filled_folder import copy_image, copy_plain
+from tasktokens.inference.shards.items import PROVENANCE_ENDING, Item, bounds
+from tasktokens.inference.shards.plan import Plan, WorkFolder
+from tasktokens.tasks import Task
+from tasktokens.utils import strict_json
+from tasktokens.utils.atomic import atomically, short_name
+
+
+class Sink(Protocol):
+    """Takes what was found of items."""
+
+    def folder(self, item: Item) -> Path:
+        """Where predictions of an item are written, ``TASK/ID.png`` and ``confidence/TASK/ID.png``; in any thread."""
+
+    def copy(self, item: Item) -> None:
+        """Write the image and its given labels; in any thread."""
+
+    def add(self, item: Item, rows: Sequence[ProvenanceRow]) -> None:
+        """All files of an item are written; called in the order of the items."""
+
+
+class FolderSink:
+    """Files in the layout of data folders."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+
+    def folder(self, item: Item) -> Path:
+        """The output folder."""
+        return self.out
+
+    def copy(self, item: Item) -> None:
+        """Byte for byte."""
+        copy_image(ImageFile(item.image), self.out / "images", item.id)
+        for name, path in item.labels.items():
+            copy_plain(path, self.out / name, item.id)
+
+    def add(self, item: Item, rows: Sequence[ProvenanceRow]) -> None:
+        """They are where they belong."""
+        item.release()
+
+
+class TarSink:
+    """One tar file, in which each item's files follow each other."""
+
+    def __init__(self, writer: TarWriter, scratch: Path, tasks: Mapping[str, Task]) -> None:
+        self.writer, self.scratch, self.tasks = writer, scratch, tasks
+
+    def folder(self, item: Item) -> Path:
+        """One of the item's own."""
+        return self.scratch / f"{item.number}.found"
+
+    def copy(self, item: Item) -> None:
+        """Given files are packed where they lie."""
+
+    def add(self, item: Item, rows: Sequence[ProvenanceRow]) -> None:
+        """Pack: what was given, what was found, and where each label comes from."""
+        if item.kept:
+            for member in item.kept:
+                self.writer.add(member.name, member.path)
+        else:
+            self.writer.add(f"{item.key}{item.image.suffix.lower()}", item.image)
+            for name, path in item.labels.items():
+                self.writer.add(f"{item.key}.{name}{path.suffix.lower()}", path)
+        found = self.folder(item)
+        for name in item.missing(self.tasks):
+            label, confidence = (_only_file(found / place) for place in (name, f"{CONFIDENCE}/{name}"))
+            self.writer.add(f"{item.key}.{name}{label.suffix}", label)
+            self.writer.add(f"{item.key}.{name}.{CONFIDENCE}{confidence.suffix}", confidence)
+        self.writer.add(f"{item.key}.{PROVENANCE_ENDING}", f"{strict_json.dumps(_described(rows))}\n".encode())
+        shutil.rmtree(found, ignore_errors=True)
+        item.release()
+
+
+def _only_file(folder: Path) -> Path:
+    return next(path for path in folder.rglob("*") if path.is_file())
+
+
+def _described(rows: Sequence[ProvenanceRow]) -> dict[str, dict[str, object]]:
+    known = {row.task: asdict(row) for row in rows}
+    return {
+        task: {key: value for key, value in row.items() if key not in ("id", "task") and value not in ("", None)}
+        for task, row in known.items()
+    }
+
+
+@contextmanager
+def opened_sink(plan: Plan, work: WorkFolder, shard: int, tasks: Mapping[str, Task]) -> Iterator[Sink]:
+    """Where a shard goes; a tar file is there when the block has ended well, and else not."""
+    if plan.to == "folder":
+        yield FolderSink(work.out)
+        return
+    scratch = work.scratch(shard)
+    scratch.mkdir(parents=True, exist_ok=True)
+    with atomically(tar_path(plan, work.out, shard)) as new, new.open("wb") as file, TarWriter(file) as writer:
+        yield TarSink(writer, scratch, tasks)
+
+
+def tar_path(plan: Plan, out: Path, shard: int) -> Path:
+    """The tar file of a shard: with the name of the one that was read, or with its number."""
+    return out / (f"{Path(plan.tars[shard]).stem}{TAR}" if plan.tars else f"{shard:05}{TAR}")
+
+
+_HALF = re.compile(r"\.(.*)\.\d+\.partial(?:\.[^.]*)?")
+
+
+def sweep(plan: Plan, work: WorkFolder, shard: int, tasks: Mapping[str, Task]) -> None:
+    """Delete the unfinished files that a killed process left of a shard, and no other's."""
+    shutil.rmtree(work.scratch(shard), ignore_errors=True)
+    _delete(work.path, {work.notes(shard).stem})
+    if plan.to == "tars":
+        _delete(work.out, {tar_path(plan, work.out, shard).stem})
+        return
+    places = ["images", *tasks, *(f"{CONFIDENCE}/{name}" for name in tasks)]
+    if plan.tars:  # all below the tar file's name is of this shard
+        for place in places:
+            for half in (work.out / place / Path(plan.tars[shard]).stem).rglob(".*.partial*"):
+                half.unlink(missing_ok=True)
+        return
+    names: dict[str, set[str]] = {}
+    table = work.open_table()
+    for row in table.rows(*bounds(len(table), plan.shards, shard)):
+        above, _, name = row.id.rpartition("/")
+        names.setdefault(above, set()).add(short_name(name))
+    for above, stems in names.items():
+        for place in places:
+            _delete(work.out / place / above, stems)
+
+
+def _delete(folder: Path, stems: set[str]) -> None:
+    if not folder.is_dir():
+        return
+    with os.scandir(folder) as entries:
+        halves = [each.path for each in entries if (found := _HALF.fullmatch(each.name)) and found[1] in stems]
+    for half in halves:
+        Path(half).unlink(missing_ok=True)
