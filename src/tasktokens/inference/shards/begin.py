@@ -77,10 +77,22 @@ def find_source(run: Path, config: Config, images: str | Path | None, model: Map
     described = described_tasks(root) if tars else described_folders(root)[0]
     known = {name: task for name, task in described.items() if name in model}
     left_out = [name for name in described if name not in model]
-    widest = config.data.augmentation.widest
-    require_same_tasks({name: model[name] for name in known}, known, run, root, widest)
+    _check_same({name: model[name] for name in known}, known, run, root, config.data.augmentation.widest)
     notes = [f"task '{name}' of {root} is not one of the model's: left out" for name in left_out]
     return Source(path, tars, {name: known.get(name, task) for name, task in model.items()}, notes)
+
+
+def _check_same(
+    model: Mapping[str, Task], data: Mapping[str, Task], run: Path, root: Path, widest: tuple[float, float]
+) -> None:
+    """Ranges of numbers are those of the labels, or, as this package writes them, those that training widened."""
+    try:
+        require_same_tasks(model, data, run, root, widest)
+    except ConfigError as first:
+        try:
+            require_same_tasks(model, data, run, root)
+        except ConfigError:
+            raise first from None
 
 
 class Wanted(NamedTuple):

@@ -114,7 +114,8 @@ def _of_sample(sample: TarSample, path: Path, number: int, tasks: Mapping[str, T
     ordered = {name: labels[name] for name in tasks if name in labels}
     origins = {name: row for name, row in rows.items() if row.source in TRUSTED and row.source != "given"}
     scratch = tuple(member.path for member in sample.members)
-    return Item(number, id, sample.key, image.path, ordered, origins, True, kept, scratch)
+    key = image.name[: -len(image.ending) - 1]  # as it is written there, such as ./0001
+    return Item(number, id, key, image.path, ordered, origins, True, kept, scratch)
 
 
 def _check_not_meant(task: str, ending: str, key: str, path: Path, tasks: Mapping[str, Task]) -> None:

@@ -6,6 +6,7 @@ worker takes a shard as every process does, and what Ray has not done when it en
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import asdict
 from pathlib import Path
@@ -88,8 +89,9 @@ def _map(ray: Any, worker: ShardWorker, run: Path) -> None:
     left = sorted(set(range(worker.plan.shards)) - worker.work.done())
     if not left:
         return
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    for name in ("ray.data", "ray._private"):  # what is done is said by `report`
+        logging.getLogger(name).setLevel(logging.ERROR)
     shards = ray.data.from_items([{"id": shard} for shard in left], override_num_blocks=len(left))
     mapped = shards.map_batches(
         RayWorker,
@@ -98,7 +100,7 @@ def _map(ray: Any, worker: ShardWorker, run: Path) -> None:
             worker.predictor.views, worker.predictor.batch_size, not gpu,
         ),
         batch_size=1,
-        concurrency=min(processes, len(left)),
+        compute=ray.data.ActorPoolStrategy(size=min(processes, len(left))),
         num_gpus=1 if gpu else 0,
         num_cpus=1,
     )  # fmt: skip
