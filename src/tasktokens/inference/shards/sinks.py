@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
 
+from tasktokens.datasets.folder import LABEL_ENDINGS
 from tasktokens.datasets.index import ImageFile
 from tasktokens.datasets.provenance import ProvenanceRow
 from tasktokens.datasets.tars import TAR, TarWriter
@@ -26,8 +27,8 @@ from tasktokens.utils.atomic import atomically, short_name
 class Sink(Protocol):
     """Takes what was found of items."""
 
-    def folder(self, item: Item) -> Path:
-        """Where predictions of an item are written, ``TASK/ID.png`` and ``confidence/TASK/ID.png``; in any thread."""
+    def place(self, item: Item) -> tuple[Path, str]:
+        """A folder and an id: predictions are written as ``TASK/ID.png`` and ``confidence/TASK/ID.png``."""
 
     def copy(self, item: Item) -> None:
         """Write the image and its given labels; in any thread."""
@@ -42,9 +43,9 @@ class FolderSink:
     def __init__(self, out: Path) -> None:
         self.out = out
 
-    def folder(self, item: Item) -> Path:
-        """The output folder."""
-        return self.out
+    def place(self, item: Item) -> tuple[Path, str]:
+        """Where they stay."""
+        return self.out, item.id
 
     def copy(self, item: Item) -> None:
         """Byte for byte."""
@@ -63,9 +64,9 @@ class TarSink:
     def __init__(self, writer: TarWriter, scratch: Path, tasks: Mapping[str, Task]) -> None:
         self.writer, self.scratch, self.tasks = writer, scratch, tasks
 
-    def folder(self, item: Item) -> Path:
-        """One of the item's own."""
-        return self.scratch / f"{item.number}.found"
+    def place(self, item: Item) -> tuple[Path, str]:
+        """Without the folders of the id: making and removing those takes longer than all else."""
+        return self.scratch / "found", str(item.number)
 
     def copy(self, item: Item) -> None:
         """Given files are packed where they lie."""
@@ -79,18 +80,19 @@ class TarSink:
             self.writer.add(f"{item.key}{item.image.suffix.lower()}", item.image)
             for name, path in item.labels.items():
                 self.writer.add(f"{item.key}.{name}{path.suffix.lower()}", path)
-        found = self.folder(item)
+        folder, id = self.place(item)
         for name in item.missing(self.tasks):
-            label, confidence = (_only_file(found / place) for place in (name, f"{CONFIDENCE}/{name}"))
-            self.writer.add(f"{item.key}.{name}{label.suffix}", label)
-            self.writer.add(f"{item.key}.{name}.{CONFIDENCE}{confidence.suffix}", confidence)
+            for kind in ("", f".{CONFIDENCE}"):
+                path = _written(folder / kind[1:] / name, id)
+                self.writer.add(f"{item.key}.{name}{kind}{path.suffix}", path)
+                path.unlink()
         self.writer.add(f"{item.key}.{PROVENANCE_ENDING}", f"{strict_json.dumps(_described(rows))}\n".encode())
-        shutil.rmtree(found, ignore_errors=True)
         item.release()
 
 
-def _only_file(folder: Path) -> Path:
-    return next(path for path in folder.rglob("*") if path.is_file())
+def _written(folder: Path, id: str) -> Path:
+    """A label file, with the ending that its task gave it."""
+    return next(path for ending in LABEL_ENDINGS if (path := folder / f"{id}{ending}").is_file())
 
 
 def _described(rows: Sequence[ProvenanceRow]) -> dict[str, dict[str, object]]:

@@ -146,7 +146,8 @@ class _Filler:
 
     def _discover(self, item: Item, task: Task, size: tuple[int, int], asked: Asked) -> Row:
         bands = self.predictor.decode_bands(task.name, asked.logits[task.name], size)
-        written = write_prediction(self.sink.folder(item), task, item.id, bands, size, self.thresholds[task.name])
+        folder, id = self.sink.place(item)
+        written = write_prediction(folder, task, id, bands, size, self.thresholds[task.name])
         return [item.id, task.name, *written.row(), "network", asked.disagreement.get(task.name)]
 
 
