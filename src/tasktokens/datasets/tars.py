@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import io
+import os
 import shutil
 import tarfile
 from collections.abc import Iterator, Sequence
@@ -64,11 +65,9 @@ def find_tars(source: str | Path) -> list[Path]:
     """
     path = Path(source)
     if path.is_dir():
-        names = sorted(each.name for each in path.iterdir() if not each.name.startswith("."))
-        found = [path / name for name in names if name.endswith(TAR)]
-        others = [name for name in names if not name.endswith((TAR, ".yaml", ".csv", ".json", ".txt", ".md"))]
-        if found and others:
-            raise DataError(f"{path} holds tar files and others, such as {others[0]}; give a folder of one of them")
+        found, other = _tars_of(path)
+        if found and other:
+            raise DataError(f"{path} holds tar files and others, such as {other}; give a folder of one of them")
     elif path.is_file() or not glob.has_magic(str(source)):
         found = [path] if path.name.endswith(TAR) else []
     else:
@@ -80,6 +79,18 @@ def find_tars(source: str | Path) -> list[Path]:
         twice = next(name for name in names if names.count(name) > 1)
         raise DataError(f"two tar files are called {twice}{TAR}, and what is written would have one name; rename one")
     return found
+
+
+def _tars_of(folder: Path) -> tuple[list[Path], str | None]:
+    """The tar files of a folder, and another file that does not describe them; of a million images no list is made."""
+    found, other = [], None
+    with os.scandir(folder) as entries:
+        for name in (entry.name for entry in entries if not entry.name.startswith(".")):
+            if name.endswith(TAR):
+                found.append(folder / name)
+            elif not name.endswith((".yaml", ".csv", ".json", ".txt", ".md")):
+                other = name
+    return sorted(found), other
 
 
 def split_name(name: str) -> tuple[str, str] | None:

@@ -183,11 +183,12 @@ def _write_listed(table: Path, root: Path) -> None:
     origins = read_provenance(root)
     no_labels = {key for key, row in origins.items() if row.source not in TRUSTED}
     decided = {key: row for key, row in origins.items() if row.source in TRUSTED and row.source != "given"}
-    labels = {
-        name: ((id, path) for id, path in iter_paths(folder, LABEL_ENDINGS) if (id, name) not in no_labels)
-        for name, folder in folders.items()
-    }
+    labels = {name: _given_files(folder, name, no_labels) for name, folder in folders.items()}
     write_table(table, iter_paths(images, IMAGE_ENDINGS + ARRAY_ENDINGS), labels, _by_id(decided))
+
+
+def _given_files(folder: Path, task: str, no_labels: set[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    return ((id, path) for id, path in iter_paths(folder, LABEL_ENDINGS) if (id, task) not in no_labels)
 
 
 def _by_id(rows: Mapping[tuple[str, str], ProvenanceRow]) -> dict[str, dict[str, list[Any]]]:

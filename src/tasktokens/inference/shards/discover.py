@@ -25,7 +25,7 @@ from tasktokens.inference.predictor import Predictor
 from tasktokens.inference.shards.begin import Source, Wanted, find_source, settings_of, write_plan
 from tasktokens.inference.shards.finish import finish
 from tasktokens.inference.shards.plan import Layout, Plan, WorkFolder, require_same
-from tasktokens.inference.shards.ray_engine import run_on_ray
+from tasktokens.inference.shards.ray_engine import import_ray, run_on_ray
 from tasktokens.inference.shards.worker import ShardWorker, own_device
 from tasktokens.models.files import model_folder, read_info
 from tasktokens.utils import console
@@ -101,6 +101,8 @@ def _check(shards: int | None, engine: str, overwrite: bool) -> None:
         raise ConfigError(f"--shards must be 1 or more, found {shards}")
     if engine not in get_args(Engine):
         raise ConfigError(f"--engine must be one of {', '.join(get_args(Engine))}, found '{engine}'")
+    if engine == "ray":
+        import_ray()
     if overwrite and os.environ.get("WORLD_SIZE", "1") != "1":
         raise ConfigError("--overwrite with several processes: each would begin anew; delete the folder first")
 

@@ -40,31 +40,31 @@ def run_on_ray(worker: ShardWorker, run: Path, quiet: bool) -> None:
     """Let Ray work on all shards that are not done.
 
     Uses the cluster that ``RAY_ADDRESS`` names, else one process per core, or per GPU, of this machine.
-
-    Raises:
-        ConfigError: Ray is not installed.
-        DataError: a file that a worker could not read, by its sentence.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else it reports to its makers
-    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
-    try:
-        import ray
-        import ray.data
-    except ImportError as error:
-        raise ConfigError("--engine ray needs Ray: pip install 'tasktokens[ray]'") from error
+    ray = import_ray()
     started = not ray.is_initialized()
     if started:
         _start(ray, quiet)
     try:
         _map(ray, worker, run)
-    except ray.exceptions.RayError as error:
-        # Whatever has happened to Ray's workers, the shards are not lost: this process does what is left, and says what
-        # is wrong with them if it is they that are.
-        if not quiet:
-            console.say(f"Ray has ended early ({_first_line(error)}); this process does what is left")
+    except Exception as error:
+        # Whatever has happened to Ray and its workers, the shards are not lost: this process does what is left, and if
+        # a file is at fault, it says so in its own words.
+        console.say(f"Ray has ended early ({_last_line(error)}); this process does what is left")
     finally:
         if started:
             ray.shutdown()
+
+
+def import_ray() -> Any:
+    """The package. Raises `ConfigError` where it is not installed."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else it reports to its makers
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise ConfigError("--engine ray needs Ray: pip install 'tasktokens[ray]'") from error
+    return ray
 
 
 def _start(ray: Any, quiet: bool) -> None:
@@ -108,5 +108,5 @@ def _map(ray: Any, worker: ShardWorker, run: Path) -> None:
         pass
 
 
-def _first_line(error: BaseException) -> str:
+def _last_line(error: BaseException) -> str:
     return str(error).strip().splitlines()[-1][:200] if str(error).strip() else type(error).__name__
