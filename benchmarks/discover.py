@@ -279,7 +279,7 @@ def head_of_ray(place: Path) -> Iterator[str]:
         "print(context.address_info['gcs_address'], flush=True)\n"
         "sys.stdin.read()\nray.shutdown()\n"
     )
-    environment = os.environ | {"RAY_USAGE_STATS_ENABLED": "0"}
+    environment = os.environ | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
     head = subprocess.Popen(
         [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
     )

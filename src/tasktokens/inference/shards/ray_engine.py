@@ -59,6 +59,7 @@ def run_on_ray(worker: ShardWorker, run: Path, quiet: bool) -> None:
 def import_ray() -> Any:
     """The package. Raises `ConfigError` where it is not installed."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else it reports to its makers
+    os.environ.setdefault("RAY_worker_niceness", "0")  # else its workers hardly get a turn beside other work
     try:
         import ray
         import ray.data
