@@ -8,6 +8,8 @@ the clock, beside whatever else the machine does.
 Memory: images of 16x16 pixels, hard links of eight files, one task, a tiny network; each row is a process of its own,
 ``memory_mb`` its largest resident set, ``listing_mb`` that of the process before it began the first shard.
 
+Listing: the table of 100,000 hard links, of images and of the labels of one task, by a process of its own.
+
 Kills: workers of a folder, of tar files, and of Ray are killed by SIGKILL at random moments, until ``kills`` have
 struck; two workers at a time, of which one or both are killed, and in Ray's case the process that asked or one of its
 workers.
@@ -42,6 +44,8 @@ import torch
 from PIL import Image
 
 import tasktokens
+from tasktokens.datasets.file_table import write_table
+from tasktokens.datasets.folder import iter_paths
 from tasktokens.datasets.tars import TarWriter
 from tasktokens.inference.predictor import Predictor
 from tasktokens.inference.shards.worker import ShardWorker
@@ -50,7 +54,7 @@ from throughput import peak, timed, train
 
 MEASURED = [f"src/tasktokens/{name}" for name in ("inference", "datasets", "models", "tasks", "utils")]
 MODES = ("folder", "tars", "ray")
-PARTS = ("rate", "memory", "kills")
+PARTS = ("rate", "listing", "memory", "kills")
 
 
 def main() -> None:
@@ -83,6 +87,8 @@ def measure(folder: Path, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
         for views in (2, 1):
             for layout in ("folder", "tars"):
                 yield child(case="rate", layout=layout, views=views, run=str(run))
+    if "listing" in args.parts:
+        yield child(case="listing", images=max(args.small), folder=str(folder))
     if {"memory", "kills"} & {*args.parts}:
         tiny = train(folder, "test_resnet", (32, 48), 8, ("semseg",))
     if "memory" in args.parts:
@@ -143,12 +149,29 @@ def rate(layout: str, views: int, run: str) -> dict[str, Any]:
             before = network()
             tasktokens.discover_shards(run, Path(place) / "out", images=source, shards=None, views=views, quiet=True)
             after = network()
+        table = (Path(place) / "out/provenance.csv").stat().st_size
     ratios = [2 * rounds[0][2] / rounds[0][k] / (before[2] / before[k] + after[2] / after[k]) for k in (0, 1)]
     return {
         "what": f"{layout}, {'two views' if views == 2 else 'one view'}, 288x384", "images": len(files),
         "images_per_second": round(len(files) / rounds[0][0], 2), "throughput_ratio": round(ratios[1], 3),
-        "wall_ratio": round(ratios[0], 3), "memory_mb": peak(),
+        "wall_ratio": round(ratios[0], 3), "memory_mb": peak(), "table_bytes_per_image": round(table / len(files)),
     }  # fmt: skip
+
+
+def listing(images: int, folder: str) -> dict[str, Any]:
+    """Seconds, memory and bytes of the table of a folder with labels."""
+    source, table = Path(folder) / "listed", Path(folder) / "table"
+    write_links(source, images)
+    before, began = peak(), time.perf_counter()
+    ways = [iter_paths(source, (".png",)) for _ in range(2)]
+    write_table(table, ways[0], {"depth": ways[1]})
+    seconds = time.perf_counter() - began
+    row = {
+        "what": "listing, one task", "images": images, "seconds": round(seconds, 2), "memory_mb": peak(),
+        "before_mb": before, "table_bytes_per_image": round(table.stat().st_size / images),
+    }  # fmt: skip
+    shutil.rmtree(source)
+    return row
 
 
 def memory(layout: str, images: int, run: str, folder: str) -> dict[str, Any]:
@@ -196,7 +219,7 @@ def patched(name: str, way: Callable[..., Any]) -> Iterator[None]:
         setattr(ShardWorker, name, before)
 
 
-CHILDREN: dict[str, Callable[..., dict[str, Any]]] = {"rate": rate, "memory": memory}
+CHILDREN: dict[str, Callable[..., dict[str, Any]]] = {"rate": rate, "listing": listing, "memory": memory}
 
 
 # -- kills -------------------------------------------------------------------------------------------------------------

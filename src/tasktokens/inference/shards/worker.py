@@ -165,7 +165,8 @@ def in_order(found: Iterable[tuple[Item, Found]]) -> Iterator[tuple[Item, Found]
 def own_device() -> str | None:
     """The GPU of this process among those that a launcher started on this machine; None: the default."""
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % gpus}" if gpus else None
+    place = os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or "0"
+    return f"cuda:{int(place) % gpus}" if gpus else None
 
 
 def report(done: int, shards: int) -> None:
