@@ -28,6 +28,7 @@ import json
 import multiprocessing
 import os
 import random
+import secrets
 import shutil
 import signal
 import subprocess
@@ -302,6 +303,7 @@ def head_of_ray(place: Path) -> Iterator[str]:
         "print(context.address_info['gcs_address'], flush=True)\n"
         "sys.stdin.read()\nray.shutdown()\n"
     )
+    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}  # who has it may join
     environment = os.environ | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
     head = subprocess.Popen(
         [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment

@@ -45,7 +45,7 @@ class Source(NamedTuple):
         tars: the tar files, where it is some.
         tasks: of the label files.
         notes: what a user should know.
-        given: the labels of the run's data.
+        given: the labels of the run's data; they are listed by the process that plans, and by no other.
     """
 
     path: Path | None
@@ -53,6 +53,13 @@ class Source(NamedTuple):
     tasks: Mapping[str, Task]
     notes: list[str]
     given: GivenLabels | None = None
+
+    def listed(self, run: Path, config: Config) -> Source:
+        """With the labels of the run's data, where those are meant."""
+        if self.path is not None:
+            return self
+        given = given_labels(run, config)
+        return self._replace(tasks=given.tasks, notes=list(given.notes), given=given)
 
 
 def find_source(run: Path, config: Config, images: str | Path | None, model: Mapping[str, Task]) -> Source:
@@ -63,8 +70,7 @@ def find_source(run: Path, config: Config, images: str | Path | None, model: Map
             that shards do not know, or it is the run's own data.
     """
     if images is None:
-        given = given_labels(run, config)
-        return Source(None, [], given.tasks, list(given.notes), given)
+        return Source(None, [], model, [])
     path, tars = Path(images), find_tars(images)
     root = path if path.is_dir() else path.parent
     own = getattr(config.data, "root", None)
@@ -99,7 +105,7 @@ class Wanted(NamedTuple):
     """What decides the content of the folder, and by which name a user knows it."""
 
     model: str
-    thresholds: dict[str, float]
+    threshold: float | Mapping[str, float] | None
     views: dict[str, Any]
     to: Layout
     settings: dict[str, Any]
@@ -109,19 +115,20 @@ def settings_of(
     source: Source, run: Path, predictor: Predictor, threshold: float | Mapping[str, float] | None, to: Layout | None
 ) -> Wanted:
     """What is asked for. Raises `ConfigError` for a threshold out of range or of no task."""
-    thresholds, views = thresholds_of(source.tasks, threshold), predictor.views_by_task
+    thresholds_of(source.tasks, threshold)  # or an error
+    views = predictor.views_by_task
     model = sha256(model_folder(run) / "model.safetensors")
     to = to or ("tars" if source.tars else "folder")
     settings = {
         "run": model,
-        "threshold": thresholds,
+        "threshold": dict(threshold) if isinstance(threshold, Mapping) else threshold,
         "choice of views": views,
         "choice of images": "the data of the run" if source.path is None else str(source.path.absolute()),
         "list of tar files": [str(path.absolute()) for path in source.tars],
         "layout of what is written": to,
         "version of the format": FORMAT,
     }
-    return Wanted(model, thresholds, views, to, settings)
+    return Wanted(model, threshold, views, to, settings)
 
 
 def write_plan(work: WorkFolder, source: Source, wanted: Wanted, shards: int | None) -> Plan:
@@ -143,7 +150,7 @@ def write_plan(work: WorkFolder, source: Source, wanted: Wanted, shards: int | N
         images=count,
         tars=wanted.settings["list of tar files"],
         specs={name: task.spec() | task.training() for name, task in source.tasks.items()},
-        thresholds=wanted.thresholds,
+        thresholds=thresholds_of(source.tasks, wanted.threshold),
         views={name: strict_json.dumps(views) for name, views in wanted.views.items()},
         model=wanted.model,
         date=now()[:10],

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -87,10 +88,9 @@ def discover_shards(
         with _turn(out, quiet):
             plan = _join(work, wanted, shards) if not overwrite else None
             if plan is None and (overwrite or not work.whole):
-                plan = _begin(work, source, run, wanted, shards, overwrite)
+                plan = _begin(work, source.listed(run, config), run, wanted, shards, overwrite)
             if plan is not None:
                 held.enter_context(one_of_writers(out))
-        del source  # what it knows of files is in the table
         if plan is not None:
             _work(ShardWorker(predictor, work, plan), run, engine, quiet)
     return read_discovery(out)
@@ -140,8 +140,8 @@ def _begin(work: WorkFolder, source: Source, run: Path, wanted: Wanted, shards: 
     listed = [
         path for path in (source.path, *(tar.parent for tar in source.tars)) if path is not None and path.is_dir()
     ]
-    read = [path / "file" for path in listed] if source.given is None else list(source.given.files())
-    check_no_source(out, [*read, model_folder(run) / "model.safetensors"])
+    read = [path / "file" for path in listed] if source.given is None else source.given.files()
+    check_no_source(out, chain(read, [model_folder(run) / "model.safetensors"]))
     check_not_listed(out, listed)
     check_no_decisions(out)
     with only_writer(out):
