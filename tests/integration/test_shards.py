@@ -21,7 +21,7 @@ import processes
 from conftest import run_cli, write_folder
 from tasktokens.config import Config
 from tasktokens.datasets.folder import open_folder
-from tasktokens.errors import ConfigError, RunExistsError
+from tasktokens.errors import ConfigError, DataError, RunExistsError
 from tasktokens.inference.discover import discover
 from tasktokens.inference.shards.discover import discover_shards
 from tasktokens.inference.shards.plan import WHOLE
@@ -262,6 +262,8 @@ def test_tar_files_come_back_with_labels_and_where_they_are_from(
                 assert after[f"{key}.{task}.png"] == (tmp_path / f"bare/{task}/{id}.png").read_bytes()
                 confidence = (tmp_path / f"bare/confidence/{task}/{id}.png").read_bytes()
                 assert after[f"{key}.{task}.confidence.png"] == confidence
+    with pytest.raises(DataError, match="the tar files beside it are unpacked by"):
+        open_folder(tmp_path / "out")
     table = list(csv.DictReader((tmp_path / "out/provenance.csv").open(newline="")))
     assert len(table) == 8 * 5
     assert {row["id"].split("/")[0] for row in table} == {"part-0", "part-1"}

@@ -149,7 +149,11 @@ def _from_folders(
     folder = _folder(root, values.get("images", "images"), "the images")
     images = list_files(folder, IMAGE_ENDINGS + ARRAY_ENDINGS)
     if not images:
-        raise DataError(f"no images in {folder} ({', '.join(IMAGE_ENDINGS + ARRAY_ENDINGS)})")
+        packed = any(path.suffix == ".tar" for path in root.iterdir())
+        advice = (
+            "; the tar files beside it are unpacked by 'tasktokens discover --images … --to folder'" if packed else ""
+        )
+        raise DataError(f"no images in {folder} ({', '.join(IMAGE_ENDINGS + ARRAY_ENDINGS)}){advice}")
     files = {
         name: list_files(_folder(root, options["folder"] or name, f"task '{name}'"), LABEL_ENDINGS)
         for name, options in settings.items()
