@@ -248,7 +248,7 @@ def kills(mode: str, wanted: int, run: Path, place: Path) -> dict[str, Any]:
         while struck < wanted:
             out, rounds = place / f"out{rounds}", rounds + 1
             for attempt in range(100):
-                hit = wanted > struck and attempt < 4
+                hit = wanted > struck and attempt < (8 if mode == "ray" else 4)  # Ray takes its time to start
                 code, found = attempt_once(run, out, images, mode, address, dice if hit else None, seconds)
                 struck += found
                 bad += damaged(out, reference)
@@ -278,7 +278,7 @@ def attempt_once(
     workers = [discover_here_in_child(run, out, images, mode, address) for _ in range(1 if mode == "ray" else 2)]
     struck = 0
     if dice is not None:
-        time.sleep(dice.uniform(0.05, 1.0) * seconds)
+        time.sleep(dice.uniform(0.05, 0.7 if mode == "ray" else 1.0) * seconds)
         chosen = dice.sample(workers, dice.randint(1, len(workers)))
         if mode == "ray" and dice.random() < 0.5:
             chosen = ray_workers()[:1]
@@ -320,7 +320,11 @@ def head_of_ray(place: Path) -> Iterator[str]:
 def ray_workers() -> list[psutil.Process]:
     """Processes in which Ray works on shards; those of this machine's cluster that this script has started."""
     mine = psutil.Process().children(recursive=True)
-    return [process for process in mine if "RayWorker" in " ".join(process.cmdline()) + process.name()]
+    found = []
+    for process in mine:
+        with contextlib.suppress(psutil.Error):
+            found += [process] if "RayWorker" in " ".join(process.cmdline()) else []
+    return found
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
