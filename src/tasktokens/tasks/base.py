@@ -393,7 +393,7 @@ def largest_probability(logits_BKHW: Tensor, sharpness: float = 1.0) -> Tensor:
 def channel_matmul(matrix_CK: Tensor, x_BKHW: Tensor) -> Tensor:
     """Multiply every pixel's vector by a matrix, (B, C, H, W); several times faster on a CPU than the einsum."""
     flat_BCN: Tensor = matrix_CK.to(x_BKHW) @ x_BKHW.flatten(2)
-    return flat_BCN.view(len(x_BKHW), len(matrix_CK), *x_BKHW.shape[-2:])
+    return flat_BCN.view(x_BKHW.shape[0], len(matrix_CK), *x_BKHW.shape[-2:])
 
 
 def known_keys(values: Mapping[str, Any], *known: str) -> None:
