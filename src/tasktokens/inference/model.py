@@ -21,34 +21,13 @@ from tasktokens.models import Network
 from tasktokens.tasks import Task
 
 
-def load(path: str | Path, device: torch.device | str | None = None, views: int | Views = 1) -> Model:
-    """Load a trained model.
-
-    Args:
-        path: a run that `tasktokens.train` wrote, its ``best`` network, or any folder with a ``model.json``.
-        device: such as ``cpu`` or ``cuda:1``; default: the GPU, where there is one.
-        views: 2 averages each image with an enlarged mirror image: more accurate, takes 2.6 times as long.
-
-    Raises:
-        CheckpointError: there is no model, or it is damaged. ConfigError: no such device, or another number of views.
-
-    Examples:
-        >>> import tasktokens
-        >>> model = tasktokens.load("runs/mine", device="cpu")
-        >>> result = model.predict("photos/one.jpg")
-        >>> result["depth"].value.shape == result.image.shape[:2]
-        True
-    """
-    return Model(path, device, views)
-
-
 class Model:
-    """A trained network that takes images of any kind and size; see `load`.
+    """A trained network that takes images of any kind and size; see `tasktokens.load`.
 
     Args:
         path: a run, its ``best``, or a model folder.
-        device: see `load`.
-        views: see `load`.
+        device: see `tasktokens.load`.
+        views: see `tasktokens.load`.
 
     Attributes:
         network: the plain `torch.nn.Module`, in evaluation mode, batch norms folded into convolutions: one to train

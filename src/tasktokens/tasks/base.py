@@ -27,6 +27,7 @@ from tasktokens.tasks.examine import Summary, Sums, Suspicion
 from tasktokens.tasks.files import in_bands, write_stored
 from tasktokens.tasks.names import check_task_name
 from tasktokens.tasks.stored import StoredLabel, read_stored
+from tasktokens.utils.label_maps import LabelMaps
 from tasktokens.utils.legends import Colour, Legend
 
 Array = npt.NDArray[Any]
@@ -180,9 +181,17 @@ class Task(ABC):
         """The task with file settings (a scale) under which `write` holds every label in its range."""
         return self
 
+    def read_back(self, path: Path) -> tuple[Array | None, Array | None]:
+        """`read`, of a file that might not hold all that was written into it; None, None of others."""
+        return (None, None) if self.storable() == self else self.read(path)
+
     @abstractmethod
     def colourise(self, value_CHW: Array, valid_HW: Array | None = None) -> Array:
         """A picture (H, W, 3) uint8 of a label or prediction; void is black."""
+
+    def maps(self) -> LabelMaps | None:
+        """How maps are drawn and stored, as plain values; None: an exported model gives the values alone."""
+        return None
 
     def legend(self, value_CHW: Array | None = None) -> Legend:
         """What the colours of `colourise` mean; of a label with many classes, those of the classes in it."""
@@ -292,6 +301,14 @@ class Task(ABC):
     def enlarge(self, prediction_CHW: Tensor, size: tuple[int, int]) -> Tensor:
         """A map of predictions at a larger (height, width), bilinear; for tasks that are `continuous`."""
         return F.interpolate(prediction_CHW[None], size, mode="bilinear", align_corners=False)[0]
+
+    @property
+    def unit(self) -> str:
+        """Unit of the values; none for classes, probabilities and directions."""
+        return ""
+
+    unit_length: ClassVar[bool] = False
+    """Whether the values are vectors of length 1, and are so again after being enlarged."""
 
     @abstractmethod
     def correct(self, prediction_BCHW: Tensor, target_BCHW: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from torch import nn
 
 from any_input import examples
 from method_fakes import build
-from tasktokens.data.transforms import working_size
+from tasktokens.utils.resizing import working_size
 from tasktokens.datasets.folder import open_folder
 from tasktokens.discovery.pseudo_labels import forward_views
 from tasktokens.discovery.store import (
