@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from tasktokens import cli_review
+from tasktokens import cli_export, cli_review
 from tasktokens.errors import ConfigError
 from tasktokens.utils import console, strict_json
 from tasktokens.utils.exit_codes import exit_codes, launched_rank
@@ -274,6 +274,9 @@ def discover(
     if launched_rank() == 0:
         print_discovery(discovery)
         print(discovery)
+
+
+app.command()(cli_export.export)
 
 
 @app.command()

@@ -42,11 +42,7 @@ class ExportedPredictor:
 
     def prepare(self, image_HW3: Array) -> Array:
         """What the network gets to see of an image: (1, h, w, 3) uint8 at the working size."""
-        height, width = working_size((image_HW3.shape[0], image_HW3.shape[1]), self.info.size)
-        if image_HW3.shape[:2] != (height, width):
-            picture = Image.fromarray(np.ascontiguousarray(image_HW3))
-            image_HW3 = np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
-        return np.ascontiguousarray(image_HW3)[None]
+        return prepared(image_HW3, self.info.size)
 
     def logits(self, seen_BhwC: Array) -> dict[str, Array]:
         """Logits (B, K, h, w) of every task, of images that were prepared."""
@@ -93,6 +89,15 @@ class ExportedPredictor:
             value[:, top:bottom], confidence[top:bottom] = band[0], sure[0, 0]
         assert value is not None
         return value, confidence
+
+
+def prepared(image_HW3: Array, trained: Size) -> Array:
+    """An image (H, W, 3) as a network gets it that was trained at a size: (1, h, w, 3) uint8."""
+    height, width = working_size((image_HW3.shape[0], image_HW3.shape[1]), trained)
+    if image_HW3.shape[:2] != (height, width):
+        picture = Image.fromarray(np.ascontiguousarray(image_HW3))
+        image_HW3 = np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
+    return np.ascontiguousarray(image_HW3)[None]
 
 
 def _enlarged(map_CHW: Array, size: Size) -> Array:

@@ -138,7 +138,7 @@ def evaluate(
     split = split or config.run.measured_on or "test"
     accelerator = start(config.run)
     configured = config.data.evaluation
-    data = main_process_first(accelerator, lambda: _open(run, config, split))
+    data = main_process_first(accelerator, lambda: open_split(run, config, split))
     with raise_on_all_ranks(accelerator):
         network, info = load_model(run, accelerator.device)
         require_same_tasks(info.tasks, data.tasks, run, data.collection.root, config.data.augmentation.widest)
@@ -158,7 +158,7 @@ def evaluate(
     return results
 
 
-def _open(run: Path, config: Config, split: str) -> Data:
+def open_split(run: Path, config: Config, split: str) -> Data:
     """The data of a run that a split needs; which images were held out is read from the run."""
     if split == "holdout":
         return open_run_data(run_folder(run), config)

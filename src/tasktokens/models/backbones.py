@@ -58,8 +58,9 @@ class Backbone(nn.Module):
     def forward(self, image_B3HW: Tensor) -> list[Tensor]:
         """Images (B, 3, H, W), uint8 or 0..255, to four maps (B, C_i, H_i, W_i)."""
         normalised = (image_B3HW.float() - self.mean) / self.std
-        whole = [(side + self._multiple - 1) // self._multiple * self._multiple for side in image_B3HW.shape[-2:]]
-        normalised = upsample(normalised, whole)  # a stretch by less than a patch
+        if self._multiple > 1:
+            whole = [(side + self._multiple - 1) // self._multiple * self._multiple for side in image_B3HW.shape[-2:]]
+            normalised = upsample(normalised, whole)  # a stretch by less than a patch
         try:
             maps = self.network(normalised.contiguous(memory_format=torch.channels_last))
         except AssertionError as error:
