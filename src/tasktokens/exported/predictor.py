@@ -8,19 +8,18 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from tasktokens.exported.metadata import ExportInfo, parse_info
 from tasktokens.exported.runtimes import Runtime, open_runtime
 from tasktokens.exported.task import ExportedTask
-from tasktokens.utils.resizing import columns_between, rows_between, working_size
+from tasktokens.utils.resizing import columns_between, resize_pixels, rows_between, working_size
 
 Array = npt.NDArray[Any]
 Size = tuple[int, int]
 
 _FINE = 4
 """Pixels per head pixel and side, up to which logits are enlarged rather than values (`tasktokens.models.decoding`)."""
-_STRIP = 2_000_000
+_STRIP = 500_000
 """Numbers that are enlarged and decoded at a time."""
 
 
@@ -93,11 +92,8 @@ class ExportedPredictor:
 
 def prepared(image_HW3: Array, trained: Size) -> Array:
     """An image (H, W, 3) as a network gets it that was trained at a size: (1, h, w, 3) uint8."""
-    height, width = working_size((image_HW3.shape[0], image_HW3.shape[1]), trained)
-    if image_HW3.shape[:2] != (height, width):
-        picture = Image.fromarray(np.ascontiguousarray(image_HW3))
-        image_HW3 = np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
-    return np.ascontiguousarray(image_HW3)[None]
+    size = working_size((image_HW3.shape[0], image_HW3.shape[1]), trained)
+    return np.ascontiguousarray(resize_pixels(image_HW3, size))[None]
 
 
 def _enlarged(map_CHW: Array, size: Size) -> Array:

@@ -61,7 +61,7 @@ def output_names(network: Network) -> list[str]:
 
 
 def write_onnx(path: Path, network: Network) -> None:
-    """Write the network's graph, any batch, height and width. Raises `ConfigError` where an operation is not in ONNX."""
+    """Write the graph, for any batch, height and width. Raises `ConfigError` where ONNX lacks an operation."""
     names = output_names(network)
     axes = {"image": {0: "batch", 1: "height", 2: "width"}}
     for name in names:

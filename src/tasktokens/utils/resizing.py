@@ -30,6 +30,48 @@ def working_size(image: Size, trained: Size) -> Size:
     return height, width
 
 
+def resize_pixels(image_HWC: Array, size: Size) -> Array:
+    """Stretch a uint8 image (H, W, C) to (height, width): antialiased bilinear, as `torch.nn.functional.interpolate`.
+
+    In integers, first along rows and then along columns, with weights of 16 bits: the same bits as torch's, so that an
+    exported model sees what the network saw. Pillow's weights have 22 bits, and its pixels differ by a level.
+    """
+    for axis in (1, 0):
+        if image_HWC.shape[axis] != size[axis]:
+            image_HWC = _stretched(image_HWC, axis, size[axis])
+    return image_HWC
+
+
+def _stretched(image: Array, axis: int, after: int) -> Array:
+    first, weights, bits = _antialiasing(image.shape[axis], after)
+    last = image.shape[axis] - 1
+    shape = [1, 1, 1]
+    shape[axis] = after
+    total = np.int32(1 << (bits - 1))
+    for tap in range(weights.shape[1]):
+        pixels = image.take(np.minimum(first + tap, last), axis=axis)
+        total = total + pixels * weights[:, tap].reshape(shape)
+    levels: Array = (total >> bits).clip(0, 255).astype(np.uint8)
+    return levels
+
+
+def _antialiasing(before: int, after: int) -> tuple[Array, Array, int]:
+    """For each new position the first old one that it reads, int32 weights (after, taps), and their bits."""
+    scale = before / after
+    support = max(scale, 1.0)
+    centre = scale * (np.arange(after) + 0.5)
+    first = np.maximum((centre - support + 0.5).astype(np.int64), 0)
+    count = np.minimum((centre + support + 0.5).astype(np.int64), before) - first
+    tap = np.arange(count.max())
+    weights = (1 - np.abs((tap + first[:, None] - centre[:, None] + 0.5) / support)).clip(0)
+    weights = np.where(tap < count[:, None], weights, 0)
+    weights /= weights.sum(axis=1, keepdims=True)
+    bits = 0
+    while bits < 22 and int(0.5 + weights.max() * (1 << (bits + 1))) < 1 << 15:
+        bits += 1
+    return first, (weights * (1 << bits) + 0.5).astype(np.int32), bits
+
+
 def rows_between(map_CHW: Array, height: int, top: int, bottom: int) -> Array:
     """Rows ``top`` to ``bottom`` of a map that is resized to ``height``: (C, bottom - top, W), of the same width."""
     before = map_CHW.shape[1]
