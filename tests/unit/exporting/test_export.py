@@ -258,8 +258,16 @@ def test_a_file_that_exists_is_kept(run: Path, file: Path, capsys: pytest.Captur
     assert file.read_bytes() == before
 
 
+def without_writing(monkeypatch: pytest.MonkeyPatch, found: dict[tuple[int, int], float]) -> None:
+    """Export in no time: a file of a byte that is said to differ by so much."""
+    monkeypatch.setattr(export, "describe", lambda *_: None)
+    monkeypatch.setattr(export, "write_model", lambda path, *_: path.write_bytes(b"x"))
+    monkeypatch.setattr(export, "runner", lambda *_: None)
+    monkeypatch.setattr(export, "differences", lambda *_: found)
+
+
 def test_a_file_that_differs_is_refused_and_removed(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export, "differences", lambda *_: {(32, 48): 0.5, (64, 64): float("nan")})
+    without_writing(monkeypatch, {(32, 48): 0.5, (64, 64): float("nan")})
     with pytest.raises(CheckpointError, match="differs from PyTorch by"):
         tasktokens.export(run, out=tmp_path / "m.onnx")
     assert not list(tmp_path.iterdir())
@@ -345,11 +353,21 @@ def test_a_program_of_torch(every_kind: Path, tmp_path: Path) -> None:
         tasktokens.load(exported.path)
 
 
-def test_the_command_prints_the_differences(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, text, error = run_cli(capsys, "export", run, "--out", tmp_path / "m.onnx")
+def test_the_command_prints_the_differences(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_writing(monkeypatch, {(32, 48): 2e-6, (64, 64): 3e-6})
+    out = tmp_path / "new" / "m.onnx"
+    code, text, error = run_cli(capsys, "export", run, "--out", out)
     assert (code, error) == (0, "")
     assert "difference to PyTorch" in text
     assert "32x48" in text
+    assert "3.0e-06" in text
+    assert out.read_bytes() == b"x"
+    assert run_cli(capsys, "export", run, "--out", out)[0] == 2
+    code, text, _ = run_cli(capsys, "export", run, "--out", out, "--overwrite", "--json")
+    assert code == 0
+    assert json.loads(text)["differences"][0] == {"size": [32, 48], "difference": 2e-6}
 
 
 # -- without torch -----------------------------------------------------------------------------------------------------
