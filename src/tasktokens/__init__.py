@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tasktokens.inference.discover import discover
     from tasktokens.inference.evaluate import evaluate
     from tasktokens.inference.explain import explain
-    from tasktokens.inference.model import Model, load
+    from tasktokens.inference.model import Model, from_pretrained, load
     from tasktokens.inference.predict import predict
     from tasktokens.inference.results import Prediction, Result
     from tasktokens.inspection.check import check
@@ -55,6 +55,7 @@ _HOMES = {
     "discover": "tasktokens.inference.discover",
     "evaluate": "tasktokens.inference.evaluate",
     "explain": "tasktokens.inference.explain",
+    "from_pretrained": "tasktokens.inference.model",
     "init": "tasktokens.inspection.init",
     "load": "tasktokens.inference.model",
     "load_config": "tasktokens.config",
@@ -84,6 +85,7 @@ __all__ = [
     "errors",
     "evaluate",
     "explain",
+    "from_pretrained",
     "init",
     "load",
     "load_config",

@@ -15,6 +15,8 @@ from tasktokens.data.dataset import PartialDataset, eval_loader
 from tasktokens.datasets.open import Data, all_visible, choose_tasks, open_index
 from tasktokens.datasets.run_data import open_run_data
 from tasktokens.errors import CheckpointError, ConfigError, DataError
+from tasktokens.hub.address import is_address
+from tasktokens.hub.download import local_model
 from tasktokens.metrics import Protocol
 from tasktokens.models import Network
 from tasktokens.models.decoding import decode_at
@@ -133,7 +135,7 @@ def evaluate(
         >>> sorted(results), 0 <= results["semseg"]["mIoU"] <= 100
         (['depth', 'semseg'], True)
     """
-    run = Path(run)
+    write, run = write and not is_address(run), local_model(run)
     config = run_config(run, None if root is None else Path(root))
     split = split or config.run.measured_on or "test"
     accelerator = start(config.run)

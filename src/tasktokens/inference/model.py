@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, overload
@@ -13,7 +13,9 @@ from PIL import Image
 from torch import Tensor
 
 from tasktokens.discovery.views import Views
-from tasktokens.errors import ConfigError
+from tasktokens.errors import CheckpointError, ConfigError
+from tasktokens.hub.address import could_be_repository, is_address
+from tasktokens.hub.download import local_model
 from tasktokens.inference.inputs import ImageLike, as_image
 from tasktokens.inference.predictor import Predictor
 from tasktokens.inference.results import Result
@@ -21,16 +23,51 @@ from tasktokens.models import Network
 from tasktokens.tasks import Task
 
 
+def from_pretrained(
+    name: str | Path,
+    device: torch.device | str | None = None,
+    views: int | Views = 1,
+    token: str | None = None,
+) -> Model:
+    """Load a trained model of the Hugging Face Hub, or of a folder of this machine, which comes first.
+
+    Only ``model.safetensors``, ``model.json``, ``config.yaml`` and ``README.md`` are downloaded, into the cache of the
+    Hub's client, and nothing is executed. With ``HF_HUB_OFFLINE=1`` the cache alone is asked.
+
+    Args:
+        name: ``user/name``, ``user/name@revision/folder``, the same with ``hf://`` in front, or a folder.
+        device: see `load`.
+        views: see `load`.
+        token: of the Hub; default: the one that is logged in.
+
+    Raises:
+        HubError: there is no such model, the Hub refuses or cannot be reached. And those of `load`.
+
+    Examples:
+        >>> import tasktokens
+        >>> folder = tasktokens.load("runs/mine", device="cpu").save_pretrained("given-away", license="cc-by-4.0")
+        >>> tasktokens.from_pretrained(folder, device="cpu").predict("photos/one.jpg")["depth"].value.dtype.name
+        'float32'
+    """
+    if not is_address(name) and not Path(name).exists():
+        if not could_be_repository(str(name)):
+            raise CheckpointError(f"there is no folder {name}; give one, or user/name of the Hugging Face Hub")
+        name = f"hf://{name}"
+    return Model(local_model(name, token), device, views)
+
+
 def load(path: str | Path, device: torch.device | str | None = None, views: int | Views = 1) -> Model:
     """Load a trained model.
 
     Args:
-        path: a run that `tasktokens.train` wrote, its ``best`` network, or any folder with a ``model.json``.
+        path: a run that `tasktokens.train` wrote, its ``best`` network, any folder with a ``model.json``, or
+            ``hf://user/name`` for a model of the Hugging Face Hub (`from_pretrained`).
         device: such as ``cpu`` or ``cuda:1``; default: the GPU, where there is one.
         views: 2 averages each image with an enlarged mirror image: more accurate, takes 2.6 times as long.
 
     Raises:
-        CheckpointError: there is no model, or it is damaged. ConfigError: no such device, or another number of views.
+        CheckpointError: there is no model, or it is damaged. HubError: it cannot be downloaded.
+        ConfigError: no such device, or another number of views.
 
     Examples:
         >>> import tasktokens
@@ -61,7 +98,8 @@ class Model:
     """
 
     def __init__(self, path: str | Path, device: torch.device | str | None = None, views: int | Views = 1) -> None:
-        self._path, self._predictor = Path(path), Predictor(path, device, views)
+        self._path = local_model(path)
+        self._predictor = Predictor(self._path, device, views)
         self.network: Network = self._predictor.network
 
     @property
@@ -135,6 +173,31 @@ class Model:
             arrays = [as_image(image) for image in some]
             for image, array, predictions in zip(some, arrays, self._predictor.batch(arrays), strict=True):
                 yield Result(array, predictions, Path(image) if isinstance(image, str | Path) else None)
+
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        license: str | None = None,
+        datasets: Sequence[str] = (),
+        overwrite: bool = False,
+    ) -> Path:
+        """Write the model into a folder that can be given away; see `tasktokens.inference.share.save_pretrained`."""
+        from tasktokens.inference import share
+
+        return share.save_pretrained(self._path, folder, license, datasets, overwrite)
+
+    def push_to_hub(
+        self,
+        repository: str,
+        private: bool = True,
+        token: str | None = None,
+        license: str | None = None,
+        datasets: Sequence[str] = (),
+    ) -> str:
+        """Publish the model on the Hugging Face Hub; see `tasktokens.inference.share.push_to_hub`."""
+        from tasktokens.inference import share
+
+        return share.push_to_hub(self._path, repository, private, token, license, datasets)
 
     def __repr__(self) -> str:
         height, width = self.size

@@ -15,6 +15,7 @@ from tasktokens.config import RunSettings
 from tasktokens.datasets.listed_folders import check_not_listed
 from tasktokens.datasets.prepared import sha256
 from tasktokens.discovery.views import Views
+from tasktokens.hub.download import local_model
 from tasktokens.inference.filled_folder import write_description, write_prediction
 from tasktokens.inference.image_files import ImageReader, find_images, folders_of
 from tasktokens.inference.journal import PREDICTIONS, Journal, check_no_source, hint_resume
@@ -65,7 +66,7 @@ def predict(
         >>> [picture.as_posix() for picture in pictures]
         ['predicted/pictures/one.png']
     """
-    model, out = Path(model), Path(out)
+    model, out = local_model(model), Path(out)
     accelerator = start(RunSettings())
     journal = Journal(out, "predicting", "prediction")
     with ExitStack() as held, hint_resume():

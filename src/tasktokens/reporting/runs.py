@@ -16,9 +16,9 @@ from tasktokens.datasets.provenance import SOURCES
 from tasktokens.datasets.run_data import LABELS
 from tasktokens.errors import CheckpointError, TaskTokensError
 from tasktokens.inference.evaluate import run_config
+from tasktokens.inference.evaluations import read_evaluation
 from tasktokens.methods import build_method
 from tasktokens.models.files import read_info
-from tasktokens.reporting.evaluations import read_evaluation
 from tasktokens.training.callbacks.validation import BEST
 from tasktokens.training.log import is_finished, is_written, minutes_of, read_rows
 from tasktokens.utils import strict_json

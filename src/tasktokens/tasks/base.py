@@ -69,6 +69,8 @@ class Task(ABC):
     """C of label maps (C, H, W)."""
     neutral: ClassVar[tuple[float, ...]] = (0.0,)
     """Per label channel, a value that is safe in every formula; it replaces invalid targets before the loss."""
+    pipeline_tag: ClassVar[str] = "image-to-image"
+    """What the Hugging Face Hub calls such a prediction, for cards."""
     storage: ClassVar[tuple[str, ...]] = ()
     """Fields that only say how label files are stored."""
 

@@ -72,6 +72,7 @@ class Depth(Binned):
     void: tuple[float, ...] = ()
 
     kind: ClassVar[str] = "depth"
+    pipeline_tag: ClassVar[str] = "depth-estimation"
     storage: ClassVar[tuple[str, ...]] = ("scale", "offset", "void")
     neutral: ClassVar[tuple[float, ...]] = (1.0,)
     confidence_weighted: ClassVar[bool] = True

@@ -79,6 +79,7 @@ class Segmentation(Task):
     reads: int | None = None
 
     kind: ClassVar[str] = "classes"
+    pipeline_tag: ClassVar[str] = "image-segmentation"
     storage: ClassVar[tuple[str, ...]] = (
         "void", "ids", "colours", "void_colours", "labelled", "reads",
     )  # fmt: skip
