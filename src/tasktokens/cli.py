@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from tasktokens import cli_review
+from tasktokens import cli_hub, cli_review
 from tasktokens.errors import ConfigError
 from tasktokens.utils import console, strict_json
 from tasktokens.utils.exit_codes import exit_codes, launched_rank
@@ -59,7 +59,7 @@ BatchSize = Annotated[
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Do not show progress.")]
-Model = Annotated[Path, typer.Argument(help="A finished run, or its model folder.")]
+Model = Annotated[Path, typer.Argument(help="A finished run, its model folder, or hf://user/name.")]
 Inputs = Annotated[list[str], typer.Argument(help="Images, folders or glob patterns.")]
 Root = Annotated[Path | None, typer.Option(help="Folder of the run's data, if it has moved since training.")]
 Overrides = Annotated[
@@ -449,6 +449,10 @@ def list_() -> None:
     from tasktokens.reporting.tables import print_choices
 
     print_choices()
+
+
+app.command()(cli_hub.push)
+app.command()(cli_hub.pull)
 
 
 def main() -> None:

@@ -54,7 +54,9 @@ class FolderOfFiles(DatasetSource):
     def folder(self) -> Path:
         """The folder; of ``hf://datasets/user/name`` that in the cache. Raises `ConfigError` where none is set."""
         if self.root is None:
-            raise ConfigError("data.root is not set; give the data folder, such as data.root=path/to/folder")
+            raise ConfigError(
+                "data.root is not set; give the data folder, such as data.root=path/to/folder or --root DIR"
+            )
         return local_data(self.root)
 
 
