@@ -53,7 +53,9 @@ def from_pretrained(
         if not could_be_repository(str(name)):
             raise CheckpointError(f"there is no folder {name}; give one, or user/name of the Hugging Face Hub")
         name = f"hf://{name}"
-    return Model(local_model(name, token), device, views)
+    model = Model(local_model(name, token), device, views)
+    model._name = str(name)
+    return model
 
 
 def load(path: str | Path, device: torch.device | str | None = None, views: int | Views = 1) -> Model:
@@ -98,7 +100,7 @@ class Model:
     """
 
     def __init__(self, path: str | Path, device: torch.device | str | None = None, views: int | Views = 1) -> None:
-        self._path = local_model(path)
+        self._name, self._path = str(path), local_model(path)
         self._predictor = Predictor(self._path, device, views)
         self.network: Network = self._predictor.network
 
@@ -202,4 +204,4 @@ class Model:
     def __repr__(self) -> str:
         height, width = self.size
         tasks = ", ".join(f"{name} ({task.kind})" for name, task in self.tasks.items())
-        return f"Model({self._path}, {tasks}, trained at {height}x{width}, on {self.device})"
+        return f"Model({self._name}, {tasks}, trained at {height}x{width}, on {self.device})"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.table import Table
 
+from tasktokens.hub.download import local_model
 from tasktokens.inference.discovery_summary import Discovery
 from tasktokens.inference.influence import Influence
 from tasktokens.metrics import higher_is_better
@@ -16,7 +17,7 @@ from tasktokens.utils import console, strict_json
 
 def print_results(run: Path, results: Mapping[str, Mapping[str, float]]) -> None:
     """Metrics of a run by task, with units and directions."""
-    info = read_info(model_folder(run))
+    info = read_info(model_folder(local_model(run)))
     table = Table("task", "metric", "value", title=str(run))
     for name, values in results.items():
         metric = info.tasks[name].metric()
