@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import pickle
 import shutil
 import subprocess
@@ -110,11 +111,15 @@ def test_no_file_names_a_place_of_this_machine(documented: Path) -> None:
     from tasktokens.inference.share import save_pretrained
 
     settings = yaml.safe_load(Path("runs/mine/config.yaml").read_text(encoding="utf-8"))
-    settings["data"] |= {"root": str(documented / "mydata"), "labels": f"{documented}/one.csv", "discovered": ["found"]}
+    settings["data"] |= {
+        "root": str(documented / "mydata"),
+        "labels": f"{documented}/one.csv",
+        "discovered": ["elsewhere"],
+    }
     settings["model"]["weights"] = f"{documented}/weights.pth"
     Path("runs/mine/config.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
     for name, content in model_files(save_pretrained("runs/mine", "given")).items():
-        for place in (str(documented), "runs/", "mydata", "one.csv", "found", "weights.pth"):
+        for place in (str(documented), "runs/", "mydata", "one.csv", "elsewhere", "weights.pth"):
             assert place.encode() not in content, (name, place)
 
 
@@ -462,10 +467,11 @@ def test_files_elsewhere_and_places_in_photographs_are_named(
 
 
 @pytest.mark.slow
-def test_the_command_of_a_terminal_with_its_environment(hub: FakeHub, documented: Path, tmp_path: Path) -> None:
-    """A process of its own, which reads the client's variables as it starts."""
-    import os
-
+def test_the_command_of_a_terminal_with_its_environment(
+    hub: FakeHub, shared: dict[str, bytes], documented: Path, tmp_path: Path
+) -> None:
+    """Processes of their own, which read the client's variables as they start."""
+    hub.add("user/rooms", shared, private=True)
     environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "HF_TOKEN": RIGHT}
 
     def command(*words: str, **more: str) -> subprocess.CompletedProcess[str]:
@@ -474,13 +480,11 @@ def test_the_command_of_a_terminal_with_its_environment(hub: FakeHub, documented
             cwd=documented, check=False,
         )  # fmt: skip
 
-    assert command("push", "runs/mine", "user/rooms").returncode == 0
-    assert command("predict", "hf://user/rooms", "photos/one.jpg", "--out", "a").returncode == 0
-    offline = {"HF_HUB_OFFLINE": "1", "HF_ENDPOINT": "http://127.0.0.1:9"}
-    assert command("predict", "hf://user/rooms", "photos/one.jpg", "--out", "b", **offline).returncode == 0
-    for path in Path("a").rglob("*.png"):
-        assert path.read_bytes() == (Path("b") / path.relative_to("a")).read_bytes()
-    failed = command("predict", "hf://user/none", "photos/one.jpg", "--out", "c", **offline)
-    assert (failed.returncode, failed.stderr.count("\n")) == (2, 1)
-    unreachable = command("pull", "hf://user/none", "c", HF_ENDPOINT="http://127.0.0.1:9")
-    assert (unreachable.returncode, "fails or broke off" in unreachable.stderr) == (2, True)
+    nowhere = {"HF_ENDPOINT": "http://127.0.0.1:9"}
+    assert command("pull", "hf://user/rooms", "a").returncode == 0
+    assert command("pull", "hf://user/rooms", "b", HF_HUB_OFFLINE="1", **nowhere).returncode == 0
+    assert model_files(documented / "a") == model_files(documented / "b") == shared
+    failed = command("pull", "hf://user/none", "c", **nowhere)
+    assert (failed.returncode, failed.stderr.count("\n")) == (2, 1), failed.stderr
+    assert "fails or broke off" in failed.stderr
+    assert not (documented / "c").exists()
