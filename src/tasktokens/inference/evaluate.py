@@ -193,4 +193,4 @@ def write_results(path: Path, results: Mapping[str, Mapping[str, float]], protoc
     """Metrics as JSON, in one piece; a metric of nothing is null. ``protocol`` is a key where it is not ``correct``."""
     plain: dict[str, object] = {} if protocol == "correct" else {"protocol": protocol}
     with atomically(path) as new:
-        new.write_text(strict_json.dumps(plain | dict(results), indent=1), encoding="utf-8")
+        new.write_text(strict_json.dumps(plain | dict(results), indent=1), encoding="utf-8", newline="\n")

@@ -131,7 +131,7 @@ def describe(
     splits = {"train": tuple(given.train), **given.others}
     for name, ids in splits.items():
         with atomically(out / f"{name}.txt") as new:
-            new.write_text("".join(f"{id}\n" for id in ids), encoding="utf-8")
+            new.write_text("".join(f"{id}\n" for id in ids), encoding="utf-8", newline="\n")
     tasks = {
         name: task.reading(()).spec()
         | {key: value for key, value in task.training().items() if value != getattr(type(task), key)}
@@ -163,4 +163,4 @@ def write_description(out: Path, values: Mapping[str, Any], tasks: Mapping[str, 
             writer.writerow(["task", "stored", "class", "red", "green", "blue"])
             writer.writerows(classes)
     with atomically(out / "dataset.yaml") as new:
-        new.write_text(FORMATS + dump_yaml(dict(values), allow_unicode=True), encoding="utf-8")
+        new.write_text(FORMATS + dump_yaml(dict(values), allow_unicode=True), encoding="utf-8", newline="\n")

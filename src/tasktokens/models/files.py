@@ -63,7 +63,7 @@ def save_model(folder: Path, network: Network, info: ModelInfo) -> None:
         with atomically(folder / "model.safetensors") as new:
             save_file({k: v.contiguous() for k, v in network.state_dict().items()}, new)
         with atomically(folder / "model.json") as new:
-            new.write_text(strict_json.dumps(to_json(info), indent=1), encoding="utf-8")
+            new.write_text(strict_json.dumps(to_json(info), indent=1), encoding="utf-8", newline="\n")
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"cannot write the model {folder} ({error}); make room, then --resume goes on") from error
 

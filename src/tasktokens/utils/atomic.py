@@ -47,6 +47,22 @@ def _short(stem: str) -> str:
     return stem if len(written) <= 200 else hashlib.blake2b(written, digest_size=16).hexdigest()
 
 
+def flush(path: Path) -> None:
+    """Write a file or folder through to the disk, so that a later rename cannot outrun its content."""
+    # Windows opens no folder, and flushes no file that is open for reading alone.
+    how = os.O_RDONLY if path.is_dir() else os.O_RDWR
+    try:
+        descriptor = os.open(path, how)
+    except PermissionError:
+        if path.is_dir():
+            return
+        raise
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def write_atomically(path: Path, content: bytes) -> Path:
     """Write a file in one piece; its folder is made where missing."""
     with atomically(path) as new:

@@ -87,6 +87,6 @@ def _wandb_options(config: Config) -> dict[str, Any]:
     if not note.is_file():
         write_atomically(note, uuid.uuid4().hex[:8].encode())
     return {
-        "dir": str(folder), "name": Path(folder).name, "id": note.read_text(), "resume": "allow",
+        "dir": str(folder), "name": Path(folder).name, "id": note.read_text(encoding="utf-8"), "resume": "allow",
         "config": config.model_dump(mode="json"), "mode": os.environ.get("WANDB_MODE", "offline"),
     }  # fmt: skip
