@@ -47,6 +47,7 @@ def take_away() -> None:
     subprocess.Popen.kill = subprocess.Popen.terminate  # type: ignore[method-assign]
     usage = shutil.disk_usage("/")
     shutil.disk_usage = lambda path: usage
+    shutil._USE_CP_SENDFILE = False  # type: ignore[attr-defined]
     for name in FUNCTIONS:
         if hasattr(os, name):
             delattr(os, name)
@@ -162,14 +163,13 @@ def walk(folder: Path) -> None:
         print("+ stopped", flush=True)
     run("train", "--resume", f"run.dir={mine.as_posix()}", "-q")
     run("evaluate", mine, "--split", "test")
-    run("predict", mine, data / "images", "--out", folder / "predicted", "-q")
+    run("predict", mine, next((data / "images").iterdir()), "--out", folder / "predicted", "-q")
     run("discover", mine, "--out", folder / "filled", "--threshold", "0.01", "--page", "--pictures", "-q")
     run("discover", mine, "--out", folder / "filled", "--overwrite", "-q")
     run("review", folder / "filled", "--top", "3", "-q")
     run("train", *(word for word in settings if "root=" not in word and "run.dir" not in word), "-q",
         f"data.root={(folder / 'filled').as_posix()}", f"run.dir={(folder / 'runs' / 'again').as_posix()}")  # fmt: skip
     run("train", *settings, "--overwrite", "-q")
-    run("explain", mine, data / "images", "--out", folder / "explained", "-q")
     run("runs", folder / "runs")
     run("push", mine, "--out", folder / "shared")
     run("push", mine, "--out", folder / "shared", "--overwrite")

@@ -17,6 +17,7 @@ NAME = "Küche-椅子"
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1000)
 def test_a_user_gets_by_without_what_unix_adds(tmp_path: Path) -> None:
     """With names that the console cannot show, in a folder whose name has a blank."""
     data = write_folder(tmp_path / "my data")
@@ -31,7 +32,7 @@ def test_a_user_gets_by_without_what_unix_adds(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}
     done = subprocess.run(
         [sys.executable, str(TESTS / "other_systems.py"), str(tmp_path)], env=environment, capture_output=True,
-        encoding="utf-8", check=False, timeout=250,
+        encoding="utf-8", check=False, timeout=900,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert done.stdout.rstrip().endswith("+ done")

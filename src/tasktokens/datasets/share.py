@@ -19,6 +19,7 @@ from tasktokens.hub.download import CARD, PICTURE_ENDINGS
 from tasktokens.hub.upload import upload
 from tasktokens.utils import console
 from tasktokens.utils.listing import walk_files
+from tasktokens.utils.portable_names import first_fault
 
 _GPS = 0x8825
 """The part of EXIF that says where a photograph was taken."""
@@ -59,6 +60,8 @@ def push_dataset(
     files = {path.relative_to(root).as_posix(): path for path in _shared(root, index)}
     if len(files) > MOST_FILES:
         raise DataError(f"{root} has {len(files)} files, more than {MOST_FILES}, which the Hub does not take in one go")
+    if (found := first_fault(sorted(files))) is not None:
+        console.say(f"WARNING: not every system can have all of these files: {found}; rename it where others use them")
     if not private:
         _warn_of_places(index)
     address = parse_address(repository if is_address(repository) else f"hf://datasets/{repository}")

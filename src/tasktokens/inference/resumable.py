@@ -62,9 +62,10 @@ def gone_through(
     share = [id for id in ids if id not in done][rank::ranks]
     accelerator.wait_for_everyone()  # all have read the journal before anyone writes to it
     count = 0
-    with signals(ranks) as stop, journal.appending(rank) as appender:
+    with signals(ranks) as stop:
         stream = Stream(worker.read, worker.ask, worker.write, worker.predictor.batch_size, stop.is_received)
-        with closing(stream(share)) as finished:
+        # Closed before the block, which may remove the journal.
+        with journal.appending(rank) as appender, closing(stream(share)) as finished:
             shown = not quiet and accelerator.is_main_process
             for id, facts in track(finished, journal.name, shown, len(share)):
                 if facts is not None:
