@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from tasktokens import cli_review
+from tasktokens import cli_review, cli_serve
 from tasktokens.errors import ConfigError
 from tasktokens.utils import console, strict_json
 from tasktokens.utils.exit_codes import exit_codes, launched_rank
@@ -22,6 +22,7 @@ app = typer.Typer(
 )
 """The command line; each verb below is a command."""
 
+app.command()(cli_serve.serve)
 app.add_typer(cli_review.app, name="review", help="Review discovered labels: list, page, to and from annotation tools.")
 
 

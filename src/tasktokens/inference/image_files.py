@@ -56,7 +56,7 @@ class ImageReader:
         if accelerator is not None:
             noticed = [[text for texts in all_gather(accelerator, of_rank) for text in texts] for of_rank in noticed]
         unreadable, turned, paged = noticed
-        for paths, what in ((turned, _TURNED), (paged, _PAGED)):
+        for paths, what in ((turned, TURNED), (paged, PAGED)):
             if paths and (accelerator is None or accelerator.is_main_process):
                 console.say(f"warning: {len(paths)} of {len(self.images)} images have {what}, such as {paths[0]}")
         with raise_on_all_ranks(accelerator) if accelerator is not None else nullcontext():
@@ -66,11 +66,12 @@ class ImageReader:
                 )
 
 
-_TURNED = (
+TURNED = (
     "an EXIF orientation, which is not applied: rotate them first (docs/reference/data.md); the network used "
     "the stored pixels"
 )
-_PAGED = "several pages or frames, of which the first was used"
+"""What is said of images that a viewer would turn."""
+PAGED = "several pages or frames, of which the first was used"
 
 
 def readable(images: Mapping[str, Path], doing: str, quiet: bool) -> Iterator[tuple[str, Array]]:

@@ -188,6 +188,23 @@ class Task(ABC):
         """What the colours of `colourise` mean; of a label with many classes, those of the classes in it."""
         return Legend(self.name)
 
+    @property
+    def unit(self) -> str:
+        """Unit of the values, such as ``m``; none for classes, unit vectors and probabilities."""
+        return ""
+
+    def value_text(self, value_C: Array) -> str:
+        """The value of one pixel (C,) for a person, with its unit or the name of its class.
+
+        Examples:
+            >>> from tasktokens.tasks import build_task
+            >>> build_task("depth", {"kind": "depth", "range": [0.5, 10]}).value_text(np.array([2.345]))
+            '2.35 m'
+            >>> build_task("pets", {"kind": "classes", "classes": ["cat", "dog"]}).value_text(np.array([1]))
+            'dog'
+        """
+        return f"{', '.join(f'{value:.3g}' for value in value_C.tolist())} {self.unit}".strip()
+
     def stored_classes(self) -> tuple[tuple[str, str, Colour], ...]:
         """For each class what label files store for it, its name, and its colour in pictures; none without classes."""
         return ()

@@ -257,9 +257,14 @@ class Depth(Binned):
         return torch.maximum(prediction_BCHW / target_BCHW, target_BCHW / prediction_BCHW) < 1.25
 
     @property
-    def difference_unit(self) -> str:
+    def unit(self) -> str:
         """Metres; none for inverse depth, whose unit is that of the files."""
         return "" if self.inverse else "m"
+
+    @property
+    def difference_unit(self) -> str:
+        """That of the values."""
+        return self.unit
 
     def metric(self) -> DepthErrors:
         """Depth errors, or errors of inverse depth."""

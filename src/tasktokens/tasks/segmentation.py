@@ -271,6 +271,11 @@ class Segmentation(Task):
             swatches.append((OUTSIDE, "a class that was not labelled here"))
         return Legend(self.name, tuple(swatches))
 
+    def value_text(self, value_C: Array) -> str:
+        """The name of the class."""
+        number = int(value_C[0])
+        return self.classes[number] if number < len(self.classes) else "a class that was not labelled here"
+
     def _palette(self) -> Array:
         """Colours (classes, 3) uint8 of pictures."""
         return np.array(self.colours, np.uint8) if self.colours else class_palette(len(self.classes))

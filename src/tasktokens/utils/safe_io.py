@@ -61,19 +61,20 @@ def require_regular_file(path: Path) -> None:
         raise ValueError("it is a folder, or no ordinary file")
 
 
-def open_picture(path: Path) -> Image.Image:
-    """Open a picture file of one of `FORMATS`, to be closed by the caller; nothing is decoded yet."""
-    require_regular_file(path)
+def open_picture(source: Path | IO[bytes]) -> Image.Image:
+    """Open a picture of one of `FORMATS`, to be closed by the caller; nothing is decoded yet."""
+    if isinstance(source, Path):
+        require_regular_file(source)
     if limit(MAX_PIXELS) > _DEFAULTS[MAX_PIXELS] and Image.MAX_IMAGE_PIXELS is not None:
         # Pillow has a limit of its own, at which it warns; it refuses twice as many.
         Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, limit(MAX_PIXELS))
     try:
-        image = Image.open(path, formats=FORMATS)
+        image = Image.open(source, formats=FORMATS)
     except Image.DecompressionBombError as error:
         most = limit(MAX_PIXELS)
         raise ValueError(f"it claims more than {most} pixels; if that is meant, set {MAX_PIXELS} higher") from error
     except UnidentifiedImageError as error:
-        bands = describe_bands(path)
+        bands = describe_bands(source) if isinstance(source, Path) else None
         if bands is None:
             raise
         raise ValueError(
