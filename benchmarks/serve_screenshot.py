@@ -1,4 +1,4 @@
-"""Pictures of the page and of the API's description, as a browser shows them: ``docs/serve.png``, ``docs/serve_api.png``.
+"""Pictures of the page and of the API's description, as a browser shows them: ``docs/serve.png``, ``serve_api.png``.
 
     python benchmarks/serve_screenshot.py runs/mine photo.jpg docs/serve.png --api docs/serve_api.png
 
@@ -20,8 +20,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from compare_screenshot import BROWSERS, QUIET
 from PIL import Image
+
+from compare_screenshot import BROWSERS, QUIET
 
 
 def open_browser(profile: str, width: int, height: int, dark: bool) -> Any:
@@ -94,14 +95,19 @@ def main() -> None:
     parser.add_argument("image", type=Path)
     parser.add_argument("picture", type=Path)
     parser.add_argument("--api", type=Path, help="also a picture of the API's description")
-    parser.add_argument("--at", type=float, nargs=2, default=(0.5, 0.6), help="where to click, shares of width and height")
+    parser.add_argument(
+        "--at", type=float, nargs=2, default=(0.5, 0.6), help="where to click, shares of width and height"
+    )
     parser.add_argument("--threshold", type=float, default=0.0)
     parser.add_argument("--width", type=int, default=1280)
     parser.add_argument("--height", type=int, default=860)
     parser.add_argument("--dark", action="store_true")
     arguments = parser.parse_args()
     command = [sys.executable, "-m", "tasktokens.cli", "serve", str(arguments.model), "--port", "0"]
-    with tempfile.TemporaryDirectory() as profile, subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+    with (
+        tempfile.TemporaryDirectory() as profile,
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server,
+    ):
         try:
             assert server.stdout is not None
             found = re.match(r"http://\S+", server.stdout.readline())
@@ -113,7 +119,8 @@ def main() -> None:
             if arguments.api is not None:
                 browser.get(found[0] + "docs")
                 wait(lambda: browser.find_elements("css selector", ".opblock-summary"))[0].click()
-                time.sleep(1)
+                wait(lambda: browser.find_elements("css selector", ".try-out__btn"))[0].click()
+                wait(lambda: browser.find_elements("css selector", "input[type=file]"))
                 save(browser, arguments.api)
             browser.quit()
         finally:

@@ -20,9 +20,7 @@ def serve(
     page: Annotated[bool, typer.Option(help="Also serve the page for people, not the API alone.")] = True,
     max_mb: Annotated[float, typer.Option(min=0.001, help="MiB of a request.")] = 32,
     max_pixels: Annotated[int, typer.Option(min=1, help="Pixels of an image.")] = 2**24,
-    queue: Annotated[
-        int, typer.Option(min=1, max=1024, help="Requests in progress; more are refused with 503.")
-    ] = 32,
+    queue: Annotated[int, typer.Option(min=1, max=1024, help="Requests in progress; more are refused with 503.")] = 32,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that a request may take; then 504.")] = 60,
     batch_size: Annotated[
         int, typer.Option(min=1, help="Images of one size that go through the network together.")

@@ -45,8 +45,9 @@ class Prediction:
         """The prediction at the image's own size, (H, W), or (H, W, C) for tasks of more than one channel.
 
         Classes: the class number, uint8, an index into ``task.class_names()``. Depth: metres, or the unit of the
-        labels for inverse depth. Normals: unit vectors, x right, y down, z towards the camera. Edges, saliency and
-        yes-or-no kinds: a probability in [0, 1]. Regression and directions: the unit of the labels.
+        labels for inverse depth. Normals: unit vectors, x right, y down, z forward (below 0 where a surface faces the
+        camera). Edges, saliency and yes-or-no kinds: a probability in [0, 1]. Regression and directions: the unit of
+        the labels.
         """
         return self.value_CHW[0] if len(self.value_CHW) == 1 else np.moveaxis(self.value_CHW, 0, -1)
 

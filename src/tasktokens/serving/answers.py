@@ -136,11 +136,11 @@ def _task(asked: Asked, name: str, threshold: float | None) -> TaskAnswer:
         above += band.confidence.size if threshold is None else int((band.confidence > threshold).sum())
         top += len(band.confidence)
     shown = show(task, kept.value_CHW, _valid(kept.confidence_HW, threshold))
-    names = task.class_names()
+    names, picture = task.class_names(), png(Image.fromarray(np.ascontiguousarray(shown.colours)))
     return TaskAnswer(
         kind=task.kind, unit=task.unit, classes=None if names is None else list(names),
         mean_confidence=total / (height * width), valid=above / (height * width),
-        picture=base64.b64encode(png(Image.fromarray(np.ascontiguousarray(shown.colours)))).decode(), legend=legend_answer(shown.legend),
+        picture=base64.b64encode(picture).decode(), legend=legend_answer(shown.legend),
     )  # fmt: skip
 
 

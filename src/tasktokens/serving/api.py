@@ -23,6 +23,8 @@ Format = Literal["json", "png", "npz"]
 MEDIA: dict[Format, str] = {"json": "application/json", "png": "image/png", "npz": "application/x-npz"}
 """Media type of each format of an answer."""
 
+_Responses = dict[int | str, dict[str, Any]]
+
 _REFUSALS: dict[int, str] = {
     400: "The file is empty, or the form is broken.",
     406: "None of the formats in `Accept` can be sent.",
@@ -45,7 +47,11 @@ def create_api(service: Service) -> FastAPI:
         await asyncio.to_thread(service.close)
 
     app = FastAPIOffline(
-        title="TaskTokens", version=version("tasktokens"), redoc_url=None, lifespan=lifespan, description=_about(service)
+        title="TaskTokens",
+        version=version("tasktokens"),
+        redoc_url=None,
+        lifespan=lifespan,
+        description=_about(service),
     )
     app.exception_handler(RefusedError)(_refused)
     app.exception_handler(RequestValidationError)(_invalid)
@@ -56,20 +62,25 @@ def create_api(service: Service) -> FastAPI:
 
 
 def _add_predict(app: FastAPI, service: Service) -> None:
-    refusals: dict[int | str, dict[str, Any]] = {
-        status: {"model": Problem, "description": text} for status, text in _REFUSALS.items()
-    }
+    refusals: _Responses = {status: {"model": Problem, "description": text} for status, text in _REFUSALS.items()}
     refusals[503]["headers"] = {"Retry-After": {"description": "seconds", "schema": {"type": "integer"}}}
     binary = {MEDIA[name]: {"schema": {"type": "string", "format": "binary"}} for name in ("png", "npz")}
 
     @app.post(
         "/predict",
+        tags=["Model"],
         summary="Predict all tasks of an image",
         response_model=PredictionAnswer,
         responses={200: {"content": binary, "description": "The prediction, in the format asked for."}, **refusals},
     )
     async def predict(
-        image: Annotated[UploadFile, File(description="A picture: JPEG, PNG, WebP, TIFF, BMP, GIF, JPEG 2000 or PPM.")],
+        image: Annotated[
+            UploadFile,
+            File(
+                description="A picture: JPEG, PNG, WebP, TIFF, BMP, GIF, JPEG 2000 or PPM.",
+                json_schema_extra={"format": "binary"},  # by which Swagger UI offers to choose a file
+            ),
+        ],
         format: Annotated[
             Format | None,
             Query(
@@ -93,9 +104,13 @@ def _add_predict(app: FastAPI, service: Service) -> None:
 
 
 def _add_operation(app: FastAPI, service: Service) -> None:
-    health = {503: {"model": Health, "description": "The thread of the model has ended; start the server anew."}}
+    health: _Responses = {
+        503: {"model": Health, "description": "The thread of the model has ended; start the server anew."}
+    }
 
-    @app.get("/health", summary="Whether the model answers", response_model=Health, responses=health)
+    @app.get(
+        "/health", tags=["Operation"], summary="Whether the model answers", response_model=Health, responses=health
+    )
     async def health_(response: Response) -> Health:
         response.status_code = 200 if service.worker.is_alive else 503
         predictor = service.predictor
@@ -104,9 +119,11 @@ def _add_operation(app: FastAPI, service: Service) -> None:
             device=str(predictor.device), tasks={name: task.kind for name, task in predictor.tasks.items()},
         )  # fmt: skip
 
-    plain = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
+    plain: _Responses = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
 
-    @app.get("/metrics", summary="Counters for Prometheus", response_class=Response, responses=plain)
+    @app.get(
+        "/metrics", tags=["Operation"], summary="Counters for Prometheus", response_class=Response, responses=plain
+    )
     async def metrics() -> Response:
         return Response(service.monitor.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
@@ -174,7 +191,7 @@ def _about(service: Service) -> str:
     tasks = ", ".join(f"`{name}` ({task.kind})" for name, task in service.predictor.tasks.items())
     limits = service.limits
     return (
-        f"Predictions of the model `{service.name}`: {tasks}.\n\nA request has at most {limits.bytes} bytes, an image "
-        f"{limits.pixels} pixels; {limits.queue} requests are taken at a time, each for {limits.seconds:g} seconds. "
-        f"Errors are JSON with the field `error`. The [page](/) is for people."
+        f"Predictions of the model `{service.name}`: {tasks}.\n\nA request has at most {limits.bytes / 2**20:.4g} MiB, "
+        f"an image {limits.pixels / 1e6:.4g} megapixels; {limits.queue} requests are taken at a time, each for "
+        f"{limits.seconds:g} seconds. Errors are JSON with the field `error`. The [page](/) is for people."
     )

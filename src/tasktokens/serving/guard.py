@@ -57,9 +57,9 @@ class Guard:
         except RefusedError as refused:
             answer.refused = refused
         finally:
-            if answer.refused is not None and not answer.status:
-                refused, answer.refused = answer.refused, None
-                response = JSONResponse({"error": refused.message}, refused.status, {"Connection": "close"})
+            if (final := answer.refused) is not None and not answer.status:
+                answer.refused = None
+                response = JSONResponse({"error": final.message}, final.status, {"Connection": "close"})
                 await response(scope, receive, answer)
             answer.count()
 

@@ -27,7 +27,7 @@ def mount_page(app: FastAPI, service: Service) -> None:
     gr.mount_gradio_app(
         app, page.blocks, path="/", footer_links=[], run_history=False, show_error=False, ssr_mode=False,
         mcp_server=False, enable_monitoring=False, pwa=False, max_file_size=service.limits.bytes, css=CSS,
-        theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
+        theme=gr.themes.Default(primary_hue="indigo", font=["system-ui", "sans-serif"], font_mono=["monospace"]),
     )  # fmt: skip
 
 
@@ -49,32 +49,30 @@ class _Page:
                         0, 1, 0, step=0.01, label="Threshold", elem_id="threshold",
                         info="Pixels whose confidence does not exceed it are void (black).",
                     )  # fmt: skip
-                    values = gr.HTML(hint(_CLICK), elem_id="values")
+                    values = gr.HTML(hint(_CLICK), elem_id="values", apply_default_css=False)
                 with gr.Column(scale=3, min_width=320):
                     pictures = gr.HTML(
                         hint("Drop an image to see what the model predicts for it."), elem_id="pictures",
-                        js_on_load=CLICKS,
+                        js_on_load=CLICKS, apply_default_css=False,
                     )  # fmt: skip
             gr.HTML('<p class="tt-hint">For programs: <a href="docs">the API</a>.</p>')
             private: dict[str, Any] = {"api_visibility": "private", "concurrency_limit": service.limits.queue}
-            upload.upload(self._predict, [upload, threshold], [key, pictures, values], **private)
+            upload.upload(self._predict, [upload, threshold], [key, pictures, values, upload], **private)
             threshold.release(self._show, [key, threshold], pictures, show_progress="hidden", **private)
             pictures.click(self._pick, [key, threshold], values, show_progress="hidden", **private)
             self.blocks.queue(max_size=service.limits.queue)
 
-    def _predict(self, path: str | None, threshold: float) -> tuple[str, str, str]:
-        """Key, pictures and the hint for an upload; a message in place of the pictures for a bad one."""
-        if path is None:
-            return "", "", hint(_CLICK)
+    def _predict(self, path: str, threshold: float) -> tuple[str, str, str, None]:
+        """Key, pictures and the hint for an upload, and an empty place for the next; of a bad one a message."""
         try:
             data = Path(path).read_bytes()
             _delete(path)
             self.service.check(data).result()
             gathered = self.service.submit(data, gather).result(self.service.limits.seconds)
         except (RefusedError, TimeoutError, OSError) as error:
-            return "", message(str(error) or "no prediction in time; try a smaller image", error=True), ""
+            return "", message(str(error) or "no prediction in time; try a smaller image", error=True), "", None
         key = self.recent.add(gathered)
-        return key, panels(gathered, key, threshold), hint(_CLICK)
+        return key, panels(gathered, key, threshold), hint(_CLICK), None
 
     def _show(self, key: str, threshold: float) -> Any:
         """The pictures at another threshold."""

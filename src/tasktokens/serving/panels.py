@@ -32,10 +32,11 @@ CSS = """
 .tt-legend i { display: inline-block; width: 11px; height: 11px; border-radius: 2px; margin-right: 5px;
   border: 1px solid rgb(128 128 128 / .6); vertical-align: -1px; }
 .tt-legend b { flex: 1 1 80px; max-width: 180px; height: 11px; border-radius: 2px; }
-.tt-pixel { width: 100%; border-collapse: collapse; font-size: 14px; }
+.tt-pixel { width: 100%; border-collapse: collapse; font-size: 14px; line-height: 1.4; }
 .tt-pixel caption { text-align: left; font-weight: 600; padding: 0 0 4px; caption-side: top; }
-.tt-pixel th, .tt-pixel td { text-align: left; padding: 4px 10px 4px 0; border: 0;
-  border-top: 1px solid var(--border-color-primary); vertical-align: top; overflow-wrap: anywhere; }
+.tt-pixel th, .tt-pixel td { text-align: left; padding: 5px 10px 5px 0; vertical-align: top;
+  border-top: 1px solid var(--border-color-primary); }
+.tt-pixel th { font-weight: 400; opacity: .7; }
 .tt-pixel td:last-child, .tt-pixel th:last-child { text-align: right; padding-right: 0; white-space: nowrap; }
 .tt-pixel .tt-void td { opacity: .55; }
 .tt-message { border-radius: 6px; padding: 10px 12px; margin: 0 0 8px; border: 1px solid var(--border-color-primary); }
@@ -93,7 +94,7 @@ def pixel(gathered: Gathered, across: float, down: float, threshold: float) -> s
     rows = []
     for name, text, confidence in picked:
         is_void = threshold > 0 and confidence <= threshold
-        kind, more = (' class="tt-void"', " (void: below the threshold)") if is_void else ("", "")
+        kind, more = (' class="tt-void"', " (void)") if is_void else ("", "")
         rows.append(f"<tr{kind}><td>{safe(name)}</td><td>{safe(text)}{more}</td><td>{confidence:.2f}</td></tr>")
     head = "<tr><th>task</th><th>value</th><th>confidence</th></tr>"
     return f'<table class="tt-pixel"><caption>pixel x {x}, y {y}</caption>{head}{"".join(rows)}</table>'
@@ -136,7 +137,11 @@ def _legend(legend: Legend) -> str:
     if answer.bar is not None:
         colours = ", ".join(answer.bar)
         low, high = map(safe, answer.ends)
-        parts += [f"<span>{low}</span>", f'<b style="background: linear-gradient(90deg, {colours})"></b>', f"<span>{high}</span>"]
+        parts += [
+            f"<span>{low}</span>",
+            f'<b style="background: linear-gradient(90deg, {colours})"></b>',
+            f"<span>{high}</span>",
+        ]
     parts += [
         f'<span><i style="background: {swatch.colour}"></i>{safe(swatch.name)}</span>' for swatch in answer.swatches
     ]

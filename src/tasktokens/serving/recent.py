@@ -63,7 +63,9 @@ class Gathered(NamedTuple):
         """The shown pixel at these shares of width and height, 0 to 1: its x and y in the image that was sent, and
         every task's value there."""
         rows, columns = nearest_pixels(*self.size)
-        row, column = (min(int(share * count), count - 1) for share, count in ((down, len(rows)), (across, len(columns))))
+        row, column = (
+            min(int(share * count), count - 1) for share, count in ((down, len(rows)), (across, len(columns)))
+        )
         picked = [
             Picked(name, seen.task.value_text(seen.value_CHW[:, row, column]), float(seen.confidence_HW[row, column]))
             for name, seen in self.tasks.items()

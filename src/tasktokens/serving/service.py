@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -80,7 +79,9 @@ class Service:
         deadline = time.monotonic() + self.limits.seconds
         with self._counting:
             if self._count >= self.limits.queue:
-                raise RefusedError(503, f"{self._count} requests are in progress; try again", self.monitor.seconds_for(self._count))
+                raise RefusedError(
+                    503, f"{self._count} requests are in progress; try again", self.monitor.seconds_for(self._count)
+                )
             self._count += 1
             self.monitor.in_progress.set(self._count)
         future = self._threads.submit(self._answer, data, write, deadline)
