@@ -53,6 +53,7 @@ def create_api(service: Service) -> FastAPI:
         lifespan=lifespan,
         description=_about(service),
     )
+    app.state.service = service
     app.exception_handler(RefusedError)(_refused)
     app.exception_handler(RequestValidationError)(_invalid)
     app.exception_handler(HTTPException)(_http_error)

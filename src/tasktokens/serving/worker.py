@@ -29,6 +29,9 @@ class Worker:
         batch: images that go through the model together.
         observe: is called with the number of images and the seconds of every batch.
 
+    Attributes:
+        waiting: images that are not asked yet.
+
     Examples:
         >>> import torch
         >>> worker = Worker(lambda images: [{"brightness": image.float().mean()} for image in images], batch=4)
@@ -44,7 +47,7 @@ class Worker:
         observe: Callable[[int, float], None] = lambda images, seconds: None,
     ) -> None:
         self._ask, self._batch, self._observe = ask, batch, observe
-        self._waiting: deque[_Job] = deque()
+        self.waiting: deque[_Job] = deque()
         self._changed = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="model", daemon=True)
@@ -65,7 +68,7 @@ class Worker:
             if self._closed:
                 job.answer.set_exception(RuntimeError("the server is closing"))
             else:
-                self._waiting.append(job)
+                self.waiting.append(job)
                 self._changed.notify()
         return job.answer
 
@@ -75,7 +78,7 @@ class Worker:
             self._closed = True
             self._changed.notify()
         self._thread.join()
-        for job in self._waiting:
+        for job in self.waiting:
             job.answer.set_exception(RuntimeError("the server is closing"))
 
     def _run(self) -> None:
@@ -91,18 +94,18 @@ class Worker:
                 self._drop_late()
                 if self._closed:
                     return []
-                if self._waiting:
+                if self.waiting:
                     break
                 self._changed.wait()
-            size = self._waiting[0].seen_13hw.shape
-            batch = [job for job in self._waiting if job.seen_13hw.shape == size][: self._batch]
-            self._waiting = deque(job for job in self._waiting if job not in batch)
+            size = self.waiting[0].seen_13hw.shape
+            batch = [job for job in self.waiting if job.seen_13hw.shape == size][: self._batch]
+            self.waiting = deque(job for job in self.waiting if job not in batch)
             return batch
 
     def _drop_late(self) -> None:
         now = time.monotonic()
-        for job in [job for job in self._waiting if job.deadline < now]:
-            self._waiting.remove(job)
+        for job in [job for job in self.waiting if job.deadline < now]:
+            self.waiting.remove(job)
             job.answer.set_exception(TimeoutError())
 
     def _answer(self, batch: Sequence[_Job]) -> None:
