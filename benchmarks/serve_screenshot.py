@@ -74,11 +74,8 @@ def show_page(browser: Any, address: str, image: Path, across: float, down: floa
     wait(lambda: find("figure[data-task=image]"))
     if threshold:
         number = find("#threshold input[type=number]")[0]
-        browser.execute_script(
-            "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('input', {bubbles: true}));"
-            "arguments[0].dispatchEvent(new PointerEvent('pointerup', {bubbles: true}));"
-            "arguments[0].dispatchEvent(new Event('blur'))", number, str(threshold),
-        )  # fmt: skip
+        script = "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('input', {bubbles: true}))"
+        browser.execute_script(script, number, str(threshold))
         time.sleep(2)
     frame = find(".tt-frame")[0]
     size = frame.size

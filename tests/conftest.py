@@ -222,6 +222,22 @@ def tiny_tasks(folder_root: Path) -> dict[str, Any]:
     return {name: build_task(name, spec) for name, spec in DESCRIPTION["tasks"].items()}
 
 
+@pytest.fixture(scope="session")
+def untrained(tmp_path_factory: pytest.TempPathFactory, tiny_tasks: dict[str, Any]) -> Path:
+    """A model folder of a small network with five tasks that nobody has trained, for images of 32x48."""
+    import torch
+
+    from tasktokens.config.settings import ModelSettings
+    from tasktokens.models import build_network
+    from tasktokens.models.files import ModelInfo, save_model
+
+    settings = ModelSettings(backbone="test_resnet", pretrained=False, width=16)
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("served") / "model"
+    save_model(folder, build_network("mtl", tiny_tasks, settings), ModelInfo("mtl", settings, tiny_tasks, (32, 48)))
+    return folder
+
+
 DOCUMENTED_SETTINGS = {
     "data": {"kind": "folder", "root": "mydata", "size": [32, 48], "labels": "full"},
     "model": {"backbone": "test_resnet", "pretrained": False, "width": 16},

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import FastAPI, File, Header, Query, Request, Response, UploadFile
 from fastapi.exceptions import RequestValidationError
@@ -18,6 +18,8 @@ from starlette.responses import JSONResponse
 from tasktokens.serving.answers import Health, PredictionAnswer, Problem, json_answer, npz_answer, png_answer
 from tasktokens.serving.limits import RefusedError, too_slow
 from tasktokens.serving.service import Asked, Service
+
+Answer = TypeVar("Answer")
 
 Format = Literal["json", "png", "npz"]
 MEDIA: dict[Format, str] = {"json": "application/json", "png": "image/png", "npz": "application/x-npz"}
@@ -99,7 +101,7 @@ def _add_predict(app: FastAPI, service: Service) -> None:
         chosen = format or _accepted(accept or "*/*")
         data = await image.read()
         await asyncio.wrap_future(service.check(data))
-        answer = await _in_time(service, data, _writer(service, chosen, threshold))
+        answer = await in_time(service, data, _writer(service, chosen, threshold))
         service.monitor.seconds.observe(time.monotonic() - started)
         return Response(answer, media_type=MEDIA[chosen], headers={"Cache-Control": "no-store"})
 
@@ -136,7 +138,7 @@ def _writer(service: Service, format: Format, threshold: float | None) -> Callab
     return lambda asked: write(asked, threshold)
 
 
-async def _in_time(service: Service, data: bytes, write: Callable[[Asked], bytes]) -> bytes:
+async def in_time(service: Service, data: bytes, write: Callable[[Asked], Answer]) -> Answer:
     """What a request gets. Raises `RefusedError`; 504 also while the image is decoded or the answer written."""
     future = asyncio.wrap_future(service.submit(data, write))
     try:

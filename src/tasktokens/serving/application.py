@@ -8,6 +8,7 @@ from tasktokens.inference.predictor import Predictor
 from tasktokens.serving.api import create_api
 from tasktokens.serving.guard import Guard
 from tasktokens.serving.limits import Limits
+from tasktokens.serving.page_filter import PageFilter
 from tasktokens.serving.service import Service
 
 
@@ -23,8 +24,9 @@ def create_app(predictor: Predictor, name: str, limits: Limits, address: tuple[s
     """
     service = Service(predictor, name, limits)
     app = create_api(service)
-    if page:
-        from tasktokens.serving.page import mount_page
+    if not page:
+        return Guard(app, limits, service.monitor, address)
+    from tasktokens.serving.page import mount_page
 
-        mount_page(app, service)
-    return Guard(app, limits, service.monitor, address)
+    mount_page(app, service)
+    return Guard(PageFilter(app), limits, service.monitor, address)

@@ -11,6 +11,7 @@ from PIL import Image
 
 from tasktokens.inference.label_pictures import show
 from tasktokens.serving.answers import legend_answer
+from tasktokens.serving.page_filter import PAGE_IMAGE
 from tasktokens.serving.recent import Gathered, Seen
 from tasktokens.tasks.base import Array
 from tasktokens.utils.legends import Legend
@@ -41,8 +42,49 @@ CSS = """
 .tt-pixel .tt-void td { opacity: .55; }
 .tt-message { border-radius: 6px; padding: 10px 12px; margin: 0 0 8px; border: 1px solid var(--border-color-primary); }
 .tt-error { border-color: #c2410c; border-left-width: 4px; }
+.tt-drop { display: flex; flex-direction: column; align-items: center; justify-content: center; min-height: 120px;
+  border: 2px dashed var(--border-color-primary); border-radius: 8px; cursor: pointer; text-align: center; }
+.tt-drop:hover, .tt-drop.tt-over, .tt-drop:focus-within { border-color: var(--color-accent); }
+.tt-drop input { position: absolute; opacity: 0; width: 1px; height: 1px; }
+.tt-drop span { opacity: .75; }
+.tt-busy { opacity: .5; cursor: progress; }
 .tt-hint { opacity: .75; }
 """
+
+DROP = """
+<label class="tt-drop"><input type="file" accept="image/*,.tif,.tiff,.jp2,.ppm">
+<strong>Drop an image here</strong><span>or click to choose one</span></label>
+"""
+"""Where an image is dropped, chosen or pasted."""
+
+DROPPED = f"""
+const drop = element.querySelector('.tt-drop'), input = element.querySelector('input');
+const send = async (file) => {{
+  if (!file || drop.classList.contains('tt-busy')) return;
+  drop.classList.add('tt-busy');
+  let answer;
+  try {{
+    const form = new FormData();
+    form.append('image', file);
+    answer = await (await fetch('{PAGE_IMAGE[1:]}', {{ method: 'POST', body: form }})).json();
+  }} catch {{
+    answer = {{ error: 'the server did not answer; it has ended, or the file is far too large' }};
+  }}
+  drop.classList.remove('tt-busy');
+  input.value = '';
+  trigger('upload', answer);
+}};
+input.addEventListener('change', () => send(input.files[0]));
+document.addEventListener('paste', (event) => send(event.clipboardData.files[0]));
+drop.addEventListener('dragover', (event) => {{ event.preventDefault(); drop.classList.add('tt-over'); }});
+drop.addEventListener('dragleave', () => drop.classList.remove('tt-over'));
+drop.addEventListener('drop', (event) => {{
+  event.preventDefault();
+  drop.classList.remove('tt-over');
+  send(event.dataTransfer.files[0]);
+}});
+"""
+"""Sends an image, and triggers ``upload`` with what the server says: a key, or an error."""
 
 CLICKS = """
 let at = null;
