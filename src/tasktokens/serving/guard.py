@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import MutableMapping
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tasktokens.serving.limits import Limits, RefusedError, too_large
 from tasktokens.serving.monitoring import Monitor
 from tasktokens.utils.own_host import is_loopback, names_this_server
 
-_DRAIN_SECONDS = 0.5
-"""How long what is too large is still read: a client that writes until the end would not see the answer."""
+_DRAIN_SECONDS = 10
+"""How long a body that was refused is still read: most clients look for an answer when they have written it all."""
 
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -52,15 +52,14 @@ class Guard:
         answer = _Answer(scope, send, self.monitor)
         try:
             self._check_host(Headers(scope=scope))
-            await self._check_length(Headers(scope=scope), receive)
+            self._check_length(Headers(scope=scope))
             await self.app(scope, _Body(receive, self.limits, answer), answer)
         except RefusedError as refused:
             answer.refused = refused
         finally:
             if (final := answer.refused) is not None and not answer.status:
                 answer.refused = None
-                response = JSONResponse({"error": final.message}, final.status, {"Connection": "close"})
-                await response(scope, receive, answer)
+                await _refuse(final, scope, receive, answer)
             answer.count()
 
     def _check_host(self, headers: Headers) -> None:
@@ -73,13 +72,11 @@ class Guard:
         if origin is not None and not names_this_server(origin.partition("://")[2], host, port):
             raise RefusedError(403, "the request comes from another site")
 
-    async def _check_length(self, headers: Headers, receive: Receive) -> None:
+    def _check_length(self, headers: Headers) -> None:
         length = headers.get("content-length", "0")
         if not length.isdecimal():
             raise RefusedError(400, "the length of the request is no number")
         if int(length) > self.limits.bytes:
-            if headers.get("expect", "").lower() != "100-continue":
-                await _drain(receive)
             raise too_large(self.limits)
 
 
@@ -103,7 +100,6 @@ class _Body:
         self.size += len(message.get("body", b""))
         self.complete = not message.get("more_body", False)
         if self.size > self.limits.bytes:
-            await _drain(self.receive)
             raise self._refuse(too_large(self.limits))
         return message
 
@@ -137,8 +133,20 @@ class _Answer:
         self.monitor.requests.labels(known, str(self.status or 499)).inc()
 
 
+async def _refuse(refused: RefusedError, scope: Scope, receive: Receive, send: Send) -> None:
+    """Send a refusal at once, and end it when the client has written what it wants to."""
+    content = json.dumps({"error": refused.message}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
+    headers += [(b"connection", b"close")]
+    await send({"type": "http.response.start", "status": refused.status, "headers": headers})
+    await send({"type": "http.response.body", "body": content, "more_body": True})
+    if Headers(scope=scope).get("expect", "").lower() != "100-continue":
+        await _drain(receive)
+    await send({"type": "http.response.body", "body": b""})
+
+
 async def _drain(receive: Receive) -> None:
-    """Read on for a moment, and keep nothing."""
+    """Read on for a while, and keep nothing."""
     deadline = time.monotonic() + _DRAIN_SECONDS
     while (left := deadline - time.monotonic()) > 0:
         try:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
@@ -60,13 +60,14 @@ class Service:
         self.predictor, self.name, self.limits = predictor, name, limits
         self.monitor = Monitor()
         self.worker = Worker(predictor.logits, limits.batch, self.monitor.observe_batch)
-        self._threads = ThreadPoolExecutor(limits.queue, "request")
-        self._headers = ThreadPoolExecutor(_AT_ONCE, "header")  # so that a bad upload is refused however long the queue
+        # Few threads do what takes memory: each would keep its own.
+        self._headers, self._reading, self._writing = (
+            ThreadPoolExecutor(_AT_ONCE, name) for name in ("header", "reading", "writing")
+        )
         self._count, self._counting = 0, threading.Lock()
-        self._reading, self._writing = (threading.BoundedSemaphore(_AT_ONCE) for _ in range(2))
 
     def check(self, data: bytes) -> Future[None]:
-        """`check_header` in another thread."""
+        """`check_header` in a thread of its own, so that a bad upload is refused however long the queue."""
         return self._headers.submit(check_header, data, self.limits)
 
     def submit(self, data: bytes, write: Callable[[Asked], Answer]) -> Future[Answer]:
@@ -84,30 +85,49 @@ class Service:
                 )
             self._count += 1
             self.monitor.in_progress.set(self._count)
-        future = self._threads.submit(self._answer, data, write, deadline)
-        future.add_done_callback(self._done)
-        return future
+        answer: Future[Answer] = Future()
+        answer.set_running_or_notify_cancel()  # from here on it ends by itself
+        answer.add_done_callback(self._done)
+        self._reading.submit(self._read, data, write, deadline, answer)
+        return answer
 
     def close(self) -> None:
         """End all threads; whoever waits gets an error."""
         self.worker.close()
-        for threads in (self._threads, self._headers):
-            threads.shutdown(wait=True, cancel_futures=True)
+        for threads in (self._headers, self._reading, self._writing):
+            threads.shutdown(wait=True)
 
-    def _answer(self, data: bytes, write: Callable[[Asked], Answer], deadline: float) -> Answer:
-        with self._turn(self._reading, deadline):
-            upload = read_upload(data, self.limits)
-            image = upload.image_HW3
+    def _read(self, data: bytes, write: Callable[[Asked], Answer], deadline: float, answer: Future[Answer]) -> None:
+        """Decode an upload and queue it for the model; only small things wait there."""
+        with _failing(answer):
+            self._check_time(deadline)
+            image, notes = read_upload(data, self.limits)
             seen, size, shown = self.predictor.prepare(image), (image.shape[0], image.shape[1]), reduced(image).copy()
-        notes = upload.notes
-        del upload, image, data  # only small things wait in the queue
-        asked = Asked(self.predictor, self._logits(seen, deadline), size, shown, notes)
-        with self._turn(self._writing, deadline):
-            return write(asked)
 
-    def _logits(self, seen_13hw: Tensor, deadline: float) -> Mapping[str, Tensor]:
+            def written(logits: Future[Mapping[str, Tensor]]) -> None:
+                self._writing.submit(
+                    self._write, logits, Asked(self.predictor, {}, size, shown, notes), write, deadline, answer
+                )
+
+            self.worker.submit(seen, deadline).add_done_callback(written)
+
+    def _write(
+        self,
+        logits: Future[Mapping[str, Tensor]],
+        asked: Asked,
+        write: Callable[[Asked], Answer],
+        deadline: float,
+        answer: Future[Answer],
+    ) -> None:
+        """Turn what the network says into an answer."""
+        with _failing(answer):
+            found = self._said(logits)
+            self._check_time(deadline)
+            answer.set_result(write(replace(asked, logits=found)))
+
+    def _said(self, logits: Future[Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
         try:
-            return self.worker.submit(seen_13hw, deadline).result(max(0.0, deadline - time.monotonic()))
+            return logits.result()
         except TimeoutError as error:
             raise too_slow(self.limits) from error
         except Exception as error:
@@ -116,16 +136,20 @@ class Service:
             why = "the memory is too small for this image" if memory else "the model failed; the server's log says why"
             raise RefusedError(500, why) from error
 
-    @contextmanager
-    def _turn(self, turns: threading.BoundedSemaphore, deadline: float) -> Iterator[None]:
-        if not turns.acquire(timeout=max(0.0, deadline - time.monotonic())):
+    def _check_time(self, deadline: float) -> None:
+        if time.monotonic() > deadline:
             raise too_slow(self.limits)
-        try:
-            yield
-        finally:
-            turns.release()
 
     def _done(self, _: Future[Answer]) -> None:
         with self._counting:
             self._count -= 1
             self.monitor.in_progress.set(self._count)
+
+
+@contextmanager
+def _failing(answer: Future[Answer]) -> Iterator[None]:
+    """What goes wrong in the block is the answer."""
+    try:
+        yield
+    except Exception as error:
+        answer.set_exception(error)
