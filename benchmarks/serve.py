@@ -3,7 +3,7 @@
 ``good_ok`` counts photographs that were answered with 200 and a prediction of their own size, ``bad_4xx`` requests that
 must be refused and were, with a sentence, ``crashes`` everything else: 5xx, a broken connection, a dead server.
 ``p95_s`` is of the good ones at this concurrency, ``bad_max_s`` of the slowest refusal, ``memory_growth_mb`` what the
-server's resident memory has grown by from the end of a first, equal load to the end of the measured one.
+server's resident memory has grown by since the end of a first load of a fifth as many requests.
 
     python benchmarks/serve.py --out benchmarks/results/serve.json
 
@@ -168,7 +168,7 @@ def measure(model: Path, requests: int, concurrent: int, batch: int) -> dict[str
             found = re.match(r"http://\S+", server.stdout.readline())
             assert found is not None
             process = psutil.Process(server.pid)
-            asyncio.run(load(found[0], requests, concurrent, Limits().bytes))
+            asyncio.run(load(found[0], requests // 5, concurrent, Limits().bytes))
             before, started = process.memory_info().rss, time.monotonic()
             sent = asyncio.run(load(found[0], requests, concurrent, Limits().bytes))
             wall, after = time.monotonic() - started, process.memory_info().rss

@@ -103,13 +103,10 @@ class Service:
             self._check_time(deadline)
             image, notes = read_upload(data, self.limits)
             seen, size, shown = self.predictor.prepare(image), (image.shape[0], image.shape[1]), reduced(image).copy()
-
-            def written(logits: Future[Mapping[str, Tensor]]) -> None:
-                self._writing.submit(
-                    self._write, logits, Asked(self.predictor, {}, size, shown, notes), write, deadline, answer
-                )
-
-            self.worker.submit(seen, deadline).add_done_callback(written)
+            asked = Asked(self.predictor, {}, size, shown, notes)
+            self.worker.submit(seen, deadline).add_done_callback(
+                lambda logits: self._writing.submit(self._write, logits, asked, write, deadline, answer)
+            )
 
     def _write(
         self,
