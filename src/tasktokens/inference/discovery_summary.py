@@ -92,7 +92,11 @@ class Discovery(os.PathLike[str]):
 
     def to_json(self) -> str:
         """What `read_discovery` reads."""
-        return strict_json.dumps({"tasks": [asdict(task) for task in self.tasks], "notes": list(self.notes)}, indent=1)
+        return strict_json.dumps(self.to_dict(), indent=1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The tasks and the notes as plain values."""
+        return {"tasks": [asdict(task) for task in self.tasks], "notes": list(self.notes)}
 
 
 def read_discovery(folder: Path) -> Discovery:

@@ -17,7 +17,6 @@ from tasktokens.errors import ConfigError, DataError
 from tasktokens.inspection.check_page import number_text, share_text, sizes_text, sources_text, verdict, write_page
 from tasktokens.inspection.report import Finding, Report
 from tasktokens.inspection.survey import check as check_collection
-from tasktokens.utils import strict_json
 
 
 def check(
@@ -120,11 +119,6 @@ def print_report(report: Report, console: Console | None = None) -> None:
         if count > kept:
             console.print(f"… and {count - kept} more of [bold]{code}[/]")
     console.print(verdict(report))
-
-
-def print_json(report: Report) -> None:
-    """The report on standard output, for machines."""
-    print(strict_json.dumps(report.to_json(), indent=1))
 
 
 _TERMINAL = 3

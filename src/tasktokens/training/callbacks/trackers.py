@@ -70,7 +70,7 @@ def start_tracker(name: str, config: Config, done: int) -> Any:
     run = TrackedRun(name, config, done)
     for variable, value in _VARIABLES.get(name, _nothing)(run).items():
         os.environ.setdefault(variable, value)
-    kind: Any = tracking.LOGGER_TYPE_TO_CLASS[name]
+    kind = tracking.LOGGER_TYPE_TO_CLASS[name]
     where = [run.folder / name] if kind.requires_logging_directory else []
     tracker = kind(PROJECT, *where, **_OPTIONS.get(name, _nothing)(run))
     if hasattr(tracker, "start"):  # earlier versions of accelerate start it at once
@@ -80,6 +80,9 @@ def start_tracker(name: str, config: Config, done: int) -> Any:
     if name not in ("tensorboard", "wandb") and not done:
         tracker.store_init_configuration(_flat(config.model_dump(mode="json")))
     return tracker
+
+
+_Told = Mapping[str, Callable[[TrackedRun], dict[str, Any]]]
 
 
 def _nothing(run: TrackedRun) -> dict[str, Any]:
@@ -113,7 +116,7 @@ def _swanlab(run: TrackedRun) -> dict[str, Any]:
     return {"experiment_name": run.folder.name, "logdir": str(run.folder / "swanlab"), "mode": mode}
 
 
-_OPTIONS: Mapping[str, Callable[[TrackedRun], dict[str, Any]]] = {
+_OPTIONS: _Told = {
     "tensorboard": lambda run: {"purge_step": run.done + 1 if run.done else None},
     "wandb": _wandb,
     "mlflow": _mlflow,
@@ -125,7 +128,7 @@ _OPTIONS: Mapping[str, Callable[[TrackedRun], dict[str, Any]]] = {
 }
 """Arguments of the package's own ``init``, beside the project."""
 
-_VARIABLES: Mapping[str, Callable[[TrackedRun], dict[str, str]]] = {
+_VARIABLES: _Told = {
     "mlflow": lambda run: {"MLFLOW_TRACKING_URI": (run.folder / "mlflow").resolve().as_uri()},
     "comet_ml": lambda run: {"COMET_OFFLINE_DIRECTORY": str(run.folder / "comet_ml")},
     "clearml": lambda run: {"CLEARML_OFFLINE_MODE": "1"},
