@@ -2,7 +2,8 @@
 
 ``good_ok`` counts photographs that were answered with 200 and a prediction of their own size, ``bad_4xx`` requests that
 must be refused and were, with a sentence, ``crashes`` everything else: 5xx, a broken connection, a dead server.
-``p95_s`` is of the good ones at this concurrency, ``bad_max_s`` of the slowest refusal, ``memory_growth_mb`` what the
+``p95_s`` is of the good ones at this concurrency, ``bad_max_s`` of the slowest refusal (until its first line arrives:
+the rest of a body that is too large is still being written then), ``memory_growth_mb`` what the
 server's resident memory has grown by since the end of a first load of a fifth as many requests.
 
     python benchmarks/serve.py --out benchmarks/results/serve.json
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import io
 import json
 import re
@@ -95,7 +97,10 @@ async def load(address: str, requests: int, concurrent: int, limit: int) -> list
         for number in numbers:
             if number % 3 == 2:
                 kind, (name, data) = bad[number // 3 % len(bad)]
-                sent.append(await _send_bad(client, kind, name, data))
+                if kind == "huge":
+                    sent.append(await _send_huge(address, len(data or b"")))
+                else:
+                    sent.append(await _send_bad(client, kind, name, data))
             else:
                 size, photo = good[number % len(good)]
                 sent.append(await _send_good(client, size, photo, ("json", "npz", "png")[number % 5 % 3]))
@@ -136,6 +141,28 @@ async def _send_bad(client: httpx.AsyncClient, kind: str, name: str, data: bytes
     return Sent(kind, False, refused, answer.status_code, time.monotonic() - started)
 
 
+async def _send_huge(address: str, size: int) -> Sent:
+    """A body that is too large; the answer is read while it is written."""
+    started = time.monotonic()
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(address.rstrip("/").rpartition(":")[2]))
+    head = "POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+    writer.write(f"{head}Content-Length: {size}\r\n\r\n".encode())
+    writing = asyncio.create_task(_write(writer, size))
+    status = int((await reader.readline()).split()[1])
+    seconds = time.monotonic() - started
+    sentence = b'{"error":' in await reader.read()
+    await writing
+    writer.close()
+    return Sent("huge", False, status == 413 and sentence, status, seconds)
+
+
+async def _write(writer: asyncio.StreamWriter, size: int) -> None:
+    with contextlib.suppress(OSError):
+        for _ in range(size // 2**16):
+            writer.write(bytes(2**16))
+            await writer.drain()
+
+
 def untrained(folder: Path) -> Path:
     """A model as `tasktokens train` makes it by default, with random weights."""
     import torch
@@ -157,11 +184,20 @@ def untrained(folder: Path) -> Path:
     return folder
 
 
-def measure(model: Path, requests: int, concurrent: int, batch: int) -> dict[str, Any]:
+def measure(model: Path, requests: int, concurrent: int, batch: int | None) -> dict[str, Any]:
     """A row: a server of its own, a first load, the measured load."""
     from tasktokens.serving import Limits
 
-    command = [sys.executable, "-m", "tasktokens.cli", "serve", str(model), "--port", "0", "--batch-size", str(batch)]
+    command = [
+        sys.executable,
+        "-m",
+        "tasktokens.cli",
+        "serve",
+        str(model),
+        "--port",
+        "0",
+    ]
+    command += [] if batch is None else ["--batch-size", str(batch)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None
@@ -178,7 +214,7 @@ def measure(model: Path, requests: int, concurrent: int, batch: int) -> dict[str
             server.terminate()
     return row(sent, concurrent, alive) | {
         "memory_growth_mb": round((after - before) / 2**20, 1), "memory_mb": round(after / 2**20),
-        "images_per_s": round(sum(each.good for each in sent) / wall, 2), "batch": batch,
+        "images_per_s": round(sum(each.good for each in sent) / wall, 2), "batch": batch or "default",
         "mean_batch": round(_value(counted, "batch_images_sum") / _value(counted, "batch_images_count"), 2),
     }  # fmt: skip
 
@@ -212,7 +248,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="a trained run in place of random weights")
     parser.add_argument("--requests", type=int, default=500)
     parser.add_argument("--concurrent", type=int, default=16)
-    parser.add_argument("--batches", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--batches", type=int, nargs="+", default=[None])
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from tasktokens.cli_options import BatchSize
+
 
 def serve(
     model: Annotated[Path, typer.Argument(help="A finished run, RUN/best, or a model folder.")],
@@ -22,9 +24,7 @@ def serve(
     max_pixels: Annotated[int, typer.Option(min=1, help="Pixels of an image.")] = 2**24,
     queue: Annotated[int, typer.Option(min=1, max=1024, help="Requests in progress; more are refused with 503.")] = 32,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that a request may take; then 504.")] = 60,
-    batch_size: Annotated[
-        int, typer.Option(min=1, help="Images of one size that go through the network together.")
-    ] = 8,
+    batch_size: BatchSize = None,
 ) -> None:
     """Serve a model: a page that predicts what is dropped on it, and an HTTP API with its description at /docs."""
     from tasktokens.serving.limits import Limits

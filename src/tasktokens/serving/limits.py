@@ -17,7 +17,8 @@ class Limits:
         pixels: of an image, by its header: more are refused before anything is decoded.
         queue: requests in progress, those that wait for the model included; more are refused with 503.
         seconds: that a request may take, from its last byte on (and as long for the body itself); then 504.
-        batch: images of one size that go through the network together.
+        batch: images of one size that go through the network together; default: 16 on a GPU, 1 on a CPU, where more
+            takes memory and is no faster.
 
     Raises:
         ConfigError: a value that is not above 0.
@@ -34,12 +35,12 @@ class Limits:
     pixels: int = 2**24
     queue: int = 32
     seconds: float = 60
-    batch: int = 8
+    batch: int | None = None
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if not 0 < value < math.inf:
+            if value is not None and not 0 < value < math.inf:
                 raise ConfigError(f"{field.name} must be above 0, found {value}")
 
 

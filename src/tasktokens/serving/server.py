@@ -58,7 +58,7 @@ def serve(
                 f"tasktokens serve needs the package {error.name}: pip install 'tasktokens[serve]'"
             ) from error
         limits, address = limits or Limits(), (host, listener.getsockname()[1])
-        predictor = Predictor(model, device, batch_size=limits.batch)
+        predictor = Predictor(model, device)
         app = create_app(predictor, _name(Path(model)), limits, address, page)
         if not is_loopback(host):
             console.say(

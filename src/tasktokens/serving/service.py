@@ -59,7 +59,7 @@ class Service:
     def __init__(self, predictor: Predictor, name: str, limits: Limits) -> None:
         self.predictor, self.name, self.limits = predictor, name, limits
         self.monitor = Monitor()
-        self.worker = Worker(predictor.logits, limits.batch, self.monitor.observe_batch)
+        self.worker = Worker(predictor.logits, limits.batch or predictor.batch_size, self.monitor.observe_batch)
         # Few threads do what takes memory: each would keep its own.
         self._headers, self._reading, self._writing = (
             ThreadPoolExecutor(_AT_ONCE, name) for name in ("header", "reading", "writing")
