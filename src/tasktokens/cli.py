@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from typer.core import TyperCommand
 
 from tasktokens import cli_review
 from tasktokens.errors import ConfigError
@@ -168,22 +169,51 @@ def evaluate(
     evaluate_run(run, split, at=at, protocol=protocol, root=root, show=lambda results: print_results(run, results))
 
 
-@app.command()
+class _OptionalTile(TyperCommand):
+    """``--tile`` may stand without a size: what follows is then another option, or a file that is no size."""
+
+    def parse_args(self, context: Any, arguments: list[str]) -> list[str]:
+        following = [*arguments[1:], "-"]
+        words: list[str] = []
+        for word, after in zip(arguments, following, strict=True):
+            words.append(word)
+            if word == "--tile" and not after[:1].isdigit() and after != "auto":
+                words.append("auto")
+        return super().parse_args(context, words)
+
+
+@app.command(cls=_OptionalTile)
 def predict(
     model: Model,
-    inputs: Inputs,
+    inputs: Annotated[list[str], typer.Argument(help="Images, videos, folders or glob patterns.")],
     out: Annotated[Path, typer.Option(help="Output folder.")] = Path("predictions"),
     views: Views = "1",
     pictures: Annotated[bool, typer.Option(help="Also write coloured pictures of images and predictions.")] = True,
+    tile: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[SIZE]",
+            help="Predict images in overlapping tiles at their own resolution, whatever their size: 512 pixels per "
+            "side, or 384x512 (height x width); without a number about the size of the training images.",
+        ),
+    ] = None,
+    overlap: Annotated[
+        int | None, typer.Option(help="With --tile: pixels that neighbouring tiles share; default: a quarter.")
+    ] = None,
+    labels: Annotated[bool, typer.Option(help="Of videos: write label files of the frames.")] = True,
+    every: Annotated[int, typer.Option(min=1, help="Of videos: predict every N-th frame only.")] = 1,
     batch_size: BatchSize = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Predict all tasks for images of any size: label files, confidences and coloured pictures."""
+    """Predict all tasks for images of any size and for videos: label files, confidences and coloured pictures."""
     from tasktokens.discovery.views import views_from_text
     from tasktokens.inference.predict import predict as run
+    from tasktokens.inference.tiles import parse_tile
 
-    run(model, inputs, out, overwrite, quiet, views_from_text(views), pictures, batch_size)
+    size = None if tile is None else parse_tile(tile)
+    seen = views_from_text(views)
+    run(model, inputs, out, overwrite, quiet, seen, pictures, batch_size, size, overlap, labels, every)
     _print(out)
 
 

@@ -22,7 +22,7 @@ from tasktokens.errors import ConfigError
 from tasktokens.inference.image_rows import ImageRows
 from tasktokens.inference.predictor import Predictor
 from tasktokens.inference.stream import Stopped
-from tasktokens.models import Backbone
+from tasktokens.models.backbones import Backbone
 from tasktokens.models.decoding import decode_with_confidence_at
 from tasktokens.models.outputs import Network
 from tasktokens.tasks import Task
@@ -66,9 +66,7 @@ def parse_tile(text: str) -> TileSize:
         return True
     found = re.fullmatch(r"(\d{1,6})(?:x(\d{1,6}))?", text)
     if found is None:
-        raise ConfigError(
-            f"--tile must be a number of pixels such as 512, or HEIGHTxWIDTH such as 384x512; found {text}"
-        )
+        raise ConfigError(f"a tile is a number of pixels such as 512, or HEIGHTxWIDTH such as 384x512, found {text}")
     return int(found[1]) if found[2] is None else (int(found[1]), int(found[2]))
 
 

@@ -134,8 +134,8 @@ def _say(clip: Clip) -> None:
     if clip.is_variable and clip.intervals is not None:
         slow, fast = (1 / interval for interval in reversed(clip.intervals))
         console.say(
-            f"{clip.path} has a variable frame rate, {slow:.3g} to {fast:.3g} per second: the pictures keep the time of "
-            f"each frame ({FRAMES}/)"
+            f"{clip.path} has a variable frame rate, {slow:.3g} to {fast:.3g} per second: the pictures keep the time "
+            f"of each frame ({FRAMES}/)"
         )
     if clip.turned:
         console.say(f"{clip.path} is marked as turned: its frames were turned upright, as players show them")

@@ -141,6 +141,8 @@ class Clip:
         self.intervals: tuple[float, float] | None = None
         self._check_size(stream.codec_context)
         stream.thread_type = "AUTO"
+        # Or a frame whose predecessors are lost would be made up of what there is.
+        stream.codec_context.options = {"err_detect": "explode"}
 
     @property
     def is_variable(self) -> bool:

@@ -43,8 +43,8 @@ class RowWriter:
         """The next rows. Raises `ValueError` where they are of another type or width, or too many."""
         if rows.dtype != self.dtype or rows.shape[1:] != self.shape[1:] or self.count + len(rows) > self.shape[0]:
             raise ValueError(
-                f"rows of {self.dtype}, {self.shape[0] - self.count} of {self.shape[1:]} or fewer, were expected; found "
-                f"{rows.dtype}, {rows.shape}"
+                f"rows of {self.dtype}, {self.shape[0] - self.count} of {self.shape[1:]} or fewer, were expected; "
+                f"found {rows.dtype}, {rows.shape}"
             )
         with writing(self.path):
             self._write(rows)
