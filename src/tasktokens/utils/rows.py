@@ -17,8 +17,8 @@ Array = npt.NDArray[Any]
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
 """The number of a kind of PNG by its channels: grey, grey and alpha, RGB, RGBA."""
-_SUB = 1
-"""The filter that stores the difference of each pixel to the one before."""
+_SUB, _UP = 1, 2
+"""Filters that store the difference of each pixel to the one before, and to the one above."""
 _BLOCK = 2**20
 
 
@@ -81,6 +81,7 @@ class PngRows(RowWriter):
     def _begin(self) -> None:
         channels = self.shape[2] if len(self.shape) == 3 else 1
         self._pixel = channels * self.dtype.itemsize
+        self._above = np.zeros(self.shape[1] * self._pixel, np.uint8)
         # Runs of equal differences are nearly all there is to find in label maps (`tasks.files`).
         self._packer = zlib.compressobj(6, strategy=zlib.Z_RLE)
         self._packed = bytearray()
@@ -90,10 +91,16 @@ class PngRows(RowWriter):
 
     def _write(self, rows: Array) -> None:
         lines = rows.astype(self.dtype.newbyteorder(">")).reshape(len(rows), -1).view(np.uint8)
+        sub, up = lines.copy(), lines.copy()
+        sub[:, self._pixel :] -= lines[:, : -self._pixel]
+        up[1:] -= lines[:-1]
+        up[:1] -= self._above
+        self._above = lines[-1]
+        # As libpng chooses: by the sum of what is left.
+        is_up = _size(up) < _size(sub)
         filtered = np.empty((len(rows), 1 + lines.shape[1]), np.uint8)
-        filtered[:, 0] = _SUB
-        filtered[:, 1 : 1 + self._pixel] = lines[:, : self._pixel]
-        np.subtract(lines[:, self._pixel :], lines[:, : -self._pixel], out=filtered[:, 1 + self._pixel :])
+        filtered[:, 0] = np.where(is_up, _UP, _SUB)
+        filtered[:, 1:] = np.where(is_up[:, None], up, sub)
         self._packed += self._packer.compress(filtered.data)
         if len(self._packed) > _BLOCK:
             self._flush()
@@ -110,6 +117,12 @@ class PngRows(RowWriter):
     def _chunk(self, name: bytes, data: bytes) -> None:
         self._file.write(struct.pack(">I", len(data)) + name + data)
         self._file.write(struct.pack(">I", zlib.crc32(data, zlib.crc32(name))))
+
+
+def _size(differences: Array) -> Array:
+    """The sum of each line's bytes, taken as signed."""
+    size: Array = np.minimum(differences, np.negative(differences)).sum(axis=1, dtype=np.int64)
+    return size
 
 
 class NpyRows(RowWriter):
