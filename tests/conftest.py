@@ -222,6 +222,27 @@ def tiny_tasks(folder_root: Path) -> dict[str, Any]:
     return {name: build_task(name, spec) for name, spec in DESCRIPTION["tasks"].items()}
 
 
+@pytest.fixture(scope="session")
+def untrained(tiny_tasks: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder of the five tasks, for images of 32x48, that was not trained: for what is written, and how."""
+    import torch
+
+    from tasktokens.config import ModelSettings
+    from tasktokens.models.files import ModelInfo, save_model
+
+    settings = ModelSettings(backbone="test_resnet", pretrained=False, width=16)
+    info = ModelInfo("mtl", settings, tiny_tasks, (32, 48))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = info.build()
+    for name, parameter in network.named_parameters():
+        if not name.startswith("backbone.") and parameter.ndim > 1:
+            parameter.data.mul_(6)  # so that predictions differ from pixel to pixel
+    folder = tmp_path_factory.mktemp("untrained") / "model"
+    save_model(folder, network, info)
+    return folder
+
+
 DOCUMENTED_SETTINGS = {
     "data": {"kind": "folder", "root": "mydata", "size": [32, 48], "labels": "full"},
     "model": {"backbone": "test_resnet", "pretrained": False, "width": 16},
