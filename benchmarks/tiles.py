@@ -34,9 +34,9 @@ from tasktokens.reporting.provenance import describe
 MEASURED = [f"src/tasktokens/{name}" for name in ("inference", "models", "tasks", "utils")]
 PHOTO = Path(tasktokens.__file__).parent / "assets" / "photos"
 TASKS = ["semseg", "depth"]
-BACKBONE, TRAINED = "test_resnet", (96, 128)
-CASES = [("untiled", 5_000), ("tiled", 5_000), ("tiled", 20_000)]
-TILE, OVERLAP = 512, 128
+BACKBONE, WIDTH, TRAINED = "test_resnet", 16, (96, 128)
+CASES = [("tiled", 20_000), ("tiled", 5_000), ("untiled", 5_000)]
+TILE, OVERLAP = 1024, 128
 
 
 def main() -> None:
@@ -54,7 +54,7 @@ def main() -> None:
             print(row, flush=True)
             rows.append(row)
             if args.out:
-                setting = {"backbone": BACKBONE, "tasks": TASKS, "tile": TILE, "overlap": OVERLAP}
+                setting = {"backbone": BACKBONE, "width": WIDTH, "tasks": TASKS, "tile": TILE, "overlap": OVERLAP}
                 head = describe("beside other work, one thread", [0], ("torch", "timm", "tifffile"), MEASURED)
                 args.out.write_text(json.dumps(head | setting | {"rows": rows}, indent=1) + "\n")
 
@@ -82,7 +82,7 @@ def train(folder: Path) -> Path:
     config = {
         "data": {"kind": "folder", "root": str(root), "size": list(TRAINED), "labels": "one", "check": False},
         "tasks": {name: {} for name in TASKS},
-        "model": {"backbone": BACKBONE, "pretrained": False},
+        "model": {"backbone": BACKBONE, "pretrained": False, "width": WIDTH},
         "method": {"name": "mtl", "steps": 4},
         "optim": {"batch_size": 2},
         "run": {"dir": str(folder / "run"), "evaluate": None, "device": "cpu", "threads": 1},
