@@ -254,9 +254,12 @@ DOCUMENTED_SETTINGS = {
 
 @pytest.fixture(scope="session")
 def documented_folder(make_folder: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``mydata`` with classes and depth, ``runs/mine`` of it, ``filled`` as if discovered, ``photos``, ``my.yaml``."""
+    """``mydata`` with classes and depth, ``runs/mine`` of it, ``filled`` as if discovered, ``my.yaml``, and ``photos``,
+    ``map.tif`` and ``clip.mp4`` to predict.
+    """
     import tasktokens
     from fakes.discovered import write_discovered
+    from fakes.videos import draw_frames, write_clip
 
     root = tmp_path_factory.mktemp("docs")
     make_folder(root / "mydata")
@@ -270,6 +273,8 @@ def documented_folder(make_folder: Callable[..., Path], tmp_path_factory: pytest
     (root / "photos").mkdir()
     for name, size in {"one.jpg": (64, 48), "two.jpg": (48, 64), "three.png": (60, 60)}.items():
         Image.effect_mandelbrot(size, (-2, -1.5, 1, 1.5), 20).convert("RGB").save(root / "photos" / name)
+    write_clip(root / "clip.mp4", draw_frames(4))
+    Image.effect_mandelbrot((300, 200), (-2, -1.5, 1, 1.5), 20).convert("RGB").save(root / "map.tif")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         tasktokens.train("my.yaml", ["run.dir=runs/mine"], quiet=True)
