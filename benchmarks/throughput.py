@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -92,12 +92,18 @@ def measure(folder: Path, images: int, small: int) -> Iterator[dict[str, Any]]:
         yield json.loads(done.stdout.splitlines()[-1])
 
 
-def train(folder: Path, backbone: str, size: tuple[int, int], images: int) -> Path:
+def train(
+    folder: Path,
+    backbone: str,
+    size: tuple[int, int],
+    images: int,
+    tasks: Sequence[str] | None = None,
+) -> Path:
     """A run on rooms that saw one label per image."""
     root = rooms_folder({"train": images, "val": 1, "test": 1}, *size, 0)
     config = {
         "data": {"kind": "folder", "root": str(root), "size": list(size), "labels": "one", "check": False},
-        "tasks": {name: {} for name in TASKS},
+        "tasks": {name: {} for name in tasks or TASKS},
         "model": {"backbone": backbone, "pretrained": False},
         "method": {"name": "mtl", "steps": 12},
         "optim": {"batch_size": 4},

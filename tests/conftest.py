@@ -222,6 +222,27 @@ def tiny_tasks(folder_root: Path) -> dict[str, Any]:
     return {name: build_task(name, spec) for name, spec in DESCRIPTION["tasks"].items()}
 
 
+@pytest.fixture(scope="session")
+def untrained(tiny_tasks: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder of the five tasks, for images of 32x48, that was not trained: for what is written, and how."""
+    import torch
+
+    from tasktokens.config import ModelSettings
+    from tasktokens.models.files import ModelInfo, save_model
+
+    settings = ModelSettings(backbone="test_resnet", pretrained=False, width=16)
+    info = ModelInfo("mtl", settings, tiny_tasks, (32, 48))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = info.build()
+    for name, parameter in network.named_parameters():
+        if not name.startswith("backbone.") and parameter.ndim > 1:
+            parameter.data.mul_(6)  # so that predictions differ from pixel to pixel
+    folder = tmp_path_factory.mktemp("untrained") / "model"
+    save_model(folder, network, info)
+    return folder
+
+
 DOCUMENTED_SETTINGS = {
     "data": {"kind": "folder", "root": "mydata", "size": [32, 48], "labels": "full"},
     "model": {"backbone": "test_resnet", "pretrained": False, "width": 16},
@@ -233,9 +254,12 @@ DOCUMENTED_SETTINGS = {
 
 @pytest.fixture(scope="session")
 def documented_folder(make_folder: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``mydata`` with classes and depth, ``runs/mine`` of it, ``filled`` as if discovered, ``photos``, ``my.yaml``."""
+    """``mydata`` with classes and depth, ``runs/mine`` of it, ``filled`` as if discovered, ``my.yaml``, and ``photos``,
+    ``map.tif`` and ``clip.mp4`` to predict.
+    """
     import tasktokens
     from fakes.discovered import write_discovered
+    from fakes.videos import draw_frames, write_clip
 
     root = tmp_path_factory.mktemp("docs")
     make_folder(root / "mydata")
@@ -249,6 +273,8 @@ def documented_folder(make_folder: Callable[..., Path], tmp_path_factory: pytest
     (root / "photos").mkdir()
     for name, size in {"one.jpg": (64, 48), "two.jpg": (48, 64), "three.png": (60, 60)}.items():
         Image.effect_mandelbrot(size, (-2, -1.5, 1, 1.5), 20).convert("RGB").save(root / "photos" / name)
+    write_clip(root / "clip.mp4", draw_frames(4))
+    Image.effect_mandelbrot((300, 200), (-2, -1.5, 1, 1.5), 20).convert("RGB").save(root / "map.tif")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         tasktokens.train("my.yaml", ["run.dir=runs/mine"], quiet=True)

@@ -2,7 +2,7 @@
 
 - `load` a trained model and ``model.predict(...)``; `create_model` and `open_dataset` for a loop of your own.
 - The verbs of the command line as functions: `init`, `check`, `prepare`, `train`, `evaluate`, `predict`, `explain`,
-  `discover`, `compare`, `demo`; `load_config` reads their settings.
+  `discover`, `discover_shards`, `compare`, `export`, `demo`; `load_config` reads their settings.
 - `tasks`, `losses`, `metrics`, `methods` and `models` are modules that work alone.
 
 Every path may be text or a `pathlib.Path`. Names are imported on first use, so that ``import tasktokens`` is quick.
@@ -23,12 +23,15 @@ if TYPE_CHECKING:
     from tasktokens.config import Augmentation, Config, load_config
     from tasktokens.datasets.opened import OpenedDataset, open_dataset
     from tasktokens.datasets.prepare import prepare
+    from tasktokens.exporting.export import export
     from tasktokens.inference.discover import discover
     from tasktokens.inference.evaluate import evaluate
     from tasktokens.inference.explain import explain
-    from tasktokens.inference.model import Model, load
+    from tasktokens.inference.load import load
+    from tasktokens.inference.model import Model, from_pretrained
     from tasktokens.inference.predict import predict
     from tasktokens.inference.results import Prediction, Result
+    from tasktokens.inference.shards.discover import discover_shards
     from tasktokens.inspection.check import check
     from tasktokens.inspection.init import init
     from tasktokens.models.create import create_model
@@ -53,10 +56,13 @@ _HOMES = {
     "create_model": "tasktokens.models.create",
     "demo": "tasktokens.reporting.demo",
     "discover": "tasktokens.inference.discover",
+    "discover_shards": "tasktokens.inference.shards.discover",
     "evaluate": "tasktokens.inference.evaluate",
     "explain": "tasktokens.inference.explain",
+    "export": "tasktokens.exporting.export",
+    "from_pretrained": "tasktokens.inference.model",
     "init": "tasktokens.inspection.init",
-    "load": "tasktokens.inference.model",
+    "load": "tasktokens.inference.load",
     "load_config": "tasktokens.config",
     "load_model": "tasktokens.models.files",
     "open_dataset": "tasktokens.datasets.opened",
@@ -81,9 +87,12 @@ __all__ = [
     "datasets",
     "demo",
     "discover",
+    "discover_shards",
     "errors",
     "evaluate",
     "explain",
+    "export",
+    "from_pretrained",
     "init",
     "load",
     "load_config",

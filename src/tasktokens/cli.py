@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from typer.core import TyperCommand
 
-from tasktokens import cli_review
+from tasktokens import cli_completion, cli_export, cli_hub, cli_review, cli_serve, cli_shards
+from tasktokens.cli_options import AsJson, BatchSize, Model, Overrides, Overwrite, Quiet, Root, Views
 from tasktokens.errors import ConfigError
 from tasktokens.utils import console, strict_json
 from tasktokens.utils.exit_codes import exit_codes, launched_rank
@@ -16,7 +18,6 @@ from tasktokens.utils.memory import keep_freed_memory
 app = typer.Typer(
     name="tasktokens",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -43,31 +44,6 @@ def tasktokens(
     keep_freed_memory()
 
 
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what the output folder holds.")]
-Views = Annotated[
-    str,
-    typer.Option(
-        metavar="NUMBER|LIST",
-        help="2: average with a mirrored, enlarged view of each image; takes 2.6 times as long. Or a list of [zoom, "
-        "mirrored], such as [[1, false], [1.5, true]].",
-    ),
-]
-BatchSize = Annotated[
-    int | None,
-    typer.Option(
-        min=1, help="Images of one size that go through the network together; default: 16 on a GPU, 1 on a CPU."
-    ),
-]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Do not show progress.")]
-Model = Annotated[Path, typer.Argument(help="A finished run, or its model folder.")]
-Inputs = Annotated[list[str], typer.Argument(help="Images, folders or glob patterns.")]
-Root = Annotated[Path | None, typer.Option(help="Folder of the run's data, if it has moved since training.")]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="Settings that override the file, such as optim.lr=1e-3."),
-]
-
-
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Output folder.")] = Path("runs/demo"),
@@ -85,7 +61,12 @@ def demo(
 def train(
     overrides: Overrides = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of settings; see configs/.")] = None,
-    data: Annotated[str | None, typer.Option(help="Kind of data set (data.kind); `tasktokens list` shows all.")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="Kind of data set (data.kind); `tasktokens list` shows all.", autocompletion=cli_completion.data_kinds
+        ),
+    ] = None,
     root: Annotated[Path | None, typer.Option(help="Folder of the data set (data.root).")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Resume from the run's last checkpoint.")] = False,
     init_from: Annotated[
@@ -131,7 +112,7 @@ def check(
     config: Annotated[
         Path | None, typer.Option(help="Instead of both: a YAML file of settings; its data is checked.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON only.")] = False,
+    as_json: AsJson = False,
     html: Annotated[Path | None, typer.Option(help="Also write an HTML page with panels of images and labels.")] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Number of processes; default: by the number of cores and images.")
@@ -141,10 +122,10 @@ def check(
 ) -> None:
     """Examine every image and label: statistics and errors. Exit code 1 if there are errors."""
     from tasktokens.inspection.check import check as run
-    from tasktokens.inspection.check import print_json, print_report, settings
+    from tasktokens.inspection.check import print_report, settings
 
     report = run(settings(folder, data, root, config), workers, limit, html, quiet)
-    print_json(report) if as_json else print_report(report)
+    console.print_json(report.to_json()) if as_json else print_report(report)
     raise typer.Exit(0 if report.ok else 1)
 
 
@@ -159,31 +140,65 @@ def evaluate(
         Literal["correct", "paper"], typer.Option(help="paper: with the quirks of published code.")
     ] = "correct",
     root: Root = None,
+    as_json: AsJson = False,
 ) -> None:
     """Print a run's metrics on a split and write them to evaluation-SPLIT.json in the run."""
     from tasktokens.inference.evaluate import evaluate as evaluate_run
     from tasktokens.reporting.tables import print_results
 
     at: Literal["full"] | None = "full" if full else None
-    evaluate_run(run, split, at=at, protocol=protocol, root=root, show=lambda results: print_results(run, results))
+
+    def show(results: Any) -> None:
+        console.print_json(results) if as_json else print_results(run, results)
+
+    evaluate_run(run, split, at=at, protocol=protocol, root=root, show=show)
 
 
-@app.command()
+class _OptionalTile(TyperCommand):
+    """``--tile`` may stand without a size: what follows is then another option, or a file that is no size."""
+
+    def parse_args(self, context: Any, arguments: list[str]) -> list[str]:
+        following = [*arguments[1:], "-"]
+        words: list[str] = []
+        for word, after in zip(arguments, following, strict=True):
+            words.append(word)
+            if word == "--tile" and not after[:1].isdigit() and after != "auto":
+                words.append("auto")
+        return super().parse_args(context, words)
+
+
+@app.command(cls=_OptionalTile)
 def predict(
     model: Model,
-    inputs: Inputs,
+    inputs: Annotated[list[str], typer.Argument(help="Images, videos, folders or glob patterns.")],
     out: Annotated[Path, typer.Option(help="Output folder.")] = Path("predictions"),
     views: Views = "1",
     pictures: Annotated[bool, typer.Option(help="Also write coloured pictures of images and predictions.")] = True,
+    tile: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[SIZE]",
+            help="Predict images in overlapping tiles at their own resolution, whatever their size: 512 pixels per "
+            "side, or 384x512 (height x width); without a number about the size of the training images.",
+        ),
+    ] = None,
+    overlap: Annotated[
+        int | None, typer.Option(help="With --tile: pixels that neighbouring tiles share; default: a quarter.")
+    ] = None,
+    labels: Annotated[bool, typer.Option(help="Of videos: write label files of the frames.")] = True,
+    every: Annotated[int, typer.Option(min=1, help="Of videos: predict every N-th frame only.")] = 1,
     batch_size: BatchSize = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Predict all tasks for images of any size: label files, confidences and coloured pictures."""
+    """Predict all tasks for images of any size and for videos: label files, confidences and coloured pictures."""
     from tasktokens.discovery.views import views_from_text
     from tasktokens.inference.predict import predict as run
+    from tasktokens.inference.tiles import parse_tile
 
-    run(model, inputs, out, overwrite, quiet, views_from_text(views), pictures, batch_size)
+    size = None if tile is None else parse_tile(tile)
+    seen = views_from_text(views)
+    run(model, inputs, out, overwrite, quiet, seen, pictures, batch_size, size, overlap, labels, every)
     _print(out)
 
 
@@ -210,7 +225,8 @@ def explain(
         from tasktokens.inference.influence import influence as measure
         from tasktokens.reporting.tables import print_influence
 
-        print_influence(measure(model, inputs, out, overwrite, quiet, root), as_json)
+        found = measure(model, inputs, out, overwrite, quiet, root)
+        console.print_json(found.rows) if as_json else print_influence(found)
         return
     if not inputs or as_json or root is not None:
         raise ConfigError("give the images to explain; --json and --root, and no images, go with --influence")
@@ -230,6 +246,7 @@ def discover(
             metavar="[TASK=]NUMBER",
             help="Confidence, 0 to 1, that a pixel must exceed to be kept: 0.5 for all tasks, depth=0.5 for one task; "
             "may be repeated. Default: the task's own, fixed, such as 0.9 for classes (docs/concepts/discovery.md).",
+            autocompletion=cli_completion.thresholds,
         ),
     ] = None,
     views: Annotated[
@@ -257,11 +274,19 @@ def discover(
             "--page", help="Also write discovery.html: table, histograms of confidence, least confident images."
         ),
     ] = False,
+    images: cli_shards.Images = None,
+    shards: cli_shards.Shards = None,
+    to: cli_shards.To = None,
+    engine: cli_shards.Engine = None,
     batch_size: BatchSize = None,
+    as_json: AsJson = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Discover the missing labels of a run's training images; writes a new data folder with confidences."""
+    """Discover the missing labels of a run's training images; writes a new data folder with confidences.
+
+    With --images, --shards, --to or --engine: of any images, in parts that several processes and machines share.
+    """
     from tasktokens.discovery.views import views_from_text
     from tasktokens.inference.brought_labels import parse_teachers
     from tasktokens.inference.chosen_thresholds import parse_thresholds
@@ -270,10 +295,28 @@ def discover(
 
     thresholds, teachers = parse_thresholds(threshold or ()), parse_teachers(teacher or ())
     seen = None if views is None else views_from_text(views)
-    discovery = discover_run(run, out, thresholds, overwrite, quiet, seen, pictures, root, page, teachers, batch_size)
-    if launched_rank() == 0:
+    if cli_shards.wanted(images, shards, to, engine):
+        cli_shards.refuse({"--teacher": teachers, "--pictures": pictures, "--page": page})
+        from tasktokens.inference.shards.discover import discover_shards
+
+        discovery = discover_shards(
+            run, out, images, shards, to, engine or "processes", thresholds, seen, root, batch_size, overwrite, quiet
+        )  # fmt: skip
+    else:
+        discovery = discover_run(
+            run, out, thresholds, overwrite, quiet, seen, pictures, root, page, teachers, batch_size
+        )  # fmt: skip
+    if launched_rank() > 0:
+        return
+    if as_json:
+        console.print_json(discovery.to_dict() | {"folder": str(discovery), "warnings": discovery.warnings})
+    else:
         print_discovery(discovery)
         print(discovery)
+
+
+app.command()(cli_export.export)
+app.command()(cli_serve.serve)
 
 
 @app.command()
@@ -285,12 +328,14 @@ def init(
     force: Annotated[
         bool, typer.Option("--force", help="Replace an existing dataset.yaml (and manifest.csv).")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write a dataset.yaml for your own data folder, inferred from its files."""
+    from tasktokens.inspection.init import inferred_json, print_inferred
     from tasktokens.inspection.init import init as run
-    from tasktokens.inspection.init import print_inferred
 
-    print_inferred(folder, run(folder, force))
+    found = run(folder, force)
+    console.print_json(inferred_json(folder, found)) if as_json else print_inferred(folder, found)
 
 
 @app.command()
@@ -317,7 +362,13 @@ def rooms(
 @app.command()
 def prepare(
     data: Annotated[
-        str | None, typer.Option("--data", "--from", help="Kind of data set; `tasktokens list` shows all.")
+        str | None,
+        typer.Option(
+            "--data",
+            "--from",
+            help="Kind of data set; `tasktokens list` shows all.",
+            autocompletion=cli_completion.data_kinds,
+        ),
     ] = None,
     root: Annotated[
         Path | None,
@@ -341,6 +392,7 @@ def prepare(
         bool, typer.Option("--upright", help="Rotate images by their EXIF orientation; labels are not rotated.")
     ] = False,
     verify: Annotated[Path | None, typer.Option(help="Only verify the files of this prepared folder.")] = None,
+    as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Convert a data set to a compact folder of JPEG and PNG files, which every verb takes as data.root."""
@@ -349,7 +401,10 @@ def prepare(
 
     if verify is not None:
         faults = preparing.verify(verify, quiet)
-        print("\n".join(faults) or f"{verify}: all files are as they were written")
+        if as_json:
+            console.print_json({"folder": verify, "faults": faults})
+        else:
+            print("\n".join(faults) or f"{verify}: all files are as they were written")
         raise typer.Exit(1 if faults else 0)
     values = {"kind": data, "root": root, "classes": classes, "depth": depth, "absent": absent}
     source = preparing.source_settings({key: value for key, value in values.items() if value is not None})
@@ -361,7 +416,8 @@ def prepare(
     if isinstance(source, AnnotatedSource):
         other = "background" if source.absent == "void" else "void"
         console.say(f"pixels without an annotation are {source.absent} (--absent {other} changes that)")
-    print(preparing.prepare(source, out, size, jpeg, workers, skip_corrupt, quiet, upright))
+    written = preparing.prepare(source, out, size, jpeg, workers, skip_corrupt, quiet, upright)
+    console.print_json({"folder": written}) if as_json else print(written)
 
 
 @app.command()
@@ -370,12 +426,16 @@ def compare(
         str | None,
         typer.Argument(
             help="quick, nyud, nyud_segnet, cityscapes, pascal_context (--list says more), a YAML file, or results to "
-            "show (JSON)."
+            "show (JSON).",
+            autocompletion=cli_completion.suites,
         ),
     ] = None,
     overrides: Overrides = None,
     out: Annotated[Path | None, typer.Option(help="Output folder; default: runs/compare/SUITE.")] = None,
-    methods: Annotated[str | None, typer.Option(help="In place of the suite's, such as mtl,htt.")] = None,
+    methods: Annotated[
+        str | None,
+        typer.Option(help="In place of the suite's, such as mtl,htt.", autocompletion=cli_completion.methods),
+    ] = None,
     seeds: Annotated[str | None, typer.Option(help="In place of the suite's, such as 0,1,2.")] = None,
     labels: Annotated[str | None, typer.Option(help="one, random, full, shares such as 0.1, or CSV files.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps per network.")] = None,
@@ -385,7 +445,7 @@ def compare(
         typer.Option(help="Results of settings to choose from, on held-out images: each method takes its best."),
     ] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time; default: one per GPU or core.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON only.")] = False,
+    as_json: AsJson = False,
     list_suites: Annotated[
         bool, typer.Option("--list", help="Say what each suite is that comes with the package.")
     ] = False,
@@ -393,11 +453,11 @@ def compare(
 ) -> None:
     """Train and measure every method of a suite: one table, one page. The same command goes on where it stopped."""
     from tasktokens.reporting.comparison.compare import compare as run
-    from tasktokens.reporting.comparison.suite import print_suites
+    from tasktokens.reporting.comparison.suite import about, print_suites, shipped
     from tasktokens.reporting.comparison.tables import parse_list, print_lines, print_results_file
 
     if list_suites:
-        print_suites()
+        console.print_json({name: about(name) for name in shipped()}) if as_json else print_suites()
         return
     if suite is None:
         raise ConfigError("compare needs a suite: a YAML file, or one of those that `tasktokens compare --list` names")
@@ -409,7 +469,7 @@ def compare(
         seeds=parse_list("--seeds", seeds, int), labels=parse_list("--labels", labels), steps=steps, split=split,
     )  # fmt: skip
     if as_json:
-        print(strict_json.dumps(list(found.rows), indent=1))
+        console.print_json(found.rows)
     else:
         print_lines(found.columns, found.lines)
         for each in found.equal_shares:
@@ -428,7 +488,7 @@ def runs(
     split: Annotated[
         str | None, typer.Option(help="Split to compare on; default: run.evaluate of the first run.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """List the runs in a folder, or compare two or more runs: settings that differ, metrics, change from the first."""
     from tasktokens.reporting import compare_runs
@@ -437,18 +497,22 @@ def runs(
     folders = folders or [Path("runs")]
     if len(folders) == 1:
         found = listing.list_runs(folders[0])
-        print(listing.to_json(found)) if as_json else listing.print_runs(found)
+        console.print_json(listing.to_json(found)) if as_json else listing.print_runs(found)
     else:
         compared = compare_runs.compare_runs(folders, split)
-        print(strict_json.dumps(compared, indent=1)) if as_json else compare_runs.print_comparison(compared)
+        console.print_json(compared) if as_json else compare_runs.print_comparison(compared)
 
 
 @app.command("list")
-def list_() -> None:
+def list_(as_json: AsJson = False) -> None:
     """List the kinds of tasks, networks, methods, data sets, metrics and backbones."""
-    from tasktokens.reporting.tables import print_choices
+    from tasktokens.reporting.tables import choices, print_choices
 
-    print_choices()
+    console.print_json(choices()) if as_json else print_choices()
+
+
+app.command()(cli_hub.push)
+app.command()(cli_hub.pull)
 
 
 def main() -> None:

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
-from tasktokens.utils import console, strict_json
+from tasktokens.cli_options import AsJson, Quiet
+from tasktokens.utils import console
 
 _DEFAULT = "show"
 
@@ -26,8 +27,6 @@ app = typer.Typer(cls=_ShowByDefault, no_args_is_help=True, context_settings={"h
 
 Folder = Annotated[Path, typer.Argument(help="A data folder with discovered labels, such as discover writes.")]
 Top = Annotated[int | None, typer.Option(min=1, help="Only the labels of this many images, the most doubtful.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Do not show progress.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON only.")]
 Task = Annotated[str | None, typer.Option(help="The task, where there are several with classes.")]
 
 
@@ -61,7 +60,7 @@ def show(
     ranked = rank_images(folder, chosen, quiet=quiet)[:top]
     with console.ignore_lost_output():
         if as_json:
-            print(strict_json.dumps([asdict(image) for image in ranked], indent=1))
+            console.print_json([asdict(image) for image in ranked])
         else:
             lines = [f"{image.id} ({', '.join(image.tasks)}): {image.reason}" for image in ranked]
             print("\n".join(lines) or "every discovered label has been reviewed")
@@ -112,7 +111,7 @@ def import_(
 
     found = import_labels(folder, annotations, format, task, given, unchanged, quiet)
     with console.ignore_lost_output():
-        print(strict_json.dumps(found.to_dict(), indent=1) if as_json else "\n".join(found.lines()))
+        console.print_json(found.to_dict()) if as_json else print("\n".join(found.lines()))
 
 
 @app.command("undo")

@@ -42,6 +42,10 @@ class WeightsError(TaskTokensError):
     """Pretrained weights cannot be downloaded, or do not fit the network."""
 
 
+class HubError(TaskTokensError):
+    """The Hugging Face Hub has no such model or data set, refuses, or cannot be reached."""
+
+
 class TrainingError(TaskTokensError):
     """Training cannot continue: several losses in a row are not finite, or there are no labels to learn from."""
 

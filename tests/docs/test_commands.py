@@ -35,6 +35,7 @@ NOT_RUN = {
     "tasktokens compare": "takes hours, or for `quick` a quarter of one; the options are compared with the verb's",
     "python benchmarks/": "takes hours, and data that must be asked for; the options are compared with the script",
     "torchrun --standalone --nproc_per_node 8": "needs eight GPUs",
+    "tasktokens discover runs/mine --engine ray": "starts a cluster; tests/integration/test_shards.py does, slowly",
     "torchrun --nnodes 2": "needs two machines",
     "#!/bin/bash": "is a script for SLURM",
     "tasktokens review mydata-filled --serve": "runs until it is stopped; test_review_page.py opens it",

@@ -13,7 +13,7 @@ BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 LAYERS = (
     {"errors"},
     {"utils", "registry"},
-    {"config"},
+    {"config", "hub"},
     {"metrics"},
     {"tasks"},
     {"losses"},
@@ -24,7 +24,7 @@ LAYERS = (
     {"inference"},
     {"training"},
     {"reporting"},
-    {"cli", "cli_review", "__init__", "__main__"},
+    {"cli", "cli_hub", "cli_review", "__init__", "__main__"},
 )
 """The wings, each layer above those that it may import."""
 

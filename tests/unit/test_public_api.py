@@ -20,7 +20,19 @@ import tasktokens
 from tasktokens.config import as_config
 from tasktokens.errors import ConfigError, DataError
 
-VERBS = ("check", "compare", "discover", "evaluate", "explain", "init", "load_config", "predict", "prepare", "train")
+VERBS = (
+    "check",
+    "compare",
+    "discover",
+    "evaluate",
+    "explain",
+    "export",
+    "init",
+    "load_config",
+    "predict",
+    "prepare",
+    "train",
+)
 
 
 def run_python(text: str) -> str:

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from tasktokens.config.base import Chosen, MethodSettings, Seed, Settings
 from tasktokens.config.components import DATA_SETTINGS, METHOD_SETTINGS
 from tasktokens.config.data import DataSettings
-from tasktokens.errors import ConfigError
+from tasktokens.errors import ConfigError, did_you_mean
 
 
 class TaskOptions(Settings):
@@ -144,12 +145,31 @@ class RunSettings(Settings):
         description="what the result is measured on: a split, holdout, or none; auto: test where the data has it, else "
         "val, else training images set aside",
     )
-    track: list[Literal["tensorboard", "wandb"]] = Field([], description="also log to these, which must be installed")
+    track: list[str] = Field(
+        [],
+        description="also log to these trackers, which must be installed: tensorboard, wandb, mlflow, trackio, "
+        "comet_ml, aim, clearml, dvclive, swanlab (docs/reference/runs.md#trackers)",
+    )
 
     @property
     def measured_on(self) -> str | None:
         """``evaluate``, with ``test`` for an ``auto`` that nothing has settled, as in settings of no run."""
         return "test" if self.evaluate == "auto" else self.evaluate
+
+    @field_validator("track")
+    @classmethod
+    def _known_to_accelerate(cls, names: list[str]) -> list[str]:
+        if names:
+            from accelerate.tracking import LOGGER_TYPE_TO_CLASS as known
+
+            for name in names:
+                if name not in known:
+                    near = did_you_mean(name, known)
+                    raise PydanticCustomError(
+                        "tracker", "no tracker '{name}'{near}; expected of: {known}",
+                        {"name": name, "near": near, "known": ", ".join(known)},
+                    )  # fmt: skip
+        return names
 
     @field_validator("evaluate")
     @classmethod

@@ -21,12 +21,13 @@ from tasktokens.config import Augmentation
 from tasktokens.data.sample import Batch, Label, Sample, collate, collate_by_size
 from tasktokens.data.sampler import Draw, Draws
 from tasktokens.data.soft_labels import SoftSource
-from tasktokens.data.transforms import augment, no_padding, resize, resize_image, shrink_to_cover, working_size
+from tasktokens.data.transforms import augment, no_padding, resize, resize_image, shrink_to_cover
 from tasktokens.data.visibility import VisibleLabels
 from tasktokens.errors import DataError, LabelError
 from tasktokens.tasks import Task
 from tasktokens.utils.console import say
 from tasktokens.utils.processes import kill, kill_at_exit
+from tasktokens.utils.resizing import working_size
 from tasktokens.utils.signals import SIGNALS
 
 if TYPE_CHECKING:

@@ -8,7 +8,6 @@ task kind with its own kernels would hide these rules from the task that they be
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from operator import itemgetter
@@ -23,9 +22,7 @@ from tasktokens.data.sample import Label, Labels, Sample
 from tasktokens.data.sharding import WHOLE_BATCH, BatchShard
 from tasktokens.losses import without_invalid
 from tasktokens.tasks import Task
-
-Size = tuple[int, int]
-"""(height, width) in pixels."""
+from tasktokens.utils.resizing import Size
 
 _CROPS = 10  # draws of a crop, as in MMSegmentation
 
@@ -68,19 +65,6 @@ def resize_labels(task: Task, labels: Labels, size: Size) -> tuple[Tensor, Tenso
     values = without_invalid(task, labels.value, labels.valid)
     pairs = [task.resize(value, valid, size) for value, valid in zip(values, labels.valid, strict=True)]
     return torch.stack([value for value, _ in pairs]), torch.stack([valid for _, valid in pairs])
-
-
-def working_size(image: Size, trained: Size) -> Size:
-    """What an image of any size is resized to for a network, keeping its shape.
-
-    The training images' own size where the shape is theirs to 1 %; else about their area, in multiples of 32 (the
-    coarsest stride).
-    """
-    if abs(math.log(image[0] * trained[1] / (image[1] * trained[0]))) < 0.01:
-        return trained
-    factor = math.sqrt(trained[0] * trained[1] / (image[0] * image[1]))
-    height, width = (max(32, round(side * factor / 32) * 32) for side in image)
-    return height, width
 
 
 def shrink_to_cover(sample: Sample, tasks: Mapping[str, Task], size: Size) -> Sample:

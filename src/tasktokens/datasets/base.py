@@ -11,6 +11,7 @@ from pydantic import Field
 from tasktokens.config import components
 from tasktokens.config.base import Settings
 from tasktokens.errors import ConfigError
+from tasktokens.hub.download import local_data
 from tasktokens.registry import Registry
 
 if TYPE_CHECKING:
@@ -51,10 +52,12 @@ class FolderOfFiles(DatasetSource):
     root: Path | None = Field(None, description="the folder that holds it; required")
 
     def folder(self) -> Path:
-        """The folder. Raises `ConfigError` where none is set."""
+        """The folder; of ``hf://datasets/user/name`` that in the cache. Raises `ConfigError` where none is set."""
         if self.root is None:
-            raise ConfigError("data.root is not set; give the data folder, such as data.root=path/to/folder")
-        return self.root
+            raise ConfigError(
+                "data.root is not set; give the data folder, such as data.root=path/to/folder or --root DIR"
+            )
+        return local_data(self.root)
 
 
 DATASETS: Registry[type[DatasetSource]] = components.DATASETS

@@ -28,6 +28,7 @@ from tasktokens.data.ids import check_id, read_ids
 from tasktokens.data.visibility import VisibleLabels, load_visible
 from tasktokens.datasets.base import DATASETS, FolderOfFiles
 from tasktokens.datasets.index import DatasetIndex, ImageFile, LabelFile, exif_orientation, image_size
+from tasktokens.datasets.index import check_id as check_written
 from tasktokens.datasets.labelled_classes import LabelledClasses, read_labelled, reading_tasks
 from tasktokens.datasets.manifest import read_manifest
 from tasktokens.datasets.told_apart import completions, told_apart
@@ -36,7 +37,7 @@ from tasktokens.errors import ConfigError, DataError, LabelError, did_you_mean
 from tasktokens.tasks import Task, build_task
 from tasktokens.tasks.base import Array
 from tasktokens.tasks.names import check_distinct
-from tasktokens.utils.listing import composed, existing_form, walk_files
+from tasktokens.utils.listing import composed, existing_form, iter_files, walk_files
 from tasktokens.utils.orientation import swaps_sides
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
@@ -85,6 +86,25 @@ def described_tasks(root: Path) -> dict[str, Task]:
     return _described(root)[1]
 
 
+def described_folders(root: Path) -> tuple[dict[str, Task], Path, dict[str, Path]]:
+    """The tasks of a folder, where its images lie and the labels of each task, for those who list them themselves.
+
+    Raises `ConfigError` for a folder of which listing the files does not say all: with a manifest, labels to be
+    resized, or classes that were labelled in some images only.
+    """
+    values, tasks, settings = _described(root)
+    special = [key for key in ("manifest", "labelled") if values.get(key)]
+    special += ["resize" for options in settings.values() if options["resize"]]
+    if special:
+        raise ConfigError(
+            f"dataset.yaml of {root} has '{special[0]}', which shards do not know; train on it and discover without "
+            f"--images and --shards, or give the folder of the images alone"
+        )
+    images = _folder(root, values.get("images", "images"), "the images")
+    return tasks, images, {name: _folder(root, options["folder"] or name, f"task '{name}'")
+                           for name, options in settings.items()}  # fmt: skip
+
+
 def _described(root: Path) -> tuple[dict[str, Any], dict[str, Task], dict[str, dict[str, Any]]]:
     """What ``dataset.yaml`` says: all of it, the tasks, and where their files lie."""
     description = root / "dataset.yaml"
@@ -129,7 +149,11 @@ def _from_folders(
     folder = _folder(root, values.get("images", "images"), "the images")
     images = list_files(folder, IMAGE_ENDINGS + ARRAY_ENDINGS)
     if not images:
-        raise DataError(f"no images in {folder} ({', '.join(IMAGE_ENDINGS + ARRAY_ENDINGS)})")
+        packed = any(path.suffix == ".tar" for path in root.iterdir())
+        advice = (
+            "; the tar files beside it are unpacked by 'tasktokens discover --images … --to folder'" if packed else ""
+        )
+        raise DataError(f"no images in {folder} ({', '.join(IMAGE_ENDINGS + ARRAY_ENDINGS)}){advice}")
     files = {
         name: list_files(_folder(root, options["folder"] or name, f"task '{name}'"), LABEL_ENDINGS)
         for name, options in settings.items()
@@ -193,11 +217,23 @@ def list_files(folder: Path, endings: Iterable[str]) -> dict[str, Path]:
 
 def list_paths(folder: Path, endings: Iterable[str]) -> Iterator[tuple[str, Path]]:
     """Ids and files below a folder, sorted by path; an id may come twice."""
+    return ((id, Path(path)) for id, path in _ids_and_paths(folder, endings, walk_files(folder)))
+
+
+def iter_paths(folder: Path, endings: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """`list_paths` in no order, of any number of files; ids are checked as `list_files` and `DatasetIndex` do."""
+    for id, path in _ids_and_paths(folder, endings, iter_files(folder)):
+        check_id(id, Path(path))
+        check_written(id, folder)
+        yield id, path
+
+
+def _ids_and_paths(folder: Path, endings: Iterable[str], files: Iterable[tuple[str, ...]]) -> Iterator[tuple[str, str]]:
     known, base = frozenset(endings), str(folder)
-    for parts in walk_files(folder):
+    for parts in files:
         stem, ending = os.path.splitext(parts[-1])
         if ending.lower() in known:
-            yield composed("/".join((*parts[:-1], stem))), Path(os.path.join(base, *parts))
+            yield composed("/".join((*parts[:-1], stem))), os.path.join(base, *parts)
 
 
 def _why_same(a: Path, b: Path) -> str:

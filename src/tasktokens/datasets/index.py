@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from tasktokens.data.visibility import VisibleLabels
 from tasktokens.datasets.provenance import SOURCES, ProvenanceRow, Source
 from tasktokens.datasets.upright import REMOVE_TAG, turned_label
@@ -19,6 +17,7 @@ from tasktokens.tasks import Task
 from tasktokens.tasks.base import Array
 from tasktokens.tasks.files import read_array
 from tasktokens.utils.orientation import picture_array, picture_orientation, stored_size, turn_upright
+from tasktokens.utils.pixels import as_rgb
 from tasktokens.utils.safe_io import open_picture
 
 
@@ -46,20 +45,6 @@ def read_image(path: Path) -> Array:
     except Exception as error:  # whatever a file does to a decoder, it is the file that is named
         raise DataError(f"image {path} cannot be read ({error}); replace it or remove it") from error
     return as_rgb(array, f"image {path}")
-
-
-def as_rgb(array: Array, name: str) -> Array:
-    """Pixels (H, W) or (H, W, 1, 3 or 4), uint8 or uint16, as (H, W, 3) uint8 RGB.
-
-    16 bits are scaled to 8, grey is repeated, alpha is left out. Raises `DataError`, calling the pixels ``name``.
-    """
-    if array.dtype.newbyteorder("=") == np.uint16:
-        array = ((array.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
-    if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
-        raise DataError(f"{name} must be grey or RGB of 8 or 16 bits, found {array.dtype} of shape {array.shape}")
-    if array.ndim == 2 or array.shape[2] == 1:
-        array = np.repeat(array.reshape(*array.shape[:2], 1), 3, axis=2)
-    return array[..., :3]
 
 
 def read_upright(path: Path) -> Array:

@@ -13,6 +13,7 @@ from tasktokens.datasets.base import DatasetSource
 from tasktokens.datasets.discovered_folders import DiscoveredFolders, require_told_apart
 from tasktokens.datasets.index import DatasetIndex
 from tasktokens.errors import ConfigError, DataError, did_you_mean
+from tasktokens.hub.address import is_address
 from tasktokens.tasks import Task
 
 
@@ -87,7 +88,7 @@ def open_index(config: Config, progress: bool = False) -> DatasetIndex:
     Raises `DataError` and `ConfigError` with what is missing and what to do.
     """
     root = getattr(config.data, "root", None)
-    if root is not None and not root.is_absolute() and not root.exists():
+    if root is not None and not root.is_absolute() and not is_address(root) and not root.exists():
         raise DataError(
             f"data folder {root} does not exist in the working directory {Path.cwd()}; give the folder where the data "
             f"lies now (--root DIR, or data.root=DIR)"

@@ -218,7 +218,7 @@ def _finish(index: DatasetIndex, journal: Journal, out: Path, settings: Mapping[
     )
     for name, ids in splits.items():
         with atomically(out / lists[name]) as new:
-            new.write_text("".join(f"{id}\n" for id in ids), encoding="utf-8")
+            new.write_text("".join(f"{id}\n" for id in ids), encoding="utf-8", newline="\n")
     for rule, split in index.published.items():
         shown = {id: tuple(task for task in tasks if task in has[id]) for id, tasks in split.items() if id in images}
         with atomically(out / rules[rule]) as new:
@@ -240,7 +240,7 @@ def _finish(index: DatasetIndex, journal: Journal, out: Path, settings: Mapping[
     }
     with atomically(out / "dataset.yaml") as new:
         text = dump_yaml({key: value for key, value in description.items() if value})
-        new.write_text(DESCRIPTION + text, encoding="utf-8")
+        new.write_text(DESCRIPTION + text, encoding="utf-8", newline="\n")
     facts = {
         "images": len(images),
         "splits": {name: len(ids) for name, ids in splits.items()},

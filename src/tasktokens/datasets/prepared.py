@@ -60,17 +60,17 @@ class Journal:
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         if not self.path.exists():
             with atomically(self.path) as new:
-                new.write_text(strict_json.dumps(settings) + "\n", encoding="utf-8")
+                new.write_text(strict_json.dumps(settings) + "\n", encoding="utf-8", newline="\n")
         self.records = {record.id: record for record in _read_records(self.path) if _whole(out, record)}
         # Written anew, since a kill may have left half a line at the end.
         lines = [strict_json.dumps(settings), *(strict_json.dumps(asdict(record)) for record in self.records.values())]
         with atomically(self.path) as new:
-            new.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+            new.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
 
     def add(self, record: Record) -> None:
         """Remember an image as done."""
         self.records[record.id] = record
-        with writing(self.path), self.path.open("a", encoding="utf-8") as file:
+        with writing(self.path), self.path.open("a", encoding="utf-8", newline="\n") as file:
             file.write(strict_json.dumps(asdict(record)) + "\n")
 
 
@@ -119,7 +119,7 @@ def finish(out: Path, settings: Mapping[str, Any], records: list[Record], others
     sums = {path: sum for record in records for path, sum in record.files.items()}
     sums |= {name: sha256(out / name) for name in others}
     with atomically(out / CHECKSUMS) as new:
-        new.write_text("".join(f"{sums[path]}  {path}\n" for path in sorted(sums)), encoding="utf-8")
+        new.write_text("".join(f"{sums[path]}  {path}\n" for path in sorted(sums)), encoding="utf-8", newline="\n")
     rounding: dict[str, float] = {}
     for record in records:
         for task, value in record.rounding.items():
@@ -133,7 +133,7 @@ def finish(out: Path, settings: Mapping[str, Any], records: list[Record], others
         "checksums": sha256(out / CHECKSUMS),
     }
     with atomically(out / MANIFEST) as new:
-        new.write_text(strict_json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+        new.write_text(strict_json.dumps(manifest, indent=1) + "\n", encoding="utf-8", newline="\n")
     (out / JOURNAL).unlink(missing_ok=True)
 
 

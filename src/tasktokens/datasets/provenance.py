@@ -16,7 +16,7 @@ from __future__ import annotations
 import csv
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -138,15 +138,25 @@ def read_provenance(folder: Path) -> dict[tuple[str, str], ProvenanceRow]:
 
 def write_provenance(folder: Path, rows: Iterable[ProvenanceRow]) -> None:
     """Write the table in one piece, in the order of the rows. Raises `DataError` for a label that comes twice."""
-    seen: set[tuple[str, str]] = set()
+    write_unique(folder, _each_once(rows))
+
+
+def write_unique(folder: Path, rows: Iterable[ProvenanceRow]) -> None:
+    """`write_provenance` of rows that are known to be of different labels; memory does not grow with their number."""
     with atomically(folder / PROVENANCE) as new, new.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         for row in rows:
-            if row.key in seen:
-                raise DataError(f"two rows are of the label of task '{row.task}' for '{row.id}'; keep one of them")
-            seen.add(row.key)
             writer.writerow(_text(getattr(row, name)) for name in COLUMNS)
+
+
+def _each_once(rows: Iterable[ProvenanceRow]) -> Iterator[ProvenanceRow]:
+    seen: set[tuple[str, str]] = set()
+    for row in rows:
+        if row.key in seen:
+            raise DataError(f"two rows are of the label of task '{row.task}' for '{row.id}'; keep one of them")
+        seen.add(row.key)
+        yield row
 
 
 def update_provenance(folder: Path, rows: Iterable[ProvenanceRow]) -> dict[tuple[str, str], ProvenanceRow]:

@@ -8,13 +8,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tasktokens.data.transforms import resize_image, working_size
+from tasktokens.data.transforms import resize_image
 from tasktokens.datasets.index import DatasetIndex
 from tasktokens.discovery.pseudo_labels import forward_views
 from tasktokens.discovery.store import Row, StoreWriter
 from tasktokens.discovery.views import Views
 from tasktokens.errors import DataError
 from tasktokens.tasks import Task
+from tasktokens.utils.resizing import working_size
 
 AT_ONCE = 8
 """Images that are computed in one batch. Which ones depends on their order alone: rounding differs from batch to batch,

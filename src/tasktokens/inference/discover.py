@@ -22,6 +22,7 @@ from tasktokens.data.visibility import VisibleLabels
 from tasktokens.datasets.listed_folders import check_not_listed
 from tasktokens.datasets.prepared import sha256
 from tasktokens.discovery.views import Views
+from tasktokens.hub.download import local_model
 from tasktokens.inference.brought_labels import BroughtLabels, Teachers
 from tasktokens.inference.chosen_thresholds import thresholds_of
 from tasktokens.inference.discovery_page import write_page
@@ -92,7 +93,7 @@ def discover(
         >>> [task.task for task in found.tasks], found.tasks[1].threshold, (found.folder / "dataset.yaml").is_file()
         (['semseg', 'depth'], 0.3, True)
     """
-    run, out = Path(run), Path(out)
+    run, out = local_model(run), Path(out)
     config = run_config(run, None if root is None else Path(root))
     accelerator = start(config.run)
     given = main_process_first(accelerator, lambda: given_labels(run, config))

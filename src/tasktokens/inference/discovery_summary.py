@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +92,11 @@ class Discovery(os.PathLike[str]):
 
     def to_json(self) -> str:
         """What `read_discovery` reads."""
-        return strict_json.dumps({"tasks": [asdict(task) for task in self.tasks], "notes": list(self.notes)}, indent=1)
+        return strict_json.dumps(self.to_dict(), indent=1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The tasks and the notes as plain values."""
+        return {"tasks": [asdict(task) for task in self.tasks], "notes": list(self.notes)}
 
 
 def read_discovery(folder: Path) -> Discovery:
@@ -116,20 +120,57 @@ def histogram(confidence_HW: Array) -> list[int]:
 
 def summarise(rows: Iterable[Row], thresholds: Mapping[str, float]) -> tuple[TaskSummary, ...]:
     """The rows of all discovered labels as one summary per task, in the order of ``thresholds``."""
-    by_task: dict[str, list[Row]] = {name: [] for name in thresholds}
+    totals = {name: Totals() for name in thresholds}
     for row in rows:
-        by_task[row[1]].append(row)
-    return tuple(_summary(name, task_rows, thresholds[name]) for name, task_rows in by_task.items())
+        totals[row[1]].add(row)
+    return tuple(totals[name].summary(name, threshold) for name, threshold in thresholds.items())
 
 
-def _summary(task: str, rows: Sequence[Row], threshold: float) -> TaskSummary:
-    if not rows:
-        return TaskSummary(task, 0, None, None, threshold, {})
-    counts = np.array([row[4] for row in rows], dtype=np.int64)
-    pixels = counts.sum(axis=1)
-    filled = float((pixels * np.array([row[2] for row in rows])).sum() / pixels.sum())
-    confidence = float((pixels * np.array([row[3] for row in rows])).sum() / pixels.sum())
-    above = counts.sum(axis=0)[:0:-1].cumsum()[::-1] / pixels.sum()  # share above k / 100
-    steps = {share: np.flatnonzero(above >= share) for share in SHARES}
-    fills = {str(share): int(reached[-1]) / BINS for share, reached in steps.items() if len(reached)}
-    return TaskSummary(task, len(rows), round(filled, 4), round(confidence, 4), threshold, fills)
+@dataclass
+class Totals:
+    """Sums over the discovered labels of one task, in whole numbers: their order and grouping do not matter.
+
+    Attributes:
+        images: labels.
+        filled, confidence: sums over pixels, in units of 1e-4.
+        counts: the histograms, added.
+
+    Examples:
+        >>> one = Totals()
+        >>> one.add(["a", "depth", 0.5, 0.75, histogram(np.full((2, 2), 0.75)), "network", None])
+        >>> one.merge(one.to_list()), one.summary("depth", 0.2).confidence, one.images
+        (None, 0.75, 2)
+    """
+
+    images: int = 0
+    filled: int = 0
+    confidence: int = 0
+    counts: list[int] = field(default_factory=lambda: [0] * (BINS + 1))
+
+    def add(self, row: Row) -> None:
+        """One more label."""
+        pixels = sum(row[4])
+        self.merge([1, pixels * round(row[2] * 10_000), pixels * round(row[3] * 10_000), row[4]])
+
+    def merge(self, other: Sequence[Any]) -> None:
+        """What another process has summed up, as `to_list` gives it."""
+        self.images += other[0]
+        self.filled += other[1]
+        self.confidence += other[2]
+        self.counts = [a + b for a, b in zip(self.counts, other[3], strict=True)]
+
+    def to_list(self) -> list[Any]:
+        """As plain values."""
+        return [self.images, self.filled, self.confidence, self.counts]
+
+    def summary(self, task: str, threshold: float) -> TaskSummary:
+        """Of all labels so far."""
+        if not self.images:
+            return TaskSummary(task, 0, None, None, threshold, {})
+        counts = np.array(self.counts, dtype=np.int64)
+        pixels = int(counts.sum())
+        above = counts[:0:-1].cumsum()[::-1] / pixels  # share above k / 100
+        steps = {share: np.flatnonzero(above >= share) for share in SHARES}
+        fills = {str(share): int(reached[-1]) / BINS for share, reached in steps.items() if len(reached)}
+        filled, confidence = (round(total / (10_000 * pixels), 4) for total in (self.filled, self.confidence))
+        return TaskSummary(task, self.images, filled, confidence, threshold, fills)

@@ -15,6 +15,8 @@ from tasktokens.data.dataset import PartialDataset, eval_loader
 from tasktokens.datasets.open import Data, all_visible, choose_tasks, open_index
 from tasktokens.datasets.run_data import open_run_data
 from tasktokens.errors import CheckpointError, ConfigError, DataError
+from tasktokens.hub.address import is_address
+from tasktokens.hub.download import local_model
 from tasktokens.metrics import Protocol
 from tasktokens.models import Network
 from tasktokens.models.decoding import decode_at
@@ -133,12 +135,12 @@ def evaluate(
         >>> sorted(results), 0 <= results["semseg"]["mIoU"] <= 100
         (['depth', 'semseg'], True)
     """
-    run = Path(run)
+    write, run = write and not is_address(run), local_model(run)
     config = run_config(run, None if root is None else Path(root))
     split = split or config.run.measured_on or "test"
     accelerator = start(config.run)
     configured = config.data.evaluation
-    data = main_process_first(accelerator, lambda: _open(run, config, split))
+    data = main_process_first(accelerator, lambda: open_split(run, config, split))
     with raise_on_all_ranks(accelerator):
         network, info = load_model(run, accelerator.device)
         require_same_tasks(info.tasks, data.tasks, run, data.collection.root, config.data.augmentation.widest)
@@ -158,7 +160,7 @@ def evaluate(
     return results
 
 
-def _open(run: Path, config: Config, split: str) -> Data:
+def open_split(run: Path, config: Config, split: str) -> Data:
     """The data of a run that a split needs; which images were held out is read from the run."""
     if split == "holdout":
         return open_run_data(run_folder(run), config)
@@ -191,4 +193,4 @@ def write_results(path: Path, results: Mapping[str, Mapping[str, float]], protoc
     """Metrics as JSON, in one piece; a metric of nothing is null. ``protocol`` is a key where it is not ``correct``."""
     plain: dict[str, object] = {} if protocol == "correct" else {"protocol": protocol}
     with atomically(path) as new:
-        new.write_text(strict_json.dumps(plain | dict(results), indent=1), encoding="utf-8")
+        new.write_text(strict_json.dumps(plain | dict(results), indent=1), encoding="utf-8", newline="\n")

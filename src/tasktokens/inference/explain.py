@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from tasktokens.datasets.listed_folders import check_not_listed
+from tasktokens.hub.download import local_model
 from tasktokens.inference.explain_page import Panel, Table, draw
 from tasktokens.inference.image_files import find_images, folders_of, readable
 from tasktokens.inference.journal import require_empty
@@ -71,12 +72,13 @@ def explain(
         >>> [path.as_posix() for path in tasktokens.explain("runs/mine", "photos/one.jpg", "explained", quiet=True)]
         ['explained/one.png']
     """
-    out, predictor = Path(out), Predictor(model)
+    model, out = local_model(model), Path(out)
+    predictor = Predictor(model)
     images = find_images(inputs)
     check_not_listed(out, folders_of(inputs))
     with only_writer(out):
         require_empty(out, overwrite)
-        return _explain_all(predictor, Path(model), images, out, quiet)
+        return _explain_all(predictor, model, images, out, quiet)
 
 
 def _explain_all(predictor: Predictor, model: Path, images: Mapping[str, Path], out: Path, quiet: bool) -> list[Path]:

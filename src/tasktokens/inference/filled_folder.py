@@ -21,7 +21,7 @@ from tasktokens.inference.results import Prediction
 from tasktokens.tasks import Task
 from tasktokens.tasks.base import Array
 from tasktokens.tasks.files import write_png, write_stored
-from tasktokens.utils.atomic import atomically, writing
+from tasktokens.utils.atomic import atomically
 from tasktokens.utils.safe_io import dump_yaml
 
 FORMATS = """\
@@ -103,7 +103,7 @@ def _joined(bands: Sequence[Prediction]) -> Prediction:
 def copy_image(image: ImageFile, folder: Path, id: str) -> None:
     """Byte for byte where the file is an image; PNG where it is an array or part of a larger file."""
     if image.reader is read_image:
-        _copy(image.path, folder, id)
+        copy_plain(image.path, folder, id)
     else:
         write_png(folder / f"{id}.png", image.read())
 
@@ -111,16 +111,16 @@ def copy_image(image: ImageFile, folder: Path, id: str) -> None:
 def copy_label(label: LabelFile, task: Task, folder: Path, id: str) -> None:
     """Byte for byte where the file has the own-folder layout; else in the task's own format."""
     if label.plain:
-        _copy(label.path, folder, id)
+        copy_plain(label.path, folder, id)
     else:
         task.write(folder / f"{id}.png", *label.read())
 
 
-def _copy(source: Path, folder: Path, id: str) -> None:
+def copy_plain(source: Path, folder: Path, id: str) -> None:
+    """A file as it is, whole or not at all."""
     target = folder / f"{id}{source.suffix}"
-    with writing(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
+    with atomically(target) as new:
+        shutil.copyfile(source, new)
 
 
 def describe(
@@ -130,24 +130,34 @@ def describe(
     write_provenance(out, provenance)
     splits = {"train": tuple(given.train), **given.others}
     for name, ids in splits.items():
-        with atomically(out / f"{name}.txt") as new:
-            new.write_text("".join(f"{id}\n" for id in ids), encoding="utf-8")
-    tasks = {
-        name: task.reading(()).spec()
-        | {key: value for key, value in task.training().items() if value != getattr(type(task), key)}
-        for name, task in given.tasks.items()
-    }
-    for name, threshold in thresholds.items():
-        tasks[name]["threshold"] = threshold
+        write_split(out, name, ids)
     labelled = {name: given.index.labelled_classes(name) for name in given.tasks}
     partial = write_labelled(out / LABELLED, labelled_rows(labelled, (id for ids in splits.values() for id in ids)))
     values = {
         "name": f"{given.index.root.name}-discovered",
         "splits": {name: f"{name}.txt" for name in splits},
-        "tasks": tasks,
+        "tasks": described_tasks(given.tasks, thresholds),
         **({"labelled": LABELLED} if partial else {}),
     }
     write_description(out, values, given.tasks)
+
+
+def write_split(out: Path, name: str, ids: Iterable[str]) -> None:
+    """The list of a split."""
+    with atomically(out / f"{name}.txt") as new, new.open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(f"{id}\n" for id in ids)
+
+
+def described_tasks(tasks: Mapping[str, Task], thresholds: Mapping[str, float]) -> dict[str, dict[str, Any]]:
+    """The tasks as ``dataset.yaml`` has them, with the thresholds above which labels were written."""
+    specs = {
+        name: task.reading(()).spec()
+        | {key: value for key, value in task.training().items() if value != getattr(type(task), key)}
+        for name, task in tasks.items()
+    }
+    for name, threshold in thresholds.items():
+        specs[name]["threshold"] = threshold
+    return specs
 
 
 def write_description(out: Path, values: Mapping[str, Any], tasks: Mapping[str, Task]) -> None:
@@ -163,4 +173,4 @@ def write_description(out: Path, values: Mapping[str, Any], tasks: Mapping[str, 
             writer.writerow(["task", "stored", "class", "red", "green", "blue"])
             writer.writerows(classes)
     with atomically(out / "dataset.yaml") as new:
-        new.write_text(FORMATS + dump_yaml(dict(values), allow_unicode=True), encoding="utf-8")
+        new.write_text(FORMATS + dump_yaml(dict(values), allow_unicode=True), encoding="utf-8", newline="\n")

@@ -40,12 +40,16 @@ def provenance(
                     id, name, label.source, by, model, views[name], confidence, coverage, disagreement, date
                 )
             yield label
-        for _, name, coverage, confidence, _, by, disagreement in own.values():
-            network = "network" in by.split("; ")
-            yield ProvenanceRow(
-                id, name, "discovered", by, model if network else "", views[name] if network else "",
-                confidence, coverage, disagreement, date,
-            )  # fmt: skip
+        for row in own.values():
+            yield discovered_row(row, model, views[row[1]], date)
+
+
+def discovered_row(row: Row, model: str, views: str, date: str) -> ProvenanceRow:
+    """Of a label that was discovered now; ``model`` and ``views`` are those of the network, if it was asked."""
+    id, name, coverage, confidence, _, by, disagreement = row
+    if "network" not in by.split("; "):
+        model = views = ""
+    return ProvenanceRow(id, name, "discovered", by, model, views, confidence, coverage, disagreement, date)
 
 
 def check_no_decisions(out: Path) -> None:

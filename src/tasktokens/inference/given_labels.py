@@ -10,7 +10,9 @@ from tasktokens.config import Config
 from tasktokens.data.visibility import AVAILABLE, VisibleLabels, load_flags, load_visible
 from tasktokens.datasets.index import DatasetIndex
 from tasktokens.datasets.open import all_visible, choose_tasks, open_data, open_index
+from tasktokens.datasets.run_data import LABELS
 from tasktokens.errors import DataError
+from tasktokens.hub.download import DESCRIPTION
 from tasktokens.inference.evaluate import run_folder
 from tasktokens.models.files import model_folder, read_info
 from tasktokens.tasks import Task
@@ -65,29 +67,44 @@ def given_labels(run: Path, config: Config) -> GivenLabels:
     run = run_folder(run)
     ids = index.split("train")
     existing = all_visible(index, ids, tasks)
-    seen = load_visible(run / "labels.csv", ids, {name: index.labels[name] for name in tasks})
     notes = [f"task '{name}' is new, and the model does not predict it: left out" for name in added]
-    if (run / AVAILABLE).is_file():
-        before, trained_on = load_flags(run / AVAILABLE), load_flags(run / "labels.csv")
-        held = tuple(id for id in ids if id in before and id not in trained_on)
-        hidden = {id: set(before.get(id, ())) - set(seen[id]) for id in ids}
-    else:  # a run of an earlier version
-        held = open_data(config).holdout
-        known = config.data.labels == "full"  # then nothing was hidden
-        hidden = {id: set() if known else set(existing[id]) - set(seen[id]) for id in ids}
-        if any(hidden.values()):
-            notes.append(
-                f"{run} does not say which labels were there as it was trained: labels that were added since cannot be "
-                f"told from hidden ones, and are discovered like those"
-            )
+    if (run / DESCRIPTION).is_file():  # shared without its run: there is no label of this data that it had hidden
+        notes.append(f"{run} is a model without its run: all labels of {index.root} count as given")
+        seen = existing
+    else:
+        seen = load_visible(run / LABELS, ids, {name: index.labels[name] for name in tasks})
+    held, hidden = _held_and_hidden(run, config, ids, existing, seen, notes)
     aside = set(held)
-    train = {id: tuple(task for task in existing[id] if task not in hidden[id]) for id in ids if id not in aside}
+    train = {
+        id: tuple(task for task in existing[id] if task not in hidden.get(id, ())) for id in ids if id not in aside
+    }
     if not train:
         raise DataError(f"{index.root} has no training images")
     later = sum(len(set(labels) - set(seen[id])) for id, labels in train.items())
     if later:
         notes.append(f"{_count(later, 'label was', 'labels were')} added since the training: kept as given")
     return GivenLabels(index, tasks, train, _others(index, tasks, train, held, notes), tuple(notes))
+
+
+def _held_and_hidden(
+    run: Path, config: Config, ids: tuple[str, ...], existing: VisibleLabels, seen: VisibleLabels, notes: list[str]
+) -> tuple[tuple[str, ...], dict[str, set[str]]]:
+    """The images that a run set aside, and by image the tasks whose labels it hid."""
+    if seen is existing:
+        return (), {}
+    if (run / AVAILABLE).is_file():
+        before, trained_on = load_flags(run / AVAILABLE), load_flags(run / LABELS)
+        held = tuple(id for id in ids if id in before and id not in trained_on)
+        return held, {id: set(before.get(id, ())) - set(seen[id]) for id in ids}
+    # A run of an earlier version; where its data was seen in full, nothing was hidden.
+    known = config.data.labels == "full"
+    hidden = {id: set() if known else set(existing[id]) - set(seen[id]) for id in ids}
+    if any(hidden.values()):
+        notes.append(
+            f"{run} does not say which labels were there as it was trained: labels that were added since cannot be "
+            f"told from hidden ones, and are discovered like those"
+        )
+    return open_data(config).holdout, hidden
 
 
 def _others(

@@ -14,6 +14,7 @@ from tasktokens.data.transforms import resize_image
 from tasktokens.datasets.open import Data, choose_tasks, open_index
 from tasktokens.datasets.run_data import open_run_data
 from tasktokens.errors import DataError
+from tasktokens.hub.download import local_model
 from tasktokens.inference.evaluate import eval_dataset, run_config, run_folder
 from tasktokens.inference.image_files import find_images, readable
 from tasktokens.inference.journal import require_empty
@@ -83,12 +84,13 @@ def influence(
         >>> sorted({row["part"] for row in found.rows})[:3]
         ['attention', 'fine_tokens', 'gates']
     """
+    model = local_model(model)
     if out is None:
-        return _measure(Path(model), inputs, quiet, root)
+        return _measure(model, inputs, quiet, root)
     out = Path(out)
     with only_writer(out):
         require_empty(out, overwrite)
-        found = _measure(Path(model), inputs, quiet, root)
+        found = _measure(model, inputs, quiet, root)
         text = strict_json.dumps({"model": str(model), **asdict(found)}, indent=1, ensure_ascii=False)
         write_atomically(out / "influence.json", f"{text}\n".encode())
     return found

@@ -20,6 +20,9 @@ from tasktokens.utils.atomic import atomically, writing
 from tasktokens.utils.lock import LOCK, is_empty
 from tasktokens.utils.safe_io import load_json, load_yaml, read_text
 
+_BINARY = getattr(os, "O_BINARY", 0)
+"""Windows would write two characters at the end of a line."""
+
 
 class Journal:
     """The journals of one piece of work in the folder ``out``.
@@ -78,7 +81,7 @@ class Journal:
         """To note in the block what this rank has done."""
         path = self._path(rank)
         with writing(path):
-            handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+            handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | _BINARY, 0o666)
         try:
             yield _Appender(path, handle)
         finally:
@@ -174,7 +177,7 @@ def require_empty(out: Path, overwrite: bool, clear: bool = False) -> None:
 
 def _write_lines(path: Path, lines: list[Any]) -> None:
     with atomically(path) as new:
-        new.write_text("".join(f"{strict_json.dumps(line)}\n" for line in lines), encoding="utf-8")
+        new.write_text("".join(f"{strict_json.dumps(line)}\n" for line in lines), encoding="utf-8", newline="\n")
 
 
 def _read_lines(path: Path) -> list[Any]:

@@ -64,11 +64,21 @@ class Kept:
         if np.issubdtype(value_CnW.dtype, np.integer):
             self.classes |= set(np.unique(value_CnW if valid_nW is None else value_CnW[:, valid_nW]).tolist())
 
+    @property
+    def value_CHW(self) -> Array:
+        """The values of what was kept."""
+        return np.concatenate(self.values, axis=1)
+
+    @property
+    def confidence_HW(self) -> Array:
+        """The confidences of what was kept, in [0, 1]; only where they were given and asked for."""
+        return np.concatenate(self.confidences)
+
     def shown(self, caption: str = "") -> Shown:
         """In colours."""
-        value, valid = np.concatenate(self.values, axis=1), np.concatenate(self.valid)
+        value, valid = self.value_CHW, np.concatenate(self.valid)
         colours = self.task.colourise(value, valid if self.void else None)
-        confidence = colour_map(np.concatenate(self.confidences)) if self.confidences else None
+        confidence = colour_map(self.confidence_HW) if self.confidences else None
         name = self.task.name
         return Shown(name, caption or name, colours, confidence, self._legend(value, valid))
 

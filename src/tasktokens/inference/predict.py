@@ -1,12 +1,12 @@
-"""``tasktokens predict``: label files, confidences and pictures for images of any size."""
+"""``tasktokens predict``: label files, confidences and pictures for images of any size, and for videos."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 from accelerate import Accelerator
 from torch import Tensor
@@ -15,30 +15,35 @@ from tasktokens.config import RunSettings
 from tasktokens.datasets.listed_folders import check_not_listed
 from tasktokens.datasets.prepared import sha256
 from tasktokens.discovery.views import Views
-from tasktokens.inference.filled_folder import write_description, write_prediction
-from tasktokens.inference.image_files import ImageReader, find_images, folders_of
+from tasktokens.errors import ConfigError, DataError
+from tasktokens.hub.download import local_model
+from tasktokens.inference.filled_folder import write_description
+from tasktokens.inference.image_files import ImageReader, find_images_and_videos, folders_of
 from tasktokens.inference.journal import PREDICTIONS, Journal, check_no_source, hint_resume
-from tasktokens.inference.label_pictures import Kept, Shown, is_reduced, save_label_picture
+from tasktokens.inference.predict_files import ImageWriter, TiledWriter
 from tasktokens.inference.predictor import Predictor
 from tasktokens.inference.resumable import gone_through
 from tasktokens.inference.stream import Logits, Read
+from tasktokens.inference.tiles import Tiles, TileSize, choose_tiles
+from tasktokens.inference.video_files import VideoWriter, stem_of
+from tasktokens.inference.videos import require_av
 from tasktokens.models.files import model_folder
-from tasktokens.tasks.base import Array
 from tasktokens.utils import console, strict_json
 from tasktokens.utils.distributed import raise_on_all_ranks, start
 from tasktokens.utils.lock import only_writer
-from tasktokens.utils.pictures import LARGEST, reduced
+from tasktokens.utils.pictures import LARGEST
 
 
 def predict(
     model: str | Path, inputs: str | Path | Sequence[str | Path], out: str | Path, overwrite: bool = False,
     quiet: bool = False, views: int | Views = 1, pictures: bool = True, batch_size: int | None = None,
+    tile: TileSize | None = None, overlap: int | None = None, labels: bool = True, every: int = 1,
 ) -> list[Path]:  # fmt: skip
-    """Predict all tasks of images; several ranks share them. After an interruption the same call resumes.
+    """Predict all tasks of images and videos; several ranks share them. After an interruption the same call resumes.
 
     Args:
         model: a run that `train` wrote, or its model folder.
-        inputs: one or more images, folders (searched below) or glob patterns.
+        inputs: one or more images, videos, folders (searched below) or glob patterns.
         out: new folder: ``{task}/{id}.png`` in the layout that the data folder has, ``confidence/{task}/{id}.png``
             (0..255 for 0..1), ``pictures/{id}.png``, and ``dataset.yaml`` and ``classes.csv``, which say what the
             files hold.
@@ -47,15 +52,23 @@ def predict(
         views: 1: the image as it is; 2: averaged with a mirrored and enlarged view (`Predictor`).
         pictures: also draw each image with its predictions in colours, at most 1024 pixels per side.
         batch_size: images of one size that go through the network together; default: see `Predictor.batch_size`.
+        tile: predict images in tiles of that many pixels per side, of (height, width), or, for True, of about the size
+            of the training images; in memory that does not grow with their height. Default: each image is resized to
+            about the size of the training images.
+        overlap: of neighbouring tiles in pixels; default: a quarter of a tile.
+        labels: whether videos get a label file per frame.
+        every: of videos, every N-th frame alone is predicted.
 
     Returns:
-        The pictures, of this rank's images; none without ``pictures``.
+        The pictures, of this rank's images and videos; none without ``pictures``.
 
     Raises:
         CheckpointError: no model there.
-        ConfigError: a batch size below 1.
+        ConfigError: a batch size below 1, a tile or overlap that does not suit the network, tiles for a video, or
+            settings for videos where there is none.
         RunExistsError: ``out`` is not empty, or another process writes into it.
-        DataError: no image found, two with one name, or, after all others were predicted, unreadable ones.
+        DataError: no image found, two with one name, or, after all others were predicted, unreadable ones; of a video
+            that is damaged or cut off the frames until then are written.
         WriteError: the disk is full.
         SystemExit: 130 or 143 after SIGINT or SIGTERM; the images until then are whole.
 
@@ -65,101 +78,142 @@ def predict(
         >>> [picture.as_posix() for picture in pictures]
         ['predicted/pictures/one.png']
     """
-    model, out = Path(model), Path(out)
+    model, out = local_model(model), Path(out)
     accelerator = start(RunSettings())
     journal = Journal(out, "predicting", "prediction")
     with ExitStack() as held, hint_resume():
         with raise_on_all_ranks(accelerator):
+            images, videos = find_images_and_videos(inputs)
+            _check_videos(videos, tile, overlap, labels, every, pictures)
             predictor = Predictor(model, accelerator.device, views, batch_size)
-            images = find_images(inputs)
-            writer = _Writer(predictor, ImageReader(images), out, pictures)
+            tiles = None if tile is None else choose_tiles(predictor.network, predictor.info.size, tile, overlap)
+            worker = _Worker(predictor, images, videos, out, pictures, tiles, labels, every)
             if accelerator.is_main_process:
-                check_no_source(out, [*images.values(), model_folder(model) / "model.safetensors"])
+                check_no_source(out, [*images.values(), *videos.values(), model_folder(model) / "model.safetensors"])
                 check_not_listed(out, folders_of(inputs))
                 held.enter_context(only_writer(out))
-                _begin(journal, writer.predictor, model, images, pictures, overwrite)
-        before = _write_all(accelerator, journal, images, writer, quiet)
-    return [out / "pictures" / f"{id}.png" for id in images if id in before or id in writer.drawn]
+                _begin(journal, worker, model, overwrite)
+        before = _write_all(accelerator, journal, worker, quiet)
+    return [picture for key, picture in worker.paths_of_pictures().items() if key in before or key in worker.drawn]
 
 
-def _write_all(
-    accelerator: Accelerator, journal: Journal, images: Mapping[str, Path], writer: _Writer, quiet: bool
-) -> frozenset[str]:
+def _check_videos(
+    videos: Mapping[str, Path], tile: object, overlap: object, labels: bool, every: int, pictures: bool
+) -> None:
+    """Raise `ConfigError` for settings that do not go together, and where PyAV is missing."""
+    if overlap is not None and tile is None:
+        raise ConfigError("an overlap is one of tiles: give a tile (--tile) too")
+    if every < 1:
+        raise ConfigError(f"every must be 1 or more, found {every}")
+    if not videos:
+        if not labels or every > 1:
+            raise ConfigError("--no-labels and --every are about videos, and none was given")
+        return
+    if tile is not None:
+        raise ConfigError(
+            f"tiles are for images, and {next(iter(videos.values()))} is a video: predict it without --tile"
+        )
+    if not labels and not pictures:
+        raise ConfigError("without labels and without pictures nothing would be written of a video; give one of them")
+    require_av()
+
+
+def _write_all(accelerator: Accelerator, journal: Journal, worker: _Worker, quiet: bool) -> frozenset[str]:
     """All images of this rank; on the first those are returned that have had a picture before."""
-    with gone_through(accelerator, journal, images, writer, quiet) as progress:
+    with gone_through(accelerator, journal, worker.keys, worker, quiet) as progress:
         if progress.stop.received:
             here = f" of rank {accelerator.process_index}" if accelerator.num_processes > 1 else ""
             left = "; run the same command to resume" if progress.count < progress.share else ""
             progress.stop.exit(f"{progress.count} of {progress.share} images{here} are done{left}")
-    writer.reader.report(accelerator)
+    worker.images.reader.report(accelerator, worker.videos.damaged)
     if accelerator.is_main_process:
         journal.end()
-    if (large := sum(writer.drawn.values())) and not quiet:
+    if (large := sum(worker.drawn.values())) and not quiet:
         console.say(f"pictures of {large} images are reduced to {LARGEST} pixels; label files are not")
-    return progress.before if writer.pictures and accelerator.is_main_process else frozenset()
+    return progress.before if worker.images.pictures and accelerator.is_main_process else frozenset()
 
 
-def _begin(
-    journal: Journal, predictor: Predictor, model: Path, images: Mapping[str, Path], pictures: bool, overwrite: bool
-) -> None:
+def _begin(journal: Journal, worker: _Worker, model: Path, overwrite: bool) -> None:
     """Begin the folder or go on with it, and say in it what its files will hold."""
+    predictor = worker.predictor
     settings = {
         "model": sha256(model_folder(model) / "model.safetensors"),
         "choice of views": predictor.views_by_task,
-        "choice of pictures": pictures,
-        "set of images": _digest(images),
+        "choice of pictures": worker.images.pictures,
+        "set of images": _digest(worker.keys),
+        **worker.settings(),
     }
     journal.begin(settings, overwrite, clear=False)
     specs = {name: task.spec() for name, task in predictor.tasks.items()}
     write_description(journal.out, {"name": PREDICTIONS, "tasks": specs}, predictor.tasks)
 
 
-class _Seen(NamedTuple):
-    """What is needed of an image beside its logits: (height, width), and the image itself, small, for a picture."""
+class _Worker:
+    """Images and videos by key, each read and written by what knows how.
 
-    size: tuple[int, int]
-    picture: Array
+    Attributes:
+        keys: the files by key: the id of an image, the id with the ending of a video.
+    """
 
+    def __init__(
+        self, predictor: Predictor, images: Mapping[str, Path], videos: Mapping[str, Path], out: Path, pictures: bool,
+        tiles: Tiles | None, labels: bool, every: int,
+    ) -> None:  # fmt: skip
+        self.predictor, self.out, self.tiles = predictor, out, tiles
+        reader = ImageReader(images)
+        self.images = (
+            ImageWriter(predictor, reader, out, pictures) if tiles is None
+            else TiledWriter(predictor, reader, out, pictures, tiles)
+        )  # fmt: skip
+        by_key = {f"{id}{path.suffix}": path for id, path in videos.items()}
+        if both := next((key for key in by_key if key in images), None):
+            raise DataError(f"{images[both]} and {by_key[both]} have one name, '{both}'; rename one of them")
+        self.videos = VideoWriter(predictor, by_key, out, pictures, labels, every)
+        self.keys = {**images, **by_key}
 
-class _Writer:
-    """Reads the images and writes their files, in several threads."""
+    @property
+    def drawn(self) -> dict[str, bool]:
+        """The keys that have a picture by now, and whether it is smaller than the image."""
+        return self.images.drawn | self.videos.drawn
 
-    def __init__(self, predictor: Predictor, reader: ImageReader, out: Path, pictures: bool) -> None:
-        self.predictor, self.reader, self.out, self.pictures = predictor, reader, out, pictures
-        self.drawn: dict[str, bool] = {}
-        """Whether the picture of an image is smaller than itself."""
+    @property
+    def stopped(self) -> Callable[[], bool]:
+        """Asked while a large image or a video is being predicted."""
+        return self.videos.stopped
 
-    def read(self, id: str) -> Read:
-        """What the network gets of an image; nothing of one that cannot be read."""
-        image = self.reader.read(id)
-        if image is None:
-            return Read(None)
-        height, width = image.shape[:2]
-        return Read(self.predictor.prepare(image), height * width, _Seen((height, width), reduced(image)))
+    @stopped.setter
+    def stopped(self, stopped: Callable[[], bool]) -> None:
+        self.videos.stopped = stopped
+        if isinstance(self.images, TiledWriter):
+            self.images.stopped = stopped
+
+    def settings(self) -> dict[str, Any]:
+        """What decides the result beside the model, of tiles and videos."""
+        tiles = {} if self.tiles is None else {"choice of tiles": self.tiles.facts()}
+        videos = {"choice of frames": [self.videos.labels, self.videos.every]} if self.videos.videos else {}
+        return tiles | videos
+
+    def paths_of_pictures(self) -> dict[str, Path]:
+        """Where the picture of each key is."""
+        folder = self.out / "pictures"
+        return {
+            key: folder / (f"{stem_of(key)}.mp4" if key in self.videos.videos else f"{key}.png") for key in self.keys
+        }
+
+    def read(self, key: str) -> Read:
+        """What the network gets of an image; nothing yet of a video."""
+        return self.videos.read(key) if key in self.videos.videos else self.images.read(key)
 
     def ask(self, seen_13hw: Sequence[Tensor]) -> Sequence[Logits]:
         """The logits of images of one size."""
         return self.predictor.logits(seen_13hw)
 
-    def write(self, id: str, seen: _Seen | None, logits: Logits | None) -> bool | None:
-        """Write the files of an image; None where there are none."""
-        if seen is None or logits is None:
-            return None
-        shown = [self._write_task(id, name, logits[name], seen.size) for name in self.predictor.tasks]
-        if self.pictures:
-            drawn = [one for one in shown if one is not None]
-            save_label_picture(self.out / "pictures" / f"{id}.png", id, seen.picture, drawn)
-            self.drawn[id] = is_reduced(*seen.size)
-        return True
-
-    def _write_task(self, id: str, name: str, logits: Tensor, size: tuple[int, int]) -> Shown | None:
-        task = self.predictor.tasks[name]
-        drawn = Kept(task, size, confidence=False) if self.pictures else None
-        write_prediction(self.out, task, id, self.predictor.decode_bands(name, logits, size), size, drawn=drawn)
-        return None if drawn is None else drawn.shown()
+    def write(self, key: str, seen: Any, logits: Logits | None) -> bool | None:
+        """Write the files of an image or video; None where it was left out."""
+        return self.videos.write(key) if key in self.videos.videos else self.images.write(key, seen, logits)
 
 
-def _digest(images: Mapping[str, Path]) -> str:
+def _digest(files: Mapping[str, Path]) -> str:
     """Of the ids and where their files lie."""
-    text = strict_json.dumps([[id, str(path.absolute())] for id, path in images.items()])
+    text = strict_json.dumps([[id, str(path.absolute())] for id, path in files.items()])
     return hashlib.sha256(text.encode()).hexdigest()

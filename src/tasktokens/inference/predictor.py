@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tasktokens.data.transforms import resize_image, working_size
+from tasktokens.data.transforms import resize_image
 from tasktokens.discovery.pseudo_labels import forward_views
 from tasktokens.discovery.views import AS_IT_IS, VIEW_ZOOM, Views, parse_views, second_view, views_by_task
 from tasktokens.errors import ConfigError
@@ -19,6 +19,7 @@ from tasktokens.models.decoding import decode_bands, decode_with_confidence_at
 from tasktokens.models.files import load_model
 from tasktokens.tasks import Task
 from tasktokens.tasks.base import Array
+from tasktokens.utils.resizing import working_size
 
 
 class Asked(NamedTuple):

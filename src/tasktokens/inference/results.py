@@ -8,14 +8,20 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from tasktokens.errors import ConfigError, DataError, did_you_mean
-from tasktokens.tasks import Task
-from tasktokens.tasks.base import Array
 from tasktokens.utils.pictures import Picture, Strip, draw_strips, png
+
+if TYPE_CHECKING:  # an exported model's predictions are made where there is no torch
+    from tasktokens.exported.task import ExportedTask
+    from tasktokens.tasks import Task
+
+Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -36,7 +42,7 @@ class Prediction:
         'one.png'
     """
 
-    task: Task
+    task: Task | ExportedTask
     value_CHW: Array
     confidence: Array
 
@@ -45,8 +51,9 @@ class Prediction:
         """The prediction at the image's own size, (H, W), or (H, W, C) for tasks of more than one channel.
 
         Classes: the class number, uint8, an index into ``task.class_names()``. Depth: metres, or the unit of the
-        labels for inverse depth. Normals: unit vectors, x right, y down, z towards the camera. Edges, saliency and
-        yes-or-no kinds: a probability in [0, 1]. Regression and directions: the unit of the labels.
+        labels for inverse depth. Normals: unit vectors, x right, y down, z forward (below 0 where a surface faces the
+        camera). Edges, saliency and yes-or-no kinds: a probability in [0, 1]. Regression and directions: the unit of
+        the labels.
         """
         return self.value_CHW[0] if len(self.value_CHW) == 1 else np.moveaxis(self.value_CHW, 0, -1)
 
@@ -104,10 +111,8 @@ class Prediction:
 
     def _check_range_kept(self, written: Path) -> None:
         """16-bit files of a scale hold no more than 65535 times that; larger values would be clipped silently."""
-        if self.task.storable() == self.task:
-            return
-        stored, valid = self.task.read(written)
-        if not np.allclose(stored[:, valid], self.value_CHW[:, valid], rtol=0.01, atol=0.01):
+        stored, valid = self.task.read_back(written)
+        if stored is not None and not np.allclose(stored[:, valid], self.value_CHW[:, valid], rtol=0.01, atol=0.01):
             raise DataError(
                 f"the label file of task '{self.task.name}' cannot hold the largest values; take a larger scale for "
                 f"the task, or keep prediction.value as .npy"
@@ -143,7 +148,7 @@ class Result(Mapping[str, Prediction]):
         self._predictions = dict(predictions)
 
     @property
-    def tasks(self) -> dict[str, Task]:
+    def tasks(self) -> dict[str, Task | ExportedTask]:
         """The tasks by name."""
         return {name: prediction.task for name, prediction in self._predictions.items()}
 

@@ -4,10 +4,10 @@ are done, a signal ends it after the images that are being finished, and the sam
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from accelerate import Accelerator
 from torch import Tensor
@@ -33,6 +33,13 @@ class Worker(Protocol):
 
     def write(self, id: str, about: Any, asked: Any) -> Any:
         """Write its files; what the journal notes of it, None for an image that is not done."""
+
+
+@runtime_checkable
+class Interruptible(Protocol):
+    """A worker whose items may take minutes: meanwhile it asks ``stopped``, and then raises `stream.Stopped`."""
+
+    stopped: Callable[[], bool]
 
 
 @dataclass(frozen=True)
@@ -62,9 +69,12 @@ def gone_through(
     share = [id for id in ids if id not in done][rank::ranks]
     accelerator.wait_for_everyone()  # all have read the journal before anyone writes to it
     count = 0
-    with signals(ranks) as stop, journal.appending(rank) as appender:
+    with signals(ranks) as stop:
+        if isinstance(worker, Interruptible):
+            worker.stopped = stop.is_received
         stream = Stream(worker.read, worker.ask, worker.write, worker.predictor.batch_size, stop.is_received)
-        with closing(stream(share)) as finished:
+        # Closed before the block, which may remove the journal.
+        with journal.appending(rank) as appender, closing(stream(share)) as finished:
             shown = not quiet and accelerator.is_main_process
             for id, facts in track(finished, journal.name, shown, len(share)):
                 if facts is not None:

@@ -11,7 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -24,6 +24,10 @@ Logits = Mapping[str, Tensor]
 
 LARGEST = 16_000_000
 """Pixels that are decoded and written at a time: a photograph alone, or many small images side by side."""
+
+
+class Stopped(Exception):
+    """Raised while an item is finished: the work was told to end, and what there is of the item counts for nothing."""
 
 
 class Read(NamedTuple):
@@ -114,8 +118,9 @@ class Stream(Generic[Item, Computed, Result]):
     def _finish(self, item: Item, read: Read, logits: Computed | None) -> tuple[Result] | None:
         if self.stopped():
             return None
-        with self.room.taken(read.pixels):
+        with self.room.taken(read.pixels), suppress(Stopped):
             return (self.finish(item, read.about, logits),)
+        return None
 
 
 def _finished(item: Item, future: Future[tuple[Result] | None]) -> Iterator[tuple[Item, Result]]:

@@ -14,10 +14,10 @@ from rich.table import Table
 from tasktokens.config import Config, as_config, load_config, parse_config
 from tasktokens.datasets.open import choose_tasks, open_index
 from tasktokens.errors import ConfigError, DataError
+from tasktokens.hub.address import is_address
 from tasktokens.inspection.check_page import number_text, share_text, sizes_text, sources_text, verdict, write_page
 from tasktokens.inspection.report import Finding, Report
 from tasktokens.inspection.survey import check as check_collection
-from tasktokens.utils import strict_json
 
 
 def check(
@@ -52,7 +52,7 @@ def check(
     config = as_config({"data": {"kind": "folder", "root": str(data)}} if folder else data)
     page = None if page is None else Path(page)
     root = getattr(config.data, "root", None)
-    if root is not None and not Path(root).exists():
+    if root is not None and not is_address(root) and not Path(root).exists():
         raise DataError(f"data folder {root} does not exist")
     if root is None and hasattr(config.data, "root"):
         raise ConfigError("nothing to check; give the data folder, or --config FILE")
@@ -120,11 +120,6 @@ def print_report(report: Report, console: Console | None = None) -> None:
         if count > kept:
             console.print(f"… and {count - kept} more of [bold]{code}[/]")
     console.print(verdict(report))
-
-
-def print_json(report: Report) -> None:
-    """The report on standard output, for machines."""
-    print(strict_json.dumps(report.to_json(), indent=1))
 
 
 _TERMINAL = 3

@@ -140,6 +140,15 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
+def inferred_json(root: Path, inferred: InferredFolder) -> dict[str, Any]:
+    """What was written, as plain values."""
+    tasks = [{"task": task.name, "spec": task.spec, "labels": task.files, "seen": task.saw} for task in inferred.tasks]
+    return {
+        "folder": str(root), "images": inferred.count, "tasks": tasks, "left_out": dict(inferred.left_out),
+        "splits": {name: len(ids) for name, ids in inferred.members.items()},
+    }  # fmt: skip
+
+
 def print_inferred(root: Path, inferred: InferredFolder) -> None:
     """What was written, as a table."""
     table = Table("task", "kind", "labels", "seen", title=f"{root}: {inferred.count} images in {inferred.images}")

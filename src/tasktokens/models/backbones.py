@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,8 @@ from tasktokens.errors import ConfigError, WeightsError, did_you_mean
 from tasktokens.models import segnet  # noqa: F401, registers itself with timm
 from tasktokens.models.layers import upsample
 
+_DECODED = 32
+"""The coarsest stride of an encoder whose decoder alone shows its maps."""
 CONNECT_SECONDS = 5.0
 """How long the hub may take to answer before training ends for want of weights."""
 
@@ -35,6 +38,8 @@ class Backbone(nn.Module):
         mean, std: of RGB, (3, 1, 1), in the units of the pixels.
         channels: C_i of the four maps.
         is_decoder: whether the finest map is a decoder's, which needs no fusion with the others (`segnet`).
+        stride: pixels per cell of the coarsest map that it computes: an image that is moved by a multiple of it has the
+            same features, moved.
     """
 
     mean: Tensor
@@ -49,6 +54,8 @@ class Backbone(nn.Module):
         self.channels: list[int] = list(self.network.feature_info.channels())
         self.is_decoder: bool = getattr(self.network, "is_decoder", False)
         self._multiple = _patch(self.network)
+        reductions = [int(each["reduction"]) for each in self.network.feature_info.info]
+        self.stride = _DECODED if self.is_decoder else math.lcm(max(reductions), self._multiple)
         self._channels_last: bool = getattr(self.network, "output_fmt", "NCHW") == "NHWC"
         config = self.network.pretrained_cfg
         config.pop("state_dict", None)  # or each copy of the network would hold the weights twice
@@ -58,8 +65,9 @@ class Backbone(nn.Module):
     def forward(self, image_B3HW: Tensor) -> list[Tensor]:
         """Images (B, 3, H, W), uint8 or 0..255, to four maps (B, C_i, H_i, W_i)."""
         normalised = (image_B3HW.float() - self.mean) / self.std
-        whole = [-(-side // self._multiple) * self._multiple for side in image_B3HW.shape[-2:]]
-        normalised = upsample(normalised, whole)  # a stretch by less than a patch
+        if self._multiple > 1:
+            whole = [(side + self._multiple - 1) // self._multiple * self._multiple for side in image_B3HW.shape[-2:]]
+            normalised = upsample(normalised, whole)  # a stretch by less than a patch
         try:
             maps = self.network(normalised.contiguous(memory_format=torch.channels_last))
         except AssertionError as error:

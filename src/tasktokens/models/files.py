@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from tasktokens.config import ModelSettings
 from tasktokens.errors import CheckpointError, ConfigError
+from tasktokens.hub.address import could_be_repository
+from tasktokens.hub.download import local_model
 from tasktokens.models import NETWORKS, Network, build_network
 from tasktokens.models.fold import fold_batch_norms
 from tasktokens.tasks import Task, build_task
@@ -61,7 +63,7 @@ def save_model(folder: Path, network: Network, info: ModelInfo) -> None:
         with atomically(folder / "model.safetensors") as new:
             save_file({k: v.contiguous() for k, v in network.state_dict().items()}, new)
         with atomically(folder / "model.json") as new:
-            new.write_text(strict_json.dumps(to_json(info), indent=1), encoding="utf-8")
+            new.write_text(strict_json.dumps(to_json(info), indent=1), encoding="utf-8", newline="\n")
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"cannot write the model {folder} ({error}); make room, then --resume goes on") from error
 
@@ -83,12 +85,13 @@ def load_model(path: str | Path, device: torch.device | str = "cpu", folded: boo
     """Load the network of a model folder, or of a run that holds one, in evaluation mode; see also `tasktokens.load`.
 
     Args:
+        path: of the folder, or ``hf://user/name`` for a model of the Hugging Face Hub.
         folded: for prediction alone: with batch norms folded into convolutions, see `fold_batch_norms`.
 
     Returns:
         The network, a plain `torch.nn.Module` that takes uint8 images (B, 3, H, W), and what it was built from.
 
-    Raises `CheckpointError` when it is missing, damaged or of another format.
+    Raises `CheckpointError` when it is missing, damaged or of another format, `HubError` where it cannot be downloaded.
 
     Examples:
         >>> network, info = load_model(Path("runs/mine"))
@@ -96,7 +99,7 @@ def load_model(path: str | Path, device: torch.device | str = "cpu", folded: boo
         >>> list(output), info.size
         (['semseg', 'depth'], (32, 48))
     """
-    folder = model_folder(Path(path))
+    folder = model_folder(local_model(path))
     info = read_info(folder)
     network = info.build()
     load_weights(network, folder / "model.safetensors")
@@ -116,6 +119,8 @@ def read_info(folder: Path) -> ModelInfo:
         advice = "give a finished run or its model folder"
         if (run := folder.parent if folder.name == "model" else folder).joinpath("config.yaml").is_file():
             advice = f"a run that was interrupted goes on by 'tasktokens train --resume run.dir={run}'"
+        if not folder.exists() and could_be_repository(folder.as_posix()):
+            advice += f", or hf://{folder.as_posix()} for one of the Hugging Face Hub"
         raise CheckpointError(f"{folder} holds no trained model (no model.json); {advice}")
     try:
         values = read_json(path)

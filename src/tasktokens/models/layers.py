@@ -60,12 +60,12 @@ def separable_block(inputs: int, outputs: int, dilation: int = 1) -> nn.Sequenti
 def token_scores(feature_BDHW: Tensor, tokens_KD: Tensor) -> Tensor:
     """Inner products of every position with K tokens, (K, D) or (B, K, D), as one matmul: (B, K, H, W)."""
     scores: Tensor = tokens_KD @ feature_BDHW.flatten(2)
-    return scores.view(len(feature_BDHW), tokens_KD.shape[-2], *feature_BDHW.shape[-2:])
+    return scores.view(feature_BDHW.shape[0], tokens_KD.shape[-2], *feature_BDHW.shape[-2:])
 
 
 def upsample(x_BCHW: Tensor, size: Sequence[int]) -> Tensor:
     """Bilinear resizing to (height, width)."""
-    if tuple(x_BCHW.shape[-2:]) == tuple(size):
+    if not torch.jit.is_tracing() and tuple(x_BCHW.shape[-2:]) == tuple(size):
         return x_BCHW
     if x_BCHW.is_cuda:
         return upsample_by_matrices(x_BCHW, size)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -61,7 +62,7 @@ class TwoLevelFusion(nn.Module):
         """
         fine, *others = [project(x) for project, x in zip(self.project, features, strict=True)]
         size = fine.shape[-2:]
-        half = [-(-side // 2) for side in size]
+        half = [(side + 1) // 2 for side in size]
         coarse = [x for x in others if x.shape[-2] <= half[0]]
         for x in others[: len(others) - len(coarse)]:  # a vision transformer's maps have one size
             fine = fine + upsample(x, size)
@@ -111,13 +112,41 @@ class PooledAttention(nn.Module):
     def forward(self, feature_BDHW: Tensor, token_BD: Tensor) -> tuple[Tensor, Tensor]:
         """Feature (B, D, H, W) and token (B, D) to the refined feature and token of the same shapes."""
         size = feature_BDHW.shape[-2:]
-        stride = max(1, math.ceil(math.sqrt(size[0] * size[1] / ATTENDED)))
-        pooled = F.avg_pool2d(feature_BDHW, stride, ceil_mode=True) if stride > 1 else feature_BDHW
+        pooled = pool_to(feature_BDHW, ATTENDED)
         sequence_BND = torch.cat([pooled.flatten(2).mT, token_BD[:, None]], dim=1)
         q, k, v = self.qkv(self.norm(sequence_BND)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         mixed_BND = self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
         spatial = mixed_BND[:, :-1].mT.unflatten(2, pooled.shape[-2:])
         return feature_BDHW + upsample(spatial, size), mixed_BND[:, -1]
+
+
+def pool_to(x_BCHW: Tensor, most: int) -> Tensor:
+    """Means over squares, the smallest of which no more than about ``most`` cover the map: (B, C, h, w).
+
+    While a network is exported, height and width are no numbers, as a kernel of `F.avg_pool2d` has to be: the means are
+    then matrix products.
+
+    Examples:
+        >>> pool_to(torch.arange(10.0).view(1, 1, 2, 5), most=3)
+        tensor([[[[3.0000, 5.0000, 6.5000]]]])
+    """
+    height, width = x_BCHW.shape[-2:]
+    if type(height) is int and type(width) is int:
+        stride = max(1, math.ceil(math.sqrt(height * width / most)))
+        return F.avg_pool2d(x_BCHW, stride, ceil_mode=True) if stride > 1 else x_BCHW
+    area: Any = height * width / most
+    if isinstance(area, Tensor):  # of a traced shape
+        stride = area.sqrt().ceil().clamp(min=1).long()
+    else:
+        stride = torch.sym_max(1, math.ceil(torch._sym_sqrt(area)))
+    return _means(height, stride) @ x_BCHW @ _means(width, stride).mT
+
+
+def _means(length: int, stride: int) -> Tensor:
+    """The matrix (ceil(length / stride), length) that averages each run of ``stride`` positions, the last as it is."""
+    cell = torch.arange(length) // stride
+    inside = (torch.arange((length + stride - 1) // stride)[:, None] == cell).float()
+    return inside / inside.sum(dim=1, keepdim=True)
 
 
 class LightDecoder(nn.Module):

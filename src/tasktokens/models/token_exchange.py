@@ -107,7 +107,8 @@ class Prompts(nn.Module):
 
     def forward(self, map_BCHW: Tensor, tokens_TC: Tensor) -> tuple[Tensor, Tensor]:
         """The map (B, C, H, W) and the tokens (T, C), to a map and tokens (B, T, C) of this image."""
-        tokens_BTC = tokens_TC.expand(len(map_BCHW), -1, -1).clone()  # module hooks cannot follow a view of a parameter
+        batch = map_BCHW.shape[0]
+        tokens_BTC = tokens_TC.expand(batch, -1, -1).clone()  # module hooks cannot follow a view of a parameter
         positions_BNC = map_BCHW.flatten(2).mT
         tokens_BTC = tokens_BTC + self._attend(0, tokens_BTC, positions_BNC)
         changed_BNC = positions_BNC + self._attend(1, positions_BNC, tokens_BTC)
@@ -147,7 +148,7 @@ def running_along(blocks: Sequence[nn.Module], tokens_TC: Tensor) -> Iterator[li
 
     def enter(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         x_BNC = inputs[0]
-        return torch.cat([x_BNC, tokens_TC.to(x_BNC.dtype).expand(len(x_BNC), -1, -1)], dim=1), *inputs[1:]
+        return torch.cat([x_BNC, tokens_TC.to(x_BNC.dtype).expand(x_BNC.shape[0], -1, -1)], dim=1), *inputs[1:]
 
     def leave(module: nn.Module, inputs: Any, x_BNC: Tensor) -> Tensor:
         found[:] = [x_BNC[:, -count:]]

@@ -62,9 +62,9 @@ class CrossTaskGates(nn.Module):
         tokens = self.tokens_here(tokens_TC)
         spread = self.depth_wise(feature_BCHW)
         gates = self.own_gates(spread, tokens)
-        tokens_BTC = tokens.expand(len(feature_BCHW), -1, -1)
+        tokens_BTC = tokens.expand(feature_BCHW.shape[0], -1, -1)
         if not self.mixes:
-            return gates, tokens_BTC, torch.eye(gates.shape[1], device=gates.device).expand(len(gates), -1, -1)
+            return gates, tokens_BTC, torch.eye(gates.shape[1], device=gates.device).expand(gates.shape[0], -1, -1)
         about_BTC = tokens_BTC if self.seen is None else tokens_BTC + self.seen(_gated_mean(spread, gates))
         logits = self.query(about_BTC) @ self.key(about_BTC).mT * tokens.shape[-1] ** -0.5
         affinity = logits.softmax(dim=-1)

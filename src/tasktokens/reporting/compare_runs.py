@@ -9,9 +9,9 @@ from typing import Any
 
 from tasktokens.config import Config
 from tasktokens.inference.evaluate import run_config
+from tasktokens.inference.evaluations import Evaluation, read_evaluation
 from tasktokens.metrics import delta_mtl
 from tasktokens.models.files import read_info
-from tasktokens.reporting.evaluations import Evaluation, read_evaluation
 from tasktokens.tasks import Task
 from tasktokens.utils.console import table_console
 from tasktokens.utils.tables import tables_that_fit

@@ -13,7 +13,7 @@ from tasktokens.data.dataset import load_sample
 from tasktokens.datasets.open import all_visible, open_data
 from tasktokens.inference.discover import discover
 from tasktokens.inference.journal import require_empty
-from tasktokens.inference.model import load
+from tasktokens.inference.load import load
 from tasktokens.inference.predict import predict
 from tasktokens.inference.predictor import Predictor
 from tasktokens.methods import build_method

@@ -16,12 +16,11 @@ from tasktokens.datasets.provenance import SOURCES
 from tasktokens.datasets.run_data import LABELS
 from tasktokens.errors import CheckpointError, TaskTokensError
 from tasktokens.inference.evaluate import run_config
+from tasktokens.inference.evaluations import read_evaluation
 from tasktokens.methods import build_method
 from tasktokens.models.files import read_info
-from tasktokens.reporting.evaluations import read_evaluation
 from tasktokens.training.callbacks.validation import BEST
 from tasktokens.training.log import is_finished, is_written, minutes_of, read_rows
-from tasktokens.utils import strict_json
 from tasktokens.utils.console import table_console
 from tasktokens.utils.safe_io import read_json
 from tasktokens.utils.tables import tables_that_fit
@@ -165,9 +164,9 @@ def _best_text(best: Mapping[str, Any] | None) -> str:
     return f"{best['stage']} {best['step']} ({best['score']:+.1f} %)" if best else ""
 
 
-def to_json(runs: Sequence[RunFacts]) -> str:
+def to_json(runs: Sequence[RunFacts]) -> list[dict[str, Any]]:
     """The list as JSON."""
-    return strict_json.dumps([asdict(run) for run in runs], indent=1, default=str)
+    return [asdict(run) for run in runs]
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------

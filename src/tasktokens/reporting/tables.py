@@ -7,16 +7,17 @@ from pathlib import Path
 
 from rich.table import Table
 
+from tasktokens.hub.download import local_model
 from tasktokens.inference.discovery_summary import Discovery
 from tasktokens.inference.influence import Influence
 from tasktokens.metrics import higher_is_better
 from tasktokens.models.files import model_folder, read_info
-from tasktokens.utils import console, strict_json
+from tasktokens.utils import console
 
 
 def print_results(run: Path, results: Mapping[str, Mapping[str, float]]) -> None:
     """Metrics of a run by task, with units and directions."""
-    info = read_info(model_folder(run))
+    info = read_info(model_folder(local_model(run)))
     table = Table("task", "metric", "value", title=str(run))
     for name, values in results.items():
         metric = info.tasks[name].metric()
@@ -48,11 +49,8 @@ _COLUMNS = 4
 """Tasks that stand side by side in 80 columns."""
 
 
-def print_influence(influence: Influence, as_json: bool = False) -> None:
-    """What each intervention changes, a column per task; as JSON the rows alone."""
-    if as_json:
-        print(strict_json.dumps(influence.rows, indent=1, ensure_ascii=False))
-        return
+def print_influence(influence: Influence) -> None:
+    """What each intervention changes, a column per task."""
     if not influence.rows:
         console.say(f"note: a network '{influence.network}' names no parts that can be exchanged; nothing was measured")
         return
@@ -71,6 +69,14 @@ def print_influence(influence: Influence, as_json: bool = False) -> None:
 
 def print_choices() -> None:
     """All components of the registries with one line each, and where the backbones come from."""
+    table = Table("setting", "value", "what it is")
+    for row in choices():
+        table.add_row(*row.values())
+    console.table_console().print(table)
+
+
+def choices() -> list[dict[str, str]]:
+    """What `print_choices` shows, as plain values."""
     import timm
 
     from tasktokens.datasets.base import DATASETS
@@ -82,21 +88,21 @@ def print_choices() -> None:
     def first_line(thing: object) -> str:
         return ((thing.__doc__ or "").strip().splitlines() or [""])[0]
 
-    table = Table("setting", "value", "what it is")
+    rows: list[dict[str, str]] = []
+
+    def add(setting: str, value: str, about: str) -> None:
+        rows.append({"setting": setting, "value": value, "about": about})
+
     for name, method in METHODS.items():
-        table.add_row("method.name", name, first_line(method.settings_class))
+        add("method.name", name, first_line(method.settings_class))
     for name, data in DATASETS.items():
-        table.add_row("data.kind", name, first_line(data))
+        add("data.kind", name, first_line(data))
     for name, design in DESIGNS.items():
-        table.add_row(
-            "model.variant", name, f"{design.width} channels, {'light' if design.light else 'full'} convolutions"
-        )
+        add("model.variant", name, f"{design.width} channels, {'light' if design.light else 'full'} convolutions")
     for kind, task in KINDS.items():
-        table.add_row("task kind", kind, first_line(task))
+        add("task kind", kind, first_line(task))
     for sort, components in (("network", NETWORKS), ("metric", METRICS)):
         for name, component in components.items():
-            table.add_row(sort, name, first_line(component))
-    table.add_row(
-        "model.backbone", "resnet18, …", f"any of timm's {len(timm.list_models())} models with four feature maps"
-    )
-    console.table_console().print(table)
+            add(sort, name, first_line(component))
+    add("model.backbone", "resnet18, …", f"any of timm's {len(timm.list_models())} models with four feature maps")
+    return rows

@@ -21,7 +21,7 @@ from tasktokens.datasets.provenance import ProvenanceRow, now, write_provenance
 from tasktokens.errors import DataError
 from tasktokens.review.folder import Key, ReviewFolder
 from tasktokens.utils import strict_json
-from tasktokens.utils.atomic import atomically, write_atomically, writing
+from tasktokens.utils.atomic import atomically, flush, write_atomically, writing
 from tasktokens.utils.lock import only_writer
 from tasktokens.utils.safe_io import load_json
 
@@ -180,8 +180,8 @@ class Decisions:
         if not target.exists():
             with atomically(target) as new:
                 shutil.move(path, new) if move else shutil.copyfile(path, new)
-                _sync(new)
-            _sync(target.parent)
+                flush(new)
+            flush(target.parent)
         return name
 
     def _mark_applied(self) -> None:
@@ -211,14 +211,6 @@ def decided_row(folder: ReviewFolder, key: Key, source: Any, coverage: float | N
 
 def _plain(row: ProvenanceRow | None) -> dict[str, Any] | None:
     return None if row is None else asdict(row)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _read_journal(path: Path) -> list[Record]:

@@ -8,7 +8,6 @@ other names that point here, and requests are limited in size and time.
 from __future__ import annotations
 
 import errno
-import ipaddress
 import secrets
 import socket
 import sys
@@ -25,6 +24,7 @@ from tasktokens.review.decisions import open_decisions
 from tasktokens.review.order import first_images, in_order
 from tasktokens.review.session import Session
 from tasktokens.utils import console, strict_json
+from tasktokens.utils.own_host import names_this_server, page_address
 from tasktokens.utils.safe_io import load_json
 
 MAX_BODY = 8 * 2**20
@@ -86,25 +86,11 @@ class ReviewServer(ThreadingHTTPServer):
     @property
     def address(self) -> str:
         """The page's address, with the token."""
-        host = "127.0.0.1" if self.host in ("", "0.0.0.0") else f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.server_address[1]}/#{self.token}"
+        return f"{page_address(self.host, self.server_address[1])}#{self.token}"
 
     def is_own(self, netloc: str) -> bool:
         """Whether a Host or an Origin names this server: by an address, or by a name that it was given."""
-        parts = urlsplit(f"//{netloc}")
-        try:
-            name, port = parts.hostname or "", parts.port
-        except ValueError:
-            return False
-        if port not in (None, self.server_address[1]):
-            return False
-        if name in ("localhost", self.host):
-            return True
-        try:
-            address = ipaddress.ip_address(name)
-        except ValueError:
-            return False  # a name that somebody made point here
-        return address.is_loopback or self.host in ("", "0.0.0.0", "::")
+        return names_this_server(netloc, self.host, int(self.server_address[1]))
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A browser that goes away is no error."""

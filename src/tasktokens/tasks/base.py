@@ -27,6 +27,7 @@ from tasktokens.tasks.examine import Summary, Sums, Suspicion
 from tasktokens.tasks.files import in_bands, write_stored
 from tasktokens.tasks.names import check_task_name
 from tasktokens.tasks.stored import StoredLabel, read_stored
+from tasktokens.utils.label_maps import LabelMaps
 from tasktokens.utils.legends import Colour, Legend
 
 Array = npt.NDArray[Any]
@@ -69,6 +70,8 @@ class Task(ABC):
     """C of label maps (C, H, W)."""
     neutral: ClassVar[tuple[float, ...]] = (0.0,)
     """Per label channel, a value that is safe in every formula; it replaces invalid targets before the loss."""
+    pipeline_tag: ClassVar[str] = "image-to-image"
+    """What the Hugging Face Hub calls such a prediction, for cards."""
     storage: ClassVar[tuple[str, ...]] = ()
     """Fields that only say how label files are stored."""
 
@@ -180,13 +183,38 @@ class Task(ABC):
         """The task with file settings (a scale) under which `write` holds every label in its range."""
         return self
 
+    def read_back(self, path: Path) -> tuple[Array | None, Array | None]:
+        """`read`, of a file that might not hold all that was written into it; None, None of others."""
+        return (None, None) if self.storable() == self else self.read(path)
+
     @abstractmethod
     def colourise(self, value_CHW: Array, valid_HW: Array | None = None) -> Array:
         """A picture (H, W, 3) uint8 of a label or prediction; void is black."""
 
+    def maps(self) -> LabelMaps | None:
+        """How maps are drawn and stored, as plain values; None: an exported model gives the values alone."""
+        return None
+
     def legend(self, value_CHW: Array | None = None) -> Legend:
         """What the colours of `colourise` mean; of a label with many classes, those of the classes in it."""
         return Legend(self.name)
+
+    @property
+    def unit(self) -> str:
+        """Unit of the values, such as ``m``; none for classes, unit vectors and probabilities."""
+        return ""
+
+    def value_text(self, value_C: Array) -> str:
+        """The value of one pixel (C,) for a person, with its unit or the name of its class.
+
+        Examples:
+            >>> from tasktokens.tasks import build_task
+            >>> build_task("depth", {"kind": "depth", "range": [0.5, 10]}).value_text(np.array([2.345]))
+            '2.35 m'
+            >>> build_task("pets", {"kind": "classes", "classes": ["cat", "dog"]}).value_text(np.array([1]))
+            'dog'
+        """
+        return f"{', '.join(f'{value:.3g}' for value in value_C.tolist())} {self.unit}".strip()
 
     def stored_classes(self) -> tuple[tuple[str, str, Colour], ...]:
         """For each class what label files store for it, its name, and its colour in pictures; none without classes."""
@@ -293,6 +321,9 @@ class Task(ABC):
         """A map of predictions at a larger (height, width), bilinear; for tasks that are `continuous`."""
         return F.interpolate(prediction_CHW[None], size, mode="bilinear", align_corners=False)[0]
 
+    unit_length: ClassVar[bool] = False
+    """Whether the values are vectors of length 1, and are so again after being enlarged."""
+
     @abstractmethod
     def correct(self, prediction_BCHW: Tensor, target_BCHW: Tensor) -> Tensor:
         """Where a prediction counts as right, (B, 1, H, W) bool; the confidence estimates how likely that is."""
@@ -393,7 +424,7 @@ def largest_probability(logits_BKHW: Tensor, sharpness: float = 1.0) -> Tensor:
 def channel_matmul(matrix_CK: Tensor, x_BKHW: Tensor) -> Tensor:
     """Multiply every pixel's vector by a matrix, (B, C, H, W); several times faster on a CPU than the einsum."""
     flat_BCN: Tensor = matrix_CK.to(x_BKHW) @ x_BKHW.flatten(2)
-    return flat_BCN.view(len(x_BKHW), len(matrix_CK), *x_BKHW.shape[-2:])
+    return flat_BCN.view(x_BKHW.shape[0], len(matrix_CK), *x_BKHW.shape[-2:])
 
 
 def known_keys(values: Mapping[str, Any], *known: str) -> None:

@@ -32,6 +32,12 @@ def colour_map(unit_HW: Array) -> Array:
     return rgb
 
 
+@cache
+def colour_table() -> tuple[tuple[int, int, int], ...]:
+    """The 256 colours of `colour_map`, from 0 to 1."""
+    return tuple((int(r), int(g), int(b)) for r, g, b in colour_map((np.arange(256) + 0.5) / 256))
+
+
 def confidence_legend() -> Legend:
     """What the colours of a confidence mean."""
     return Legend("confidence", bar=colour_map(np.linspace(0, 1, 64)[None])[0], ends=("0", "1"))

@@ -25,13 +25,14 @@ from tasktokens.tasks.base import (
     parse_range,
 )
 from tasktokens.tasks.bins import Binned
-from tasktokens.tasks.colours import colour_map
+from tasktokens.tasks.colours import colour_table
 from tasktokens.tasks.examine import Summary, Sums
 from tasktokens.tasks.examine_numbers import amount_sums, summarise_depth, unusual_distance
-from tasktokens.tasks.files import floats, to_float32
+from tasktokens.tasks.files import to_float32
 from tasktokens.tasks.marks import judge_marks, mark_sums
 from tasktokens.tasks.stored import StoredLabel
 from tasktokens.tasks.void import is_void, parse_void
+from tasktokens.utils.label_maps import DepthMaps
 from tasktokens.utils.legends import Legend
 
 
@@ -72,6 +73,7 @@ class Depth(Binned):
     void: tuple[float, ...] = ()
 
     kind: ClassVar[str] = "depth"
+    pipeline_tag: ClassVar[str] = "depth-estimation"
     storage: ClassVar[tuple[str, ...]] = ("scale", "offset", "void")
     neutral: ClassVar[tuple[float, ...]] = (1.0,)
     confidence_weighted: ClassVar[bool] = True
@@ -149,16 +151,14 @@ class Depth(Binned):
         positive = value > 0
         return np.where(positive, value, np.float32(1))[None], valid & positive
 
+    def maps(self) -> DepthMaps:
+        """Colours of the logarithm, 16-bit files."""
+        ends = self.minimum, self.maximum
+        return DepthMaps(*ends, colour_table(), self.inverse, self.scale, self.offset, self.void)
+
     def encode(self, value_CHW: Array, valid_HW: Array | None = None) -> Array:
         """16 bits, or floats where the values do not fit."""
-        lowest = max(1, math.floor(-self.offset) + 1)  # nothing that would be read as 0 metres or less
-        stored = np.rint(value_CHW[0] / self.scale - self.offset)
-        if stored.max(initial=0) > 65535:  # in 16 bits it would be nearer than it is; floats always mean the same
-            return floats(value_CHW[0], valid_HW)
-        stored = stored.clip(lowest, 65535).astype(np.uint16)
-        if self.void:
-            stored = _beside(stored, is_void(stored, self.void), self.void)
-        return stored if valid_HW is None else np.where(valid_HW, stored, np.uint16(0))
+        return self.maps().encode(value_CHW, valid_HW)
 
     def storable(self) -> Depth:
         """The task with a scale under which ``maximum`` fits into 16 bits."""
@@ -171,11 +171,7 @@ class Depth(Binned):
 
     def colourise(self, value_CHW: Array, valid_HW: Array | None = None) -> Array:
         """Colours of the logarithm, near at the upper end of the colour scale; void is black."""
-        low_to_high = (np.log(value_CHW[0].clip(self.minimum, self.maximum)) - math.log(self.minimum)) / math.log(
-            self.maximum / self.minimum
-        )
-        colours = colour_map(low_to_high if self.inverse else 1 - low_to_high)
-        return colours if valid_HW is None else np.where(valid_HW[..., None], colours, np.uint8(0))
+        return self.maps().colourise(value_CHW, valid_HW)
 
     def legend(self, value_CHW: Array | None = None) -> Legend:
         """A logarithmic colour bar with both ends of the range."""
@@ -257,21 +253,18 @@ class Depth(Binned):
         return torch.maximum(prediction_BCHW / target_BCHW, target_BCHW / prediction_BCHW) < 1.25
 
     @property
-    def difference_unit(self) -> str:
+    def unit(self) -> str:
         """Metres; none for inverse depth, whose unit is that of the files."""
         return "" if self.inverse else "m"
+
+    @property
+    def difference_unit(self) -> str:
+        """That of the values."""
+        return self.unit
 
     def metric(self) -> DepthErrors:
         """Depth errors, or errors of inverse depth."""
         return InverseDepthErrors() if self.inverse else DepthErrors()
-
-
-def _beside(stored: Array, taken: Array, void: tuple[float, ...]) -> Array:
-    """Predictions that would be read as void move to the nearest number below that is not, or above 0."""
-    free = np.setdiff1d(np.arange(1, 65536), void)
-    below = free[np.searchsorted(free, stored[taken], side="right").clip(1) - 1]
-    stored[taken] = below
-    return stored
 
 
 @cache

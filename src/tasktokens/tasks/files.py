@@ -82,12 +82,6 @@ def in_bands(encode: Callable[[Array, Array | None], Array], value_CHW: Array, v
     return encode(value_CHW, valid_HW)
 
 
-def floats(plane_HW: Array, valid_HW: Array | None = None) -> Array:
-    """A plane as float32; NaN where it is not valid."""
-    plane: Array = plane_HW.astype(np.float32)
-    return plane if valid_HW is None else np.where(valid_HW, plane, np.float32(np.nan))
-
-
 def write_floats(path: Path, plane_HW: Array) -> None:
     """Write a plane of floats as npy, making its folder."""
     path = path.with_suffix(".npy")

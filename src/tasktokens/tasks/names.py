@@ -12,7 +12,7 @@ from tasktokens.errors import ConfigError
 RESERVED = (
     "images", "image", "id", "split", "splits", "labels", "confidence", "pictures", "samples", "classes", "dataset",
     "discovered", "discovering", "predicting", "summary", "train", "val", "test", "holdout", "completed", "labelled",
-    "provenance", "review",
+    "provenance", "review", "frames",
 )  # fmt: skip
 """Files, folders and columns that lie beside those of the tasks in what is read and written."""
 

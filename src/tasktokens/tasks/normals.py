@@ -17,6 +17,7 @@ from tasktokens.tasks.directions import summarise_directions
 from tasktokens.tasks.examine import Summary, Sums
 from tasktokens.tasks.stored import StoredLabel
 from tasktokens.tasks.unit_vectors import UnitVectors, parse_void_vectors
+from tasktokens.utils.label_maps import VectorMaps
 
 
 @dataclass(frozen=True)
@@ -83,19 +84,9 @@ class Normals(UnitVectors):
             ours["xyz".index(axis[-1])] = -value[channel] if axis[0] == "-" else value[channel]
         return np.where(valid, ours, np.array([0, 0, -1], np.float32)[:, None, None]), valid
 
-    def encode(self, value_CHW: Array, valid_HW: Array | None = None) -> Array:
-        """As `UnitVectors.encode`, turned to the files' frame."""
-        if self.frame != ("x", "y", "z"):
-            theirs = [(-1 if axis[0] == "-" else 1) * value_CHW["xyz".index(axis[-1])] for axis in self.frame]
-            value_CHW = np.stack(theirs)
-        return super().encode(value_CHW, valid_HW)
-
-    def colourise(self, value_CHW: Array, valid_HW: Array | None = None) -> Array:
-        """The usual colours of normals: a wall that faces the camera is light blue; void is black."""
-        # The customary colours: a wall that faces the camera is light blue.
-        display = np.moveaxis(value_CHW, 0, -1) * np.array([1, -1, -1], np.float32)
-        colours = np.rint((display.clip(-1, 1) + 1) * 127.5).astype(np.uint8)
-        return colours if valid_HW is None else np.where(valid_HW[..., None], colours, np.uint8(0))
+    def maps(self) -> VectorMaps:
+        """The customary colours, in which a wall that faces the camera is light blue; bytes in the files' frame."""
+        return VectorMaps((1, -1, -1), self.frame)
 
     def summarise(self, sums: Sums) -> Summary:
         """As `UnitVectors.summarise`, with a check of the declared frame."""

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from tasktokens.tasks.base import Array, Task, known_keys
 from tasktokens.tasks.examine import Summary, Sums, probability_sums, summarise_probabilities, white_sums
-from tasktokens.tasks.files import floats, unit_interval
+from tasktokens.tasks.files import unit_interval
 from tasktokens.tasks.stored import StoredLabel
 from tasktokens.tasks.void import is_void, parse_void
+from tasktokens.utils.label_maps import ProbabilityMaps
 from tasktokens.utils.legends import Legend
 
 
@@ -42,21 +43,17 @@ class Probability(Task):
         value = unit_interval(stored.path, np.where(valid, plane, plane.dtype.type(0)), self.white)
         return value[None], valid
 
+    def maps(self) -> ProbabilityMaps:
+        """Grey; floats where the files have other numbers for 1 or for void."""
+        return ProbabilityMaps(self.white is not None or bool(self.void))
+
     def encode(self, value_CHW: Array, valid_HW: Array | None = None) -> Array:
         """Grey of 8 bits with alpha for void, or floats where the files have other numbers for 1 or for void."""
-        if self.white is not None or self.void:
-            # Grey values have another meaning here; floats always have the same.
-            return floats(value_CHW[0].clip(0, 1), valid_HW)
-        grey = np.rint(value_CHW[0].clip(0, 1) * 255).astype(np.uint8)
-        alpha = None if valid_HW is None else np.where(valid_HW, np.uint8(255), np.uint8(0))
-        return grey if alpha is None else np.stack([grey, alpha], axis=-1)
+        return self.maps().encode(value_CHW, valid_HW)
 
     def colourise(self, value_CHW: Array, valid_HW: Array | None = None) -> Array:
         """Grey, from black for 0 to white for 1; void is dark blue."""
-        grey = np.rint(value_CHW[0].clip(0, 1) * 255).astype(np.uint8)
-        rgb = np.repeat(grey[..., None], 3, axis=-1)
-        # Void is dark blue here, since black means "no".
-        return rgb if valid_HW is None else np.where(valid_HW[..., None], rgb, np.array([25, 25, 70], np.uint8))
+        return self.maps().colourise(value_CHW, valid_HW)
 
     def legend(self, value_CHW: Array | None = None) -> Legend:
         """A bar from no to yes."""

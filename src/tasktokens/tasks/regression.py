@@ -22,13 +22,14 @@ from tasktokens.tasks.base import (
     parse_range,
 )
 from tasktokens.tasks.bins import Binned
-from tasktokens.tasks.colours import colour_map
+from tasktokens.tasks.colours import colour_table
 from tasktokens.tasks.examine import Summary, Sums
 from tasktokens.tasks.examine_numbers import range_sums, summarise_range
-from tasktokens.tasks.files import floats, to_float32
+from tasktokens.tasks.files import to_float32
 from tasktokens.tasks.marks import judge_marks, mark_sums
 from tasktokens.tasks.stored import StoredLabel
 from tasktokens.tasks.void import is_void, parse_void
+from tasktokens.utils.label_maps import ScalarMaps
 from tasktokens.utils.legends import Legend
 
 
@@ -59,7 +60,7 @@ class Regression(Binned):
     threshold: float = 0.9
     minimum: float = 0.0
     maximum: float = 1.0
-    unit: str = ""
+    unit: str = ""  # type: ignore[assignment]  # a setting here
     bins: int = 30
     scale: float = 1.0
     offset: float = 0.0
@@ -129,14 +130,17 @@ class Regression(Binned):
         value, held = to_float32(np.where(valid, value, 0), neutral=0)
         return value[None], valid & held
 
+    def maps(self) -> ScalarMaps:
+        """Colours of the range, files of floats."""
+        return ScalarMaps(self.minimum, self.maximum, colour_table())
+
     def encode(self, value_CHW: Array, valid_HW: Array | None = None) -> Array:
         """Floats in the user's unit; pixels that are not valid become void."""
-        return floats(value_CHW[0], valid_HW)
+        return self.maps().encode(value_CHW, valid_HW)
 
     def colourise(self, value_CHW: Array, valid_HW: Array | None = None) -> Array:
         """Colours from the lower to the upper end of the range; void is black."""
-        colours = colour_map((value_CHW[0] - self.minimum) / self.span)
-        return colours if valid_HW is None else np.where(valid_HW[..., None], colours, np.uint8(0))
+        return self.maps().colourise(value_CHW, valid_HW)
 
     def legend(self, value_CHW: Array | None = None) -> Legend:
         """A linear colour bar with both ends of the range."""

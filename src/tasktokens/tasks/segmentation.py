@@ -36,12 +36,11 @@ from tasktokens.tasks.partial_classes import (
 )
 from tasktokens.tasks.stored import StoredLabel
 from tasktokens.tasks.void import is_void, parse_void_ids
+from tasktokens.utils.label_maps import OUTSIDE, ClassMaps
 from tasktokens.utils.legends import Colour, Legend
 
 IMPOSSIBLE = -1e4
 """A logit whose class has no probability; finite, since logits are enlarged by means of neighbours."""
-OUTSIDE: Colour = (128, 128, 128)
-"""In pictures, the colour of a class that was not labelled in an image."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +78,7 @@ class Segmentation(Task):
     reads: int | None = None
 
     kind: ClassVar[str] = "classes"
+    pipeline_tag: ClassVar[str] = "image-segmentation"
     storage: ClassVar[tuple[str, ...]] = (
         "void", "ids", "colours", "void_colours", "labelled", "reads",
     )  # fmt: skip
@@ -223,24 +223,14 @@ class Segmentation(Task):
             f". If the files count the {count} classes from 1: ids: {{{pairs}{more}}}, and void: [0] if 0 is no class"
         )
 
+    def maps(self) -> ClassMaps:
+        """Ids or declared colours; a palette where there are none."""
+        palette = tuple((int(r), int(g), int(b)) for r, g, b in self._palette())
+        return ClassMaps(palette, () if self.colours else tuple(self._stored_ids().tolist()), self.void)
+
     def encode(self, value_CHW: Array, valid_HW: Array | None = None) -> Array:
         """Ids or colours; void is a void id, or transparent."""
-        ids = self._outside_as_class(value_CHW[0].astype(np.int64))
-        if self.colours:
-            stored: Array = np.array(self.colours, np.uint8)[ids]
-        else:
-            used = self._stored_ids()
-            deep = used.max() > 255
-            stored = used[ids].astype(np.uint16 if deep else np.uint8)
-            void = [id for id in self.void if 0 <= id <= (65535 if deep else 255)]
-            if valid_HW is not None and (void or deep):
-                # 16-bit files have no alpha; where no void id is named, take one that is no class.
-                free = next(id for id in range(65535, -1, -1) if id not in used)
-                stored, valid_HW = np.where(valid_HW, stored, stored.dtype.type((void or [free])[0])), None
-        if valid_HW is not None:
-            alpha = np.where(valid_HW, np.uint8(255), np.uint8(0))
-            stored = np.concatenate([stored.reshape(*ids.shape, -1), alpha[..., None]], axis=-1)
-        return stored
+        return self.maps().encode(self._outside_as_class(value_CHW.astype(np.int64)), valid_HW)
 
     def _outside_as_class(self, ids: Array) -> Array:
         """With the first class that was not labelled for each code: files that were read as codes are so again."""
@@ -271,15 +261,18 @@ class Segmentation(Task):
             swatches.append((OUTSIDE, "a class that was not labelled here"))
         return Legend(self.name, tuple(swatches))
 
+    def value_text(self, value_C: Array) -> str:
+        """The name of the class."""
+        number = int(value_C[0])
+        return self.classes[number] if number < len(self.classes) else "a class that was not labelled here"
+
     def _palette(self) -> Array:
         """Colours (classes, 3) uint8 of pictures."""
         return np.array(self.colours, np.uint8) if self.colours else class_palette(len(self.classes))
 
     def colourise(self, value_CHW: Array, valid_HW: Array | None = None) -> Array:
         """The declared colours, or a palette with a colour per class; void is black."""
-        palette = np.concatenate([self._palette(), np.array([OUTSIDE], np.uint8)])
-        colours = palette[value_CHW[0].astype(np.int64).clip(0, len(self.classes))]
-        return colours if valid_HW is None else np.where(valid_HW[..., None], colours, np.uint8(0))
+        return self.maps().colourise(value_CHW, valid_HW)
 
     def examine(self, value_CHW: Array, valid_HW: Array) -> dict[str, Array]:
         """Pixels per class, and the classes that occur."""

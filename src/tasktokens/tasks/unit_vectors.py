@@ -20,6 +20,7 @@ from tasktokens.tasks.directions import direction_sums, length_sums, summarise_d
 from tasktokens.tasks.examine import Summary, Sums
 from tasktokens.tasks.stored import StoredLabel, describe_shape
 from tasktokens.tasks.void import is_void, parse_void
+from tasktokens.utils.label_maps import VectorMaps
 from tasktokens.utils.legends import Legend
 
 Triple = tuple[float, float, float]
@@ -51,6 +52,7 @@ class UnitVectors(Task):
     neutral: ClassVar[tuple[float, ...]] = (0.0, 0.0, -1.0)
     confidence_weighted: ClassVar[bool] = True
     continuous: ClassVar[bool] = True
+    unit_length: ClassVar[bool] = True
     shortest: ClassVar[float] = 1e-6
     """Length below which the loss does not stretch a mean vector to 1."""
 
@@ -99,10 +101,17 @@ class UnitVectors(Task):
             found |= np.logical_and.reduce([is_void(array_HW3[..., c], (triple[c],)) for c in range(3)])
         return found
 
+    def maps(self) -> VectorMaps:
+        """Three bytes in the files' frame."""
+        return VectorMaps()
+
     def encode(self, value_CHW: Array, valid_HW: Array | None = None) -> Array:
-        """8-bit RGB, v = (n + 1) x 127.5; void is (128, 128, 128)."""
-        stored = np.rint((np.moveaxis(value_CHW, 0, -1).clip(-1, 1) + 1) * 127.5).astype(np.uint8)
-        return stored if valid_HW is None else np.where(valid_HW[..., None], stored, np.uint8(128))
+        """8-bit RGB, v = (n + 1) x 127.5, in the files' frame; void is (128, 128, 128)."""
+        return self.maps().encode(value_CHW, valid_HW)
+
+    def colourise(self, value_CHW: Array, valid_HW: Array | None = None) -> Array:
+        """RGB = (v + 1) x 127.5, of normals in the customary colours; void is black."""
+        return self.maps().colourise(value_CHW, valid_HW)
 
     directions: ClassVar[tuple[str, ...]] = ("+x", "-x", "+y", "-y", "+z", "-z")
     """What vectors along and against each axis are called in a legend; without a name, they are left out."""

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from tasktokens.tasks.base import KINDS, Array, known_keys
+from tasktokens.tasks.base import KINDS, known_keys
 from tasktokens.tasks.unit_vectors import UnitVectors, parse_void_vectors
 
 
@@ -65,11 +64,6 @@ class Vectors(UnitVectors):
     def centres(self) -> Tensor:
         """Unit vectors (K, 3) all around."""
         return _sphere(self.centres_count)
-
-    def colourise(self, value_CHW: Array, valid_HW: Array | None = None) -> Array:
-        """RGB = (v + 1) x 127.5; void is black."""
-        colours = np.rint((np.moveaxis(value_CHW, 0, -1).clip(-1, 1) + 1) * 127.5).astype(np.uint8)
-        return colours if valid_HW is None else np.where(valid_HW[..., None], colours, np.uint8(0))
 
     def flip(self, value_CHW: Tensor) -> Tensor:
         """Mirror the map and multiply the components by ``flip_signs``."""

@@ -228,7 +228,7 @@ def _limits() -> Iterator[int]:
     group, old = Path("/sys/fs/cgroup"), "memory/memory"
     for most, used in (("memory.max", "memory.current"), (f"{old}.limit_in_bytes", f"{old}.usage_in_bytes")):
         with contextlib.suppress(OSError, ValueError):  # no such limit: no file, or "max"
-            yield int((group / most).read_text()) - int((group / used).read_text())
+            yield int((group / most).read_text(encoding="utf-8")) - int((group / used).read_text(encoding="utf-8"))
     with contextlib.suppress(ImportError):  # Windows
         import resource
 

@@ -8,7 +8,6 @@ found on resuming. Randomness needs no state: it depends on (seed, stage, step) 
 from __future__ import annotations
 
 import math
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -24,6 +23,7 @@ from tasktokens.errors import CheckpointError
 from tasktokens.models import Network
 from tasktokens.models.files import read_tensors
 from tasktokens.utils import console, strict_json
+from tasktokens.utils.atomic import flush
 from tasktokens.utils.file_state import crc32
 from tasktokens.utils.safe_io import load_json
 
@@ -78,11 +78,15 @@ def save_checkpoint(
         if balance is not None:
             save_file(_contiguous(balance.state_dict()), temporary / "balance.safetensors")
         save_file(_optimizer_tensors(optimizer), temporary / "optimizer.safetensors")
-        (temporary / "cursor.json").write_text(strict_json.dumps({"format": FORMAT, **asdict(cursor)}))
+        (temporary / "cursor.json").write_text(
+            strict_json.dumps({"format": FORMAT, **asdict(cursor)}), encoding="utf-8", newline="\n"
+        )
         if sums:
-            (temporary / "sums.json").write_text(strict_json.dumps(strict_json.finite(sums)))
+            (temporary / "sums.json").write_text(
+                strict_json.dumps(strict_json.finite(sums)), encoding="utf-8", newline="\n"
+            )
         if scaler is not None:
-            (temporary / "scaler.json").write_text(strict_json.dumps(scaler))
+            (temporary / "scaler.json").write_text(strict_json.dumps(scaler), encoding="utf-8", newline="\n")
         mark_complete(temporary)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -92,7 +96,7 @@ def save_checkpoint(
     if target.exists():  # damaged, or the run would not have come by again
         _remove(target)
     temporary.rename(target)
-    _flush(folder)
+    flush(folder)
     # Later ones are damaged, or the run would have gone on from there: they must not count as kept.
     for old in [path for path in complete_checkpoints(folder) if path.name <= target.name][:-keep]:
         _remove(old)
@@ -104,16 +108,16 @@ def mark_complete(checkpoint: Path) -> None:
     files = [path for path in sorted(checkpoint.iterdir()) if path.name != MARK]
     sums = {path.name: {"size": path.stat().st_size, "crc32": crc32(path)} for path in files}
     for path in files:
-        _flush(path)
-    (checkpoint / MARK).write_text(strict_json.dumps(sums, indent=1))
-    _flush(checkpoint / MARK)
-    _flush(checkpoint)
+        flush(path)
+    (checkpoint / MARK).write_text(strict_json.dumps(sums, indent=1), encoding="utf-8", newline="\n")
+    flush(checkpoint / MARK)
+    flush(checkpoint)
 
 
 def fault(checkpoint: Path) -> str | None:
     """What is wrong with a checkpoint: a file is missing, cut off or damaged; None for a whole one."""
     try:
-        sums = load_json((checkpoint / MARK).read_text())
+        sums = load_json((checkpoint / MARK).read_text(encoding="utf-8"))
         for name in ("cursor.json", *sums):
             path, size = checkpoint / name, sums[name]["size"]
             if path.stat().st_size != size:
@@ -162,7 +166,7 @@ def tidy(folder: Path) -> None:
 def read_cursor(checkpoint: Path) -> Cursor:
     """Where the checkpoint's run stood. Raises `CheckpointError` where it is damaged or of a later format."""
     try:
-        values = load_json((checkpoint / "cursor.json").read_text())
+        values = load_json((checkpoint / "cursor.json").read_text(encoding="utf-8"))
         if values.get("format", FORMAT) != FORMAT:
             raise CheckpointError(
                 f"{checkpoint} has format {values['format']}; this version reads format {FORMAT}; resume with the "
@@ -180,7 +184,7 @@ def load_sums(checkpoint: Path) -> dict[str, list[float]]:
     if not path.exists():
         return {}
     try:
-        values = load_json(path.read_text())
+        values = load_json(path.read_text(encoding="utf-8"))
         return {name: [math.nan if v is None else float(v) for v in pair] for name, pair in values.items()}
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path} is damaged ({error}); remove that checkpoint") from error
@@ -189,7 +193,7 @@ def load_sums(checkpoint: Path) -> dict[str, list[float]]:
 def load_scaler(checkpoint: Path, scaler: torch.amp.GradScaler) -> None:
     """Load the loss scale and how many good steps there were since it last changed."""
     try:
-        scaler.load_state_dict(load_json((checkpoint / "scaler.json").read_text()))
+        scaler.load_state_dict(load_json((checkpoint / "scaler.json").read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise CheckpointError(f"{checkpoint}/scaler.json is damaged ({error}); remove that checkpoint") from error
 
@@ -219,6 +223,8 @@ def load_optimizer(
                 )
             # The fused kernels walk through memory: a moment must have its weight's layout, such as channels last.
             tensor = torch.empty_like(parameter, dtype=tensor.dtype, requires_grad=False).copy_(tensor)
+        else:
+            tensor = tensor.clone()  # or the file stays mapped, and Windows removes no such checkpoint
         state.setdefault(int(index), {})[name] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
@@ -251,12 +257,3 @@ def _remove(checkpoint: Path) -> None:
     shutil.rmtree(doomed, ignore_errors=True)
     checkpoint.rename(doomed)
     shutil.rmtree(doomed)
-
-
-def _flush(path: Path) -> None:
-    """fsync a file or folder, so that a rename cannot outrun its content."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

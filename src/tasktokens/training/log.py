@@ -59,11 +59,11 @@ class RunLog:
             check_not_written(path)
             rows = [row for row in read_rows(path) if keep(row)]
             with atomically(path) as new:
-                new.write_text("".join(strict_json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+                new.write_text("".join(strict_json.dumps(row) + "\n" for row in rows), encoding="utf-8", newline="\n")
         self.minutes = minutes_of(rows) or 0.0
         self.finished = is_finished(rows)
         self._file = _open_locked(path) if path else None
-        self._text = path.with_name("log.txt").open("a", encoding="utf-8") if path else None
+        self._text = path.with_name("log.txt").open("a", encoding="utf-8", newline="\n") if path else None
         quiet = quiet or path is None
         self._quiet, self._title = quiet, title
         self._console = _ProgressConsole(stderr=True)
@@ -202,7 +202,7 @@ def check_not_written(path: Path) -> None:
 
 
 def _open_locked(path: Path) -> IO[str]:
-    file = path.open("a+", encoding="utf-8")
+    file = path.open("a+", encoding="utf-8", newline="\n")
     if not _lock(file):
         file.close()
         raise _taken(path)

@@ -66,7 +66,7 @@ def prepare_folder(config: Config, data: Data, accelerator: Accelerator, resume:
     if folder.exists() and any(folder.iterdir()):
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
+    (folder / "config.yaml").write_text(to_yaml(config), encoding="utf-8", newline="\n")
     save_visible(folder / LABELS, data.train, list(data.tasks), label_words(data))
     ids = (*data.train, *data.holdout)
     save_visible(folder / AVAILABLE, all_visible(data.collection, ids, data.tasks), list(data.tasks))
@@ -74,8 +74,10 @@ def prepare_folder(config: Config, data: Data, accelerator: Accelerator, resume:
         save_visible(folder / HELD_LABELS, data.held, list(data.tasks))
     save_seen_files(folder, config, data)
     described = {name: task.spec() | task.training() for name, task in data.tasks.items()}
-    (folder / TASKS).write_text(strict_json.dumps(described, indent=1), encoding="utf-8")
-    (folder / ENVIRONMENT).write_text(strict_json.dumps(environment(accelerator), indent=1), encoding="utf-8")
+    (folder / TASKS).write_text(strict_json.dumps(described, indent=1), encoding="utf-8", newline="\n")
+    (folder / ENVIRONMENT).write_text(
+        strict_json.dumps(environment(accelerator), indent=1), encoding="utf-8", newline="\n"
+    )
 
 
 def environment(accelerator: Accelerator) -> dict[str, str]:
@@ -102,7 +104,7 @@ def code_commit(measured: Sequence[str] = (".",)) -> str | None:
 
     def git(*words: str) -> str:
         command = ["git", "-C", str(package), *words]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True, timeout=20)
         return done.stdout.strip()
 
     try:

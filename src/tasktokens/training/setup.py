@@ -25,7 +25,7 @@ from tasktokens.models.backbones import check_backbone
 from tasktokens.models.files import ModelInfo, model_folder, read_info
 from tasktokens.training.batch_size import explain_oom, with_batch_size
 from tasktokens.training.budget import with_minutes
-from tasktokens.training.callbacks.tracking import check_trackers
+from tasktokens.training.callbacks.trackers import check_installed
 from tasktokens.training.callbacks.validation import check_validation, validation_dataset
 from tasktokens.training.make_balance import check_balance
 from tasktokens.training.run_folder import check_run_folder
@@ -125,7 +125,7 @@ def _with_own(config: Config, data: Data, resume: bool) -> Data:
 def check_settings(config: Config, accelerator: Accelerator, init_from: Path | None, resume: bool) -> None:
     """Check settings that need no data. Raises `ConfigError`, `WeightsError`, `CheckpointError`."""
     check_validation(config.run)
-    check_trackers(config.run)
+    check_installed(config.run.track)
     check_rule(config.data.labels)
     check_balance(config.optim.balance, training_precision(config.run))
     method = build_method(config.method, {})

@@ -217,11 +217,11 @@ class CpuPeak:
         return peak
 
     def _start(self) -> None:
-        self.errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
+        self.errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace", newline="\n")  # noqa: SIM115
         command = [sys.executable, "-m", "tasktokens.training.step_memory"]
         pipe = subprocess.PIPE
-        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self.errors, text=True)
-        self._say(self.config.model_dump_json())
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self.errors, encoding="utf-8")
+        self._say(strict_json.dumps(self.config.model_dump(mode="json")))  # in ASCII: pipes have a code page
 
     def _say(self, line: str) -> None:
         assert self.process is not None
@@ -272,7 +272,7 @@ def _peak_rss() -> int:
     """The most memory in bytes that this process has held."""
     status = Path("/proc/self/status")
     if status.is_file():  # not ru_maxrss, which begins with that of the process that started this one
-        lines = status.read_text().splitlines()
+        lines = status.read_text(encoding="utf-8").splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024
     memory = psutil.Process().memory_info()
     if sys.platform == "win32":

@@ -18,6 +18,7 @@ from tasktokens.data.sample import Batch
 from tasktokens.datasets.open import Data
 from tasktokens.datasets.run_data import described
 from tasktokens.discovery.store import Store
+from tasktokens.hub.download import local_model
 from tasktokens.inference.evaluate import eval_dataset, evaluate_network, write_results
 from tasktokens.methods import Method, PreparedBatch, Stage, build_method
 from tasktokens.models import Network
@@ -80,6 +81,7 @@ def train(
         OtherRankError: another rank has raised one of these.
         SystemExit: 130 or 143 after SIGINT or SIGTERM, with a checkpoint saved; during the evaluation, too.
     """
+    init_from = None if init_from is None else local_model(init_from)
     config, data, accelerator = open_run(config, resume, overwrite, quiet, init_from)
     with raise_on_all_ranks(accelerator):
         trainer = Trainer(config, data, accelerator, quiet, callbacks)

@@ -31,7 +31,7 @@ def atomically(path: Path) -> Iterator[Path]:
 
     Raises `WriteError` naming ``path`` where the disk is full or refuses.
     """
-    unfinished = path.with_name(f".{_short(path.stem)}.{os.getpid()}.partial{path.suffix}")
+    unfinished = path.with_name(f".{short_name(path.stem)}.{os.getpid()}.partial{path.suffix}")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -41,10 +41,26 @@ def atomically(path: Path) -> Iterator[Path]:
             unfinished.unlink(missing_ok=True)
 
 
-def _short(stem: str) -> str:
-    """A name that leaves room for what is added to it: file systems take 255 bytes."""
+def short_name(stem: str) -> str:
+    """How `atomically` calls a file until it is whole: file systems take 255 bytes, and more is added to the name."""
     written = os.fsencode(stem)
     return stem if len(written) <= 200 else hashlib.blake2b(written, digest_size=16).hexdigest()
+
+
+def flush(path: Path) -> None:
+    """Write a file or folder through to the disk, so that a later rename cannot outrun its content."""
+    # Windows opens no folder, and flushes no file that is open for reading alone.
+    how = os.O_RDONLY if path.is_dir() else os.O_RDWR
+    try:
+        descriptor = os.open(path, how)
+    except PermissionError:
+        if path.is_dir():
+            return
+        raise
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_atomically(path: Path, content: bytes) -> Path:

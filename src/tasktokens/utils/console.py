@@ -7,7 +7,7 @@ import io
 import os
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,6 +42,14 @@ def say(text: str) -> None:
     """Print a line on standard error; a closed stream is ignored."""
     with ignore_lost_output():
         print(text, file=sys.stderr, flush=True)
+
+
+def print_json(value: Any) -> None:
+    """Print strict JSON on standard output: all that a verb prints there with ``--json``."""
+    from tasktokens.utils import strict_json
+
+    with ignore_lost_output():
+        print(strict_json.dumps(value, indent=1, default=str), flush=True)
 
 
 def table_console(width: int | None = None) -> Console:

@@ -6,7 +6,7 @@ import contextlib
 import fnmatch
 import os
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tasktokens.errors import DataError
@@ -28,9 +28,13 @@ def walk_files(folder: Path) -> list[tuple[str, ...]]:
     Raises:
         DataError: a folder cannot be listed, or links lead to the same folders too often.
     """
+    return sorted(iter_files(folder))
+
+
+def iter_files(folder: Path) -> Iterator[tuple[str, ...]]:
+    """`walk_files` in no order; memory grows with the number of folders, not of files."""
     if not folder.is_dir():
-        return []
-    found: list[tuple[str, ...]] = []
+        return
     seen: set[tuple[int, int]] = set()
     revisits = 0
     # Strings until the end: for a hundred thousand files, paths would take most of the time.
@@ -39,10 +43,8 @@ def walk_files(folder: Path) -> list[tuple[str, ...]]:
         path, parts, above = waiting.pop()
         try:
             status = os.stat(path)
-            with os.scandir(path) as entries:
-                listed = [(entry.name, _is_folder(entry)) for entry in entries if not _passed_over(entry.name)]
         except OSError as error:
-            raise DataError(f"cannot list the folder {path} ({error.strerror or error})") from error
+            raise _unlisted(path, error) from error
         identity = (status.st_dev, status.st_ino)
         if identity in above:
             continue
@@ -53,9 +55,26 @@ def walk_files(folder: Path) -> list[tuple[str, ...]]:
             )
         seen.add(identity)
         inside = above | {identity}
-        waiting += [(os.path.join(path, name), (*parts, name), inside) for name, is_folder in listed if is_folder]
-        found += [(*parts, name) for name, is_folder in listed if not is_folder]
-    return sorted(found)
+        for name, is_folder in _entries(path):
+            if is_folder:
+                waiting.append((os.path.join(path, name), (*parts, name), inside))
+            else:
+                yield (*parts, name)
+
+
+def _entries(path: str) -> Iterator[tuple[str, bool]]:
+    """Names in a folder, and whether each is one."""
+    try:
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if not _passed_over(entry.name):
+                    yield entry.name, _is_folder(entry)
+    except OSError as error:
+        raise _unlisted(path, error) from error
+
+
+def _unlisted(path: str, error: OSError) -> DataError:
+    return DataError(f"cannot list the folder {path} ({error.strerror or error})")
 
 
 def _passed_over(name: str) -> bool:

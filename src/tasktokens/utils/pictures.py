@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -233,7 +233,9 @@ def _text_size(text: str, font: ImageFont.FreeTypeFont) -> tuple[int, int]:
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which matplotlib brings along, for its Δ, → and accents."""
-    from matplotlib import get_data_path
-
+    """DejaVu Sans, which matplotlib brings along, for its Δ, → and accents; without matplotlib Pillow's own."""
+    try:
+        from matplotlib import get_data_path
+    except ModuleNotFoundError:  # where exported models are used
+        return cast(ImageFont.FreeTypeFont, ImageFont.load_default(size))
     return ImageFont.truetype(str(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)

@@ -14,16 +14,19 @@ import stat
 import zipfile
 import zlib
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import yaml
 from PIL import Image, UnidentifiedImageError
 
 from tasktokens.errors import ConfigError
-from tasktokens.utils.plain_yaml import PlainDumper, PlainLoader, check_unique_keys, keep_class_names
 from tasktokens.utils.tiff import describe_bands
+
+if TYPE_CHECKING:  # exported models are used where there is no YAML
+    import yaml
+
+    from tasktokens.utils.plain_yaml import PlainLoader
 
 MAX_PIXELS, MAX_ROWS = "TASKTOKENS_MAX_PIXELS", "TASKTOKENS_MAX_ROWS"
 _DEFAULTS = {MAX_PIXELS: 2**27, MAX_ROWS: 10_000_000}
@@ -61,19 +64,20 @@ def require_regular_file(path: Path) -> None:
         raise ValueError("it is a folder, or no ordinary file")
 
 
-def open_picture(path: Path) -> Image.Image:
-    """Open a picture file of one of `FORMATS`, to be closed by the caller; nothing is decoded yet."""
-    require_regular_file(path)
+def open_picture(source: Path | IO[bytes]) -> Image.Image:
+    """Open a picture of one of `FORMATS`, to be closed by the caller; nothing is decoded yet."""
+    if isinstance(source, Path):
+        require_regular_file(source)
     if limit(MAX_PIXELS) > _DEFAULTS[MAX_PIXELS] and Image.MAX_IMAGE_PIXELS is not None:
         # Pillow has a limit of its own, at which it warns; it refuses twice as many.
         Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, limit(MAX_PIXELS))
     try:
-        image = Image.open(path, formats=FORMATS)
+        image = Image.open(source, formats=FORMATS)
     except Image.DecompressionBombError as error:
         most = limit(MAX_PIXELS)
         raise ValueError(f"it claims more than {most} pixels; if that is meant, set {MAX_PIXELS} higher") from error
     except UnidentifiedImageError as error:
-        bands = describe_bands(path)
+        bands = describe_bands(source) if isinstance(source, Path) else None
         if bands is None:
             raise
         raise ValueError(
@@ -214,6 +218,8 @@ def load_yaml(text: str) -> Any:
         >>> load_yaml("{classes: [no, 1e-3], scale: 1e-3}")
         {'classes': ['no', '1e-3'], 'scale': 0.001}
     """
+    from tasktokens.utils.plain_yaml import PlainLoader, keep_class_names
+
     if len(text) > MAX_YAML_BYTES:
         raise ValueError(f"it is longer than {MAX_YAML_BYTES} characters")
     try:
@@ -232,6 +238,10 @@ def load_yaml(text: str) -> Any:
 
 def _check_nodes(loader: PlainLoader, root: yaml.Node) -> None:
     """Refuse keys that stand twice, and too many values: an alias of ten aliases of ten aliases is a thousand."""
+    import yaml
+
+    from tasktokens.utils.plain_yaml import check_unique_keys
+
     count, waiting = 0, [(root, 0)]
     while waiting:
         node, depth = waiting.pop()
@@ -255,5 +265,9 @@ def dump_yaml(value: Any, **layout: Any) -> str:
         value: mappings, lists, text, numbers, booleans and None.
         layout: arguments of `yaml.dump` such as ``default_flow_style`` and ``width``.
     """
+    import yaml
+
+    from tasktokens.utils.plain_yaml import PlainDumper
+
     text: str = yaml.dump(value, Dumper=PlainDumper, sort_keys=False, **layout)
     return text

@@ -18,7 +18,6 @@ from torch import nn
 
 from any_input import examples
 from method_fakes import build
-from tasktokens.data.transforms import working_size
 from tasktokens.datasets.folder import open_folder
 from tasktokens.discovery.pseudo_labels import forward_views
 from tasktokens.discovery.store import (
@@ -35,6 +34,7 @@ from tasktokens.discovery.views import AS_IT_IS, parse_views
 from tasktokens.discovery.whole_images import AT_ONCE, WholeImages, fill_store
 from tasktokens.errors import CheckpointError, DataError
 from tasktokens.tasks import Depth, Normals, Segmentation, Task
+from tasktokens.utils.resizing import working_size
 
 VIEWS = (AS_IT_IS, (1.0, True), (1.5, False))
 

@@ -1,11 +1,14 @@
-"""Trackers: TensorBoard's files hold what metrics.jsonl does; Weights & Biases stays off the network unless asked."""
+"""Trackers: TensorBoard's files hold what metrics.jsonl does; the others stay off the network unless asked."""
 
 from __future__ import annotations
 
+import inspect
+import os
 from collections.abc import Callable
+from functools import partialmethod
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from types import ModuleType, SimpleNamespace
+from typing import Any, ClassVar
 
 import accelerate.tracking
 import pytest
@@ -13,7 +16,6 @@ import pytest
 from tasktokens.config import Config, load_config
 from tasktokens.errors import ConfigError
 from tasktokens.training.callbacks import checkpoints as saving
-from tasktokens.training.callbacks import tracking as track
 from tasktokens.training.log import read_rows
 from tasktokens.training.trainer import train
 
@@ -134,11 +136,114 @@ def test_wandb_stays_offline_unless_asked_and_goes_on_under_the_same_id(
     assert all(isinstance(v, int | float) for values, _ in other.rows for v in values.values())
 
 
-@pytest.mark.parametrize("name", ["tensorboard", "wandb"])
+# -- all others of accelerate ------------------------------------------------------------------------------------------
+OTHERS = ["mlflow", "trackio", "comet_ml", "aim", "clearml", "dvclive", "swanlab"]
+
+
+class Recorded:
+    """In place of a tracker of accelerate: what it was started with, which must suit the one that it stands for."""
+
+    started: ClassVar[list[tuple[str, dict[str, Any], Recorded]]] = []
+
+    def __init__(self, name: str, real: Any, /, *arguments: Any, **options: Any) -> None:
+        bound = inspect.signature(real.__init__).bind(None, *arguments, **options)
+        self.settings: dict[str, Any] | None = None
+        self.rows: list[tuple[int, dict[str, float]]] = []
+        self.tracker = SimpleNamespace(info=SimpleNamespace(run_id="given-by-mlflow"))
+        self.finished = False
+        self.started.append((name, dict(bound.arguments) | dict(bound.arguments.get("kwargs", {})), self))
+
+    def start(self) -> None:
+        pass
+
+    def store_init_configuration(self, values: dict[str, Any]) -> None:
+        self.settings = values
+
+    def log(self, values: dict[str, float], step: int) -> None:
+        self.rows.append((step, values))
+
+    def finish(self) -> None:
+        self.finished = True
+
+
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any], Recorded]]:
+    """All of accelerate's trackers but two are installed, and record."""
+    monkeypatch.setattr(Recorded, "started", [])
+    for name in OTHERS:
+        real = accelerate.tracking.LOGGER_TYPE_TO_CLASS[name]
+
+        class Fake(Recorded):
+            requires_logging_directory = real.requires_logging_directory
+            __init__ = partialmethod(Recorded.__init__, name, real)
+
+        monkeypatch.setitem(accelerate.tracking.LOGGER_TYPE_TO_CLASS, name, Fake)
+    monkeypatch.setattr(accelerate.tracking, "_available_trackers", [accelerate.utils.LoggerType(n) for n in OTHERS])
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    for variable in ("COMET_START_ONLINE", "SWANLAB_MODE", "MLFLOW_TRACKING_URI", "CLEARML_OFFLINE_MODE"):
+        os.environ.pop(variable, None)
+    return Recorded.started
+
+
+def test_every_tracker_of_accelerate_gets_every_number_and_stays_in_the_run(
+    folder_root: Path, make_config: MakeConfig, tmp_path: Path, recorded: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config(folder_root, tmp_path / "run", **SHORT | {"run.track": OTHERS})
+    with monkeypatch.context() as patch:
+        kill_at(3, patch)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, quiet=True)
+    train(config, resume=True, quiet=True)
+    first, second = recorded[: len(OTHERS)], recorded[len(OTHERS) :]
+    assert [name for name, _, _ in first] == [name for name, _, _ in second] == OTHERS
+    for (_, _, before), (_, _, after) in zip(first, second, strict=True):
+        assert [step for step, values in before.rows + after.rows if "lr" in values] == [1, 2, 3, 3, 4, 5]
+        assert before.finished
+        assert after.finished
+        assert before.settings is not None
+        assert before.settings["optim.batch_size"] == 2
+        assert all(isinstance(value, str | int | float) for value in before.settings.values())
+        assert after.settings is None
+    options = {name: given for name, given, _ in first}
+    again = {name: given for name, given, _ in second}
+    run = tmp_path / "run"
+    assert (options["comet_ml"]["online"], options["swanlab"]["mode"]) == (False, "offline")
+    assert options["comet_ml"]["experiment_key"] == again["comet_ml"]["experiment_key"]
+    assert options["trackio"] == again["trackio"]
+    assert "run_id" not in options["mlflow"]
+    assert again["mlflow"]["run_id"] == "given-by-mlflow"
+    assert (options["dvclive"]["resume"], again["dvclive"]["resume"]) == (False, True)
+    assert Path(options["aim"]["logging_dir"]) == run / "aim"
+    assert Path(options["dvclive"]["dir"]) == run / "dvclive"
+    assert os.environ["MLFLOW_TRACKING_URI"] == (run / "mlflow").as_uri()
+    assert os.environ["CLEARML_OFFLINE_MODE"] == "1"
+
+
+def test_the_variables_of_a_tracker_decide(
+    folder_root: Path, make_config: MakeConfig, tmp_path: Path, recorded: Any
+) -> None:
+    os.environ |= {"COMET_START_ONLINE": "1", "MLFLOW_TRACKING_URI": "http://127.0.0.1:1", "SWANLAB_MODE": "cloud"}
+    config = make_config(folder_root, tmp_path / "run", **SHORT | {"run.track": ["comet_ml", "mlflow", "swanlab"]})
+    train(config, quiet=True)
+    options = {name: given for name, given, _ in recorded}
+    assert (options["comet_ml"]["online"], options["swanlab"]["mode"]) == (True, "cloud")
+    assert os.environ["MLFLOW_TRACKING_URI"] == "http://127.0.0.1:1"
+
+
+@pytest.mark.parametrize(("name", "near"), [("mlfow", "mlflow"), ("comet", "comet_ml"), ("TensorBoard", "tensorboard")])
+def test_a_tracker_that_nobody_knows_is_refused_with_the_nearest(
+    name: str, near: str, folder_root: Path, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=f"no tracker '{name}' .did you mean '{near}'"):
+        make_config(folder_root, tmp_path / "run", **{"run.track": [name]})
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "wandb", *OTHERS])
 def test_a_tracker_that_is_not_installed_is_refused_before_anything_is_done(
     name: str, folder_root: Path, make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(track, "get_available_trackers", list)
-    with pytest.raises(ConfigError, match=f"{name}, which is not installed: pip install {name}"):
+    monkeypatch.setattr(accelerate.tracking, "_available_trackers", [])
+    package = name.replace("_", "-")
+    with pytest.raises(ConfigError, match=f"{name}, which is not installed: pip install {package}"):
         train(make_config(folder_root, tmp_path / "run", **{"run.track": [name]}), quiet=True)
     assert not (tmp_path / "run").exists()

@@ -79,8 +79,10 @@ def write_rooms(
             _render_all(unfinished, jobs, height, width, seed, workers, step)
         for split, count in counts.items():
             lines = [f"{split}_{number:05d}\n" for number in range(1, count + 1)]
-            (unfinished / f"{split}.txt").write_text("".join(lines), encoding="ascii")
-        (unfinished / "dataset.yaml").write_text(_description(counts, height, width, seed), encoding="ascii")
+            (unfinished / f"{split}.txt").write_text("".join(lines), encoding="ascii", newline="\n")
+        (unfinished / "dataset.yaml").write_text(
+            _description(counts, height, width, seed), encoding="ascii", newline="\n"
+        )
         try:
             with contextlib.suppress(FileNotFoundError):
                 out.rmdir()  # empty: not every system renames onto an empty folder

@@ -115,7 +115,7 @@ class Run:
     @property
     def seconds(self) -> float:
         """What it took; see `seconds_file`."""
-        return float(self.seconds_file.read_text())
+        return float(self.seconds_file.read_text(encoding="utf-8"))
 
     def before(self) -> Run | None:
         """The run whose network this one goes on from."""
@@ -156,7 +156,7 @@ class Run:
             words += ["--overwrite", *(["--init-from", str(before.folder)] if before else [])]
         seconds, code = _run([sys.executable, "-m", "tasktokens", "train", *words], log, self.work)
         spent = self.folder.with_name(f"{self.folder.name}.spent")
-        total = seconds + (float(spent.read_text()) if spent.is_file() else 0.0)
+        total = seconds + (float(spent.read_text(encoding="utf-8")) if spent.is_file() else 0.0)
         write_atomically(spent, str(total).encode())
         if code != 0 and self.work.stopping.is_set():
             return

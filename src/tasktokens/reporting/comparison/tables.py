@@ -16,8 +16,7 @@ from tasktokens.metrics import delta_mtl
 from tasktokens.reporting.comparison.bootstrap import Difference
 from tasktokens.reporting.comparison.measure import Row
 from tasktokens.reporting.comparison.shares import EqualShare, share_of
-from tasktokens.utils import strict_json
-from tasktokens.utils.console import table_console
+from tasktokens.utils.console import print_json, table_console
 from tasktokens.utils.safe_io import read_json
 from tasktokens.utils.tables import tables_that_fit
 
@@ -180,7 +179,7 @@ def print_results_file(path: Path, as_json: bool = False) -> None:
     """The table of a results file, of this version or an earlier one. Raises `DataError` for another file."""
     rows = read_results(path)
     if as_json:
-        print(strict_json.dumps(rows, indent=1))
+        print_json(rows)
         return
     known = {"method", "data", "labels", "share", "seed", "delta_mtl", "steps", *COSTS}
     columns = [

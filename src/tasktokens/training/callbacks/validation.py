@@ -118,7 +118,11 @@ class Validation(Callback):
         (folder / BEST).unlink(missing_ok=True)
         save_model(folder, trainer.network, trainer.info)
         with atomically(folder / BEST) as new:
-            new.write_text(strict_json.dumps({key: value for key, value in row.items() if key != "best"}, indent=1))
+            new.write_text(
+                strict_json.dumps({key: value for key, value in row.items() if key != "best"}, indent=1),
+                encoding="utf-8",
+                newline="\n",
+            )
 
     def _score(self, values: dict[str, float]) -> float | None:
         """Over the tasks that the first validation could measure; None where one of them no longer can be."""
