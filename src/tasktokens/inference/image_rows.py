@@ -21,9 +21,10 @@ from typing import Any
 
 import numpy as np
 
-from tasktokens.datasets.index import as_rgb, picture_facts, read_image
+from tasktokens.datasets.index import picture_facts, read_image
 from tasktokens.errors import DataError, TaskTokensError
 from tasktokens.tasks.base import Array
+from tasktokens.utils.pixels import as_rgb
 from tasktokens.utils.safe_io import MAX_PIXELS, check_pixels, limit, require_regular_file
 
 LARGER = 64

@@ -10,9 +10,10 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from tasktokens.datasets.index import as_rgb, read_image
+from tasktokens.datasets.index import read_image
 from tasktokens.errors import DataError
 from tasktokens.tasks.base import Array
+from tasktokens.utils.pixels import as_rgb
 
 ImageLike: TypeAlias = str | Path | Image.Image | Array | Tensor
 """One image: see `as_image`."""

@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from tasktokens.datasets.index import as_rgb
 from tasktokens.errors import TaskTokensError
 from tasktokens.inference.image_files import PAGED, TURNED
 from tasktokens.serving.limits import Limits, RefusedError
 from tasktokens.tasks.base import Array
 from tasktokens.utils.orientation import picture_array, picture_orientation
+from tasktokens.utils.pixels import as_rgb
 from tasktokens.utils.safe_io import FORMATS, open_picture
 
 
