@@ -21,10 +21,10 @@ LAYERS = (
     {"discovery"},
     {"methods"},
     {"inspection", "review"},
-    {"inference"},
-    {"training"},
+    {"inference", "exported"},
+    {"training", "exporting", "serving"},
     {"reporting"},
-    {"cli", "cli_hub", "cli_review", "__init__", "__main__"},
+    {"__init__", "__main__", "cli", *(path.stem for path in SOURCE.glob("cli_*.py"))},
 )
 """The wings, each layer above those that it may import."""
 
