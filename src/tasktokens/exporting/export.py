@@ -14,6 +14,7 @@ from tasktokens.exporting.check import TOLERANCE, differences, runner, sizes_tex
 from tasktokens.exporting.describe import describe
 from tasktokens.exporting.measure import calibration_images, measured
 from tasktokens.exporting.writing import ENDINGS, require_packages, write_model
+from tasktokens.hub.download import local_model
 from tasktokens.models.files import load_model
 from tasktokens.utils.atomic import writing
 
@@ -101,7 +102,7 @@ def export(
         >>> exported.max_difference < 1e-4, exported.path.name
         (True, 'model.onnx')
     """
-    run, root = Path(run), None if root is None else Path(root)
+    run, root = local_model(run), None if root is None else Path(root)
     _check_choices(format, precision, limit)
     require_packages(format)
     network, info = load_model(run, "cpu", folded=True)

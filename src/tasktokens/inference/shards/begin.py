@@ -168,7 +168,7 @@ def _write_images(work: WorkFolder, source: Source) -> int:
         if source.given is not None:
             write_rows(work.table, _rows(source.given))
             for name, ids in {"train": source.given.train, **source.given.others}.items():
-                work.split(name).write_text("".join(f"{id}\n" for id in ids), encoding="utf-8")
+                work.split(name).write_text("".join(f"{id}\n" for id in ids), encoding="utf-8", newline="\n")
         else:
             assert source.path is not None
             _write_listed(work.table, source.path)

@@ -17,6 +17,7 @@ from typing import Literal, get_args
 from tasktokens.datasets.listed_folders import check_not_listed
 from tasktokens.discovery.views import Views
 from tasktokens.errors import ConfigError
+from tasktokens.hub.download import local_model
 from tasktokens.inference.discover import own_views
 from tasktokens.inference.discovery_summary import Discovery, read_discovery
 from tasktokens.inference.evaluate import run_config
@@ -76,7 +77,7 @@ def discover_shards(
         >>> sorted(path.name for path in (found.folder / "depth").iterdir())
         ['one.png', 'three.png', 'two.png']
     """
-    run, out = Path(run), Path(out)
+    run, out = local_model(run), Path(out)
     _check(shards, engine, overwrite)
     config = run_config(run, None if root is None else Path(root))
     with hint_resume(), ExitStack() as held:

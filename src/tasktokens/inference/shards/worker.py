@@ -88,7 +88,7 @@ class ShardWorker:
         """The notes come into being last: before, the shard is not done, whatever else is there."""
         totals = {name: Totals() for name in self.tasks}
         try:
-            with atomically(self.work.notes(shard)) as notes, notes.open("w", encoding="utf-8") as file:
+            with atomically(self.work.notes(shard)) as notes, notes.open("w", encoding="utf-8", newline="\n") as file:
                 with opened_sink(self.plan, self.work, shard, self.tasks) as sink:
                     for item, rows in self._gone_through(shard, sink, stop):
                         origins = self._origins(item, rows)
