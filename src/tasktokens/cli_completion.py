@@ -80,7 +80,7 @@ def _names() -> dict[str, list[str]]:
             return found
         found = _ask()
         file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False, encoding="utf-8") as new:
+        with tempfile.NamedTemporaryFile("w", newline="\n", dir=file.parent, delete=False, encoding="utf-8") as new:
             json.dump(found, new)
         os.replace(new.name, file)
     except Exception:  # a shell that completes shows no errors
