@@ -79,11 +79,6 @@ class FileTable:
             return row
         raise IndexError(f"row {number} of {self._count}")
 
-    def first_id_like(self, pattern: str) -> str | None:
-        """The first id that fits a pattern of SQLite's ``GLOB``."""
-        found = self._database.execute("SELECT id FROM images WHERE id GLOB ? LIMIT 1", (pattern,)).fetchone()
-        return None if found is None else str(found[0])
-
     def close(self) -> None:
         """The table is not read any more."""
         self._database.close()
@@ -171,7 +166,8 @@ def _check_once(database: sqlite3.Connection, table: str, by: str) -> None:
 
 def _values(number: int, row: FileRow) -> tuple[int, str, str, str | None, str | None, bool]:
     labels = strict_json.dumps({task: str(path) for task, path in row.labels.items()}) if row.labels else None
-    return number, row.id, _text(row.path), labels, strict_json.dumps(dict(row.origins)) if row.origins else None, row.fill
+    origins = strict_json.dumps(row.origins) if row.origins else None
+    return number, row.id, _text(row.path), labels, origins, row.fill
 
 
 def _connect(path: Path, options: str) -> sqlite3.Connection:
