@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from tasktokens.errors import DataError
+from tasktokens.utils import strict_json
 
 CACHE_KB = 4096
 """What SQLite may keep in memory of a table."""
@@ -78,11 +79,6 @@ class FileTable:
             return row
         raise IndexError(f"row {number} of {self._count}")
 
-    def first_id_like(self, pattern: str) -> str | None:
-        """The first id that fits a pattern of SQLite's ``GLOB``."""
-        found = self._database.execute("SELECT id FROM images WHERE id GLOB ? LIMIT 1", (pattern,)).fetchone()
-        return None if found is None else str(found[0])
-
     def close(self) -> None:
         """The table is not read any more."""
         self._database.close()
@@ -113,7 +109,7 @@ def write_table(
             _check_once(database, table, by)
         database.executescript(_JOINED)
         for id, values in (origins or {}).items():
-            database.execute("UPDATE images SET origins = ? WHERE id = ?", (json.dumps(values), id))
+            database.execute("UPDATE images SET origins = ? WHERE id = ?", (strict_json.dumps(values), id))
         database.commit()
         database.execute("VACUUM")
     unfinished.replace(path)
@@ -169,8 +165,9 @@ def _check_once(database: sqlite3.Connection, table: str, by: str) -> None:
 
 
 def _values(number: int, row: FileRow) -> tuple[int, str, str, str | None, str | None, bool]:
-    labels = json.dumps({task: str(path) for task, path in row.labels.items()}) if row.labels else None
-    return number, row.id, _text(row.path), labels, json.dumps(dict(row.origins)) if row.origins else None, row.fill
+    labels = strict_json.dumps({task: str(path) for task, path in row.labels.items()}) if row.labels else None
+    origins = strict_json.dumps(row.origins) if row.origins else None
+    return number, row.id, _text(row.path), labels, origins, row.fill
 
 
 def _connect(path: Path, options: str) -> sqlite3.Connection:
@@ -182,7 +179,7 @@ def _connect(path: Path, options: str) -> sqlite3.Connection:
 
 def _text(path: str | Path) -> str:
     """A path as JSON: SQLite takes no text with the bytes of other encodings, which Python keeps as surrogates."""
-    return json.dumps(str(path))
+    return strict_json.dumps(str(path))
 
 
 def _path(text: str) -> Path:
