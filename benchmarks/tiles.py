@@ -33,10 +33,10 @@ from tasktokens.reporting.provenance import describe
 
 MEASURED = [f"src/tasktokens/{name}" for name in ("inference", "models", "tasks", "utils")]
 PHOTO = Path(tasktokens.__file__).parent / "assets" / "photos"
-TASKS = ["semseg", "depth"]
+TASKS = ["semseg", "edge"]
 BACKBONE, WIDTH, TRAINED = "test_resnet", 16, (96, 128)
 CASES = [("tiled", 20_000), ("tiled", 5_000), ("untiled", 5_000)]
-TILE, OVERLAP = 1024, 128
+TILE, OVERLAP = 512, 64
 
 
 def main() -> None:
@@ -104,7 +104,7 @@ def write_large(path: Path, side: int) -> None:
 
 def measured(what: str, image: str, run: str, out: str) -> dict[str, Any]:
     """Predict one image in this process."""
-    Predictor(run, "cpu")
+    logits = sum(task.num_tokens for task in Predictor(run, "cpu").tasks.values())
     loaded, begun = peak_mb(), time.perf_counter()
     tiled = {"tile": TILE, "overlap": OVERLAP} if what == "tiled" else {}
     tasktokens.predict(run, image, out, quiet=True, **tiled)  # type: ignore[arg-type]
@@ -112,7 +112,7 @@ def measured(what: str, image: str, run: str, out: str) -> dict[str, Any]:
     written = sum(file.stat().st_size for file in Path(out).rglob("*") if file.is_file())
     return {
         "seconds": round(seconds, 1), "memory_mb": peak_mb(), "loaded_mb": loaded,
-        "written_mb": round(written / 2**20),
+        "written_mb": round(written / 2**20), "logits": logits,
     }  # fmt: skip
 
 

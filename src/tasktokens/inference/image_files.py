@@ -107,12 +107,12 @@ def find_images(inputs: str | Path | Sequence[str | Path]) -> dict[str, Path]:
     Folders are listed as data folders are: linked folders are followed, and what begins with a dot is passed over. A
     file that is named itself is taken in any case. Raises `DataError`.
     """
-    return _by_id(_listed(inputs, IMAGE_ENDINGS, "images"))
+    return _by_id(_listed(inputs, IMAGE_ENDINGS))
 
 
 def find_images_and_videos(inputs: str | Path | Sequence[str | Path]) -> tuple[dict[str, Path], dict[str, Path]]:
     """`find_images`, and video files by their ids too. Raises `DataError` also where files of both would collide."""
-    listed = _listed(inputs, IMAGE_ENDINGS + VIDEO_ENDINGS, "images or videos")
+    listed = _listed(inputs, IMAGE_ENDINGS + VIDEO_ENDINGS)
     are_videos = [is_video(file) for _, file in listed]
     images, videos = (
         _by_id([each for each, is_one in zip(listed, are_videos, strict=True) if is_one == wanted])
@@ -128,7 +128,7 @@ def find_images_and_videos(inputs: str | Path | Sequence[str | Path]) -> tuple[d
     return images, videos
 
 
-def _listed(inputs: str | Path | Sequence[str | Path], endings: Sequence[str], what: str) -> list[tuple[str, Path]]:
+def _listed(inputs: str | Path | Sequence[str | Path], endings: Sequence[str]) -> list[tuple[str, Path]]:
     """Ids and files; those of folders have one of the endings."""
     found: list[tuple[str, Path]] = []
     for item in map(str, [inputs] if isinstance(inputs, str | Path) else inputs):
@@ -140,7 +140,7 @@ def _listed(inputs: str | Path | Sequence[str | Path], endings: Sequence[str], w
         else:
             listed = _matching(item)
         if not listed:
-            raise DataError(f"no {what} in folder {path} ({', '.join(endings)})")
+            raise DataError(f"no images in folder {path} ({', '.join(endings)})")
         for id, _ in listed:
             check_id(id, path)
         found += listed

@@ -186,14 +186,15 @@ class _Window:
         self.top, self.held = 0, np.empty((0, grid.padded[1], 3), np.uint8)
 
     def rows(self, top: int, bottom: int) -> Array:
-        """Rows from ``top`` to ``bottom`` (n, padded width, 3); ``top`` never decreases."""
+        """Rows from ``top`` to ``bottom`` (n, padded width, 3); neither ever decreases."""
         self.held, self.top = self.held[top - self.top :], top
         first, last = top + len(self.held), min(bottom, self.image.height)
         if first < last:
             new = self.image.rows(first, last)
             new = np.pad(new, ((0, 0), (0, self.grid.padded[1] - new.shape[1]), (0, 0)), mode="edge")
             self.held = np.concatenate([self.held, new])
-        return np.pad(self.held, ((0, bottom - top - len(self.held)), (0, 0), (0, 0)), mode="edge")
+        missing = bottom - top - len(self.held)
+        return np.pad(self.held, ((0, missing), (0, 0), (0, 0)), mode="edge") if missing else self.held
 
 
 # -- blending ----------------------------------------------------------------------------------------------------------
@@ -212,9 +213,9 @@ class Blended:
         self.sums: dict[str, _Sum] = {}
 
     def rows(self) -> Iterator[tuple[str, int, Tensor]]:
-        """For each row of tiles and each task its name, the pixels per cell, and the rows (1, K, n, w) that are final.
+        """For each row of tiles and each task its name, the pixels per cell, and some rows (1, K, n, w) that are final.
 
-        On the CPU: they are as wide as the image, which may be too much for a GPU.
+        On the CPU: they are as wide as the image, which may be too much for a GPU. They hold until the next ones come.
         """
         window, tops = _Window(self.image, self.grid), self.grid.tops
         for number, (top, following) in enumerate(pairwise([*tops, self.grid.padded[0]])):
@@ -225,7 +226,10 @@ class Blended:
             for first in range(0, len(places), count):
                 self._add(band, number, places[first : first + count])
             for name, each in self.sums.items():
-                yield name, each.cell, each.take((following - top) // each.cell)
+                count = (following - top) // each.cell
+                for first in range(0, count, _ROWS):
+                    yield name, each.cell, each.sum[:, :, first : min(first + _ROWS, count)]
+                each.move(count)
 
     def _add(self, band_13hw: Tensor, row: int, some: Sequence[tuple[int, int]]) -> None:
         """Several tiles of a row go through the network, and into the sums."""
@@ -257,17 +261,16 @@ class _Sum:
         start = left // self.cell
         self.sum[..., start : start + len(columns)] += logits_1Khw.float().cpu() * (rows[:, None] * columns)
 
-    def take(self, count: int) -> Tensor:
-        """The first rows, which no later tile reaches."""
-        taken, rest = self.sum[:, :, :count].clone(), self.sum[:, :, count:].clone()
+    def move(self, count: int) -> None:
+        """Drop the first rows, which no later tile reaches."""
+        rest = self.sum[:, :, count:].clone()
         self.sum[:, :, : rest.shape[2]] = rest
         self.sum[:, :, rest.shape[2] :] = 0
-        return taken
 
 
 # -- decoding ----------------------------------------------------------------------------------------------------------
-_AT_ONCE = 2**24
-"""Logits at the image's size that are decoded at a time: 64 MB."""
+_ROWS, _COLUMNS = 16, 512
+"""Rows and columns of logits that are decoded at a time; enlarged they take tens of MB, whatever the image's width."""
 
 
 class RowDecoder:
@@ -290,18 +293,27 @@ class RowDecoder:
         is_last = self.done - self.before + rows >= all_rows
         # A row is enlarged between both its neighbours; the last ones are padding.
         end = all_rows - self.done + self.before if is_last else rows - 1
-        count = max(1, _AT_ONCE // (kept.shape[1] * kept.shape[3] * self.cell**2))
-        for top in range(self.before, end, count):
-            yield self._decode(kept, top, min(top + count, end))
+        for top in range(self.before, end, _ROWS):
+            yield self._decode(kept, top, min(top + _ROWS, end))
         self.done += end - self.before
         self.before = min(1, end)
         self.kept = kept[:, :, end - self.before :].clone()
 
     @torch.no_grad()
     def _decode(self, kept: Tensor, top: int, bottom: int) -> tuple[Array, Array]:
+        """Rows of cells, of which the last may reach beyond the image, from blocks with a margin of one cell."""
         above, below = max(0, top - 1), min(bottom + 1, kept.shape[2])
-        size = (below - above) * self.cell, kept.shape[3] * self.cell
-        value, confidence = decode_with_confidence_at(self.task, kept[:, :, above:below], size)
-        left = self.size[0] - (self.done + top - self.before) * self.cell
-        rows = slice((top - above) * self.cell, (top - above) * self.cell + min((bottom - top) * self.cell, left))
-        return value[:, rows, : self.size[1]].numpy(), confidence[rows, : self.size[1]].numpy()
+        first = self.done + top - self.before
+        height = min((bottom - top) * self.cell, self.size[0] - first * self.cell)
+        rows = slice((top - above) * self.cell, (top - above) * self.cell + height)
+        values, confidences = [], []
+        for left in range(0, kept.shape[3], _COLUMNS):
+            right = min(left + _COLUMNS, kept.shape[3])
+            start, end = max(0, left - 1), min(right + 1, kept.shape[3])
+            size = (below - above) * self.cell, (end - start) * self.cell
+            value, confidence = decode_with_confidence_at(self.task, kept[:, :, above:below, start:end], size)
+            columns = slice((left - start) * self.cell, (right - start) * self.cell)
+            values.append(value[:, rows, columns].numpy())
+            confidences.append(confidence[rows, columns].numpy())
+        width = self.size[1]
+        return np.concatenate(values, axis=2)[..., :width], np.concatenate(confidences, axis=1)[:, :width]

@@ -63,7 +63,7 @@ def draw(height: int, width: int) -> Any:
 def blended(image: Any, tiles: Tiles, stub: Any = None) -> Any:
     """(K, h, w)."""
     rows = Blended(stub or Stub(), ArrayRows(image), tiles).rows()
-    return torch.cat([logits for _, _, logits in rows], dim=2)[0].numpy()
+    return torch.cat([logits.clone() for _, _, logits in rows], dim=2)[0].numpy()
 
 
 # -- where they lie ----------------------------------------------------------------------------------------------------
@@ -167,7 +167,7 @@ def test_rows_are_read_once_and_batches_change_nothing() -> None:
             return super().rows(top, bottom)
 
     image, tiles = Counted(draw(150, 70)), Tiles((64, 64), (32, 32), 32)
-    several = torch.cat([logits for *_, logits in Blended(Stub(), image, tiles).rows()], dim=2)  # type: ignore[arg-type]
+    several = torch.cat([logits.clone() for *_, logits in Blended(Stub(), image, tiles).rows()], dim=2)  # type: ignore[arg-type]
     assert Counted.read == list(range(150))
     one_by_one = Stub()
     one_by_one.batch_size = 1
@@ -204,7 +204,8 @@ SPECS: dict[str, dict[str, Any]] = {
 def test_decoding_row_by_row_is_decoding_the_whole(
     kind: str, cell: int, sizes: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_AT_ONCE", 3000)
+    monkeypatch.setattr(module, "_ROWS", 3)
+    monkeypatch.setattr(module, "_COLUMNS", 2)
     task = build_task("some", SPECS[kind])
     logits = torch.randn(1, task.num_tokens, 13, 7, generator=torch.Generator().manual_seed(0)) * 3
     height, width = 13 * cell - min(3, cell - 1), 7 * cell - min(2, cell - 1)
