@@ -75,8 +75,8 @@ def export(
 ) -> Exported:
     """Write a trained network as one file: uint8 RGB in, values in the tasks' units and confidences out.
 
-    The graph takes ``image`` (B, H, W, 3) of any size (torch: multiples of 32 from 64 on) and gives of every task ``depth`` (B, C,
-    H, W), ``depth.confidence`` (B, 1, H, W) and ``depth.logits`` (B, K, h, w). The metadata hold what
+    The graph takes ``image`` (B, H, W, 3) of any size (torch: multiples of 32 from 64 on). Of every task it gives
+    ``depth`` (B, C, H, W), ``depth.confidence`` (B, 1, H, W) and ``depth.logits`` (B, K, h, w). The metadata hold what
     `tasktokens.exported.metadata` lists. The file is compared with PyTorch at three sizes; in fp32 one that differs
     by more than 1e-4 is refused and removed. `tasktokens.load` predicts with ``.onnx`` and ``.xml``.
 
