@@ -94,7 +94,7 @@ class OpenVino:
             raise ConfigError("exported models for OpenVINO need openvino: pip install openvino") from error
         self._threads = threads or _threads_wanted()
         core = openvino.Core()
-        settings = {"INFERENCE_NUM_THREADS": self._threads} if self._threads else {}
+        settings: dict[str, Any] = {"INFERENCE_NUM_THREADS": self._threads} if self._threads else {}
         settings["INFERENCE_PRECISION_HINT"] = "f32"  # the same on every processor
         try:
             self._model = core.read_model(model if isinstance(model, bytes) else str(model))

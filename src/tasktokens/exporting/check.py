@@ -22,25 +22,34 @@ TOLERANCE = 1e-4
 as the share of pixels."""
 
 
-def compared_sizes(trained: Size) -> list[Size]:
-    """Three at which files are compared: that of the training, a wide and a tall one."""
+def compared_sizes(trained: Size, least: int = 32) -> list[Size]:
+    """Three at which files are compared: that of the training, a wide and a tall one, with sides of ``least`` or more.
+
+    Examples:
+        >>> compared_sizes((96, 128))
+        [(96, 128), (64, 192), (128, 96)]
+    """
     height, width = trained
     wide, tall = working_size((height, 2 * width), trained), working_size((2 * height, width), trained)
-    return list(dict.fromkeys([trained, wide, tall, working_size((3 * height, width), trained)]))[:3]
+    sizes = [wide, tall, working_size((3 * height, width), trained), (tall[0] + 32, tall[1])]
+    return list(dict.fromkeys([trained, *((max(least, a), max(least, b)) for a, b in sizes)]))[:3]
 
 
-def differences(network: Network, run: Callable[[Array], Mapping[str, Array]], trained: Size) -> dict[Size, float]:
+def differences(
+    network: Network, run: Callable[[Array], Mapping[str, Array]], trained: Size, least: int = 32
+) -> dict[Size, float]:
     """By size the largest difference of any output between the network and a file, on two images of noise.
 
     Args:
         network: in evaluation mode, on the CPU.
         run: the file: images (2, h, w, 3) to outputs by name.
         trained: size of the training images.
+        least: the shortest side that the file takes.
     """
     graph, names = ExportGraph(network).eval(), output_names(network)
     random = np.random.default_rng(0)
     found: dict[Size, float] = {}
-    for size in compared_sizes(trained):
+    for size in compared_sizes(trained, least):
         image = random.integers(0, 256, (2, *size, 3), dtype=np.uint8)
         with torch.no_grad():
             expected = dict(zip(names, (each.numpy() for each in graph(torch.from_numpy(image))), strict=True))
@@ -71,11 +80,6 @@ def _apart(given: Array, expected: Array) -> float:
         return float(np.mean(given != expected))
     scale = max(1.0, float(np.abs(expected).max()))
     return float(np.abs(given.astype(np.float64) - expected).max()) / scale
-
-
-def worst(found: Mapping[Size, float]) -> float:
-    """The largest of `differences`."""
-    return max(found.values())
 
 
 def sizes_text(found: Sequence[Size]) -> str:

@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.onnx import register_custom_op_symbolic, symbolic_helper, unregister_custom_op_symbolic
+from torch.onnx import symbolic_helper
+from torch.onnx.utils import register_custom_op_symbolic, unregister_custom_op_symbolic
 
 from tasktokens.errors import ConfigError
 from tasktokens.models import Network
@@ -110,7 +111,7 @@ def _more_operations() -> Iterator[None]:
 
 
 def _transpose(graph: Any, x: Any) -> Any:
-    rank = symbolic_helper._get_tensor_rank(x)
+    rank = symbolic_helper._get_tensor_rank(x) or 2
     return graph.op("Transpose", x, perm_i=[*range(rank - 2), rank - 1, rank - 2])
 
 

@@ -67,7 +67,7 @@ def _dataset(run: Path, config: Config, split: str, info: ModelInfo, limit: int 
     if limit is None or limit >= len(whole.ids):
         return whole
     chosen = _spread(whole.ids, limit)
-    visible = all_visible(data.collection, chosen, info.tasks)
+    visible = all_visible(data.collection, tuple(chosen), info.tasks)
     full = config.data.evaluation == "full"
     return PartialDataset(data.collection, visible, info.tasks, info.size, full=full)
 

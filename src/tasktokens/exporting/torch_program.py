@@ -12,25 +12,34 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tasktokens.errors import ConfigError
+from tasktokens.exported.metadata import ExportInfo
 from tasktokens.exporting.graph import ExportGraph
 from tasktokens.models import Network
 
 MULTIPLE = 32
 """Height and width are multiples of it: symbols of any size take the exporter minutes."""
+LEAST = 2 * MULTIPLE
+"""Shortest side: the exporter tells a map of one row apart from all others."""
 FILE = "tasktokens.json"
 """The metadata within the archive, which ``torch.export.load(path, extra_files={FILE: ""})`` reads."""
 _LARGEST = 4096
 
 
-def write_program(path: Path, network: Network, metadata: str) -> None:
-    """Write the program. Raises `ConfigError` where the network cannot be exported."""
+def write_program(path: Path, network: Network, info: ExportInfo) -> None:
+    """Write the program. Raises `ConfigError` where the network or its training size cannot be exported."""
+    if any(length < LEAST or length % MULTIPLE for length in info.size):
+        height, width = info.size
+        raise ConfigError(
+            f"--format torch takes sides in multiples of {MULTIPLE} from {LEAST} on, and this network was trained at "
+            f"{height}x{width}; take --format onnx, or train with another data.size"
+        )
     image = torch.randint(256, (2, 160, 224, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     graph = ExportGraph(_with_fixed_padding(network)).eval()
     side = torch.export.Dim
     shapes = {
         0: side("batch", max=_LARGEST),
-        1: MULTIPLE * side("height", max=_LARGEST // MULTIPLE),
-        2: MULTIPLE * side("width", max=_LARGEST // MULTIPLE),
+        1: MULTIPLE * side("height", min=LEAST // MULTIPLE, max=_LARGEST // MULTIPLE),
+        2: MULTIPLE * side("width", min=LEAST // MULTIPLE, max=_LARGEST // MULTIPLE),
     }
     with torch.no_grad():
         graph(image)  # constants that tasks keep are made outside the trace
@@ -42,7 +51,7 @@ def write_program(path: Path, network: Network, metadata: str) -> None:
         except Exception as error:  # of many libraries
             reason = " ".join(str(error).split())[:200]
             raise ConfigError(f"torch.export cannot take this network ({reason}); take --format onnx") from error
-    torch.export.save(program, path, extra_files={FILE: metadata})
+    torch.export.save(program, path, extra_files={FILE: info.text()})
 
 
 def _with_fixed_padding(network: Network) -> Network:

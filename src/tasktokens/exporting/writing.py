@@ -35,7 +35,7 @@ def require_packages(format: str) -> None:
 def write_model(path: Path, network: Network, info: ExportInfo, format: str, calibration: Calibration) -> None:
     """Write ``path`` (and for OpenVINO the ``.bin`` beside it)."""
     if format == "torch":
-        write_program(path, network, info.text())
+        write_program(path, network, info)
         return
     graph = path.with_name(f"{path.stem}-graph.onnx") if format == "openvino" else path
     try:

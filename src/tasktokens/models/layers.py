@@ -65,7 +65,8 @@ def token_scores(feature_BDHW: Tensor, tokens_KD: Tensor) -> Tensor:
 
 def upsample(x_BCHW: Tensor, size: Sequence[int]) -> Tensor:
     """Bilinear resizing to (height, width)."""
-    if not torch.jit.is_tracing() and tuple(x_BCHW.shape[-2:]) == tuple(size):
+    traced = isinstance(x_BCHW.shape[-1], Tensor)  # sizes are then tensors, and whether they are equal may change
+    if not traced and tuple(x_BCHW.shape[-2:]) == tuple(size):
         return x_BCHW
     if x_BCHW.is_cuda:
         return upsample_by_matrices(x_BCHW, size)

@@ -135,11 +135,12 @@ def pool_to(x_BCHW: Tensor, most: int) -> Tensor:
         stride = max(1, math.ceil(math.sqrt(height * width / most)))
         return F.avg_pool2d(x_BCHW, stride, ceil_mode=True) if stride > 1 else x_BCHW
     area: Any = height * width / most
+    side: Any
     if isinstance(area, Tensor):  # of a traced shape
-        stride = area.sqrt().ceil().clamp(min=1).long()
+        side = area.sqrt().ceil().clamp(min=1).long()
     else:
-        stride = torch.sym_max(1, math.ceil(torch._sym_sqrt(area)))
-    return _means(height, stride) @ x_BCHW @ _means(width, stride).mT
+        side = torch.sym_max(1, math.ceil(torch.sym_sqrt(area)))
+    return _means(height, side) @ x_BCHW @ _means(width, side).mT
 
 
 def _means(length: int, stride: int) -> Tensor:
