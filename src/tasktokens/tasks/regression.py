@@ -60,7 +60,7 @@ class Regression(Binned):
     threshold: float = 0.9
     minimum: float = 0.0
     maximum: float = 1.0
-    unit: str = ""  # type: ignore[assignment]  # a setting here
+    unit: str = ""  # a setting here
     bins: int = 30
     scale: float = 1.0
     offset: float = 0.0
