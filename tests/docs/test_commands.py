@@ -39,6 +39,8 @@ NOT_RUN = {
     "torchrun --nnodes 2": "needs two machines",
     "#!/bin/bash": "is a script for SLURM",
     "tasktokens review mydata-filled --serve": "runs until it is stopped; test_review_page.py opens it",
+    "tasktokens serve": "runs until it is stopped; test_serve_page.py opens it",
+    "curl": "asks a server that runs; tests/unit/serving asks the same",
 }
 
 
