@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import platform
 import subprocess
 import sys
@@ -103,7 +104,8 @@ def pack(run: Path) -> None:
             "mb": round(sum(path.stat().st_size for path in place.glob("model.*")) / 1e6, 2),
         }
         for task, metrics in measured(run, place).items():
-            row |= {f"{task}.{name}": round(float(value), 4) for name, value in metrics.items()}
+            known = {name: float(value) for name, value in metrics.items() if math.isfinite(float(value))}
+            row |= {f"{task}.{name}": round(value, 4) for name, value in known.items()}
         rows.append(row)
     write_results(run, rows)
 
