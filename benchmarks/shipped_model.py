@@ -139,7 +139,6 @@ def write_results(run: Path, rows: list[dict[str, Any]]) -> None:
         "versions": {name: version(name) for name in ("tasktokens", "torch", "timm", "numpy")},
         "seeds": [config.seed],
         "data": {key: getattr(config.data, key) for key in ("train", "test", "render_seed", "render_size", "size")},
-        "steps": getattr(config.method, "stage1_steps", None),
         "rows": rows,
     }
     RESULTS.write_text(json.dumps(result, indent=1) + "\n")
