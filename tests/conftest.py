@@ -275,6 +275,7 @@ def documented_folder(make_folder: Callable[..., Path], tmp_path_factory: pytest
         Image.effect_mandelbrot(size, (-2, -1.5, 1, 1.5), 20).convert("RGB").save(root / "photos" / name)
     write_clip(root / "clip.mp4", draw_frames(4))
     Image.effect_mandelbrot((300, 200), (-2, -1.5, 1, 1.5), 20).convert("RGB").save(root / "map.tif")
+    shutil.copy(root / "photos" / "one.jpg", root / "photo.jpg")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         tasktokens.train("my.yaml", ["run.dir=runs/mine"], quiet=True)

@@ -12,7 +12,9 @@ from tasktokens import cli_completion
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what the output folder holds.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Do not show progress.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON only.")]
-Model = Annotated[Path, typer.Argument(help="A finished run, its model folder, or hf://user/name.")]
+Model = Annotated[
+    Path, typer.Argument(help="A finished run, its model folder, hf://user/name, or demo: the model that ships.")
+]
 Inputs = Annotated[list[str], typer.Argument(help="Images, folders or glob patterns.")]
 Root = Annotated[Path | None, typer.Option(help="Folder of the run's data, if it has moved since training.")]
 Views = Annotated[

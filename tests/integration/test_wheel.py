@@ -6,6 +6,7 @@ import subprocess
 import sys
 import venv
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
@@ -44,6 +45,10 @@ def build(folder: Path) -> Path:
 @pytest.mark.timeout(1800)
 def test_the_wheel_runs_in_a_clean_environment(tmp_path: Path) -> None:
     wheel = build(tmp_path / "dist")
+    with ZipFile(wheel) as archive:
+        shipped = {entry.filename: entry.file_size for entry in archive.infolist() if "/demo_model/" in entry.filename}
+    assert {Path(name).name for name in shipped} >= {"model.safetensors", "model.json", "NOTICE", "LICENSE"}
+    assert sum(shipped.values()) <= 12_000_000
     venv.create(tmp_path / "env", with_pip=True)
     python, place = tmp_path / "env" / "bin" / "python", tmp_path / "elsewhere"
     place.mkdir()
@@ -64,6 +69,8 @@ def test_the_wheel_runs_in_a_clean_environment(tmp_path: Path) -> None:
     run(command, "discover", "runs/mine", "--out", "filled", "-q", folder=place)
     run(command, "predict", "runs/mine", "filled/images", "--out", "predictions", "-q", folder=place)
     assert len(list((place / "predictions" / "depth").iterdir())) == 7
+    run(command, "predict", "demo", "filled/images", "--out", "shown", "-q", folder=place)
+    assert len(list((place / "shown" / "human_parts").iterdir())) == 7
     # Pages are made of templates that the wheel has to hold.
     run(command, "check", "filled", "--html", "check.html", "-q", folder=place)
     assert "<html" in (place / "check.html").read_text()

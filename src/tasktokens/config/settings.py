@@ -46,7 +46,10 @@ class ModelSettings(Settings):
     variant: Literal["htt", "paper"] = Field("htt", description="htt: light; paper: exactly as published")
     backbone: str = Field("resnet18", description="any timm backbone with four feature maps, or segnet")
     pretrained: bool = Field(True, description="ImageNet weights from timm's hub")
-    weights: Path | None = Field(None, description="backbone weights from a .safetensors or .pth file instead")
+    weights: Path | None = Field(
+        None,
+        description="backbone weights instead: a .safetensors or .pth file, a run, or demo: those of the shipped model",
+    )
     width: int | None = Field(None, ge=8, le=4096, description="channels of the heads; default: the variant's own")
     global_tokens: bool = Field(True, description="HTT: tokens gate features and mix them across tasks")
     multi_scale: bool = Field(True, description="HTT: global tokens at all scales; false: at the coarsest alone")
@@ -75,7 +78,9 @@ class OptimSettings(Settings):
     lr: float = Field(
         4e-3, gt=0, description="learning rate after warm-up; backbones without batch norm (ViT) need a tenth of it"
     )
-    backbone_lr: float = Field(0.5, gt=0, description="factor of lr for the backbone")
+    backbone_lr: float = Field(
+        0.5, ge=0, description="factor of lr for the backbone; 0: it stays as it started, its batch norms too"
+    )
     token_lr: float = Field(0.1, gt=0, description="factor of lr for the tokens of HTT and what applies them")
     weight_decay: float = Field(0.01, ge=0, description="of the optimiser")
     batch_size: int | Literal["auto"] = Field(

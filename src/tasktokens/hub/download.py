@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tasktokens.errors import HubError, RunExistsError
 from tasktokens.hub.address import HubAddress, is_address, parse_address
+from tasktokens.hub.shipped import names_shipped, shipped_model
 from tasktokens.utils.lock import only_writer_of_new
 
 CONNECT_SECONDS = 10.0
@@ -29,6 +30,8 @@ DATA_ENDINGS = (*TEXT_ENDINGS, *PICTURE_ENDINGS)
 def local_model(path: str | Path, token: str | None = None) -> Path:
     """The path itself; of an address of the Hub, the folder of the cache that holds the model.
 
+    ``demo`` is the model that ships with the package, unless something here is called so.
+
     Raises:
         HubError: there is no such model, the Hub refuses or cannot be reached, or the address is of a data set.
 
@@ -36,6 +39,8 @@ def local_model(path: str | Path, token: str | None = None) -> Path:
         >>> local_model("runs/mine").as_posix()
         'runs/mine'
     """
+    if names_shipped(path):
+        return shipped_model()
     if not is_address(path):
         return Path(path)
     address = parse_address(path)

@@ -28,8 +28,9 @@ def load(path: str | Path, device: Any = None, views: Any = 1) -> Any:
 
     Args:
         path: a run that `tasktokens.train` wrote, its ``best`` network, any folder with a ``model.json``, or
-            ``hf://user/name`` for a model of the Hugging Face Hub (`tasktokens.from_pretrained`). Or a file that
-            `tasktokens.export` wrote, ``.onnx`` or ``.xml``, for which torch need not be installed.
+            ``hf://user/name`` for a model of the Hugging Face Hub (`tasktokens.from_pretrained`), or ``demo`` for the
+            model that ships, unless something here is called so. Or a file that `tasktokens.export` wrote,
+            ``.onnx`` or ``.xml``, for which torch need not be installed.
         device: such as ``cpu`` or ``cuda:1``; default: the GPU, where there is one. Exported files: the CPU.
         views: 2 averages each image with an enlarged mirror image: more accurate, takes 2.6 times as long; not of
             exported files.

@@ -19,11 +19,14 @@ from torch import Tensor, nn
 
 from tasktokens.config import ModelSettings
 from tasktokens.errors import ConfigError, WeightsError, did_you_mean
+from tasktokens.hub.download import local_model
 from tasktokens.models import segnet  # noqa: F401, registers itself with timm
 from tasktokens.models.layers import upsample
 
 _DECODED = 32
 """The coarsest stride of an encoder whose decoder alone shows its maps."""
+_OWN = "backbone.network."
+"""How the keys of a backbone begin in the file of a model."""
 CONNECT_SECONDS = 5.0
 """How long the hub may take to answer before training ends for want of weights."""
 
@@ -56,11 +59,22 @@ class Backbone(nn.Module):
         self._multiple = _patch(self.network)
         reductions = [int(each["reduction"]) for each in self.network.feature_info.info]
         self.stride = _DECODED if self.is_decoder else math.lcm(max(reductions), self._multiple)
+        self._frozen = False
         self._channels_last: bool = getattr(self.network, "output_fmt", "NCHW") == "NHWC"
         config = self.network.pretrained_cfg
         config.pop("state_dict", None)  # or each copy of the network would hold the weights twice
         self.register_buffer("mean", torch.tensor(config["mean"])[:, None, None] * 255, persistent=False)
         self.register_buffer("std", torch.tensor(config["std"])[:, None, None] * 255, persistent=False)
+
+    def freeze(self) -> None:
+        """Keep the weights as they are, and batch norms at the statistics that they have, in training too."""
+        self.requires_grad_(False)
+        self._frozen = True
+        self.eval()
+
+    def train(self, mode: bool = True) -> Backbone:
+        """Set training mode, but of a frozen backbone, whose batch norms would go on to move."""
+        return super().train(mode and not self._frozen)
 
     def forward(self, image_B3HW: Tensor) -> list[Tensor]:
         """Images (B, 3, H, W), uint8 or 0..255, to four maps (B, C_i, H_i, W_i)."""
@@ -98,6 +112,13 @@ def recorded_maps(network: nn.Module) -> Iterator[list[Tensor]]:
         yield maps
     finally:
         handle.remove()
+
+
+def freeze_backbones(network: nn.Module) -> None:
+    """Freeze the backbone of a network, or the backbones of one network per task (`Backbone.freeze`)."""
+    for module in network.modules():
+        if isinstance(module, Backbone):
+            module.freeze()
 
 
 def check_backbone(settings: ModelSettings) -> None:
@@ -154,6 +175,7 @@ def _require_name(name: str) -> None:
 
 def _create(name: str, pretrained: bool, weights: Path | None) -> Any:
     _require_name(name)
+    weights = None if weights is None else _weights_file(weights)
     if weights is not None and not weights.is_file():
         raise WeightsError(
             f"backbone weights {weights} do not exist; give a .safetensors or .pth file or leave the setting out"
@@ -177,9 +199,20 @@ def _create(name: str, pretrained: bool, weights: Path | None) -> Any:
 
 
 def _weights_only(path: Path) -> Mapping[str, Any]:
-    """The tensors of a file; what timm does with one of another kind depends on its version, and some unpickle."""
+    """The tensors of a file; what timm does with one of another kind depends on its version, and some unpickle.
+
+    Of a model of this package those of its backbone.
+    """
     state: Mapping[str, Any] = load_state_dict(str(path), weights_only=True)
-    return state
+    own = {key.removeprefix(_OWN): tensor for key, tensor in state.items() if key.startswith(_OWN)}
+    return own or state
+
+
+def _weights_file(weights: Path) -> Path:
+    """The file that ``model.weights`` names: itself, or that of a model, whatever `local_model` takes for one."""
+    folder = local_model(weights)
+    found = [folder / part / "model.safetensors" for part in ("model", ".")]
+    return next((file for file in found if file.is_file()), folder)
 
 
 def _four_maps(name: str, **settings: Any) -> Any:

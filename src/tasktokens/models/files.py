@@ -17,6 +17,7 @@ from tasktokens.config import ModelSettings
 from tasktokens.errors import CheckpointError, ConfigError
 from tasktokens.hub.address import could_be_repository
 from tasktokens.hub.download import local_model
+from tasktokens.hub.shipped import SHIPPED
 from tasktokens.models import NETWORKS, Network, build_network
 from tasktokens.models.fold import fold_batch_norms
 from tasktokens.tasks import Task, build_task
@@ -121,6 +122,8 @@ def read_info(folder: Path) -> ModelInfo:
             advice = f"a run that was interrupted goes on by 'tasktokens train --resume run.dir={run}'"
         if not folder.exists() and could_be_repository(folder.as_posix()):
             advice += f", or hf://{folder.as_posix()} for one of the Hugging Face Hub"
+        if folder in (Path(SHIPPED), Path(SHIPPED, "model")):
+            advice += f"; '{SHIPPED}' is the model that ships with TaskTokens only where nothing else is called so"
         raise CheckpointError(f"{folder} holds no trained model (no model.json); {advice}")
     try:
         values = read_json(path)

@@ -10,16 +10,19 @@ from torch import nn
 
 from tasktokens.config import OptimSettings
 from tasktokens.models import Network
+from tasktokens.models.backbones import freeze_backbones
 
 
 def make_optimizer(
     network: Network, settings: OptimSettings, beside: Sequence[tuple[nn.Module, float]] = ()
 ) -> torch.optim.Optimizer:
-    """Adam or AdamW; biases, norms and tokens are not decayed.
+    """Adam or AdamW; biases, norms and tokens are not decayed. With ``backbone_lr`` 0 the backbone is frozen here.
 
     Args:
         beside: modules that are trained beside the network, each with its factor of the learning rate.
     """
+    if settings.backbone_lr == 0:
+        freeze_backbones(network)
     groups: list[dict[str, Any]] = []
     for module, factor in beside:
         for decay in (True, False):
@@ -29,7 +32,7 @@ def make_optimizer(
     factors = {"backbone": settings.backbone_lr, "tokens": settings.token_lr, "others": 1.0}
     for kind, parameters in network.parameter_groups().items():
         for decay in (True, False):
-            chosen = [p for p in parameters if (p.ndim > 1 and id(p) not in tokens) == decay]
+            chosen = [p for p in parameters if p.requires_grad and (p.ndim > 1 and id(p) not in tokens) == decay]
             groups.append({"params": chosen, "weight_decay": settings.weight_decay * decay, "factor": factors[kind]})
     kinds: Mapping[str, type[torch.optim.Optimizer]] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
     return kinds[settings.name](groups, lr=settings.lr, fused=True)  # type: ignore[call-arg]

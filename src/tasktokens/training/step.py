@@ -99,7 +99,7 @@ class Step:
                 if loss is not None:
                     self.engine.backward(loss)
         if isinstance(self.balance, GradientBalance):
-            self.balance.join(list(self.model.parameters()), self.engine)
+            self.balance.join(self._trained(), self.engine)
         if counts is not None:
             summed_2T = self.engine.reduce(torch.stack(sums).sum(0), "sum")
         self.method.observe(means_of(terms, summed_2T))
@@ -122,11 +122,14 @@ class Step:
         balanced = self.balance.apply(terms)
         if isinstance(self.balance, GradientBalance):
             each = shares(balanced, counts) * self.engine.num_processes
-            self.balance.backward(each, names, list(self.model.parameters()), self.beside.parameters)
+            self.balance.backward(each, names, self._trained(), self.beside.parameters)
             return None
         loss = divided(balanced, counts, self.engine)
         penalty = self.balance.penalty(names, counts)
         return loss if penalty is None else loss + penalty / parts
+
+    def _trained(self) -> list[nn.Parameter]:
+        return [p for p in self.model.parameters() if p.requires_grad]
 
     def _counts(self, parts: Sequence[PreparedBatch]) -> dict[str, Tensor]:
         """The count of each term over all parts of all ranks."""
