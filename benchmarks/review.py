@@ -4,14 +4,14 @@
 
 RUN is a finished run whose data has labels that its `labels.csv` hides (data.labels=one). Its network discovers them
 once. Rows with `what: ranking` need no training: a strategy chooses a share of the images, and `true_error` is the mean
-error of their discovered labels, per task: the primary metric per label, or 100 minus it where more is better; `void`
+error of their discovered labels of a task: the primary metric per label, or 100 minus it where more is better; `void`
 is the mean share of their pixels without a label. The figures of `random` are those of all images.
 
 Rows with `what: training`: the discovered labels of the chosen images are replaced by the truth and marked as
 corrected; a second stage of a few hundred steps, from the network of RUN, learns from given, corrected and discovered
-labels. Strategies: `none`, `random`, `ours` (`tasktokens.review.ranking`), each criterion alone, and `all` (every
-image). `delta_mtl` is against `none` of the same seed, in percent, on the test images. Rows that are in the file are
-not made again, and finished runs not trained again.
+labels. Strategies: `none`, `random`, `ours` (the default of `tasktokens review`), each criterion alone, and `all`.
+`delta_mtl` is against `none` of the same seed, in percent, on the test images. Rows that are in the file are not made
+again, and finished runs not trained again. `what: format` are rows of review_formats.py.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from tasktokens.inference.evaluate import run_config
 from tasktokens.metrics import delta_mtl
 from tasktokens.reporting.provenance import describe
 from tasktokens.review.criteria import CRITERIA, Measured, measure
-from tasktokens.review.ranking import ranking
+from tasktokens.review.ranking import DEFAULT, ranking
 from tasktokens.training.trainer import train
 from tasktokens.utils.atomic import write_atomically
 
@@ -68,7 +68,8 @@ def main() -> None:
         key = {"what": "ranking", "data": args.data, "strategy": strategy, "share": args.share}
         if not is_known(args.out, key):
             ids = {each.id for each in measured} if strategy == "random" else choose(measured, strategy, args.share, 0)
-            add_row(args.out, key | mean_errors(errors, set(ids)), args.seeds)
+            for task, means in mean_errors(errors, set(ids)).items():
+                add_row(args.out, key | {"task": task} | means, args.seeds)
     for seed in args.seeds:
         # `none` is what the others of its seed are compared with.
         for strategy in ("none", *(name for name in args.strategies if name != "none")):
@@ -89,7 +90,7 @@ def choose(measured: Sequence[Measured], strategy: str, share: float, seed: int)
         return [] if strategy == "none" else ids
     if strategy == "random":
         return [ids[number] for number in np.random.default_rng(seed).permutation(len(ids))[:count]]
-    ranked = ranking(measured, CRITERIA if strategy == "ours" else (strategy,))
+    ranked = ranking(measured, DEFAULT if strategy == "ours" else (strategy,))
     return [image.id for image in ranked[:count]]
 
 
@@ -111,16 +112,19 @@ def true_errors(filled: Path, truth: DatasetIndex) -> dict[tuple[str, str], tupl
     return found
 
 
-def mean_errors(errors: Mapping[tuple[str, str], tuple[float, float]], ids: set[str]) -> dict[str, Any]:
+def mean_errors(errors: Mapping[tuple[str, str], tuple[float, float]], ids: set[str]) -> dict[str, dict[str, Any]]:
     """Means over the labels of some images, by task."""
     of_task: dict[str, list[tuple[float, float]]] = {}
     for (id, task), values in errors.items():
         if id in ids:
             of_task.setdefault(task, []).append(values)
     return {
-        "images": len(ids),
-        "true_error": {task: round(float(np.mean([e for e, _ in each])), 4) for task, each in of_task.items()},
-        "void": {task: round(float(np.mean([v for _, v in each])), 4) for task, each in of_task.items()},
+        task: {
+            "labels": len(each),
+            "true_error": round(float(np.mean([error for error, _ in each])), 4),
+            "void": round(float(np.mean([void for _, void in each])), 4),
+        }
+        for task, each in of_task.items()
     }
 
 
