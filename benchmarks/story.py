@@ -20,10 +20,7 @@ import csv
 import io
 import json
 import os
-import resource
 import shutil
-import subprocess
-import sys
 import time
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -31,9 +28,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import yaml
 from PIL import Image
 
+from tasktokens.cli import app
 from tasktokens.datasets.folder import open_folder
 from tasktokens.metrics import delta_mtl
 from tasktokens.reporting.provenance import describe
@@ -55,7 +54,9 @@ def main() -> None:
     parser.add_argument("--tests", type=int, default=60, help="test images per folder")
     parser.add_argument("--top", type=int, default=60, help="images that the person reviews")
     parser.add_argument("--steps", type=int, default=300, help="of each training")
+    parser.add_argument("--size", type=int, nargs=2, default=[96, 128], metavar=("HEIGHT", "WIDTH"))
     args = parser.parse_args()
+    torch.set_num_threads(1)
     Story(args).run()
 
 
@@ -107,7 +108,7 @@ class Story:
                 copy(self.bsds / split / "edge" / f"{photo.stem}.png", self.work / "outdoors" / "edge")
         self.write_lists("outdoors", parts)
         source = [{"name": name, "source": {"kind": "folder", "root": name}} for name in FOLDERS]
-        data = {"kind": "concat", "labels": "full", "size": [96, 128], "parts": source}
+        data = {"kind": "concat", "labels": "full", "size": self.args.size, "parts": source}
         model = {"backbone": "tf_efficientnet_lite0", "weights": str(self.weights)}
         (self.work / "joined.yaml").write_text(yaml.safe_dump({"data": data, "model": model, "run": {"threads": 1}}))
 
@@ -127,8 +128,10 @@ class Story:
         path.write_text(yaml.safe_dump(found, sort_keys=False))
 
     def settings(self) -> list[str]:
-        return ["data.size=[96,128]", "model.backbone=tf_efficientnet_lite0", f"model.weights={self.weights}",
-                "run.threads=1"]  # fmt: skip
+        return [
+            f"data.size={json.dumps(self.args.size)}", "model.backbone=tf_efficientnet_lite0",
+            f"model.weights={self.weights}", "run.threads=1",
+        ]  # fmt: skip
 
     # -- commands ------------------------------------------------------------------------------------------------------
     def step(
@@ -138,17 +141,11 @@ class Story:
         """Run a command unless its row is there; ``then`` is what a person does afterwards."""
         if any(row["step"] == name for row in known_rows(self.out)):
             return
-        before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-        done = subprocess.run(
-            [sys.executable, "-m", "tasktokens", *command], cwd=self.work, capture_output=True, text=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False,
-        )  # fmt: skip
-        after, seconds = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter() - begin
-        if done.returncode:
-            said = done.stdout + done.stderr
-            raise SystemExit(f"tasktokens {' '.join(command)} ended with {done.returncode}:\n{said}")
-        print(f"--- {' '.join(command)}\n{done.stdout}", flush=True)
-        cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        before, begin = time.process_time(), time.perf_counter()
+        print(f"--- {' '.join(command)}", flush=True)
+        os.chdir(self.work)
+        app([str(word) for word in command], standalone_mode=False)
+        cpu, seconds = time.process_time() - before, time.perf_counter() - begin
         row = {"step": name, "command": " ".join(["tasktokens", *command]).replace(str(self.weights), "FILE")}
         row |= {"cpu_seconds": round(cpu, 1), "seconds": round(seconds, 1), "mb": size(self.work / output)}
         told = then() if then is not None else None
@@ -231,7 +228,7 @@ class Story:
     # -- results -------------------------------------------------------------------------------------------------------
     def add_row(self, row: dict[str, Any]) -> None:
         head = describe("one thread", [0], measured=["src", "benchmarks/story.py"])
-        settings = {key: getattr(self.args, key) for key in ("images", "tests", "top", "steps")}
+        settings = {key: getattr(self.args, key) for key in ("images", "tests", "top", "steps", "size")}
         rows = [*known_rows(self.out), row]
         write_atomically(self.out, (json.dumps(head | settings | {"rows": rows}, indent=1) + "\n").encode())
         print(row, flush=True)

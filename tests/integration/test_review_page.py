@@ -221,7 +221,7 @@ def test_completed_labels_are_shown_and_not_decided_on(browser: Any, tmp_path: P
     assert page.run("return ['accept', 'reject', 'brush', 'threshold'].every((id) => $(id).disabled)")
     assert page.text("#source").startswith("completed")
     served.kill()
-    assert snapshot(folder) == before
+    assert {name: content for name, content in snapshot(folder).items() if name in before} == before
 
 
 def test_a_killed_server_has_lost_nothing(page: Page, folder: Path) -> None:
