@@ -81,12 +81,13 @@ class Story:
         self.train("mtl", [*joined, "method.name=mtl", f"method.steps={self.args.steps}"])
         self.train("htt", [*joined, f"method.steps={self.args.steps}"])
         self.step("discover", ["discover", "runs/htt", "--out", "filled"], "filled")
-        again = ["method.name=mtl", f"method.steps={self.args.steps}", *self.settings()]
-        self.train("again", ["train", "data.root=filled", *again])
+        if not (self.work / "unreviewed").exists():
+            shutil.copytree(self.work / "filled", self.work / "unreviewed")
+        self.train("again", ["train", "data.root=unreviewed", *self.settings()])
         self.step("review", ["review", "filled", "--top", str(self.args.top)], "filled")
         self.review("semseg", "voc", self.repaint)
         self.review("depth", "maps", self.mask)
-        self.train("reviewed", ["train", "data.root=filled", *again])
+        self.train("reviewed", ["train", "data.root=filled", *self.settings()])
 
     # -- the folders ---------------------------------------------------------------------------------------------------
     def gather(self) -> None:
@@ -128,9 +129,10 @@ class Story:
         path.write_text(yaml.safe_dump(found, sort_keys=False))
 
     def settings(self) -> list[str]:
+        """Of a training on the completed folder."""
         return [
             f"data.size={json.dumps(self.args.size)}", "model.backbone=tf_efficientnet_lite0",
-            f"model.weights={self.weights}", "run.threads=1",
+            f"model.weights={self.weights}", "run.threads=1", "method.name=mtl", f"method.steps={self.args.steps}",
         ]  # fmt: skip
 
     # -- commands ------------------------------------------------------------------------------------------------------
