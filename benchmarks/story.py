@@ -80,7 +80,8 @@ class Story:
         joined = ["train", "--config", "joined.yaml"]
         self.train("mtl", [*joined, "method.name=mtl", f"method.steps={self.args.steps}"])
         self.train("htt", [*joined, f"method.steps={self.args.steps}"])
-        self.step("discover", ["discover", "runs/htt", "--out", "filled"], "filled")
+        self.discover("discover", "tried", [])
+        self.discover("discover half", "filled", self.thresholds())
         if not (self.work / "unreviewed").exists():
             shutil.copytree(self.work / "filled", self.work / "unreviewed")
         self.train("again", ["train", "data.root=unreviewed", *self.settings()])
@@ -152,6 +153,18 @@ class Story:
         row |= {"cpu_seconds": round(cpu, 1), "seconds": round(seconds, 1), "mb": size(self.work / output)}
         told = then() if then is not None else None
         self.add_row(row | (more() if more else {}) | (told if isinstance(told, dict) else {}))
+
+    def discover(self, name: str, out: str, options: Sequence[str]) -> None:
+        def filled() -> dict[str, Any]:
+            tasks = json.loads((self.work / out / "summary.json").read_text())["tasks"]
+            return {f"filled_{each['task']}": each["filled"] for each in tasks}
+
+        self.step(name, ["discover", "runs/htt", "--out", out, *options, "--quiet"], out, more=filled)
+
+    def thresholds(self) -> list[str]:
+        """Those that fill half of the pixels of each task, as the summary of the first discovery names them."""
+        tasks = json.loads((self.work / "tried" / "summary.json").read_text())["tasks"]
+        return [word for each in tasks for word in ("--threshold", f"{each['task']}={each['fills']['0.5']}")]
 
     def train(self, name: str, command: Sequence[str]) -> None:
         run = f"runs/{name}"
