@@ -1,25 +1,31 @@
 """Is it worth reviewing what `tasktokens review` puts first? Corrections simulated from hidden truth, then trained on.
 
-    python benchmarks/review.py --data rooms --run RUN --out benchmarks/results/review.json --work runs/review-rooms
+    python benchmarks/review.py --data nyud --run RUN --out benchmarks/results/review.json --work runs/review-nyud
 
 RUN is a finished run whose data has labels that its `labels.csv` hides (data.labels=one). Its network discovers them
-once; a strategy chooses a share of the images, whose discovered labels are replaced by the truth and marked as
+once. Rows with `what: ranking` need no training: a strategy chooses a share of the images, and `true_error` is the mean
+error of their discovered labels of a task: the primary metric per label, or 100 minus it where more is better; `void`
+is the mean share of their pixels without a label. The figures of `random` are those of all images.
+
+Rows with `what: training`: the discovered labels of the chosen images are replaced by the truth and marked as
 corrected; a second stage of a few hundred steps, from the network of RUN, learns from given, corrected and discovered
-labels. Strategies: `none`, `random`, `ours` (`tasktokens.review.ranking`), each criterion alone, and `all` (every
-image). `delta_mtl` is against `none` of the same seed, in percent, on the images that RUN is evaluated on. Rows that
-are in the file are not made again, and finished runs not trained again.
+labels. Strategies: `none`, `random`, `ours` (the default of `tasktokens review`), each criterion alone, and `all`.
+`delta_mtl` is against `none` of the same seed, in percent, on the test images. Rows that are in the file are not made
+again, and finished runs not trained again. `what: format` are rows of review_formats.py.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 import tasktokens
 from tasktokens.config import Config
@@ -31,7 +37,7 @@ from tasktokens.inference.evaluate import run_config
 from tasktokens.metrics import delta_mtl
 from tasktokens.reporting.provenance import describe
 from tasktokens.review.criteria import CRITERIA, Measured, measure
-from tasktokens.review.ranking import ranking
+from tasktokens.review.ranking import DEFAULT, ranking
 from tasktokens.training.trainer import train
 from tasktokens.utils.atomic import write_atomically
 
@@ -57,11 +63,19 @@ def main() -> None:
     if not (filled / "dataset.yaml").is_file():
         tasktokens.discover(args.run, filled, quiet=True, views=2)
     measured = measure(open_folder(filled))
+    errors = true_errors(filled, truth)
+    for strategy in ("random", "ours", *CRITERIA):
+        key = {"what": "ranking", "data": args.data, "strategy": strategy, "share": args.share}
+        if not is_known(args.out, key):
+            ids = {each.id for each in measured} if strategy == "random" else choose(measured, strategy, args.share, 0)
+            for task, means in mean_errors(errors, set(ids)).items():
+                add_row(args.out, key | {"task": task} | means, args.seeds)
     for seed in args.seeds:
         # `none` is what the others of its seed are compared with.
         for strategy in ("none", *(name for name in args.strategies if name != "none")):
-            key = {"data": args.data, "strategy": strategy, "share": args.share, "seed": seed, "steps": args.steps}
-            if any(key.items() <= row.items() for row in known_rows(args.out)):
+            key = {"what": "training", "data": args.data, "strategy": strategy, "share": args.share}
+            key |= {"seed": seed, "steps": args.steps}
+            if is_known(args.out, key):
                 continue
             chosen = choose(measured, strategy, args.share, seed)
             run = second_stage(args, config, corrected(filled, truth, chosen, args.work), strategy, seed)
@@ -76,21 +90,56 @@ def choose(measured: Sequence[Measured], strategy: str, share: float, seed: int)
         return [] if strategy == "none" else ids
     if strategy == "random":
         return [ids[number] for number in np.random.default_rng(seed).permutation(len(ids))[:count]]
-    ranked = ranking(measured, CRITERIA if strategy == "ours" else (strategy,))
+    ranked = ranking(measured, DEFAULT if strategy == "ours" else (strategy,))
     return [image.id for image in ranked[:count]]
+
+
+def true_errors(filled: Path, truth: DatasetIndex) -> dict[tuple[str, str], tuple[float, float]]:
+    """For each discovered label, by id and task, its error on the pixels that it has, and the share of the others."""
+    index, found = open_folder(filled), {}
+    for name, labels in index.discovered.items():
+        for id, discovered in labels.items():
+            if (file := truth.labels[name].get(id)) is None:
+                continue
+            (value, valid), (true_value, known) = discovered.label.read(), file.read()
+            metric = index.tasks[name].metric()
+            pixels = torch.from_numpy(valid & known)
+            if pixels.any():
+                metric.update(torch.from_numpy(value)[None], torch.from_numpy(true_value)[None], pixels[None, None])
+                primary = metric.compute()[metric.primary]
+                error = 100 - primary if metric.primary_is_higher else primary
+                found[id, name] = (error, 1 - float(valid.mean()))
+    return found
+
+
+def mean_errors(errors: Mapping[tuple[str, str], tuple[float, float]], ids: set[str]) -> dict[str, dict[str, Any]]:
+    """Means over the labels of some images, by task."""
+    of_task: dict[str, list[tuple[float, float]]] = {}
+    for (id, task), values in errors.items():
+        if id in ids:
+            of_task.setdefault(task, []).append(values)
+    return {
+        task: {
+            "labels": len(each),
+            "true_error": round(float(np.mean([error for error, _ in each])), 4),
+            "void": round(float(np.mean([void for _, void in each])), 4),
+        }
+        for task, each in of_task.items()
+    }
 
 
 def corrected(filled: Path, truth: DatasetIndex, ids: Sequence[str], work: Path) -> Path:
     """A copy of the completed folder in which the discovered labels of some images are the truth."""
     folder = work / "corrected"
     shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(filled, folder)
+    shutil.copytree(filled, folder, copy_function=os.link)
     index, rows = open_folder(folder), []
     for row in read_provenance(folder).values():
         if row.source == "discovered" and row.id in set(ids):
             file = truth.labels[row.task].get(row.id)
             if file is not None:
                 value, valid = file.read()
+                index.discovered[row.task][row.id].label.path.unlink()  # a link to the file of all strategies
                 index.tasks[row.task].write(index.discovered[row.task][row.id].label.path, value, valid)
                 rows.append(row.decided("corrected", round(float(valid.mean()), 4)))
     update_provenance(folder, rows)
@@ -110,7 +159,7 @@ def second_stage(args: argparse.Namespace, config: Config, folder: Path, strateg
     values = config.model_dump(mode="json") | {"method": method, "seed": seed}
     shared = {key: values["data"][key] for key in ("size", "augmentation", "evaluation")}
     values["data"] = {"kind": "folder", "root": str(folder), "labels": "full", "check": False, **shared}
-    values["run"] |= {"dir": str(run), "validate_every": None, "track": values["run"]["track"]}
+    values["run"] |= {"dir": str(run), "validate_every": None, "evaluate": "test", "track": values["run"]["track"]}
     values["tasks"] = {name: {} for name in values["tasks"] or open_folder(folder).tasks}
     train(tasktokens.load_config(values_file(args.work, values)), False, run.exists(), args.run, True)
     return run
@@ -138,6 +187,10 @@ def primaries(run: Path) -> dict[str, float]:
     values = json.loads(next(run.glob("evaluation-*.json")).read_text())
     tasks = open_folder(run.parent / "filled").tasks
     return {name: values[name][tasks[name].metric().primary] for name in tasks if name in values}
+
+
+def is_known(path: Path, key: Mapping[str, Any]) -> bool:
+    return any(key.items() <= row.items() for row in known_rows(path))
 
 
 def known_rows(path: Path) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ label, without photographs; seconds are of exporting and of importing per label,
 
     tasktokens rooms --train 12 --val 1 --test 1 --out rooms
     # nyud: NYU Depth v2 at 288x384 as a folder with a dataset.yaml, 40 classes (ids 1 to 40, 0 void) and 8-bit depth
-    python benchmarks/review_formats.py --roots rooms nyud --images 12 --out benchmarks/results/review_formats.json
+    python benchmarks/review_formats.py --roots rooms nyud --images 12 --out benchmarks/results/review.json
 """
 
 from __future__ import annotations
@@ -51,7 +51,10 @@ def main() -> None:
     torch.set_num_threads(1)
     rows = [row for root in args.roots for row in measure(root, args.images)]
     head = describe("one thread", [0], measured=["src/tasktokens/datasets", "src/tasktokens/review"])
-    args.out.write_text(json.dumps(head | {"images": args.images, "rows": rows}, indent=1) + "\n")
+    before = json.loads(args.out.read_text()) if args.out.is_file() else {"rows": []}
+    others = [row for row in before["rows"] if row["what"] != "format"]  # of review.py
+    found = before | {"formats": head | {"images": args.images}, "rows": [*others, *rows]}
+    args.out.write_text(json.dumps(found, indent=1) + "\n")
     for row in rows:
         print(row)
 
@@ -133,6 +136,7 @@ def round_trip(format: str, task: str, as_it_is: Path, corrected: Path, place: P
     same = same_labels(target, corrected, as_it_is if format == MAPS else corrected, task)
     opened = True if format == MAPS else opens_the_same(format, changed, corrected, task, place / "unpacked")
     return {
+        "what": "format",
         "task": task,
         "format": format,
         "labels": labels,

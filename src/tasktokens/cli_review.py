@@ -40,7 +40,8 @@ def show(
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="With --serve: the port; 0: any that is free.")] = 8765,
     by: Annotated[
-        str | None, typer.Option(help="Rank by these criteria alone, such as uncertain,disagreement,rare,unlike.")
+        str | None,
+        typer.Option(help="Rank by these criteria of uncertain,disagreement,rare,unlike; default: the first two."),
     ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -53,10 +54,9 @@ def show(
         return
     from dataclasses import asdict
 
-    from tasktokens.review.criteria import CRITERIA
-    from tasktokens.review.ranking import rank_images
+    from tasktokens.review.ranking import DEFAULT, rank_images
 
-    chosen = CRITERIA if by is None else [name.strip() for name in by.split(",")]
+    chosen = DEFAULT if by is None else [name.strip() for name in by.split(",")]
     ranked = rank_images(folder, chosen, quiet=quiet)[:top]
     with console.ignore_lost_output():
         if as_json:

@@ -70,6 +70,30 @@ def write_discovered(
     return root
 
 
+def write_completed(root: Path) -> Path:
+    """The same folder, but in ``room/0`` only chairs were labelled and the upper half of the rest was discovered.
+
+    Its table says so with a confidence of 0.3; the discovered pixels are all of class 1.
+    """
+    write_discovered(root)
+    given = np.zeros((HEIGHT, WIDTH), np.uint8)
+    given[4:20, 5:15], given[:3, :4] = 2, 255
+    _save(root / "semseg" / "room/0.png", given)
+    found = np.full(given.shape, 255, np.uint8)
+    upper = np.arange(HEIGHT)[:, None] < HEIGHT // 2
+    found[upper & (given != 2) & (given != 255)] = 1
+    _save(root / "completed" / "semseg" / "room/0.png", found)
+    _save(root / "confidence" / "semseg" / "room/0.png", np.where(found == 1, 200, 0).astype(np.uint8))
+    (root / "labelled.csv").write_text("id,task,labelled\nroom/0,semseg,chair\n")
+    description = yaml.safe_load((root / "dataset.yaml").read_text())
+    (root / "dataset.yaml").write_text(yaml.safe_dump({**description, "labelled": "labelled.csv"}))
+    table = (root / "provenance.csv").read_text()
+    row = "room/0,semseg,given,"
+    completed = f'{row}network,{"ab" * 32},"[[1.0, false]]",0.3000,0.4000,,2026-11-28'
+    (root / "provenance.csv").write_text(table.replace(f"{row},,,,,,", completed))
+    return root
+
+
 def sources(root: Path) -> dict[tuple[str, str], str]:
     """What the table says of each label, read without the package."""
     with (root / "provenance.csv").open(newline="") as file:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from chromium import NEEDS_CHROMIUM, open_browser
-from fakes.discovered import sources, stored, write_discovered
+from fakes.discovered import snapshot, sources, stored, write_completed, write_discovered
 from tasktokens.review.decisions import open_decisions
 from tasktokens.review.server import serve
 
@@ -197,6 +197,31 @@ def test_threshold_and_brush_make_void_what_is_shown_as_void(page: Page, folder:
     page.press("z")
     page.wait(lambda: page.is_open("room/5", "semseg"))
     assert (stored(folder, "semseg", "room/5") == old).all()
+
+
+def test_completed_labels_are_shown_and_not_decided_on(browser: Any, tmp_path: Path) -> None:
+    folder = write_completed(tmp_path / "found")
+    given, found = stored(folder, "semseg", "room/0"), stored(folder, "completed/semseg", "room/0")
+    before = snapshot(folder)
+    served = Served(folder)
+    page = Page(browser, served)
+    assert page.text("#done") == "8 of 8 to review, 1 completed"
+    assert len(page.all(".card")) == 8
+    page.run("$('filter').value = 'completed'; $('filter').onchange()")
+    assert [card.text.splitlines()[0] for card in page.all(".card")] == ["room/0"]
+    page.all(".card")[0].click()
+    page.wait(lambda: page.is_open("room/0", "semseg"))
+    page.slide("labelOpacity", 100)
+    shown = page.pixels()
+    (chair,), (wall,) = (np.unique(shown[mask], axis=0) for mask in (given == 2, found == 1))
+    assert (chair != wall).any()
+    assert (shown[(given != 2) & (given != 255) & (found == 255)] == 128).all()  # still open: grey
+    assert (shown[given == 255] == 0).all()
+    page.press("a", "r", "b")
+    assert page.run("return ['accept', 'reject', 'brush', 'threshold'].every((id) => $(id).disabled)")
+    assert page.text("#source").startswith("completed")
+    served.kill()
+    assert {name: content for name, content in snapshot(folder).items() if name in before} == before
 
 
 def test_a_killed_server_has_lost_nothing(page: Page, folder: Path) -> None:

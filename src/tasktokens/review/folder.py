@@ -87,6 +87,22 @@ class ReviewFolder:
         wanted = set(tasks)
         return [key for key in self.labels if key.task in wanted and self.source(key) == "discovered"]
 
+    def completed(self) -> list[Key]:
+        """Labels that were given for some classes only, and whose other pixels were discovered."""
+        return [Key(id, task) for task, labels in self.index.completions.items() for id in labels]
+
+    def is_completed(self, key: Key) -> bool:
+        """Whether a label is one of these."""
+        return key.id in self.index.completions.get(key.task, {})
+
+    def shown(self, key: Key) -> tuple[Array, Array]:
+        """As `read`; what was discovered of a label that was given for some classes lies in the pixels it left open."""
+        value, valid = self.read(key)
+        if not self.is_completed(key):
+            return value, valid
+        found, is_found = self.index.completions[key.task][key.id].label.read()
+        return np.where(is_found, found, value), valid | is_found
+
     def read(self, key: Key) -> tuple[Array, Array]:
         """Value (C, H, W) and valid (H, W). Raises `LabelError` naming the file."""
         return self.labels[key].read()

@@ -16,7 +16,10 @@ from tasktokens.review.order import RANKING
 from tasktokens.utils.atomic import atomically
 
 WEIGHTS: Mapping[str, float] = {"uncertain": 1.0, "disagreement": 1.0, "rare": 0.5, "unlike": 0.5}
-"""What each criterion counts; ``benchmarks/review.py`` compares them."""
+"""What each criterion counts where several are used."""
+DEFAULT = ("uncertain", "disagreement")
+"""The criteria that put labels with larger errors first; by ``rare`` or ``unlike`` alone the errors of the first tenth
+are smaller than those of a random one (``benchmarks/review.py``)."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class RankedImage:
 
 
 def rank_images(
-    folder: str | Path, by: Sequence[str] = CRITERIA, write: bool = True, quiet: bool = True
+    folder: str | Path, by: Sequence[str] = DEFAULT, write: bool = True, quiet: bool = True
 ) -> list[RankedImage]:
     """Rank the images of a folder with discovered labels by what their correction is worth, the first first.
 

@@ -21,6 +21,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from tasktokens.errors import ConfigError, DataError, TaskTokensError
 from tasktokens.review.decisions import open_decisions
+from tasktokens.review.folder import Key, ReviewFolder
 from tasktokens.review.order import first_images, in_order
 from tasktokens.review.session import Session
 from tasktokens.utils import console, strict_json
@@ -56,7 +57,7 @@ def serve(
     """
     with open_decisions(Path(folder)) as decisions:
         opened = decisions.folder
-        keys = opened.discovered(opened.tasks)
+        keys = shown_labels(opened)
         if not keys:
             raise DataError(f"{opened.root} has no discovered label to review")
         session = Session(decisions, first_images(in_order(opened, keys), top))
@@ -69,6 +70,11 @@ def serve(
         with server:
             announce(server.address)
             server.serve_forever(poll_interval=0.2)
+
+
+def shown_labels(folder: ReviewFolder) -> list[Key]:
+    """The labels of the page: discovered or decided on, and given ones that were completed."""
+    return [*folder.discovered(folder.tasks), *folder.completed()]
 
 
 class ReviewServer(ThreadingHTTPServer):

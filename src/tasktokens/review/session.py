@@ -15,7 +15,7 @@ from PIL import Image
 
 from tasktokens.datasets.formats.pictures import encode_png
 from tasktokens.datasets.formats.runs import flat_mask
-from tasktokens.datasets.provenance import Source
+from tasktokens.datasets.told_apart import COMPLETED
 from tasktokens.errors import DataError
 from tasktokens.review.decisions import Decisions, decided_row
 from tasktokens.review.folder import Key
@@ -29,6 +29,9 @@ THUMBNAIL = 240
 
 class Session:
     """Labels in the order of doubt, and what is decided of them. Calls may come from several threads.
+
+    Given labels in which only some classes were labelled are shown with what was discovered of the others, and are not
+    decided on.
 
     Args:
         decisions: the journal of the folder, which is held open.
@@ -44,13 +47,14 @@ class Session:
     def overview(self, start: int, count: int) -> dict[str, Any]:
         """A part of the queue, and how much is done of each task."""
         with self._lock:
-            done: dict[str, Counter[Source]] = {task: Counter() for task in self.folder.tasks}
+            done: dict[str, Counter[str]] = {task: Counter() for task in self.folder.tasks}
             for each in self.queue:
-                done[each.key.task][self.folder.source(each.key)] += 1
+                done[each.key.task][self._source(each.key)] += 1
             items = [self._item(place) for place in range(start, min(start + count, len(self.queue)))]
         return {
             "folder": self.folder.root.resolve().name,
             "total": len(self.queue),
+            "completed": sum(counts[COMPLETED] for counts in done.values()),
             "start": start,
             "items": items,
             "done": {task: dict(counts) for task, counts in done.items() if counts},
@@ -63,10 +67,14 @@ class Session:
             "place": place,
             "id": key.id,
             "task": key.task,
-            "source": self.folder.source(key),
+            "source": self._source(key),
             "confidence": None if row is None else row.confidence,
             "reason": reason,
         }
+
+    def _source(self, key: Key) -> str:
+        """Where a label comes from; of one that was given for some classes only, that it was completed."""
+        return COMPLETED if self.folder.is_completed(key) else self.folder.source(key)
 
     # -- pictures ------------------------------------------------------------------------------------------------------
     def image(self, place: int) -> bytes:
@@ -101,14 +109,14 @@ class Session:
     def legend(self, place: int) -> dict[str, Any]:
         """What the colours of the label mean: swatches with names, and the names of both ends of a bar of colours."""
         key = self._key(place)
-        value, valid = self.folder.read(key)
+        value, valid = self.folder.shown(key)
         legend = self.folder.tasks[key.task].legend(value[:, valid] if valid.any() else None)
         bar = None if legend.bar is None else ["#" + bytes(colour).hex() for colour in legend.bar[::4].tolist()]
         swatches = [["#" + bytes(colour).hex(), name] for colour, name in legend.swatches]
         return {"swatches": swatches, "bar": bar, "ends": list(legend.ends)}
 
     def _coloured(self, key: Key) -> Array:
-        value, valid = self.folder.read(key)
+        value, valid = self.folder.shown(key)
         colours = self.folder.tasks[key.task].colourise(value, valid)
         return np.dstack([np.where(valid[..., None], colours, 0), np.where(valid, 255, 0)]).astype(np.uint8)
 
@@ -135,6 +143,12 @@ class Session:
         if decision not in ("accept", "reject") or not 0 <= threshold <= 1:
             raise DataError(f"a decision must be accept or reject, with a threshold from 0 to 1, found {decision!r}")
         key = self._key(place)
+        if self.folder.is_completed(key):
+            raise DataError(
+                f"the label of task '{key.task}' for '{key.id}' was given, for some classes, and a given label is not "
+                f"decided on; where what was discovered of the others is wrong, remove "
+                f"{COMPLETED}/{key.task}/{key.id}.png"
+            )
         with self._lock, tempfile.TemporaryDirectory() as scratch:
             changed, source = 0, "rejected"
             content, coverage = None, None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import socket
@@ -14,11 +15,11 @@ import numpy as np
 import pytest
 
 from conftest import run_cli
-from fakes.discovered import sources, stored, write_discovered
+from fakes.discovered import snapshot, sources, stored, write_completed, write_discovered
 from tasktokens.errors import DataError
 from tasktokens.review.decisions import open_decisions
 from tasktokens.review.order import in_order
-from tasktokens.review.server import MAX_BODY, TOKEN, ReviewServer, serve
+from tasktokens.review.server import MAX_BODY, TOKEN, ReviewServer, serve, shown_labels
 from tasktokens.review.session import Session
 
 
@@ -29,9 +30,14 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def server(folder: Path) -> Iterator[ReviewServer]:
+    with serving(folder) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def serving(folder: Path) -> Iterator[ReviewServer]:
     with open_decisions(folder) as decisions:
-        opened = decisions.folder
-        session = Session(decisions, in_order(opened, opened.discovered(opened.tasks)))
+        session = Session(decisions, in_order(decisions.folder, shown_labels(decisions.folder)))
         with ReviewServer(("127.0.0.1", 0), session) as server:
             thread = threading.Thread(target=server.serve_forever, args=(0.01,))
             thread.start()
@@ -85,6 +91,38 @@ def test_pictures_have_the_size_of_the_label(server: ReviewServer) -> None:
     assert ((picture[..., 3] > 0) == (stored(server.session.folder.root, "semseg", "room/5") != 255)).all()
     assert ask(server, "/api/thumbnail?place=0")[0] == 200
     assert json.loads(ask(server, "/api/legend?place=1")[1])["swatches"]
+
+
+def test_completed_labels_are_shown_with_what_was_discovered_and_not_decided_on(tmp_path: Path) -> None:
+    import io
+
+    from PIL import Image
+
+    folder = write_completed(tmp_path / "found")
+    given, found = stored(folder, "semseg", "room/0"), stored(folder, "completed/semseg", "room/0")
+    before = snapshot(folder)
+    with serving(folder) as server:
+        queue = json.loads(ask(server, "/api/queue?start=0&count=100")[1])
+        assert (queue["total"], queue["completed"], queue["done"]["semseg"]["completed"]) == (9, 1, 1)
+        place = next(item["place"] for item in queue["items"] if item["source"] == "completed")
+        assert queue["items"][place]["id"] == "room/0"
+        picture = np.asarray(Image.open(io.BytesIO(ask(server, f"/api/label?place={place}")[1])))
+        legend = {name: colour for colour, name in json.loads(ask(server, f"/api/legend?place={place}")[1])["swatches"]}
+        still_open = (given != 2) & (given != 255) & (found == 255)
+        for name, pixels in (
+            ("chair", given == 2), ("wall", found == 1), ("a class that was not labelled here", still_open),
+        ):  # fmt: skip
+            assert pixels.any()
+            assert (picture[pixels] == [*bytes.fromhex(legend[name][1:]), 255]).all()
+        assert (picture[given == 255, 3] == 0).all()
+        confidence = np.asarray(Image.open(io.BytesIO(ask(server, f"/api/confidence?place={place}")[1])))
+        assert ((confidence > 0) == (found == 1)).all()
+        assert ask(server, f"/api/thumbnail?place={place}")[0] == 200
+        for decision in ("accept", "reject"):
+            status, content, _ = ask(server, "/api/decide", {"place": place, "decision": decision})
+            assert status == 400
+            assert "completed/semseg/room/0.png" in json.loads(content)["error"]
+    assert snapshot(folder) == before
 
 
 def test_decisions_are_written_before_the_answer(server: ReviewServer, folder: Path) -> None:
