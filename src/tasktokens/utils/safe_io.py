@@ -86,10 +86,22 @@ def open_picture(source: Path | IO[bytes]) -> Image.Image:
         ) from error
     try:
         check_pixels(image.height, image.width)
+        _require_right_decoder(image)
     except ValueError:
         image.close()
         raise
     return image
+
+
+def _require_right_decoder(image: Image.Image) -> None:
+    """Raise `ValueError` for what Pillow decodes into other pixels without a word: 16-bit planes, uncompressed."""
+    tags = getattr(image, "tag_v2", {})
+    planes, bits, compression = tags.get(284, 1) == 2, max(tags.get(258, (8,))), tags.get(259, 1)
+    if planes and bits > 8 and compression == 1 and tags.get(277, 1) > 1:
+        raise ValueError(
+            f"it has {bits} bits per channel in a plane per channel, uncompressed, which cannot be read rightly here: "
+            f"store it with compression, or with the channels of a pixel beside each other"
+        )
 
 
 # -- arrays ------------------------------------------------------------------------------------------------------------

@@ -433,3 +433,29 @@ def test_numbers_are_numbers(text: str) -> None:
 def test_what_is_dumped_is_loaded_alike(value: object) -> None:
     assert load_yaml(dump_yaml({"value": value})) == {"value": value}
     assert load_yaml(dump_yaml({"value": value}, default_flow_style=True, width=10**9)) == {"value": value}
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("compression", [None, "zlib", "lzw"])
+@pytest.mark.parametrize("planes", ["contig", "separate"])
+@pytest.mark.parametrize("kind", ["<u1", "<u2", ">u2"])
+def test_a_tiff_of_another_writer_has_its_pixels_or_is_refused(
+    kind: str, planes: str, compression: str | None, channels: int, tmp_path: Path
+) -> None:
+    """Whatever lies beside what: written by tifffile, read by Pillow. 16 bits become 8."""
+    tifffile = pytest.importorskip("tifffile")
+    pytest.importorskip("imagecodecs")
+    given = np.random.default_rng(0).integers(0, np.iinfo(kind).max, (20, 30, channels)).astype(kind)
+    path, more = tmp_path / "image.tif", {"photometric": "rgb"} if channels > 1 else {}
+    if channels == 1:
+        stored = given[..., 0]
+    else:
+        stored = np.moveaxis(given, -1, 0) if planes == "separate" else given
+        more["planarconfig"] = planes
+    tifffile.imwrite(path, stored, compression=compression, byteorder=kind[0], **more)
+    if channels > 1 and planes == "separate" and compression is None and kind != "<u1":
+        with pytest.raises(DataError, match="16 bits per channel in a plane"):
+            read_image(path)
+        return
+    shown = given[..., :3].repeat(3 // min(channels, 3), axis=2).astype(float)
+    assert np.abs(read_image(path) - (shown if kind == "<u1" else shown / 257)).max() <= 1
