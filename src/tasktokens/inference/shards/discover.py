@@ -60,7 +60,11 @@ def discover_shards(
         to: ``folder`` or ``tars``; default: as the images are.
         engine: ``processes``: this one and those that you start beside it; ``ray``: workers of a Ray cluster, or of
             this machine (extra ``ray``).
-        threshold, views, root, batch_size, quiet: as `discover` has them.
+        threshold: as `discover` has it.
+        views: as `discover` has them.
+        root: folder of the run's data, if it has moved since training.
+        batch_size: images of one size that go through the network together.
+        quiet: show no progress.
         overwrite: delete what lies in ``out`` first; by one process alone.
 
     Returns:
