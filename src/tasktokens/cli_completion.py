@@ -15,6 +15,7 @@ from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import Any
 
+from tasktokens.utils import strict_json
 from tasktokens.utils.atomic import cache_folder
 
 
@@ -81,7 +82,7 @@ def _names() -> dict[str, list[str]]:
         found = _ask()
         file.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", newline="\n", dir=file.parent, delete=False, encoding="utf-8") as new:
-            json.dump(found, new)
+            new.write(strict_json.dumps(found))
         os.replace(new.name, file)
     except Exception:  # a shell that completes shows no errors
         return {}
@@ -91,7 +92,7 @@ def _names() -> dict[str, list[str]]:
 def _cache() -> Path:
     groups = [group for group in entry_points().groups if group.startswith("tasktokens.")]
     outside = [str(each) for group in groups for each in entry_points(group=group)]
-    state = json.dumps([version("tasktokens"), version("timm"), str(Path(__file__).parent), sorted(outside)])
+    state = strict_json.dumps([version("tasktokens"), version("timm"), str(Path(__file__).parent), sorted(outside)])
     return cache_folder("completion") / f"{hashlib.sha256(state.encode()).hexdigest()[:16]}.json"
 
 

@@ -378,7 +378,7 @@ def test_evaluate_prints_what_it_measured_before_it_fails_to_write_it(
 def test_predict_describes_its_files_and_goes_on_after_a_signal(
     trained: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from tasktokens.inference import predict as app
+    from tasktokens.inference import predict_files as app
 
     root, run = trained
     whole = tmp_path / "whole"

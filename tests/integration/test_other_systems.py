@@ -32,7 +32,7 @@ def test_a_user_gets_by_without_what_unix_adds(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}
     done = subprocess.run(
         [sys.executable, str(TESTS / "other_systems.py"), str(tmp_path)], env=environment, capture_output=True,
-        encoding="utf-8", check=False, timeout=900,
+        encoding="cp1252", check=False, timeout=900,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert done.stdout.rstrip().endswith("+ done")

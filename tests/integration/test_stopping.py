@@ -28,7 +28,7 @@ from tasktokens.config import Config, to_yaml
 from tasktokens.datasets.folder import open_folder
 from tasktokens.errors import ConfigError, RunExistsError
 from tasktokens.inference import evaluate as evaluating
-from tasktokens.inference import predict as predicting
+from tasktokens.inference import predict_files as predicting
 from tasktokens.inference.discover import discover
 from tasktokens.inference.evaluate import evaluate
 from tasktokens.inference.predict import predict

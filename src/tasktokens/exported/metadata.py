@@ -21,6 +21,7 @@ from typing import Any
 
 from tasktokens.errors import CheckpointError
 from tasktokens.exported.task import ExportedTask
+from tasktokens.utils import strict_json
 from tasktokens.utils.label_maps import maps_from_plain
 
 FORMAT = 1
@@ -42,7 +43,7 @@ class ExportInfo:
         """As JSON."""
         tasks = {name: _plain(task) for name, task in self.tasks.items()}
         values = {"format": FORMAT, "version": self.version, "precision": self.precision, "size": list(self.size)}
-        return json.dumps({**values, "multiple": self.multiple, "tasks": tasks})
+        return strict_json.dumps({**values, "multiple": self.multiple, "tasks": tasks})
 
 
 def parse_info(text: str | None, path: Path) -> ExportInfo:

@@ -16,6 +16,7 @@ from tasktokens.exporting.graph import write_onnx
 from tasktokens.exporting.quantise import quantise
 from tasktokens.exporting.torch_program import write_program
 from tasktokens.models import Network
+from tasktokens.utils import strict_json
 
 Array = np.ndarray[Any, Any]
 Calibration = Callable[[], Sequence[Array]]
@@ -86,5 +87,5 @@ def _write_openvino(path: Path, graph: Path, info: ExportInfo) -> None:
     import openvino
 
     model = openvino.convert_model(str(graph))
-    model.set_rt_info(json.dumps(json.loads(info.text())), [KEY])
+    model.set_rt_info(strict_json.dumps(json.loads(info.text())), [KEY])
     openvino.save_model(model, str(path), compress_to_fp16=info.precision == "fp16")

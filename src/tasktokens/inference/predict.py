@@ -27,7 +27,7 @@ from tasktokens.inference.stream import Logits, Read
 from tasktokens.inference.tiles import Tiles, TileSize, choose_tiles
 from tasktokens.inference.video_files import VideoWriter, stem_of
 from tasktokens.inference.videos import require_av
-from tasktokens.models.files import model_folder
+from tasktokens.models.files import model_folder, read_info
 from tasktokens.utils import console, strict_json
 from tasktokens.utils.distributed import raise_on_all_ranks, start
 from tasktokens.utils.lock import only_writer
@@ -83,6 +83,7 @@ def predict(
     journal = Journal(out, "predicting", "prediction")
     with ExitStack() as held, hint_resume():
         with raise_on_all_ranks(accelerator):
+            read_info(model_folder(model))  # there is a model, before images are looked for
             images, videos = find_images_and_videos(inputs)
             _check_videos(videos, tile, overlap, labels, every, pictures)
             predictor = Predictor(model, accelerator.device, views, batch_size)

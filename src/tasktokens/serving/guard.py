@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import MutableMapping
 from typing import Any
@@ -135,7 +134,7 @@ class _Answer:
 
 async def _refuse(refused: RefusedError, scope: Scope, receive: Receive, send: Send) -> None:
     """Send a refusal at once, and end it when the client has written what it wants to."""
-    content = json.dumps({"error": refused.message}).encode()
+    content = strict_json.dumps({"error": refused.message}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
     headers += [(b"connection", b"close")]
     await send({"type": "http.response.start", "status": refused.status, "headers": headers})

@@ -18,8 +18,9 @@ from any_input import examples
 from properties import random_label
 from tasktokens.config import Augmentation, load_config
 from tasktokens.data.sample import Label, Sample
-from tasktokens.data.transforms import augment, flip, photometric, resize, resize_image, working_size
+from tasktokens.data.transforms import augment, flip, photometric, resize, resize_image
 from tasktokens.tasks import Depth, Edge, Normals, Saliency, Segmentation, Task
+from tasktokens.utils.resizing import working_size
 
 TASKS: dict[str, Task] = {
     "semseg": Segmentation("semseg", classes=("dark", "light")),
