@@ -47,8 +47,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--run-slow",
         action="store_true",
-        help="also run what takes minutes: the whole fault campaign, four times as many random examples",
+        help="also run what takes more than a second or two; four times as many random examples",
     )
+    parser.addoption("--campaign", action="store_true", help="also run the whole fault campaign: 15 minutes of a core")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -63,10 +64,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not config.getoption("--run-slow"):
-        for item in items:
-            if item.get_closest_marker("slow"):
-                item.add_marker(pytest.mark.skip(reason="takes minutes; --run-slow runs it"))
+    for marker, option in (("slow", "--run-slow"), ("campaign", "--campaign")):
+        if not config.getoption(option):
+            for item in items:
+                if item.get_closest_marker(marker):
+                    item.add_marker(pytest.mark.skip(reason=f"takes long; {option} runs it"))
 
 
 def pytest_collection_finish() -> None:

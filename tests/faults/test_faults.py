@@ -29,7 +29,7 @@ needs_fork = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="th
 
 
 @needs_fork
-@pytest.mark.skipif("config.getoption('--run-slow')", reason="the whole campaign runs")
+@pytest.mark.skipif("config.getoption('--campaign')", reason="the whole campaign runs")
 def test_a_sample_of_the_campaign_leaves_nothing_to_explain(tmp_path: Path) -> None:
     few = ("--campaign", "kill", "--kills", "3", "--scenario", "mtl", "--campaign", "input", "--inputs", "12")
     totals = campaign(tmp_path, *few, "--seed", "1", timeout=280)["totals"]
@@ -42,7 +42,7 @@ PARTS = 4
 """Of the whole campaign, so that every process of the test run has some of it."""
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 @pytest.mark.timeout(1500)
 @needs_fork
 @pytest.mark.parametrize("number", range(1, PARTS + 1))

@@ -9,6 +9,7 @@ interrupted. A line says what is afterwards, so that carrying it out twice does 
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import os
 import shutil
@@ -21,7 +22,7 @@ from tasktokens.datasets.provenance import ProvenanceRow, now, write_provenance
 from tasktokens.errors import DataError
 from tasktokens.review.folder import Key, ReviewFolder
 from tasktokens.utils import strict_json
-from tasktokens.utils.atomic import atomically, flush, write_atomically, writing
+from tasktokens.utils.atomic import atomically, flush, short_name, write_atomically, writing
 from tasktokens.utils.lock import only_writer
 from tasktokens.utils.safe_io import load_json
 
@@ -167,6 +168,8 @@ class Decisions:
         if label is None:
             raise DataError(f"the label of task '{key.task}' for '{key.id}' is gone; put its file back")
         target = label.path.with_suffix(Path(name).suffix)
+        for left in target.parent.glob(f".{glob.escape(short_name(target.stem))}.*.partial*"):  # by a kill
+            left.unlink(missing_ok=True)
         with atomically(target) as new:
             shutil.copyfile(self.place / _FILES / name, new)
         if target != label.path:

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tasktokens.serving.limits import Limits, RefusedError, too_large
 from tasktokens.serving.monitoring import Monitor
+from tasktokens.utils import strict_json
 from tasktokens.utils.own_host import is_loopback, names_this_server
 
 _DRAIN_SECONDS = 10
