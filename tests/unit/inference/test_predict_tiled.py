@@ -17,6 +17,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+import processes
 import tasktokens
 from conftest import run_cli
 from tasktokens.errors import ConfigError, DataError, RunExistsError
@@ -182,24 +183,25 @@ def test_other_tiles_are_another_prediction(photos: Path, untrained: Path, tmp_p
         tasktokens.predict(untrained, tmp_path / "in", tmp_path / "out", quiet=True, tile=96)
 
 
-def test_a_signal_ends_a_large_image_between_two_rows_of_tiles(
-    photos: Path, untrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def interrupt_third() -> None:
+    """Have the third tile interrupt its process, once: a second signal would end it at once."""
     add, calls = Blended._add, itertools.count()
 
     def interrupt(self: Blended, *arguments: Any) -> None:
-        if next(calls) == 2:  # one signal, whatever thread asks: a second would end the process at once
+        if next(calls) == 2:
             os.kill(os.getpid(), signal.SIGINT)
         add(self, *arguments)
 
-    monkeypatch.setattr(Blended, "_add", interrupt)
+    Blended._add = interrupt  # type: ignore[method-assign]
+
+
+def test_a_signal_ends_a_large_image_between_two_rows_of_tiles(photos: Path, untrained: Path, tmp_path: Path) -> None:
     words = ("predict", untrained, photos / "large.tif", "--out", tmp_path / "out", "--tile", "64", "-q")
-    code, _, errors = run_cli(capsys, *words)
-    assert code == 130
-    assert "0 of 1 images are done; run the same command to resume" in errors
+    ended = processes.run(*words, before=interrupt_third)
+    assert ended.returncode == 130, ended.stderr
+    assert "0 of 1 images are done; run the same command to resume" in ended.stderr
     assert not [name for name, _ in files(tmp_path / "out") if "large" in name or "partial" in name]
-    monkeypatch.setattr(Blended, "_add", add)
-    assert run_cli(capsys, *words)[0] == 0
+    assert processes.run(*words).returncode == 0
     assert (tmp_path / "out" / "semseg" / "large.png").is_file()
 
 
