@@ -35,6 +35,12 @@ class PictureContent(NamedTuple):
     nodata: float | None
 
 
+def _colour_mode(image: Image.Image) -> str:
+    """As the file says: versions 12 of Pillow take a YCbCr TIFF without JPEG for RGB, and then cannot decode it."""
+    tags = getattr(image, "tag_v2", {})
+    return "YCbCr" if tags.get(262) == 6 and tags.get(259) not in (6, 7) else image.mode
+
+
 def picture_content(path: Path, image: Image.Image) -> PictureContent:
     """Decode a picture file that was opened. Raises `LabelError` where its numbers would change."""
     pages = _page_count(image)
@@ -42,9 +48,10 @@ def picture_content(path: Path, image: Image.Image) -> PictureContent:
         raise LabelError(
             f"label file {path} holds {pages} pages or frames, and which of them is the label cannot be told; save one"
         )
-    if image.mode not in _MODES:
+    mode = _colour_mode(image)
+    if mode not in _MODES:
         raise LabelError(
-            f"label file {path} has the colour mode {image.mode}; expected grey, a palette or RGB, perhaps with alpha"
+            f"label file {path} has the colour mode {mode}; expected grey, a palette or RGB, perhaps with alpha"
         )
     _check_depth_kept(path, image)
     # What the file says, before decoding, which forgets some of it.

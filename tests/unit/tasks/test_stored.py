@@ -160,7 +160,7 @@ def test_numbers_of_grey_with_few_bits_could_be_read_in_two_ways(bits: int, tmp_
 def test_other_colour_modes_are_refused(mode: str, tmp_path: Path) -> None:
     Image.new(mode, (4, 4)).save(tmp_path / "a.tif")
     for spec in (CLASSES, {"kind": "binary"}, {"kind": "normals"}):
-        with pytest.raises(LabelError, match=rf"a\.tif (has the colour mode {mode}|cannot be read)"):
+        with pytest.raises(LabelError, match=rf"a\.tif has the colour mode {mode}"):
             build_task("m", spec).read(tmp_path / "a.tif")
 
 
