@@ -188,15 +188,7 @@ def measure(model: Path, requests: int, concurrent: int, batch: int | None) -> d
     """A row: a server of its own, a first load, the measured load."""
     from tasktokens.serving import Limits
 
-    command = [
-        sys.executable,
-        "-m",
-        "tasktokens.cli",
-        "serve",
-        str(model),
-        "--port",
-        "0",
-    ]
+    command = [sys.executable, "-m", "tasktokens.cli", "serve", str(model), "--port", "0"]
     command += [] if batch is None else ["--batch-size", str(batch)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:

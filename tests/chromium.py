@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,3 +31,23 @@ def open_browser(profile: Path) -> Any:
     driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
     driver.set_script_timeout(60)
     return driver
+
+
+class BrowserPage:
+    """An open page: what stands on it, and waiting for what will."""
+
+    def __init__(self, browser: Any) -> None:
+        self.browser = browser
+
+    def all(self, selector: str) -> list[Any]:
+        """The elements that a CSS selector finds."""
+        found: list[Any] = self.browser.find_elements("css selector", selector)
+        return found
+
+    def wait(self, ready: Callable[[], Any]) -> Any:
+        """What ``ready`` gives as soon as it is true; within a minute."""
+        deadline = time.monotonic() + 60
+        while not (found := ready()):
+            assert time.monotonic() < deadline, self.browser.get_log("browser")
+            time.sleep(0.05)
+        return found

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from chromium import NEEDS_CHROMIUM, open_browser
+from chromium import NEEDS_CHROMIUM, BrowserPage, open_browser
 from fakes.discovered import snapshot, sources, stored, write_completed, write_discovered
 from tasktokens.review.decisions import open_decisions
 from tasktokens.review.server import serve
@@ -64,28 +64,18 @@ def page(browser: Any, folder: Path) -> Iterator[Page]:
     served.kill()
 
 
-class Page:
+class Page(BrowserPage):
     """What a person does: look, press keys, draw."""
 
     def __init__(self, browser: Any, served: Served) -> None:
-        self.browser, self.served = browser, served
+        super().__init__(browser)
+        self.served = served
         browser.get("about:blank")
         browser.get(served.address)
         self.wait(lambda: self.all(".card"))
 
-    def all(self, selector: str) -> list[Any]:
-        found: list[Any] = self.browser.find_elements("css selector", selector)
-        return found
-
     def text(self, selector: str) -> str:
         return str(self.browser.find_element("css selector", selector).get_property("textContent"))
-
-    def wait(self, ready: Callable[[], Any]) -> Any:
-        deadline = time.monotonic() + 60
-        while not (found := ready()):
-            assert time.monotonic() < deadline, self.browser.get_log("browser")
-            time.sleep(0.05)
-        return found
 
     def press(self, *keys: str) -> None:
         for key in keys:

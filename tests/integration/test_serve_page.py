@@ -12,7 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 import tasktokens
-from chromium import NEEDS_CHROMIUM, open_browser
+from chromium import NEEDS_CHROMIUM, BrowserPage, open_browser
 from conftest import run_cli
 from fakes import uploads
 
@@ -80,27 +80,17 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     driver.quit()
 
 
-class Page:
+class Page(BrowserPage):
     """What a person does."""
 
     def __init__(self, browser: Any, server: Server) -> None:
-        self.browser, self.server = browser, server
+        super().__init__(browser)
+        self.server = server
         browser.get(server.address)
         self.wait(lambda: self.all("#upload input[type=file]"))
 
-    def all(self, selector: str) -> list[Any]:
-        found: list[Any] = self.browser.find_elements("css selector", selector)
-        return found
-
     def text(self, selector: str) -> str:
         return " ".join(str(each.get_property("textContent")) for each in self.all(selector))
-
-    def wait(self, ready: Callable[[], Any]) -> Any:
-        deadline = time.monotonic() + 60
-        while not (found := ready()):
-            assert time.monotonic() < deadline, self.browser.get_log("browser")
-            time.sleep(0.05)
-        return found
 
     def upload(self, path: Path) -> None:
         self.wait(lambda: self.all("#upload input[type=file]"))[0].send_keys(str(path))
