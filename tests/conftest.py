@@ -7,8 +7,10 @@ import csv
 import gc
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+import psutil
 import pytest
 import yaml
 from hypothesis import settings
@@ -69,6 +72,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             for item in items:
                 if item.get_closest_marker(marker):
                     item.add_marker(pytest.mark.skip(reason=f"takes long; {option} runs it"))
+
+
+@pytest.hookimpl(optionalhook=True)  # of xdist, which says no more than that a worker has gone
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Say how a worker's process ended: -9, as where memory is short, or another signal, or a code."""
+    process = getattr(node.gateway._io, "popen", None)
+    if error and process is not None:
+        with suppress(subprocess.TimeoutExpired):
+            code, free = process.wait(timeout=30), psutil.virtual_memory().available >> 20
+            reporter = node.config.pluginmanager.get_plugin("terminalreporter")
+            reporter.write_line(f"\n{node.gateway.id} ended with {code}; {free} MB of memory are free")
 
 
 def pytest_collection_finish() -> None:
