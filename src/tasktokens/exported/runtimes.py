@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from tasktokens.errors import CheckpointError, ConfigError
 from tasktokens.exported.metadata import KEY
+from tasktokens.exported.signal_stack import signal_stack_kept
 
 Array = npt.NDArray[Any]
 
@@ -98,7 +99,8 @@ class OpenVino:
         settings["INFERENCE_PRECISION_HINT"] = "f32"  # the same on every processor
         try:
             self._model = core.read_model(model if isinstance(model, bytes) else str(model))
-            self._compiled = core.compile_model(self._model, "CPU", settings)
+            with signal_stack_kept():
+                self._compiled = core.compile_model(self._model, "CPU", settings)
         except Exception as error:
             reason = " ".join(str(error).split())[:200]
             raise CheckpointError(
@@ -111,7 +113,8 @@ class OpenVino:
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
         """See `Runtime`."""
-        found = self._compiled(dict(inputs))
+        with signal_stack_kept():
+            found = self._compiled(dict(inputs))
         return [np.array(found[name]) for name in outputs]
 
     def decoder(self, content: bytes) -> OpenVino:

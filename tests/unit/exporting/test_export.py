@@ -336,6 +336,23 @@ def test_openvino(run: Path, tmp_path: Path, precision: str) -> None:
     if precision == "fp32":
         image = draw(3, 70, 50)
         assert_alike(tasktokens.load(run, device="cpu").predict(image), file.predict(image))
+        ended = subprocess.run([sys.executable, "-c", DROPPED_ELSEWHERE, str(exported.path)], capture_output=True)
+        assert (ended.returncode, b"handled" in ended.stdout) == (0, True), ended
+
+
+DROPPED_ELSEWHERE = """
+import faulthandler, signal, subprocess, sys, threading
+from pathlib import Path
+from tasktokens.exported.runtimes import open_runtime
+faulthandler.enable()  # with a stack for signals
+signal.signal(signal.SIGCHLD, lambda number, frame: print("handled"))
+models = [open_runtime(Path(sys.argv[1]))]
+thread = threading.Thread(target=models.clear)
+thread.start()
+thread.join()
+subprocess.run(["true"])
+"""
+"""A model that another thread than its own drops, as the garbage collector may, and a signal afterwards."""
 
 
 @pytest.mark.slow
