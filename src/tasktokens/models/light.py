@@ -99,7 +99,8 @@ class PooledAttention(nn.Module):
     """Self-attention over a task's feature, pooled to at most `ATTENDED` positions, and its global token.
 
     In the paper (section 3.2) all positions attend to each other, which grows with the square of the pixels. Nothing is
-    averaged over the batch: what an image gets does not depend on its companions.
+    averaged over the batch: what an image gets does not depend on its companions. The output starts at 0, so that a
+    fresh network reads the feature as it is: with few images a random one is learned by heart (docs/dev/lab-log.md).
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -108,6 +109,8 @@ class PooledAttention(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
 
     def forward(self, feature_BDHW: Tensor, token_BD: Tensor) -> tuple[Tensor, Tensor]:
         """Feature (B, D, H, W) and token (B, D) to the refined feature and token of the same shapes."""

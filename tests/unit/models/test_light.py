@@ -65,6 +65,8 @@ def test_pooled_attention_is_softmax_attention_over_the_pooled_positions_and_the
     width, heads, own = 8, 2, 4
     module = PooledAttention(width, heads)
     feature, token = torch.randn(2, width, *size), torch.randn(2, width)
+    assert torch.equal(module(feature, token)[0], feature)  # fresh, it changes nothing
+    module.out.reset_parameters()
     stride = next(s for s in range(1, 99) if size[0] * size[1] <= ATTENDED * s * s)
     with torch.no_grad():
         refined, new_token = module(feature, token)
