@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperCommand
 
-from tasktokens import cli_completion, cli_export, cli_hub, cli_review, cli_serve, cli_shards
-from tasktokens.cli_options import AsJson, BatchSize, Model, Overrides, Overwrite, Quiet, Root, Views
+from tasktokens.commands import completion, export, hub, review, serve
+from tasktokens.commands import shards as shards_options
+from tasktokens.commands.options import AsJson, BatchSize, Model, Overrides, Overwrite, Quiet, Root, Views
 from tasktokens.errors import ConfigError
 from tasktokens.utils import console, strict_json
 from tasktokens.utils.exit_codes import exit_codes, launched_rank
@@ -23,7 +24,7 @@ app = typer.Typer(
 )
 """The command line; each verb below is a command."""
 
-app.add_typer(cli_review.app, name="review", help="Review discovered labels: list, page, to and from annotation tools.")
+app.add_typer(review.app, name="review", help="Review discovered labels: list, page, to and from annotation tools.")
 
 
 def _version(wanted: bool) -> None:
@@ -64,7 +65,7 @@ def train(
     data: Annotated[
         str | None,
         typer.Option(
-            help="Kind of data set (data.kind); `tasktokens list` shows all.", autocompletion=cli_completion.data_kinds
+            help="Kind of data set (data.kind); `tasktokens list` shows all.", autocompletion=completion.data_kinds
         ),
     ] = None,
     root: Annotated[Path | None, typer.Option(help="Folder of the data set (data.root).")] = None,
@@ -246,7 +247,7 @@ def discover(
             metavar="[TASK=]NUMBER",
             help="Confidence, 0 to 1, that a pixel must exceed to be kept: 0.5 for all tasks, depth=0.5 for one task; "
             "may be repeated. Default: the task's own, fixed, such as 0.9 for classes (docs/concepts/discovery.md).",
-            autocompletion=cli_completion.thresholds,
+            autocompletion=completion.thresholds,
         ),
     ] = None,
     views: Annotated[
@@ -274,10 +275,10 @@ def discover(
             "--page", help="Also write discovery.html: table, histograms of confidence, least confident images."
         ),
     ] = False,
-    images: cli_shards.Images = None,
-    shards: cli_shards.Shards = None,
-    to: cli_shards.To = None,
-    engine: cli_shards.Engine = None,
+    images: shards_options.Images = None,
+    shards: shards_options.Shards = None,
+    to: shards_options.To = None,
+    engine: shards_options.Engine = None,
     batch_size: BatchSize = None,
     as_json: AsJson = False,
     overwrite: Overwrite = False,
@@ -295,8 +296,8 @@ def discover(
 
     thresholds, teachers = parse_thresholds(threshold or ()), parse_teachers(teacher or ())
     seen = None if views is None else views_from_text(views)
-    if cli_shards.wanted(images, shards, to, engine):
-        cli_shards.refuse({"--teacher": teachers, "--pictures": pictures, "--page": page})
+    if shards_options.wanted(images, shards, to, engine):
+        shards_options.refuse({"--teacher": teachers, "--pictures": pictures, "--page": page})
         from tasktokens.inference.shards.discover import discover_shards
 
         discovery = discover_shards(
@@ -315,8 +316,8 @@ def discover(
         print(discovery)
 
 
-app.command()(cli_export.export)
-app.command()(cli_serve.serve)
+app.command()(export.export)
+app.command()(serve.serve)
 
 
 @app.command()
@@ -367,7 +368,7 @@ def prepare(
             "--data",
             "--from",
             help="Kind of data set; `tasktokens list` shows all.",
-            autocompletion=cli_completion.data_kinds,
+            autocompletion=completion.data_kinds,
         ),
     ] = None,
     root: Annotated[
@@ -427,14 +428,14 @@ def compare(
         typer.Argument(
             help="quick, nyud, nyud_segnet, cityscapes, pascal_context (--list says more), a YAML file, or results to "
             "show (JSON).",
-            autocompletion=cli_completion.suites,
+            autocompletion=completion.suites,
         ),
     ] = None,
     overrides: Overrides = None,
     out: Annotated[Path | None, typer.Option(help="Output folder; default: runs/compare/SUITE.")] = None,
     methods: Annotated[
         str | None,
-        typer.Option(help="In place of the suite's, such as mtl,htt.", autocompletion=cli_completion.methods),
+        typer.Option(help="In place of the suite's, such as mtl,htt.", autocompletion=completion.methods),
     ] = None,
     seeds: Annotated[str | None, typer.Option(help="In place of the suite's, such as 0,1,2.")] = None,
     labels: Annotated[str | None, typer.Option(help="one, random, full, shares such as 0.1, or CSV files.")] = None,
@@ -511,8 +512,8 @@ def list_(as_json: AsJson = False) -> None:
     console.print_json(choices()) if as_json else print_choices()
 
 
-app.command()(cli_hub.push)
-app.command()(cli_hub.pull)
+app.command()(hub.push)
+app.command()(hub.pull)
 
 
 def main() -> None:

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from conftest import run_cli
-from tasktokens import cli, cli_completion
+from tasktokens import cli
+from tasktokens.commands import completion
 
 VERBS = {
     "check mydata -q": lambda found: found["images"] == 8,
@@ -79,15 +80,15 @@ def test_the_shell_completes_names(tmp_path: Path) -> None:
 
 def test_keys_values_and_lists_are_completed(monkeypatch: pytest.MonkeyPatch) -> None:
     names = {"method.name": ["htt", "mtl"], "keys": ["method.name", "optim.lr"], "data.kind": ["folder", "rooms"]}
-    monkeypatch.setattr(cli_completion, "_names", lambda: names)
+    monkeypatch.setattr(completion, "_names", lambda: names)
     monkeypatch.delenv("COMP_WORDS", raising=False)
-    assert cli_completion.settings("opt") == ["optim.lr="]
-    assert cli_completion.settings("method.name=h") == ["method.name=htt"]
-    assert cli_completion.methods("mtl,h") == ["mtl,htt"]
-    assert cli_completion.data_kinds("") == ["folder", "rooms"]
-    assert "quick" in cli_completion.suites("")
+    assert completion.settings("opt") == ["optim.lr="]
+    assert completion.settings("method.name=h") == ["method.name=htt"]
+    assert completion.methods("mtl,h") == ["mtl,htt"]
+    assert completion.data_kinds("") == ["folder", "rooms"]
+    assert "quick" in completion.suites("")
     monkeypatch.setenv("COMP_WORDS", "tasktokens train method.name = h")  # bash ends words at =
-    assert cli_completion.settings("h") == ["htt"]
+    assert completion.settings("h") == ["htt"]
 
 
 def test_what_cannot_be_asked_completes_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -95,8 +96,8 @@ def test_what_cannot_be_asked_completes_nothing(monkeypatch: pytest.MonkeyPatch,
         raise ImportError
 
     monkeypatch.setenv("TASKTOKENS_CACHE", str(tmp_path))
-    monkeypatch.setattr(cli_completion, "_ask", fails)
-    assert cli_completion.data_kinds("r") == []
+    monkeypatch.setattr(completion, "_ask", fails)
+    assert completion.data_kinds("r") == []
 
 
 def test_the_command_line_starts_without_torch() -> None:
