@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import shlex
@@ -13,7 +14,6 @@ from typing import Any
 import pytest
 
 from conftest import run_cli
-from tasktokens import cli
 from tasktokens.commands import completion
 
 VERBS = {
@@ -49,10 +49,13 @@ def test_every_verb_that_prints_a_table_prints_json_and_nothing_else(capsys: pyt
 
 def test_no_verb_that_prints_a_table_lacks_it() -> None:
     """Verbs print tables by what `tasktokens.reporting` and the like call ``print_...``, or by a loop of lines."""
-    source = Path(cli.__file__).read_text(encoding="utf-8")
-    for body in source.split("@app.command(")[1:]:
-        if "print_" in body.replace("print_json", ""):
-            assert "as_json:" in body, body[:80]
+    modules = Path(completion.__file__).parent.glob("*.py")
+    verbs = [each for module in modules for each in ast.parse(module.read_text(encoding="utf-8")).body]
+    bodies = [ast.unparse(verb) for verb in verbs if isinstance(verb, ast.FunctionDef)]
+    printing = [body for body in bodies if "print_" in body.replace("print_json", "").replace("print_result", "")]
+    assert len(printing) > 5
+    for body in printing:
+        assert "as_json:" in body, body[:80]
 
 
 # -- completion --------------------------------------------------------------------------------------------------------
