@@ -46,7 +46,7 @@ from PIL import Image
 
 import tasktokens
 from tasktokens.datasets.file_table import write_table
-from tasktokens.datasets.folder import iter_paths
+from tasktokens.datasets.files_by_id import iter_paths
 from tasktokens.datasets.tars import TarWriter
 from tasktokens.inference.predictor import Predictor
 from tasktokens.inference.shards.worker import ShardWorker

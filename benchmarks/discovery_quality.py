@@ -21,7 +21,8 @@ from pathlib import Path
 
 import torch
 
-from tasktokens.data.dataset import PartialDataset, eval_loader
+from tasktokens.data.dataset import PartialDataset
+from tasktokens.data.loading import eval_loader
 from tasktokens.data.visibility import VisibleLabels, load_visible
 from tasktokens.datasets.open import Data, open_data
 from tasktokens.discovery.pseudo_labels import forward_views

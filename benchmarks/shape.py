@@ -60,7 +60,8 @@ def counted(self, loss, **options):
     sys.setprofile(None)
     if "frames" in found: found["files"] = len(files)
     stack = [frame for frame in traceback.extract_stack()[:-1] if own(frame.filename)]
-    starts = [i for i, frame in enumerate(stack) if frame.filename.endswith("cli.py") and frame.name == "train"]
+    verbs = ("tasktokens/cli.py", "commands/train.py")
+    starts = [i for i, frame in enumerate(stack) if frame.filename.endswith(verbs) and frame.name == "train"]
     found["frames"] = [f"{f.filename.rpartition('tasktokens/')[2]}:{f.name}" for f in stack[starts[-1]:]]
     backward(self, loss, **options)
     files.clear()

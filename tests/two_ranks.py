@@ -21,8 +21,9 @@ from accelerate import Accelerator
 
 from tasktokens.config import load_config
 from tasktokens.errors import DataError, TaskTokensError
-from tasktokens.inference import discover as discovering
 from tasktokens.inference import evaluate as evaluating
+from tasktokens.inference import filler
+from tasktokens.inference.discover import discover
 from tasktokens.inference.evaluate import evaluate
 from tasktokens.inference.predict import predict
 from tasktokens.tasks import depth, normals, regression, vectors
@@ -158,15 +159,15 @@ def main(folder: Path) -> None:
         patch(evaluating, "decode_at", signalled(evaluating.decode_at))
         found["evaluation stopped"] = outcome(evaluate, run, "train", write=False)
     with patched() as patch:
-        patch(discovering, "copy_image", signalled(discovering.copy_image))
-        found["discovery stopped"] = outcome(discovering.discover, run, folder / "discovered", quiet=True)
+        patch(filler, "copy_image", signalled(filler.copy_image))
+        found["discovery stopped"] = outcome(discover, run, folder / "discovered", quiet=True)
     found["written"] = sorted(path.name for path in (folder / "discovered").iterdir() if path.is_file())
     accelerator.wait_for_everyone()
     if main_process:  # as if fewer had been done: the last line of each journal is lost
         for path in sorted((folder / "discovered").glob("discovering*.jsonl")):
             path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
     accelerator.wait_for_everyone()
-    discovering.discover(run, folder / "discovered", quiet=True)
+    discover(run, folder / "discovered", quiet=True)
     predict(run, [Path(load_config(folder / "online.yaml").data.root) / "images"], folder / "predicted", quiet=True)  # type: ignore[union-attr,arg-type]
     found["ranks"] = all_gather(accelerator, accelerator.process_index)
     (folder / f"found.{accelerator.process_index}.json").write_text(json.dumps(found))

@@ -384,9 +384,9 @@ def leftovers(folder: Path) -> list[str]:
 
 # -- folders that are written ------------------------------------------------------------------------------------------
 WRITES: tuple[Target, ...] = (
-    ("tasktokens.inference.discover", "write_prediction"),
-    ("tasktokens.inference.discover", "copy_label"),
-    ("tasktokens.inference.discover", "describe"),
+    ("tasktokens.inference.filler", "write_prediction"),
+    ("tasktokens.inference.filler", "copy_label"),
+    ("tasktokens.inference.filler", "describe"),
     ("pathlib.Path", "replace"),
 )
 PREPARES: tuple[Target, ...] = (

@@ -286,12 +286,11 @@ def test_a_dataset_that_was_redescribed_is_refused_with_the_first_difference(
 # -- one writer, and disks ---------------------------------------------------------------------------------------------
 def stop_after_an_image() -> None:
     """Let a discovery copy its first image, say so, and wait."""
-    from tasktokens.inference import discover as module
-    from tasktokens.inference import stream
+    from tasktokens.inference import filler, stream
 
     stream.workers = lambda: 1
-    copy = module.copy_image
-    module.copy_image = lambda *rest: (copy(*rest), print("at work", flush=True), time.sleep(100))  # type: ignore
+    copy = filler.copy_image
+    filler.copy_image = lambda *rest: (copy(*rest), print("at work", flush=True), time.sleep(100))  # type: ignore
 
 
 def test_two_at_once_are_refused_overwrite_too_and_a_kill_leaves_nothing_that_refuses(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import shlex
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from conftest import run_cli
-from tasktokens import cli, cli_completion
+from tasktokens.commands import completion
 
 VERBS = {
     "check mydata -q": lambda found: found["images"] == 8,
@@ -48,10 +49,13 @@ def test_every_verb_that_prints_a_table_prints_json_and_nothing_else(capsys: pyt
 
 def test_no_verb_that_prints_a_table_lacks_it() -> None:
     """Verbs print tables by what `tasktokens.reporting` and the like call ``print_...``, or by a loop of lines."""
-    source = Path(cli.__file__).read_text(encoding="utf-8")
-    for body in source.split("@app.command(")[1:]:
-        if "print_" in body.replace("print_json", ""):
-            assert "as_json:" in body, body[:80]
+    modules = Path(completion.__file__).parent.glob("*.py")
+    verbs = [each for module in modules for each in ast.parse(module.read_text(encoding="utf-8")).body]
+    bodies = [ast.unparse(verb) for verb in verbs if isinstance(verb, ast.FunctionDef)]
+    printing = [body for body in bodies if "print_" in body.replace("print_json", "").replace("print_result", "")]
+    assert len(printing) > 5
+    for body in printing:
+        assert "as_json:" in body, body[:80]
 
 
 # -- completion --------------------------------------------------------------------------------------------------------
@@ -79,15 +83,15 @@ def test_the_shell_completes_names(tmp_path: Path) -> None:
 
 def test_keys_values_and_lists_are_completed(monkeypatch: pytest.MonkeyPatch) -> None:
     names = {"method.name": ["htt", "mtl"], "keys": ["method.name", "optim.lr"], "data.kind": ["folder", "rooms"]}
-    monkeypatch.setattr(cli_completion, "_names", lambda: names)
+    monkeypatch.setattr(completion, "_names", lambda: names)
     monkeypatch.delenv("COMP_WORDS", raising=False)
-    assert cli_completion.settings("opt") == ["optim.lr="]
-    assert cli_completion.settings("method.name=h") == ["method.name=htt"]
-    assert cli_completion.methods("mtl,h") == ["mtl,htt"]
-    assert cli_completion.data_kinds("") == ["folder", "rooms"]
-    assert "quick" in cli_completion.suites("")
+    assert completion.settings("opt") == ["optim.lr="]
+    assert completion.settings("method.name=h") == ["method.name=htt"]
+    assert completion.methods("mtl,h") == ["mtl,htt"]
+    assert completion.data_kinds("") == ["folder", "rooms"]
+    assert "quick" in completion.suites("")
     monkeypatch.setenv("COMP_WORDS", "tasktokens train method.name = h")  # bash ends words at =
-    assert cli_completion.settings("h") == ["htt"]
+    assert completion.settings("h") == ["htt"]
 
 
 def test_what_cannot_be_asked_completes_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -95,8 +99,8 @@ def test_what_cannot_be_asked_completes_nothing(monkeypatch: pytest.MonkeyPatch,
         raise ImportError
 
     monkeypatch.setenv("TASKTOKENS_CACHE", str(tmp_path))
-    monkeypatch.setattr(cli_completion, "_ask", fails)
-    assert cli_completion.data_kinds("r") == []
+    monkeypatch.setattr(completion, "_ask", fails)
+    assert completion.data_kinds("r") == []
 
 
 def test_the_command_line_starts_without_torch() -> None:

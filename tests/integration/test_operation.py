@@ -535,28 +535,28 @@ def test_a_console_that_is_not_utf8_from_the_start_of_python(not_ascii: Path) ->
 def test_loader_processes_have_room_in_shared_memory(
     free: int, expected: int, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    from tasktokens.data import dataset
+    from tasktokens.data.loading import fitting_workers
 
     room = os.statvfs_result((1, 2**20, free, free, free, 0, 0, 0, 0, 255))
     monkeypatch.setattr(os, "statvfs", lambda path: room)
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
     batch = 200 * 2**20  # each process holds three of them
-    assert dataset.fitting_workers(3, batch) == min(3, free * 2**20 // (3 * batch)) == expected
+    assert fitting_workers(3, batch) == min(3, free * 2**20 // (3 * batch)) == expected
     assert ("/dev/shm" in capsys.readouterr().err) == (expected < 3)
 
 
 def test_a_loader_process_that_dies_or_hangs_is_said(own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tasktokens.data import dataset
-    from tasktokens.data.dataset import PartialDataset, eval_loader
+    from tasktokens.data import loading
+    from tasktokens.data.dataset import PartialDataset
 
     data = open_data(parse_config({"data": {"kind": "folder", "root": str(own_folder)}}))
     images = PartialDataset(data.collection, data.train, data.tasks, (32, 48))
-    monkeypatch.setattr(dataset, "WORKER_SECONDS", 1.0)
+    monkeypatch.setattr(loading, "WORKER_SECONDS", 1.0)
     for deed in (lambda *rest: time.sleep(30), lambda *rest: os.kill(os.getpid(), signal.SIGKILL)):
         monkeypatch.setattr(PartialDataset, "__getitem__", deed)
         started = time.monotonic()
         with pytest.raises(DataError, match=r"a loader process has ended or hangs.*data\.workers"):
-            list(eval_loader(images, 2, workers=1))
+            list(loading.eval_loader(images, 2, workers=1))
         assert time.monotonic() - started < 15
 
 

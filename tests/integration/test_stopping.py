@@ -126,7 +126,7 @@ def test_a_signal_ends_discover_and_the_same_command_goes_on(
 ) -> None:
     whole, out = discover(finished, tmp_path / "whole", quiet=True).folder, tmp_path / "out"
     code, errors = interrupt(
-        "inference.discover", "write_prediction", signal.SIGINT, "discover", finished, "--out", out, "-q"
+        "inference.filler", "write_prediction", signal.SIGINT, "discover", finished, "--out", out, "-q"
     )
     assert code == 130, errors
     assert "Traceback" not in errors
@@ -143,10 +143,10 @@ def test_a_signal_ends_discover_and_the_same_command_goes_on(
         discover(finished, out, views=1, quiet=True)
     images = [path.stem for path in (out / "images").iterdir()]
     seen: list[str] = []
-    from tasktokens.inference import discover as app
+    from tasktokens.inference import filler
 
-    copy = app.copy_image
-    monkeypatch.setattr(app, "copy_image", lambda image, folder, id: (seen.append(id), copy(image, folder, id)))
+    copy = filler.copy_image
+    monkeypatch.setattr(filler, "copy_image", lambda image, folder, id: (seen.append(id), copy(image, folder, id)))
     discover(finished, out, quiet=True)
     assert sorted([*images, *seen]) == [f"im0{i}" for i in range(8)]
     assert files(out) == files(whole) | {

@@ -24,7 +24,7 @@ LAYERS = (
     {"inference", "exported"},
     {"training", "exporting", "serving"},
     {"reporting"},
-    {"__init__", "__main__", "cli", *(path.stem for path in SOURCE.glob("cli_*.py"))},
+    {"__init__", "__main__", "cli", "commands"},
 )
 """The wings, each layer above those that it may import."""
 

@@ -2,44 +2,30 @@
 
 from __future__ import annotations
 
-import math
-import multiprocessing
 import operator
 import os
-import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, SupportsIndex, TypeVar
+from typing import TYPE_CHECKING, Protocol, SupportsIndex
 
 import numpy as np
 import psutil
 import torch
-from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch.utils.data import Dataset, get_worker_info
 
 from tasktokens.config import Augmentation
-from tasktokens.data.sample import Batch, Label, Sample, collate, collate_by_size
-from tasktokens.data.sampler import Draw, Draws
+from tasktokens.data.sample import Batch, Label, Sample, collate
+from tasktokens.data.sampler import Draw
 from tasktokens.data.soft_labels import SoftSource
 from tasktokens.data.transforms import augment, no_padding, resize, resize_image, shrink_to_cover
 from tasktokens.data.visibility import VisibleLabels
 from tasktokens.errors import DataError, LabelError
 from tasktokens.tasks import Task
-from tasktokens.utils.console import say
-from tasktokens.utils.processes import kill, kill_at_exit
 from tasktokens.utils.resizing import working_size
-from tasktokens.utils.signals import SIGNALS
 
 if TYPE_CHECKING:
     from tasktokens.datasets.index import DatasetIndex
-
-Stacked = TypeVar("Stacked")
-
-WORKER_SECONDS = 50.0
-"""Timeout of a batch from a loader process, in seconds."""
-
-AHEAD = 2
-"""Batches that a loader process prepares ahead, torch's own default."""
 
 
 class WeightedSource(Protocol):
@@ -111,7 +97,21 @@ class PartialDataset(Dataset[Sample]):
 
     def collate(self, samples: Sequence[Sample]) -> Batch:
         """Stack samples of one size: the ``collate_fn`` of a `DataLoader`. See `Batch`."""
-        return _stacking(self)(samples)
+        return self.stacking()(samples)
+
+    def stacking(self) -> Callable[[Sequence[Sample]], Batch]:
+        """`collate` without the data set, so that loader processes need not get a second one."""
+        channels, soft = self.channels(), self.discovered
+        if soft is None:
+            return partial(collate, channels=channels, weighted=self.weighted is not None)
+        shapes = {name: (task.num_tokens, *soft.head) for name, task in self.tasks.items()}
+        return partial(
+            collate, channels=channels, soft=shapes, weighted=self.weighted is not None, token_width=soft.token_width
+        )
+
+    def channels(self) -> dict[str, int]:
+        """Channels of a label of each task."""
+        return {name: task.label_channels for name, task in self.tasks.items()}
 
     def __getitem__(self, key: int | tuple[int, int] | Draw) -> Sample:
         """A sample by its number, from -len to len - 1, or by a draw of (epoch, number).
@@ -240,146 +240,3 @@ def _bytes(sample: Sample) -> int:
         *(t for x in sample.labels.values() for t in (x.value, x.valid, x.weight) if t is not None),
     ]
     return sum(tensor.untyped_storage().nbytes() for tensor in tensors)
-
-
-def train_loader(dataset: PartialDataset, sampler: Draws, workers: int) -> Iterator[Batch]:
-    """Endless batches for training. Raises `DataError` for what cannot be read."""
-    return _load(dataset, sampler, _stacking(dataset), workers, pin_memory=torch.cuda.is_available())
-
-
-def eval_loader(
-    dataset: PartialDataset, batch_size: int, rank: int = 0, ranks: int = 1, workers: int = 0
-) -> Iterator[Batch]:
-    """Each image once; ranks share them without padding by duplicates. Images of different sizes come apart.
-
-    Raises `DataError` for what cannot be read.
-    """
-    indices = list(range(rank, len(dataset), ranks))
-    batches = [[(0, index) for index in indices[i : i + batch_size]] for i in range(0, len(indices), batch_size)]
-    stack: Callable[[Sequence[Sample]], list[Batch]] = partial(collate_by_size, channels=_channels(dataset))
-    for of_one_size in _load(dataset, batches, stack, workers):
-        yield from of_one_size
-
-
-def _load(
-    dataset: PartialDataset,
-    batches: Draws,
-    stack: Callable[[Sequence[Sample]], Stacked],
-    workers: int,
-    pin_memory: bool = False,
-) -> Iterator[Stacked]:
-    loader: DataLoader[Any] = DataLoader(
-        _ErrorsAsValues(dataset),
-        batch_sampler=batches,
-        num_workers=workers,
-        worker_init_fn=_leave_signals_to_training,
-        collate_fn=partial(_stack_or_error, stack=stack),
-        pin_memory=pin_memory,
-        timeout=WORKER_SECONDS if workers else 0,
-    )
-    others = set(multiprocessing.active_children())
-    batches_of = iter(loader)
-    own = set(multiprocessing.active_children()) - others
-    kill_at_exit(own)
-    here = os.getpid()
-    try:
-        for item in batches_of:
-            if isinstance(item, DataError):
-                raise item
-            yield item
-    except RuntimeError as error:
-        if "DataLoader" not in str(error):  # a loader process that has died, or has sent nothing for that long
-            raise
-        raise DataError(
-            f"a loader process has ended or hangs ({str(error).splitlines()[0]}): its memory, or /dev/shm (Docker: "
-            f"--shm-size), may be full, or the disk is too slow; lower data.workers, or set it to 0"
-        ) from error
-    finally:
-        # An error keeps the iterator alive, and torch waits for each of its processes once that is let go of.
-        if os.getpid() == here:  # and not in a process that was forked since
-            kill(own)
-
-
-def fitting_workers(workers: int, batch_bytes: int) -> int:
-    """How many loader processes fit into shared memory; a lower number is reported on standard error.
-
-    Batches travel through ``/dev/shm``, which is 64 MB in a container unless said otherwise. A process that finds it
-    full dies or hangs, so the free space is checked first.
-
-    Args:
-        batch_bytes: of one batch; each process holds up to `AHEAD` ready and one in the making.
-    """
-    try:
-        shared = os.statvfs("/dev/shm")
-    except (OSError, AttributeError):  # no such place: another system
-        return workers
-    ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    free = shared.f_bavail * shared.f_frsize
-    fitting = int(free // (batch_bytes * (AHEAD + 1) * ranks))
-    if fitting >= workers:
-        return workers
-    say(
-        f"data.workers={workers} would need {workers * batch_bytes * (AHEAD + 1) * ranks / 2**20:.0f} MB of /dev/shm, "
-        f"of which {free / 2**20:.0f} MB are free: {fitting} are used (Docker: --shm-size raises it)"
-    )
-    return fitting
-
-
-def batch_bytes(images: int, size: tuple[int, int], tasks: Mapping[str, Task]) -> int:
-    """The most that a batch of images of this (height, width) takes, with a label of every task for each.
-
-    Discovered labels are float16 of a sixteenth of the pixels.
-    """
-    per_pixel = 4 + sum(4 * task.label_channels + 1 + task.num_tokens / 8 for task in tasks.values())
-    return math.ceil(images * size[0] * size[1] * per_pixel)
-
-
-class _ErrorsAsValues(Dataset[Sample | DataError]):
-    """Returns a `DataError` instead of raising it: torch would put a loader process's traceback into the message."""
-
-    def __init__(self, dataset: PartialDataset) -> None:
-        self.dataset = dataset
-
-    def __getitem__(self, key: tuple[int, int] | Draw) -> Sample | DataError:
-        try:
-            return self.dataset[key]
-        except DataError as error:
-            return error
-
-
-def _stack_or_error(
-    samples: Sequence[Sample | DataError], stack: Callable[[Sequence[Sample]], Stacked]
-) -> Stacked | DataError:
-    read: list[Sample] = []
-    for sample in samples:
-        if isinstance(sample, DataError):
-            return sample
-        read.append(sample)
-    return stack(read)
-
-
-def _leave_signals_to_training(worker: int) -> None:
-    """Ctrl-C and batch systems signal all processes: the training process ends its step, saves, and ends the others."""
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-
-
-def _channels(dataset: PartialDataset) -> dict[str, int]:
-    return {name: task.label_channels for name, task in dataset.tasks.items()}
-
-
-def _stacking(dataset: PartialDataset) -> Callable[[Sequence[Sample]], Batch]:
-    """What stacks samples of a data set; loader processes get it without the data set."""
-    soft = dataset.discovered
-    return partial(
-        collate, channels=_channels(dataset), soft=_soft_shapes(dataset), weighted=dataset.weighted is not None,
-        token_width=None if soft is None else soft.token_width,
-    )  # fmt: skip
-
-
-def _soft_shapes(dataset: PartialDataset) -> dict[str, tuple[int, int, int]] | None:
-    """(K, h, w) of the discovered labels of each task, where there are any."""
-    if dataset.discovered is None:
-        return None
-    height, width = dataset.discovered.head
-    return {name: (task.num_tokens, height, width) for name, task in dataset.tasks.items()}

@@ -20,7 +20,7 @@ from PIL import Image
 from pydantic import Field, create_model
 
 from tasktokens.datasets.base import DATASETS, FolderOfFiles
-from tasktokens.datasets.folder import IMAGE_ENDINGS
+from tasktokens.datasets.files_by_id import IMAGE_ENDINGS
 from tasktokens.datasets.formats import FORMATS, Annotations, Archive, Entry, open_archive, usable_format
 from tasktokens.datasets.formats.base import ABSENT, VOID
 from tasktokens.datasets.index import DatasetIndex, ImageFile, LabelFile, image_size

@@ -14,9 +14,9 @@ from PIL import Image
 
 from tasktokens.data.sample import Label, Sample
 from tasktokens.data.transforms import resize
-from tasktokens.datasets.folder import read_resized
 from tasktokens.datasets.index import ImageFile, LabelFile, exif_orientation, read_image, read_upright
 from tasktokens.datasets.prepared import Record, sha256, unfinished_folder
+from tasktokens.datasets.resized import read_resized
 from tasktokens.errors import DataError, LabelError
 from tasktokens.tasks import Task
 from tasktokens.tasks.base import Array

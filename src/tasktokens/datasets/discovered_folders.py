@@ -20,7 +20,8 @@ import torch
 from tasktokens.data.ids import nearest_id
 from tasktokens.data.sample import Label
 from tasktokens.data.visibility import VisibleLabels
-from tasktokens.datasets.folder import LABEL_ENDINGS, described_tasks, list_files
+from tasktokens.datasets.files_by_id import LABEL_ENDINGS, list_files
+from tasktokens.datasets.folder_description import described_tasks
 from tasktokens.datasets.index import DatasetIndex, DiscoveredLabel, LabelFile
 from tasktokens.datasets.provenance import PROVENANCE, read_provenance
 from tasktokens.datasets.told_apart import COMPLETED, CONFIDENCE

@@ -11,7 +11,8 @@ import torch
 from accelerate import Accelerator
 
 from tasktokens.config import Config, load_config
-from tasktokens.data.dataset import PartialDataset, eval_loader
+from tasktokens.data.dataset import PartialDataset
+from tasktokens.data.loading import eval_loader
 from tasktokens.datasets.open import Data, all_visible, choose_tasks, open_index
 from tasktokens.datasets.run_data import open_run_data
 from tasktokens.errors import CheckpointError, ConfigError, DataError

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from tasktokens.datasets.folder import IMAGE_ENDINGS, list_paths
+from tasktokens.datasets.files_by_id import IMAGE_ENDINGS, list_paths
 from tasktokens.datasets.index import check_id, picture_facts, read_image
 from tasktokens.errors import DataError
 from tasktokens.inference.videos import VIDEO_ENDINGS, is_video

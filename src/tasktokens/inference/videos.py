@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tasktokens.datasets.folder import ARRAY_ENDINGS, IMAGE_ENDINGS
+from tasktokens.datasets.files_by_id import ARRAY_ENDINGS, IMAGE_ENDINGS
 from tasktokens.errors import ConfigError, DataError
 from tasktokens.tasks.base import Array
 from tasktokens.utils.safe_io import FORMATS, check_pixels, open_picture, require_regular_file

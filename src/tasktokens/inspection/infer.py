@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from tasktokens.datasets.folder import LABEL_ENDINGS, list_files
+from tasktokens.datasets.files_by_id import LABEL_ENDINGS, list_files
 from tasktokens.datasets.manifest import label_columns, read_manifest
 from tasktokens.datasets.upright import UPRIGHT
 from tasktokens.errors import DataError, TaskTokensError

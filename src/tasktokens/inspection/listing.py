@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from tasktokens.datasets.folder import ARRAY_ENDINGS, IMAGE_ENDINGS, LABEL_ENDINGS, list_files
+from tasktokens.datasets.files_by_id import ARRAY_ENDINGS, IMAGE_ENDINGS, LABEL_ENDINGS, list_files
 from tasktokens.datasets.index import DatasetIndex
 from tasktokens.errors import did_you_mean
 from tasktokens.inspection.report import Finding

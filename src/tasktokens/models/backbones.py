@@ -17,10 +17,10 @@ from timm.models import load_state_dict
 from timm.models._hub import hf_split
 from torch import Tensor, nn
 
+import tasktokens.models.segnet  # noqa: F401, registers itself with timm
 from tasktokens.config import ModelSettings
 from tasktokens.errors import ConfigError, WeightsError, did_you_mean
 from tasktokens.hub.download import local_model
-from tasktokens.models import segnet  # noqa: F401, registers itself with timm
 from tasktokens.models.layers import upsample
 
 _DECODED = 32

@@ -11,7 +11,8 @@ import numpy as np
 
 from tasktokens.data.ids import match_id, nearest_id
 from tasktokens.datasets.discovered_folders import read_confidence
-from tasktokens.datasets.folder import LABEL_ENDINGS, list_files, open_folder
+from tasktokens.datasets.files_by_id import LABEL_ENDINGS, list_files
+from tasktokens.datasets.folder import open_folder
 from tasktokens.datasets.formats.base import VOID, Vocabulary
 from tasktokens.datasets.index import LabelFile
 from tasktokens.datasets.provenance import DECIDED, ProvenanceRow, Source, read_provenance

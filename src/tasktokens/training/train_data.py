@@ -12,7 +12,8 @@ import torch
 from accelerate import Accelerator
 
 from tasktokens.config import Config
-from tasktokens.data.dataset import PartialDataset, batch_bytes, fitting_workers, train_loader
+from tasktokens.data.dataset import PartialDataset
+from tasktokens.data.loading import batch_bytes, fitting_workers, train_loader
 from tasktokens.data.sample import Batch
 from tasktokens.data.sampler import EpochSampler
 from tasktokens.data.sharding import BatchShard

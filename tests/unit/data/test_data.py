@@ -19,7 +19,8 @@ from torch import Tensor
 from any_input import examples
 from properties import random_label
 from tasktokens.config import Augmentation, Config, parse_config
-from tasktokens.data.dataset import PartialDataset, eval_loader, load_sample, train_loader
+from tasktokens.data.dataset import PartialDataset, load_sample
+from tasktokens.data.loading import eval_loader, train_loader
 from tasktokens.data.sample import Batch, Label, Sample, collate
 from tasktokens.data.sampler import EpochSampler
 from tasktokens.data.transforms import augment, flip, photometric, resize, shrink_to_cover

@@ -23,7 +23,8 @@ from properties import assert_metrics_equal
 from tasktokens.cli import app
 from tasktokens.config import Augmentation, ModelSettings, load_config, to_yaml
 from tasktokens.data import dataset as dataset_module
-from tasktokens.data.dataset import PartialDataset, cache_room, eval_loader, train_loader
+from tasktokens.data.dataset import PartialDataset, cache_room
+from tasktokens.data.loading import eval_loader, train_loader
 from tasktokens.data.sample import Batch
 from tasktokens.data.sampler import EpochSampler
 from tasktokens.data.visibility import draw_visible

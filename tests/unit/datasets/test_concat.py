@@ -14,7 +14,8 @@ from PIL import Image
 
 from conftest import write_folder
 from tasktokens.config import Config, parse_config
-from tasktokens.data.dataset import PartialDataset, load_sample, train_loader
+from tasktokens.data.dataset import PartialDataset, load_sample
+from tasktokens.data.loading import train_loader
 from tasktokens.datasets.open import all_visible, open_data
 from tasktokens.errors import ConfigError, DataError
 from tasktokens.training.trainer import train

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tasktokens.datasets.file_table import FileRow, FileTable, write_rows, write_table
-from tasktokens.datasets.folder import IMAGE_ENDINGS, iter_paths, list_files
+from tasktokens.datasets.files_by_id import IMAGE_ENDINGS, iter_paths, list_files
 from tasktokens.errors import DataError
 
 NAMES = ["b.jpg", "a/x.png", "a-b.png", "a/y.d.PNG", "ä/ö.png", "a b.jpg", "Z.webp", "a.tif", "10.png", "9.png"]

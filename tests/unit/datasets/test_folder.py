@@ -16,7 +16,8 @@ from PIL import Image
 
 from tasktokens.config import parse_config
 from tasktokens.data.dataset import load_sample
-from tasktokens.datasets.folder import LABEL_ENDINGS, list_files, open_folder
+from tasktokens.datasets.files_by_id import LABEL_ENDINGS, list_files
+from tasktokens.datasets.folder import open_folder
 from tasktokens.errors import ConfigError, DataError, LabelError
 from tasktokens.tasks import KINDS, build_task
 
@@ -204,7 +205,9 @@ def test_a_folder_that_the_data_lies_in_is_refused_before_it_is_listed(
     up: str, of: str, own_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listed = []
-    monkeypatch.setattr("tasktokens.datasets.folder.walk_files", lambda folder: listed.append(folder) or [("a.png",)])
+    monkeypatch.setattr(
+        "tasktokens.datasets.files_by_id.walk_files", lambda folder: listed.append(folder) or [("a.png",)]
+    )
     if of == "images":
         describe(own_folder, images=up)
     else:

@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 from conftest import run_cli, write_folder
-from tasktokens.datasets.folder import IMAGE_ENDINGS, list_files, open_folder
+from tasktokens.datasets.files_by_id import IMAGE_ENDINGS, list_files
+from tasktokens.datasets.folder import open_folder
 from tasktokens.datasets.index import DatasetIndex
 from tasktokens.datasets.prepare import prepare, source_settings, verify
 from tasktokens.errors import DataError

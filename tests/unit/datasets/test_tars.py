@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tasktokens.datasets.folder import IMAGE_ENDINGS
+from tasktokens.datasets.files_by_id import IMAGE_ENDINGS
 from tasktokens.datasets.tars import TarWriter, find_tars, image_of, read_samples, split_name
 from tasktokens.errors import DataError
 

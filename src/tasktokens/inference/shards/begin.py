@@ -10,14 +10,8 @@ from typing import Any, NamedTuple
 
 from tasktokens.config import Config
 from tasktokens.datasets.file_table import FileRow, write_rows, write_table
-from tasktokens.datasets.folder import (
-    ARRAY_ENDINGS,
-    IMAGE_ENDINGS,
-    LABEL_ENDINGS,
-    described_folders,
-    described_tasks,
-    iter_paths,
-)
+from tasktokens.datasets.files_by_id import ARRAY_ENDINGS, IMAGE_ENDINGS, LABEL_ENDINGS, iter_paths
+from tasktokens.datasets.folder_description import described_folders, described_tasks
 from tasktokens.datasets.index import read_image
 from tasktokens.datasets.prepared import sha256
 from tasktokens.datasets.provenance import TRUSTED, ProvenanceRow, now, read_provenance

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasktokens.datasets.file_table import FileRow
-from tasktokens.datasets.folder import ARRAY_ENDINGS, IMAGE_ENDINGS, LABEL_ENDINGS
+from tasktokens.datasets.files_by_id import ARRAY_ENDINGS, IMAGE_ENDINGS, LABEL_ENDINGS
 from tasktokens.datasets.provenance import SOURCES, TRUSTED, ProvenanceRow
 from tasktokens.datasets.tars import Member, TarSample, image_of, read_samples
 from tasktokens.errors import DataError, did_you_mean

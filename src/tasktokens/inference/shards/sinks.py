@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
 
-from tasktokens.datasets.folder import LABEL_ENDINGS
+from tasktokens.datasets.files_by_id import LABEL_ENDINGS
 from tasktokens.datasets.index import ImageFile
 from tasktokens.datasets.provenance import ProvenanceRow
 from tasktokens.datasets.tars import TAR, TarWriter

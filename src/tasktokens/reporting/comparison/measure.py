@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from tasktokens.config import Config
-from tasktokens.data.dataset import eval_loader
+from tasktokens.data.loading import eval_loader
 from tasktokens.datasets.open import Data, choose_tasks, open_index
 from tasktokens.datasets.run_data import open_run_data
 from tasktokens.inference.evaluate import eval_dataset

@@ -9,7 +9,8 @@ from accelerate import Accelerator
 from torch import nn
 
 from tasktokens.config import Config
-from tasktokens.data.dataset import PartialDataset, eval_loader
+from tasktokens.data.dataset import PartialDataset
+from tasktokens.data.loading import eval_loader
 from tasktokens.datasets.open import Data
 from tasktokens.errors import ConfigError, DataError
 from tasktokens.methods import Method, Stage

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
-from tasktokens.cli_options import AsJson, Quiet
+from tasktokens.commands.options import AsJson, Quiet
 from tasktokens.utils import console
 
 _DEFAULT = "show"

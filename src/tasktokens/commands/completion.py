@@ -32,7 +32,7 @@ def methods(incomplete: str) -> list[str]:
 
 def suites(incomplete: str) -> list[str]:
     """Suites that come with the package."""
-    folder = Path(__file__).parent / "assets" / "suites"
+    folder = Path(__file__).parents[1] / "assets" / "suites"
     return _starting(incomplete, sorted(file.stem for file in folder.glob("*.yaml") if file.stem != "methods"))
 
 
@@ -92,7 +92,7 @@ def _names() -> dict[str, list[str]]:
 def _cache() -> Path:
     groups = [group for group in entry_points().groups if group.startswith("tasktokens.")]
     outside = [str(each) for group in groups for each in entry_points(group=group)]
-    state = strict_json.dumps([version("tasktokens"), version("timm"), str(Path(__file__).parent), sorted(outside)])
+    state = strict_json.dumps([version("tasktokens"), version("timm"), str(Path(__file__).parents[1]), sorted(outside)])
     return cache_folder("completion") / f"{hashlib.sha256(state.encode()).hexdigest()[:16]}.json"
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tasktokens.cli_options import BatchSize
+from tasktokens.commands.options import BatchSize
 
 
 def serve(

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from tasktokens.utils import console, strict_json
+from tasktokens.commands.options import AsJson, Root
+from tasktokens.utils import console
 
 
 def export(
@@ -29,8 +30,8 @@ def export(
         str | None, typer.Option(help="Measure network and file on this split; fp16, int8: run.evaluate of the run.")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Measure on this many images, evenly spread.")] = None,
-    root: Annotated[Path | None, typer.Option(help="Folder of the run's data, if it has moved since training.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON only.")] = False,
+    root: Root = None,
+    as_json: AsJson = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
 ) -> None:
     """Write a network as one file for other programs, checked against PyTorch at three sizes."""
@@ -41,7 +42,7 @@ def export(
     found = run_export(run, format, out, precision, overwrite, split, limit, root)
     with console.ignore_lost_output():
         if as_json:
-            print(strict_json.dumps(found.to_dict(), indent=1))
+            console.print_json(found.to_dict())
             return
         terminal = console.table_console()
         compared = [(f"{height}x{width}", f"{value:.1e}") for (height, width), value in found.differences.items()]

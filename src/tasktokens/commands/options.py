@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tasktokens import cli_completion
+from tasktokens.commands import completion
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what the output folder holds.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Do not show progress.")]
@@ -36,6 +36,6 @@ Overrides = Annotated[
     typer.Argument(
         metavar="[KEY=VALUE]...",
         help="Settings that override the file, such as optim.lr=1e-3.",
-        autocompletion=cli_completion.settings,
+        autocompletion=completion.settings,
     ),
 ]

@@ -1,0 +1,1 @@
+"""The verbs of the command line: each imports one function and prints what it returns."""
