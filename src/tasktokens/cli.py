@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperCommand
 
 from tasktokens import cli_completion, cli_export, cli_hub, cli_review, cli_serve, cli_shards
-from tasktokens.cli_options import AsJson, BatchSize, Model, Overrides, Overwrite, Quiet, Root, Views
+from tasktokens.cli_options import AsJson, BatchSize, Model, Overrides, Overwrite, PredictModel, Quiet, Root, Views
 from tasktokens.errors import ConfigError
 from tasktokens.utils import console, strict_json
 from tasktokens.utils.exit_codes import exit_codes, launched_rank
@@ -169,7 +169,7 @@ class _OptionalTile(TyperCommand):
 
 @app.command(cls=_OptionalTile)
 def predict(
-    model: Model,
+    model: PredictModel,
     inputs: Annotated[list[str], typer.Argument(help="Images, videos, folders or glob patterns.")],
     out: Annotated[Path, typer.Option(help="Output folder.")] = Path("predictions"),
     views: Views = "1",
@@ -194,9 +194,12 @@ def predict(
     """Predict all tasks for images of any size and for videos: label files, confidences and coloured pictures."""
     from tasktokens.discovery.views import views_from_text
     from tasktokens.inference.predict import predict as run
-    from tasktokens.inference.tiles import parse_tile
 
-    size = None if tile is None else parse_tile(tile)
+    size: Any = None
+    if tile is not None:
+        from tasktokens.inference.tiles import parse_tile  # needs torch, as tiles do
+
+        size = parse_tile(tile)
     seen = views_from_text(views)
     run(model, inputs, out, overwrite, quiet, seen, pictures, batch_size, size, overlap, labels, every)
     _print(out)

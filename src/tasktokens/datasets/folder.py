@@ -14,7 +14,6 @@ Parquet, `tasktokens.datasets.manifest`) can name the files.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -28,7 +27,6 @@ from tasktokens.data.ids import check_id, read_ids
 from tasktokens.data.visibility import VisibleLabels, load_visible
 from tasktokens.datasets.base import DATASETS, FolderOfFiles
 from tasktokens.datasets.index import DatasetIndex, ImageFile, LabelFile, exif_orientation, image_size
-from tasktokens.datasets.index import check_id as check_written
 from tasktokens.datasets.labelled_classes import LabelledClasses, read_labelled, reading_tasks
 from tasktokens.datasets.manifest import read_manifest
 from tasktokens.datasets.told_apart import completions, told_apart
@@ -37,17 +35,10 @@ from tasktokens.errors import ConfigError, DataError, LabelError, did_you_mean
 from tasktokens.tasks import Task, build_task
 from tasktokens.tasks.base import Array
 from tasktokens.tasks.names import check_distinct
-from tasktokens.utils.listing import composed, existing_form, iter_files, walk_files
+from tasktokens.utils.file_kinds import ARRAY_ENDINGS, CONFIDENCE_ENDINGS, IMAGE_ENDINGS, LABEL_ENDINGS
+from tasktokens.utils.listing import check_id as check_written
+from tasktokens.utils.listing import composed, existing_form, ids_and_paths, iter_files, list_paths
 from tasktokens.utils.orientation import swaps_sides
-
-IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-"""Endings of image files."""
-ARRAY_ENDINGS = (".npy", ".npz")
-"""Endings of NumPy files."""
-LABEL_ENDINGS = (".png", ".npy", ".npz", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".jpg", ".jpeg")
-"""Endings of label files."""
-CONFIDENCE_ENDINGS = (".png", ".npy", ".npz", ".tif", ".tiff")
-"""Endings of files of confidences."""
 
 
 def open_folder(root: Path) -> DatasetIndex:
@@ -215,25 +206,12 @@ def list_files(folder: Path, endings: Iterable[str]) -> dict[str, Path]:
     return found
 
 
-def list_paths(folder: Path, endings: Iterable[str]) -> Iterator[tuple[str, Path]]:
-    """Ids and files below a folder, sorted by path; an id may come twice."""
-    return ((id, Path(path)) for id, path in _ids_and_paths(folder, endings, walk_files(folder)))
-
-
 def iter_paths(folder: Path, endings: Iterable[str]) -> Iterator[tuple[str, str]]:
     """`list_paths` in no order, of any number of files; ids are checked as `list_files` and `DatasetIndex` do."""
-    for id, path in _ids_and_paths(folder, endings, iter_files(folder)):
+    for id, path in ids_and_paths(folder, endings, iter_files(folder)):
         check_id(id, Path(path))
         check_written(id, folder)
         yield id, path
-
-
-def _ids_and_paths(folder: Path, endings: Iterable[str], files: Iterable[tuple[str, ...]]) -> Iterator[tuple[str, str]]:
-    known, base = frozenset(endings), str(folder)
-    for parts in files:
-        stem, ending = os.path.splitext(parts[-1])
-        if ending.lower() in known:
-            yield composed("/".join((*parts[:-1], stem))), os.path.join(base, *parts)
 
 
 def _why_same(a: Path, b: Path) -> str:

@@ -10,14 +10,7 @@ from typing import Any, NamedTuple
 
 from tasktokens.config import Config
 from tasktokens.datasets.file_table import FileRow, write_rows, write_table
-from tasktokens.datasets.folder import (
-    ARRAY_ENDINGS,
-    IMAGE_ENDINGS,
-    LABEL_ENDINGS,
-    described_folders,
-    described_tasks,
-    iter_paths,
-)
+from tasktokens.datasets.folder import described_folders, described_tasks, iter_paths
 from tasktokens.datasets.index import read_image
 from tasktokens.datasets.prepared import sha256
 from tasktokens.datasets.provenance import TRUSTED, ProvenanceRow, now, read_provenance
@@ -32,6 +25,7 @@ from tasktokens.tasks import Task
 from tasktokens.tasks.same import require_same_tasks
 from tasktokens.utils import strict_json
 from tasktokens.utils.atomic import writing
+from tasktokens.utils.file_kinds import ARRAY_ENDINGS, IMAGE_ENDINGS, LABEL_ENDINGS
 
 IMAGES_PER_SHARD = 1000
 """Of a folder, where the number of shards is not given."""
