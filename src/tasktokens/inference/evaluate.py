@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from accelerate import Accelerator
 
-from tasktokens.config import Config, load_config, parse_config
+from tasktokens.config import Config, load_config
 from tasktokens.data.dataset import PartialDataset, eval_loader
 from tasktokens.datasets.open import Data, all_visible, choose_tasks, open_index
 from tasktokens.datasets.run_data import open_run_data
@@ -92,11 +92,11 @@ def run_config(run: Path, root: Path | None = None) -> Config:
     Raises `CheckpointError` for a folder that is no run, `ConfigError` for data that has no single root.
     """
     run = run_folder(run)
-    if is_exported(run):  # one that has left its run
-        if root is None or not run.is_file():
-            missing = f"{run} does not exist" if not run.is_file() else f"{run} lies in no run: say where data is"
-            raise CheckpointError(f"{missing}; give an exported file and --root, a data folder with a dataset.yaml")
-        return parse_config({"data": {"kind": "folder", "root": str(root)}}, str(run))
+    if is_exported(run):
+        raise CheckpointError(
+            f"{run} lies in no run, whose config.yaml names its data and how labels are prepared; put the file into "
+            f"the folder of its run, or measure while it is exported (tasktokens export RUN --split test)"
+        )
     if not (run / "config.yaml").is_file():
         raise CheckpointError(f"{run} is no run folder (no config.yaml); give the folder that 'tasktokens train' wrote")
     config = load_config(run / "config.yaml")
@@ -120,7 +120,7 @@ def evaluate(
 
     Args:
         run: folder that `train` wrote, or a model folder in it, such as ``best``: results are then written there. Or an
-            exported file (.onnx, .xml), on the CPU; one that has left its run needs ``root``.
+            exported file (.onnx, .xml) in the folder of its run, on the CPU.
         split: a split of the data set, or ``holdout``: the training images that the run set aside. Default:
             ``run.evaluate`` of the run, else ``test``.
         write: also write ``evaluation-{split}.json`` into the run; ``evaluation-{split}-{at}.json`` where ``at`` is not

@@ -397,13 +397,14 @@ def label_files(folder: Path) -> dict[str, Any]:
     return {path.relative_to(folder).as_posix(): read[path.suffix](path) for path in files}
 
 
-def assert_same_folder(expected: Path, found: Path) -> None:
+def assert_same_folder(expected: Path, found: Path, same_font: bool = True) -> None:
     """The same files; labels, confidences and pictures alike up to rounding; the same description."""
     left, right = label_files(expected), label_files(found)
     assert left.keys() == right.keys()
     for name in left:
         assert (left[name].shape, left[name].dtype) == (right[name].shape, right[name].dtype)
-        assert np.mean(np.abs(left[name].astype(float) - right[name]) > 2) < 1e-3, name
+        if same_font or not name.startswith("pictures/"):
+            assert np.mean(np.abs(left[name].astype(float) - right[name]) > 2) < 1e-3, name
     for name in ("dataset.yaml", "classes.csv"):
         assert (expected / name).read_text() == (found / name).read_text()
     assert {path.name for path in found.iterdir()} == {path.name for path in expected.iterdir()}
@@ -412,14 +413,18 @@ def assert_same_folder(expected: Path, found: Path) -> None:
 def test_predict_writes_what_it_writes_with_the_run(
     run: Path, file: Path, folder_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    inputs = [folder_root / "images/im07.png", folder_root / "images/im08.png"]
+    inputs = [folder_root / "images/im07.png", folder_root / "images/im06.png"]
     for model, out in ((run, "run"), (file, "file")):
-        assert run_cli(capsys, "predict", model, *inputs, "--out", tmp_path / out, "-q")[0] == 0
+        assert run_cli(capsys, "predict", model, *inputs, "--out", tmp_path / out, "-q") == (
+            0,
+            f"{tmp_path / out}\n",
+            "",
+        )
     assert_same_folder(tmp_path / "run", tmp_path / "file")
     code, _, error = run_cli(capsys, "predict", file, *inputs, "--out", tmp_path / "file", "-q")
     assert (code, "not empty" in error) == (2, True)
     again = tasktokens.predict(file, inputs, tmp_path / "file", overwrite=True, quiet=True, batch_size=2)
-    assert [path.name for path in again] == ["im07.png", "im08.png"]
+    assert [path.name for path in again] == ["im07.png", "im06.png"]
     assert_same_folder(tmp_path / "run", tmp_path / "file")
 
 
@@ -433,7 +438,7 @@ def test_predict_in_tiles_too(run: Path, file: Path, folder_root: Path, tmp_path
 def test_predict_goes_on_after_an_interruption_and_names_bad_images(
     file: Path, folder_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("im07", "im08"):
+    for name in ("im07", "im06"):
         shutil.copy(folder_root / f"images/{name}.png", tmp_path / f"{name}.png")
     (tmp_path / "bad.png").write_bytes(b"no picture")
     seen: list[str] = []
@@ -446,28 +451,28 @@ def test_predict_goes_on_after_an_interruption_and_names_bad_images(
         write(self, id, *given)
 
     monkeypatch.setattr(exported_predict._Writer, "_write_image", interrupted)
-    inputs, out = [tmp_path / f"{name}.png" for name in ("im07", "im08", "bad")], tmp_path / "out"
+    inputs, out = [tmp_path / f"{name}.png" for name in ("im07", "im06", "bad")], tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
         tasktokens.predict(file, inputs, out, quiet=True)
     with pytest.raises(DataError, match=r"1 of 3 images were left out: image .*bad\.png cannot be read"):
         tasktokens.predict(file, inputs, out, quiet=True)
-    assert seen == ["im07", "im08", "im08"]
-    assert {path.name for path in (out / "pictures").iterdir()} == {"im07.png", "im08.png"}
+    assert seen == ["im07", "im06", "im06"]
+    assert {path.name for path in (out / "pictures").iterdir()} == {"im07.png", "im06.png"}
 
 
-def test_evaluate_gives_the_metrics_of_the_run(
-    run: Path, file: Path, folder_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    expected = tasktokens.evaluate(run, "test", write=False)
-    code, text, _ = run_cli(capsys, "evaluate", file, "--split", "test", "--root", folder_root, "--json")
-    assert code == 0
+def test_evaluate_gives_the_metrics_of_the_run(run: Path, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    expected, inside = tasktokens.evaluate(run, "test", write=False), run / "file.onnx"
+    shutil.copy(file, inside)
+    code, text, error = run_cli(capsys, "evaluate", inside, "--split", "test", "--json")
+    assert (code, error) == (0, "")
     found = json.loads(text)
+    assert found.keys() == expected.keys()
     for task, metrics in expected.items():
         for name, value in metrics.items():
             assert (
-                found[task][name] == pytest.approx(value, rel=1e-2, abs=1e-2, nan_ok=True) or found[task][name] is None
+                found[task][name] is None if np.isnan(value) else found[task][name] == pytest.approx(value, 1e-2, 1e-2)
             )
-    assert json.loads(file.with_suffix(".evaluation-test.json").read_text()).keys() == expected.keys()
+    assert json.loads((run / "file.evaluation-test.json").read_text()) == found
 
 
 @pytest.mark.parametrize(
@@ -480,14 +485,16 @@ def test_evaluate_gives_the_metrics_of_the_run(
         (["evaluate", "FILE"], "lies in no run"),
         (["explain", "FILE", "IMAGE"], "gives no gates"),
         (["discover", "FILE", "--out", "found"], "lies in no run"),
+        (["discover", "INSIDE", "--out", "found"], "discover with its run"),
     ],
 )
 def test_what_a_file_is_not_for_is_one_sentence(
-    file: Path, folder_root: Path, words: list[str], message: str, tmp_path: Path,
+    run: Path, file: Path, folder_root: Path, words: list[str], message: str, tmp_path: Path,
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
-    named = {"FILE": file, "IMAGE": folder_root / "images/im07.png"}
+    shutil.copy(file, run / "file.onnx")
+    named = {"FILE": file, "INSIDE": run / "file.onnx", "IMAGE": folder_root / "images/im07.png"}
     code, _, error = run_cli(capsys, *(named.get(word, word) for word in words))
     assert (code, error.count("\n")) == (2, 1)
     with pytest.raises(AssertionError, match=message):
@@ -507,7 +514,8 @@ class Refuse:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 HEAVY = {"torch", "torchvision", "timm", "accelerate", "pydantic", "typer", "yaml", "rich", "matplotlib", "scipy",
-         "torchmetrics", "safetensors", "huggingface_hub", "jinja2", "filelock", "psutil", "onnx", "openvino"} - FOR_VERBS
+         "torchmetrics", "safetensors", "huggingface_hub", "jinja2", "filelock", "psutil", "onnx", "openvino"}
+HEAVY -= FOR_VERBS
 ALLOWED = {"numpy", "PIL", "onnxruntime", "tasktokens"}
 sys.meta_path.insert(0, Refuse())
 """
@@ -555,15 +563,15 @@ def test_it_predicts_where_nothing_else_can_be_imported(
 
 
 def test_the_command_predicts_there_too(run: Path, file: Path, folder_root: Path, tmp_path: Path) -> None:
-    """With typer, PyYAML and filelock beside NumPy, Pillow and ONNX Runtime."""
+    """With typer (and what it needs), PyYAML and filelock beside NumPy, Pillow and ONNX Runtime."""
     program, image = tmp_path / "verb.py", folder_root / "images/im07.png"
-    allowed = 'FOR_VERBS = {"typer", "rich", "yaml", "filelock"}'
+    allowed = 'FOR_VERBS = {"typer", "rich", "pydantic", "yaml", "filelock"}'
     program.write_text(f"{WITHOUT.replace('FOR_VERBS = set()', allowed)}\nfrom tasktokens.cli import main\nmain()\n")
     command = [sys.executable, program, "predict", file, image, "-q", "--out", tmp_path / "file"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr[-2000:]) == (0, "")
     tasktokens.predict(run, image, tmp_path / "run", quiet=True)
-    assert_same_folder(tmp_path / "run", tmp_path / "file")
+    assert_same_folder(tmp_path / "run", tmp_path / "file", same_font=False)  # it comes with matplotlib
     done = subprocess.run([*command, "--overwrite", "--tile", "64"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "this needs torch" in done.stderr
