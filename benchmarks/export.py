@@ -9,8 +9,10 @@ One thread. Time is that of the network on one image of the training's size, fro
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import os
+import re
 import statistics
 import tempfile
 import time
@@ -35,7 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path)
     parser.add_argument("--root", type=Path, help="folder of the run's data, if it has moved")
-    parser.add_argument("--formats", default="onnx", help="such as onnx,openvino")
+    parser.add_argument("--formats", default="onnx,openvino", help="such as onnx")
     parser.add_argument("--precisions", default="fp32,fp16,int8")
     parser.add_argument("--limit", type=int, default=100, help="images that metrics are measured on")
     parser.add_argument("--repeat", type=int, default=60)
@@ -53,9 +55,21 @@ def main() -> None:
                 rows.append(row(exported, *times(args.run, exported.path, args.repeat)))
                 print(rows[-1], flush=True)
     info = tasktokens.load_model(args.run)[1]
-    head = {"network": info.network, "backbone": info.settings.backbone, "size": list(info.size)}
+    head = {"run": trained(args.run), "network": info.network, "backbone": info.settings.backbone}
+    head |= {"size": list(info.size)}
     result = describe("one thread", [0], ("torch", "numpy", "onnx", "onnxruntime", "openvino"), MEASURED)
     args.out.write_text(json.dumps(result | head | {"rows": rows}, indent=1) + "\n")
+
+
+def trained(run: Path) -> dict[str, Any]:
+    """Which run it is: its data, images, labels that it has seen, method and steps."""
+    config = tasktokens.load_config(run / "config.yaml")
+    with (run / "labels.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    labels = {name: sum(row[name] == "1" for row in rows) for name in rows[0] if name != "id"}
+    steps = {key: value for key, value in config.method.model_dump().items() if re.fullmatch(r"stage\d_steps", key)}
+    data = Path(str(getattr(config.data, "root", ""))).name
+    return {"data": data, "images": len(rows), "labels": labels, "method": config.method.name, **steps}
 
 
 def times(run: Path, path: Path, repeat: int) -> tuple[float, float]:

@@ -17,7 +17,7 @@ from tasktokens.losses import masked_loss
 from tasktokens.metrics import METRICS, Metric
 from tasktokens.tasks import KINDS, Task
 from tasktokens.tasks.base import Array
-from tasktokens.tasks.colours import colour_map
+from tasktokens.utils.colours import colour_map
 
 
 @METRICS.register("heat")

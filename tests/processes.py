@@ -26,7 +26,8 @@ CONTEXT = multiprocessing.get_context("forkserver" if sys.platform.startswith("l
 PRELOAD = (
     "torch", "torch.distributed", "timm", "accelerate", "scipy.io", "scipy.spatial", "matplotlib.figure",
     "pytest", "hypothesis", "tasktokens.cli", "tasktokens.training.trainer", "tasktokens.inference.evaluate",
-    "tasktokens.inference.predict", "tasktokens.inference.discover", "tasktokens.inspection.check",
+    "tasktokens.inference.predict_run",
+    "tasktokens.inference.discover", "tasktokens.inspection.check",
     "tasktokens.inspection.init", "tasktokens.datasets.prepare", "tasktokens.datasets.rooms",
     "tasktokens.reporting.train", "tasktokens.reporting.curves", "tasktokens.reporting.runs",
     "tasktokens.reporting.tables", "tasktokens.reporting.provenance",

@@ -12,6 +12,13 @@ from tasktokens.commands import completion
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what the output folder holds.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Do not show progress.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON only.")]
+PredictModel = Annotated[
+    Path,
+    typer.Argument(
+        help="A finished run, its model folder, hf://user/name, an exported .onnx or .xml, or demo: the model that "
+        "ships."
+    ),
+]
 Model = Annotated[
     Path, typer.Argument(help="A finished run, its model folder, hf://user/name, or demo: the model that ships.")
 ]

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperCommand
 
-from tasktokens.commands.options import AsJson, BatchSize, Model, Overwrite, Quiet, Root, Views
+from tasktokens.commands.options import AsJson, BatchSize, Model, Overwrite, PredictModel, Quiet, Root, Views
 from tasktokens.commands.printing import print_result
 from tasktokens.errors import ConfigError
 from tasktokens.utils import console
@@ -63,7 +63,7 @@ class OptionalTile(TyperCommand):
 
 
 def predict(
-    model: Model,
+    model: PredictModel,
     inputs: Annotated[list[str], typer.Argument(help="Images, videos, folders or glob patterns.")],
     out: Annotated[Path, typer.Option(help="Output folder.")] = Path("predictions"),
     views: Views = "1",
@@ -81,9 +81,12 @@ def predict(
     """Predict all tasks for images of any size and for videos: label files, confidences and coloured pictures."""
     from tasktokens.discovery.views import views_from_text
     from tasktokens.inference.predict import predict as run
-    from tasktokens.inference.tiles import parse_tile
 
-    size = None if tile is None else parse_tile(tile)
+    size: Any = None
+    if tile is not None:
+        from tasktokens.inference.tiles import parse_tile  # needs torch, as tiles do
+
+        size = parse_tile(tile)
     seen = views_from_text(views)
     run(model, inputs, out, overwrite, quiet, seen, pictures, batch_size, size, overlap, labels, every)
     print_result(out)

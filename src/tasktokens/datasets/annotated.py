@@ -20,13 +20,13 @@ from PIL import Image
 from pydantic import Field, create_model
 
 from tasktokens.datasets.base import DATASETS, FolderOfFiles
-from tasktokens.datasets.files_by_id import IMAGE_ENDINGS
 from tasktokens.datasets.formats import FORMATS, Annotations, Archive, Entry, open_archive, usable_format
 from tasktokens.datasets.formats.base import ABSENT, VOID
 from tasktokens.datasets.index import DatasetIndex, ImageFile, LabelFile, image_size
 from tasktokens.errors import DataError, LabelError
 from tasktokens.tasks import Segmentation
 from tasktokens.tasks.base import Array
+from tasktokens.utils.file_kinds import IMAGE_ENDINGS
 from tasktokens.utils.listing import composed, walk_files
 from tasktokens.utils.orientation import picture_array
 from tasktokens.utils.safe_io import FORMATS as PICTURES

@@ -20,16 +20,17 @@ import torch
 from tasktokens.data.ids import nearest_id
 from tasktokens.data.sample import Label
 from tasktokens.data.visibility import VisibleLabels
-from tasktokens.datasets.files_by_id import LABEL_ENDINGS, list_files
+from tasktokens.datasets.files_by_id import list_files
 from tasktokens.datasets.folder_description import described_tasks
 from tasktokens.datasets.index import DatasetIndex, DiscoveredLabel, LabelFile
 from tasktokens.datasets.provenance import PROVENANCE, read_provenance
-from tasktokens.datasets.told_apart import COMPLETED, CONFIDENCE
+from tasktokens.datasets.told_apart import COMPLETED
 from tasktokens.errors import DataError, LabelError, did_you_mean
 from tasktokens.tasks import Task
 from tasktokens.tasks.base import Array
 from tasktokens.tasks.same import require_same_tasks
 from tasktokens.tasks.stored import read_stored
+from tasktokens.utils.file_kinds import CONFIDENCE, LABEL_ENDINGS
 from tasktokens.utils.progress import track
 
 _BESIDE = ("images", CONFIDENCE, COMPLETED, "pictures")

@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tasktokens.data.ids import check_id
-from tasktokens.datasets.index import check_id as check_written
 from tasktokens.errors import DataError
-from tasktokens.utils.listing import composed, iter_files, walk_files
-
-IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-"""Endings of image files."""
-
-ARRAY_ENDINGS = (".npy", ".npz")
-"""Endings of NumPy files."""
-
-LABEL_ENDINGS = (".png", ".npy", ".npz", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".jpg", ".jpeg")
-"""Endings of label files."""
-
-CONFIDENCE_ENDINGS = (".png", ".npy", ".npz", ".tif", ".tiff")
-"""Endings of files of confidences."""
+from tasktokens.utils.listing import check_id as check_written
+from tasktokens.utils.listing import ids_and_paths, iter_files, list_paths
 
 
 def list_files(folder: Path, endings: Iterable[str]) -> dict[str, Path]:
@@ -42,25 +29,12 @@ def list_files(folder: Path, endings: Iterable[str]) -> dict[str, Path]:
     return found
 
 
-def list_paths(folder: Path, endings: Iterable[str]) -> Iterator[tuple[str, Path]]:
-    """Ids and files below a folder, sorted by path; an id may come twice."""
-    return ((id, Path(path)) for id, path in _ids_and_paths(folder, endings, walk_files(folder)))
-
-
 def iter_paths(folder: Path, endings: Iterable[str]) -> Iterator[tuple[str, str]]:
     """`list_paths` in no order, of any number of files; ids are checked as `list_files` and `DatasetIndex` do."""
-    for id, path in _ids_and_paths(folder, endings, iter_files(folder)):
+    for id, path in ids_and_paths(folder, endings, iter_files(folder)):
         check_id(id, Path(path))
         check_written(id, folder)
         yield id, path
-
-
-def _ids_and_paths(folder: Path, endings: Iterable[str], files: Iterable[tuple[str, ...]]) -> Iterator[tuple[str, str]]:
-    known, base = frozenset(endings), str(folder)
-    for parts in files:
-        stem, ending = os.path.splitext(parts[-1])
-        if ending.lower() in known:
-            yield composed("/".join((*parts[:-1], stem))), os.path.join(base, *parts)
 
 
 def _why_same(a: Path, b: Path) -> str:

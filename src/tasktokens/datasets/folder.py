@@ -24,7 +24,7 @@ from pydantic import Field
 from tasktokens.data.ids import read_ids
 from tasktokens.data.visibility import VisibleLabels, load_visible
 from tasktokens.datasets.base import DATASETS, FolderOfFiles
-from tasktokens.datasets.files_by_id import ARRAY_ENDINGS, CONFIDENCE_ENDINGS, IMAGE_ENDINGS, LABEL_ENDINGS, list_files
+from tasktokens.datasets.files_by_id import list_files
 from tasktokens.datasets.folder_description import folder_below, path_below, read_description
 from tasktokens.datasets.index import DatasetIndex, ImageFile, LabelFile
 from tasktokens.datasets.labelled_classes import LabelledClasses, read_labelled, reading_tasks
@@ -33,6 +33,7 @@ from tasktokens.datasets.resized import read_resized
 from tasktokens.datasets.told_apart import completions, told_apart
 from tasktokens.errors import ConfigError, DataError
 from tasktokens.tasks import Task
+from tasktokens.utils.file_kinds import ARRAY_ENDINGS, CONFIDENCE_ENDINGS, IMAGE_ENDINGS, LABEL_ENDINGS
 from tasktokens.utils.listing import composed
 
 

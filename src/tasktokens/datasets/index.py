@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from tasktokens.errors import DataError, LabelError, TaskTokensError, did_you_me
 from tasktokens.tasks import Task
 from tasktokens.tasks.base import Array
 from tasktokens.tasks.files import read_array
+from tasktokens.utils.listing import check_id
 from tasktokens.utils.orientation import picture_array, picture_orientation, stored_size, turn_upright
 from tasktokens.utils.pixels import as_rgb
 from tasktokens.utils.safe_io import open_picture
@@ -100,18 +100,6 @@ def picture_facts(path: Path) -> PictureFacts:
             return PictureFacts(picture_orientation(image), frames, deep)
     except Exception:  # whatever is wrong with it, reading the pixels says so
         return PictureFacts()
-
-
-def check_id(id: str, root: Path) -> None:
-    """Raise `DataError` for an id that is not a relative path below the folder, not UTF-8, or of several lines."""
-    if _ODD.search(id):
-        raise DataError(
-            f"{root} has the id {id!r}, which cannot be the name of a file to write: an id is a relative path without "
-            f"'..' and without control characters; rename the file"
-        )
-
-
-_ODD = re.compile(r"(?:^|/)\.{0,2}(?:/|$)|[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 class ImageFile(NamedTuple):

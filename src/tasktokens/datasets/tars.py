@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tasktokens.data import ids
-from tasktokens.datasets.index import check_id
 from tasktokens.errors import DataError
+from tasktokens.utils.listing import check_id
 
 TAR = ".tar"
 """The ending of the files."""

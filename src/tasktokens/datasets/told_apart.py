@@ -11,9 +11,7 @@ from tasktokens.datasets.index import DiscoveredLabel, LabelFile
 from tasktokens.datasets.provenance import DISCOVERED, PROVENANCE, ProvenanceRow, read_provenance
 from tasktokens.errors import DataError
 from tasktokens.tasks import Task
-
-CONFIDENCE = "confidence"
-"""The folder of what each pixel of a discovered label is worth: ``confidence/TASK/ID.png``."""
+from tasktokens.utils.file_kinds import CONFIDENCE
 
 COMPLETED = "completed"
 """The folder of what was discovered of labels in which not all classes were labelled."""

@@ -13,7 +13,8 @@ from PIL import Image
 
 from tasktokens.errors import ConfigError
 from tasktokens.utils.atomic import writing
-from tasktokens.utils.label_maps import LabelMaps
+from tasktokens.utils.label_maps import ClassMaps, LabelMaps
+from tasktokens.utils.legends import Colour, Legend
 
 Array = npt.NDArray[Any]
 
@@ -53,6 +54,18 @@ class ExportedTask:
     def class_names(self) -> tuple[str, ...] | None:
         """Names of the classes in the order of their numbers; None for tasks without."""
         return self.classes
+
+    def check_stored(self) -> None:
+        """Raise `ConfigError` for a kind that has not said how its maps are stored (`Task.maps`)."""
+        self._maps("stored")
+
+    def stored_classes(self) -> tuple[tuple[str, str, Colour], ...]:
+        """What files store for each class, its name and its colour, as `Task.stored_classes`."""
+        return self.drawn.stored_classes(self.classes or ()) if isinstance(self.drawn, ClassMaps) else ()
+
+    def legend(self, value_CHW: Array | None = None) -> Legend:
+        """What the colours of `colourise` mean; of classes those in a map."""
+        return self._maps("drawn").legend(self.name, value_CHW, self.classes or (), self.unit)
 
     def colourise(self, value_CHW: Array, valid_HW: Array | None = None) -> Array:
         """A picture (H, W, 3) uint8. Raises `ConfigError` for a kind that has not said how (`Task.maps`)."""

@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from accelerate import Accelerator
-from torch import Tensor
 
 from tasktokens.config import Config
 from tasktokens.data.dataset import PartialDataset
@@ -18,29 +16,12 @@ from tasktokens.datasets.run_data import read_visible
 from tasktokens.errors import DataError
 from tasktokens.exported.predictor import ExportedPredictor, prepared
 from tasktokens.inference.evaluate import Results, eval_dataset, evaluate_network, open_split, run_config, run_folder
+from tasktokens.inference.file_network import FileNetwork
 from tasktokens.models import Network
 from tasktokens.models.files import ModelInfo
-from tasktokens.models.outputs import Rows, TaskOutput
 from tasktokens.tasks.same import require_same_tasks
 
 Array = np.ndarray[Any, Any]
-
-
-class FileNetwork(Network):
-    """An exported file in the place of a network, for `evaluate_network`."""
-
-    def __init__(self, path: Path, network: Network) -> None:
-        super().__init__(network.tasks)
-        self._predictor = ExportedPredictor(path)
-
-    def forward(self, image_B3HW: Tensor, rows: Rows | None = None) -> dict[str, TaskOutput]:
-        """As `Network.forward`; the logits stand in the place of the feature."""
-        image = np.ascontiguousarray(image_B3HW.permute(0, 2, 3, 1).numpy())
-        outputs = {}
-        for name, array in self._predictor.logits(image).items():
-            logits = torch.from_numpy(array) if rows is None else torch.from_numpy(array)[rows[name]]
-            outputs[name] = TaskOutput(logits, logits)
-        return outputs
 
 
 def measured(
@@ -56,7 +37,7 @@ def measured(
     dataset = _dataset(run, config, split, info, limit)
     accelerator = Accelerator(cpu=True)
     of_network = evaluate_network(network, dataset, 1, accelerator)
-    of_file = evaluate_network(FileNetwork(path, network), dataset, 1, accelerator)
+    of_file = evaluate_network(FileNetwork(network.tasks, ExportedPredictor(path)), dataset, 1, accelerator)
     return split, len(dataset.ids), of_network, of_file
 
 

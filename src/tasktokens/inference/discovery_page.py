@@ -17,8 +17,8 @@ from tasktokens.datasets.index import DatasetIndex
 from tasktokens.inference.discovery_summary import SHARES, Discovery, Row, TaskSummary
 from tasktokens.tasks import Task
 from tasktokens.tasks.base import Array
-from tasktokens.tasks.colours import colour_map, confidence_legend
 from tasktokens.utils.atomic import write_atomically
+from tasktokens.utils.colours import colour_map, confidence_legend
 from tasktokens.utils.legends import Legend
 from tasktokens.utils.templates import page_templates
 

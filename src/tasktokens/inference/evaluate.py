@@ -18,10 +18,11 @@ from tasktokens.datasets.run_data import open_run_data
 from tasktokens.errors import CheckpointError, ConfigError, DataError
 from tasktokens.hub.address import is_address
 from tasktokens.hub.download import local_model
+from tasktokens.inference.file_network import load_network
+from tasktokens.inference.load import is_exported
 from tasktokens.metrics import Protocol
 from tasktokens.models import Network
 from tasktokens.models.decoding import decode_at
-from tasktokens.models.files import load_model
 from tasktokens.tasks import Task
 from tasktokens.tasks.same import require_same_tasks
 from tasktokens.utils import console, strict_json
@@ -81,8 +82,8 @@ def evaluate_network(
 
 
 def run_folder(path: Path) -> Path:
-    """The run that is meant by its own folder or by a model folder in it, such as ``best``."""
-    in_run = (path / "model.json").is_file() and (path.parent / "config.yaml").is_file()
+    """The run that is meant by its own folder, or by a model folder (such as ``best``) or an exported file in it."""
+    in_run = (is_exported(path) or (path / "model.json").is_file()) and (path.parent / "config.yaml").is_file()
     return path.parent if in_run else path
 
 
@@ -92,6 +93,11 @@ def run_config(run: Path, root: Path | None = None) -> Config:
     Raises `CheckpointError` for a folder that is no run, `ConfigError` for data that has no single root.
     """
     run = run_folder(run)
+    if is_exported(run):
+        raise CheckpointError(
+            f"{run} lies in no run, whose config.yaml names its data and how labels are prepared; put the file into "
+            f"the folder of its run, or measure while it is exported (tasktokens export RUN --split test)"
+        )
     if not (run / "config.yaml").is_file():
         raise CheckpointError(f"{run} is no run folder (no config.yaml); give the folder that 'tasktokens train' wrote")
     config = load_config(run / "config.yaml")
@@ -114,7 +120,8 @@ def evaluate(
     """Evaluate a finished run on a split of its data.
 
     Args:
-        run: folder that `train` wrote, or a model folder in it, such as ``best``: results are then written there.
+        run: folder that `train` wrote, or a model folder in it, such as ``best``: results are then written there. Or an
+            exported file (.onnx, .xml) in the folder of its run, on the CPU.
         split: a split of the data set, or ``holdout``: the training images that the run set aside. Default:
             ``run.evaluate`` of the run, else ``test``.
         write: also write ``evaluation-{split}.json`` into the run; ``evaluation-{split}-{at}.json`` where ``at`` is not
@@ -143,7 +150,7 @@ def evaluate(
     configured = config.data.evaluation
     data = main_process_first(accelerator, lambda: open_split(run, config, split))
     with raise_on_all_ranks(accelerator):
-        network, info = load_model(run, accelerator.device)
+        network, info = load_network(run, accelerator.device)
         require_same_tasks(info.tasks, data.tasks, run, data.collection.root, config.data.augmentation.widest)
         dataset = eval_dataset(data, split, info.tasks, info.size, at or configured)
         if accelerator.is_main_process and (left_out := _discovered_of(data, dataset)):
@@ -156,7 +163,8 @@ def evaluate(
     if write and accelerator.is_main_process:
         suffix = "" if at in (None, configured) else f"-{at}"
         suffix += "" if protocol == "correct" else f"-{protocol}"
-        write_results(run / f"evaluation-{split}{suffix}.json", results, protocol)
+        name = f"evaluation-{split}{suffix}.json"
+        write_results(run.with_suffix(f".{name}") if is_exported(run) else run / name, results, protocol)
     accelerator.wait_for_everyone()
     return results
 

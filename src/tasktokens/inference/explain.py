@@ -11,10 +11,13 @@ import numpy as np
 import torch
 
 from tasktokens.datasets.listed_folders import check_not_listed
+from tasktokens.errors import ConfigError
 from tasktokens.hub.download import local_model
 from tasktokens.inference.explain_page import Panel, Table, draw
-from tasktokens.inference.image_files import find_images, folders_of, readable
+from tasktokens.inference.image_files import readable
+from tasktokens.inference.image_listing import find_images, folders_of
 from tasktokens.inference.journal import require_empty
+from tasktokens.inference.load import is_exported
 from tasktokens.inference.predictor import Predictor
 from tasktokens.inference.results import Prediction
 from tasktokens.models.explain import Stages, stages
@@ -73,6 +76,8 @@ def explain(
         ['explained/one.png']
     """
     model, out = local_model(model), Path(out)
+    if is_exported(model):
+        raise ConfigError(f"{model} is an exported file, which gives no gates and tokens; give the run to explain")
     predictor = Predictor(model)
     images = find_images(inputs)
     check_not_listed(out, folders_of(inputs))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +12,8 @@ import numpy as np
 from tasktokens.datasets.index import ImageFile, LabelFile, read_image
 from tasktokens.datasets.labelled_classes import LABELLED, labelled_rows, write_labelled
 from tasktokens.datasets.provenance import ProvenanceRow, write_provenance
-from tasktokens.datasets.told_apart import COMPLETED, CONFIDENCE
+from tasktokens.datasets.told_apart import COMPLETED
+from tasktokens.inference.description import write_description
 from tasktokens.inference.discovery_summary import BINS, histogram
 from tasktokens.inference.given_labels import GivenLabels
 from tasktokens.inference.label_pictures import Kept
@@ -22,15 +22,7 @@ from tasktokens.tasks import Task
 from tasktokens.tasks.base import Array
 from tasktokens.tasks.files import write_png, write_stored
 from tasktokens.utils.atomic import atomically
-from tasktokens.utils.safe_io import dump_yaml
-
-FORMATS = """\
-# One label file per image and task, {task}/{id}.png or .npy; confidence/{task}/{id}.png: 0..255 for 0..1.
-# classes: ids (classes.csv), `void` among them. depth: 16 bit, (v + offset) * scale, 0 void; npy: metres.
-# normals: 8-bit RGB, n = 2 v / 255 - 1, x right, y down, z forward (or `frame`), (128, 128, 128) void.
-# Probabilities: v / 255, alpha 0 void; npy: as they are. Numbers: npy. NaN is void.
-"""
-"""What a filled folder says about its files, at the top of its ``dataset.yaml``."""
+from tasktokens.utils.file_kinds import CONFIDENCE
 
 
 class Written:
@@ -158,19 +150,3 @@ def described_tasks(tasks: Mapping[str, Task], thresholds: Mapping[str, float]) 
     for name, threshold in thresholds.items():
         specs[name]["threshold"] = threshold
     return specs
-
-
-def write_description(out: Path, values: Mapping[str, Any], tasks: Mapping[str, Task]) -> None:
-    """``classes.csv``, where a task has classes, and ``dataset.yaml``, which says how the label files are read."""
-    classes = [
-        [name, stored, title, *colour]
-        for name, task in tasks.items()
-        for stored, title, colour in task.stored_classes()
-    ]
-    if classes:
-        with atomically(out / "classes.csv") as new, new.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["task", "stored", "class", "red", "green", "blue"])
-            writer.writerows(classes)
-    with atomically(out / "dataset.yaml") as new:
-        new.write_text(FORMATS + dump_yaml(dict(values), allow_unicode=True), encoding="utf-8", newline="\n")

@@ -11,9 +11,10 @@ from tasktokens.data.visibility import AVAILABLE, VisibleLabels, load_flags, loa
 from tasktokens.datasets.index import DatasetIndex
 from tasktokens.datasets.open import all_visible, choose_tasks, open_data, open_index
 from tasktokens.datasets.run_data import LABELS
-from tasktokens.errors import DataError
+from tasktokens.errors import ConfigError, DataError
 from tasktokens.hub.download import DESCRIPTION
 from tasktokens.inference.evaluate import run_folder
+from tasktokens.inference.load import is_exported
 from tasktokens.models.files import model_folder, read_info
 from tasktokens.tasks import Task
 from tasktokens.tasks.same import require_same_tasks
@@ -59,6 +60,8 @@ def given_labels(run: Path, config: Config) -> GivenLabels:
         CheckpointError: there is no model. ConfigError: its tasks are not those of the data.
         DataError: a label that the run has seen is no longer there, or the data cannot be opened.
     """
+    if is_exported(run):
+        raise ConfigError(f"{run} is an exported file, which does not say what was seen; discover with its run")
     index = open_index(config)
     tasks = choose_tasks(index, config.tasks)
     trained = read_info(model_folder(run)).tasks

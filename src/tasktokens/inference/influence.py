@@ -16,7 +16,8 @@ from tasktokens.datasets.run_data import open_run_data
 from tasktokens.errors import DataError
 from tasktokens.hub.download import local_model
 from tasktokens.inference.evaluate import eval_dataset, run_config, run_folder
-from tasktokens.inference.image_files import find_images, readable
+from tasktokens.inference.image_files import readable
+from tasktokens.inference.image_listing import find_images
 from tasktokens.inference.journal import require_empty
 from tasktokens.models import Network
 from tasktokens.models.files import load_model

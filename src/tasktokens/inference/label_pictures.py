@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
-from tasktokens.tasks import Task
-from tasktokens.tasks.base import Array
-from tasktokens.tasks.colours import colour_map, confidence_legend
+from tasktokens.utils.colours import colour_map, confidence_legend
 from tasktokens.utils.legends import Legend
 from tasktokens.utils.pictures import LARGEST, Picture, Strip, nearest_pixels, reduced, save_strips
+
+if TYPE_CHECKING:  # predictions of exported models are drawn where there is no torch
+    from tasktokens.exported.task import ExportedTask
+    from tasktokens.tasks import Task
+
+Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +48,7 @@ class Kept:
         confidence: also show how confident it is.
     """
 
-    def __init__(self, task: Task, size: tuple[int, int], confidence: bool = True) -> None:
+    def __init__(self, task: Task | ExportedTask, size: tuple[int, int], confidence: bool = True) -> None:
         self.task, self.with_confidence = task, confidence
         rows, self.columns = nearest_pixels(*size)
         self.rows: Array = rows[:, 0]
@@ -93,7 +99,11 @@ class Kept:
 
 
 def show(
-    task: Task, value_CHW: Array, valid_HW: Array | None = None, confidence_HW: Array | None = None, caption: str = ""
+    task: Task | ExportedTask,
+    value_CHW: Array,
+    valid_HW: Array | None = None,
+    confidence_HW: Array | None = None,
+    caption: str = "",
 ) -> Shown:
     """Colour what can be seen of a label or prediction; ``valid_HW`` None: all of it. The legend is of the whole."""
     height, width = value_CHW.shape[1:]

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from tasktokens.datasets.told_apart import CONFIDENCE
 from tasktokens.errors import DataError
 from tasktokens.inference.label_pictures import Kept
 from tasktokens.inference.results import Prediction
 from tasktokens.tasks import Task
 from tasktokens.tasks.base import Array
 from tasktokens.utils.atomic import atomically
+from tasktokens.utils.file_kinds import CONFIDENCE
 from tasktokens.utils.rows import NpyRows, PngRows, RowWriter
 
 

@@ -17,6 +17,11 @@ EXPORTED = (".onnx", ".xml")
 """Endings of exported files that predict here."""
 
 
+def is_exported(path: str | Path) -> bool:
+    """Whether a model is a file that `tasktokens export` wrote, rather than a folder."""
+    return Path(path).suffix.lower() in EXPORTED and not Path(path).is_dir()
+
+
 @overload
 def load(path: str | Path, device: torch.device | str | None = None, views: int | Views = 1) -> Model: ...
 @overload
@@ -49,9 +54,8 @@ def load(path: str | Path, device: Any = None, views: Any = 1) -> Any:
         >>> result["depth"].value.shape == result.image.shape[:2]
         True
     """
-    suffix = Path(path).suffix.lower()
-    if suffix not in EXPORTED or Path(path).is_dir():
-        if suffix == ".pt2":
+    if not is_exported(path):
+        if Path(path).suffix.lower() == ".pt2":
             raise ConfigError(
                 f"{path} is a program for torch.export.load; tasktokens.load takes .onnx, .xml, or the run itself"
             )

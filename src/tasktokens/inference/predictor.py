@@ -14,9 +14,10 @@ from tasktokens.data.transforms import resize_image
 from tasktokens.discovery.pseudo_labels import forward_views
 from tasktokens.discovery.views import AS_IT_IS, VIEW_ZOOM, Views, parse_views, second_view, views_by_task
 from tasktokens.errors import ConfigError
+from tasktokens.inference.file_network import load_network
+from tasktokens.inference.load import is_exported
 from tasktokens.inference.results import Prediction
 from tasktokens.models.decoding import decode_bands, decode_with_confidence_at
-from tasktokens.models.files import load_model
 from tasktokens.tasks import Task
 from tasktokens.tasks.base import Array
 from tasktokens.utils.resizing import working_size
@@ -41,7 +42,7 @@ class Predictor:
     at the image's own size.
 
     Args:
-        path: a run, or the model folder in it.
+        path: a run, the model folder in it, or an exported file, which is computed on the CPU.
         device: such as ``cpu`` or ``cuda:1``; default: the GPU, where there is one.
         views: 2: the mean of an image and its mirror image, enlarged by a quarter. More accurate, 2.6 times as slow.
             Or a list of (zoom, mirrored), or such a list by task (`tasktokens.discovery.views`).
@@ -65,9 +66,9 @@ class Predictor:
             raise ConfigError(f"views must be 1 or 2, or a list of them, found {views!r}")
         if batch_size is not None and batch_size < 1:
             raise ConfigError(f"batch_size must be 1 or more, found {batch_size}")
-        self.device = _device(device)
+        self.device = _device("cpu" if is_exported(path) else device)
         self.batch_size = batch_size or (1 if self.device.type == "cpu" else 16)
-        self.network, self.info = load_model(path, self.device, folded=True)
+        self.network, self.info = load_network(path, self.device, folded=True)
         self.views = self._views(views)
 
     @property

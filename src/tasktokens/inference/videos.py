@@ -10,17 +10,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-from tasktokens.datasets.files_by_id import ARRAY_ENDINGS, IMAGE_ENDINGS
 from tasktokens.errors import ConfigError, DataError
-from tasktokens.tasks.base import Array
+from tasktokens.utils.file_kinds import ARRAY_ENDINGS, IMAGE_ENDINGS, VIDEO_ENDINGS
 from tasktokens.utils.safe_io import FORMATS, check_pixels, open_picture, require_regular_file
 
-VIDEO_ENDINGS = (
-    ".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts", ".wmv", ".flv", ".ogv",
-    ".3gp",
-)  # fmt: skip
-"""Endings of the files in a folder that are videos; a file that is named itself may have any."""
+Array = npt.NDArray[Any]
 
 _CONTAINERS = (
     "mov,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,av1,obu,ivf,flv,ogg,asf,gif,apng,mxf,nut,dv,mjpeg,rm,"

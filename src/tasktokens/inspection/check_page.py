@@ -17,8 +17,8 @@ from tasktokens.datasets.index import DatasetIndex
 from tasktokens.inspection.report import Report, TaskReport
 from tasktokens.tasks import Task
 from tasktokens.tasks.base import Array
-from tasktokens.tasks.colours import class_palette
 from tasktokens.utils.atomic import write_atomically
+from tasktokens.utils.colours import class_palette
 from tasktokens.utils.templates import page_templates
 
 _SIDE = 320

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from tasktokens.datasets.files_by_id import LABEL_ENDINGS, list_files
+from tasktokens.datasets.files_by_id import list_files
 from tasktokens.datasets.manifest import label_columns, read_manifest
 from tasktokens.datasets.upright import UPRIGHT
 from tasktokens.errors import DataError, TaskTokensError
@@ -25,6 +25,7 @@ from tasktokens.inspection.pairing import Pairing, pair
 from tasktokens.inspection.scan import FolderScan, evenly_spread_files, scan_files
 from tasktokens.tasks import Task, build_task
 from tasktokens.tasks.names import RESERVED
+from tasktokens.utils.file_kinds import LABEL_ENDINGS
 from tasktokens.utils.listing import walk_files
 
 _WRITTEN = ("confidence", "pictures")

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tasktokens.datasets.files_by_id import ARRAY_ENDINGS, IMAGE_ENDINGS, list_files
+from tasktokens.datasets.files_by_id import list_files
 from tasktokens.datasets.index import read_image
 from tasktokens.errors import DataError
 from tasktokens.inspection.scan import evenly_spread_files, scan_files
+from tasktokens.utils.file_kinds import ARRAY_ENDINGS, IMAGE_ENDINGS
 
 IMAGES = IMAGE_ENDINGS + ARRAY_ENDINGS
 """Endings of files that may be images."""

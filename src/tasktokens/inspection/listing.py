@@ -6,11 +6,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from tasktokens.datasets.files_by_id import ARRAY_ENDINGS, IMAGE_ENDINGS, LABEL_ENDINGS, list_files
+from tasktokens.datasets.files_by_id import list_files
 from tasktokens.datasets.index import DatasetIndex
 from tasktokens.errors import did_you_mean
 from tasktokens.inspection.report import Finding
 from tasktokens.tasks import Task
+from tasktokens.utils.file_kinds import ARRAY_ENDINGS, IMAGE_ENDINGS, LABEL_ENDINGS
 from tasktokens.utils.listing import composed, walk_files
 
 

@@ -14,9 +14,9 @@ from tasktokens.inference.predictor import Predictor
 from tasktokens.models.files import read_info
 from tasktokens.reporting.run_history import RunHistory
 from tasktokens.tasks import Task
-from tasktokens.tasks.colours import colour_map
 from tasktokens.training.log import Row, read_rows
 from tasktokens.utils.atomic import atomically
+from tasktokens.utils.colours import colour_map
 from tasktokens.utils.pictures import COLOURS, Picture, Strip, draw_curve, hidden, save_strips
 
 LOSSES = {"loss": "given labels", "discovered_loss": "discovered labels", "weighted_loss": "labels discovered before"}

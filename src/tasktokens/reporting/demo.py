@@ -18,8 +18,8 @@ from tasktokens.inference.predict import predict
 from tasktokens.inference.predictor import Predictor
 from tasktokens.methods import build_method
 from tasktokens.reporting.report import RunColumn, write_report
-from tasktokens.tasks.colours import colour_map
 from tasktokens.training.trainer import train
+from tasktokens.utils.colours import colour_map
 from tasktokens.utils.pictures import Picture, Strip, hidden, save_strips
 
 _ASSETS = files("tasktokens") / "assets"

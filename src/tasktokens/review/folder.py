@@ -11,15 +11,15 @@ import numpy as np
 
 from tasktokens.data.ids import match_id, nearest_id
 from tasktokens.datasets.discovered_folders import read_confidence
-from tasktokens.datasets.files_by_id import LABEL_ENDINGS, list_files
+from tasktokens.datasets.files_by_id import list_files
 from tasktokens.datasets.folder import open_folder
 from tasktokens.datasets.formats.base import VOID, Vocabulary
 from tasktokens.datasets.index import LabelFile
 from tasktokens.datasets.provenance import DECIDED, ProvenanceRow, Source, read_provenance
-from tasktokens.datasets.told_apart import CONFIDENCE
 from tasktokens.errors import DataError, did_you_mean
 from tasktokens.tasks import Task
 from tasktokens.tasks.base import Array
+from tasktokens.utils.file_kinds import CONFIDENCE, LABEL_ENDINGS
 
 
 class Key(NamedTuple):

@@ -27,7 +27,7 @@ from tasktokens.errors import DataError, did_you_mean
 from tasktokens.review.folder import Key, ReviewFolder
 from tasktokens.review.order import in_order
 from tasktokens.tasks.base import Array
-from tasktokens.tasks.colours import colour_map
+from tasktokens.utils.colours import colour_map
 from tasktokens.utils.pictures import reduced
 from tasktokens.utils.progress import track
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from tasktokens.errors import TaskTokensError
-from tasktokens.inference.image_files import PAGED, TURNED
+from tasktokens.inference.image_notes import PAGED, TURNED
 from tasktokens.serving.limits import Limits, RefusedError
 from tasktokens.tasks.base import Array
 from tasktokens.utils.orientation import picture_array, picture_orientation

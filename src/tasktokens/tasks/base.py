@@ -197,7 +197,10 @@ class Task(ABC):
 
     def legend(self, value_CHW: Array | None = None) -> Legend:
         """What the colours of `colourise` mean; of a label with many classes, those of the classes in it."""
-        return Legend(self.name)
+        maps = self.maps()
+        if maps is None:
+            return Legend(self.name)
+        return maps.legend(self.name, value_CHW, self.class_names() or (), self.unit)
 
     @property
     def unit(self) -> str:

@@ -25,15 +25,14 @@ from tasktokens.tasks.base import (
     parse_range,
 )
 from tasktokens.tasks.bins import Binned
-from tasktokens.tasks.colours import colour_table
 from tasktokens.tasks.examine import Summary, Sums
 from tasktokens.tasks.examine_numbers import amount_sums, summarise_depth, unusual_distance
 from tasktokens.tasks.files import to_float32
 from tasktokens.tasks.marks import judge_marks, mark_sums
 from tasktokens.tasks.stored import StoredLabel
 from tasktokens.tasks.void import is_void, parse_void
+from tasktokens.utils.colours import colour_table
 from tasktokens.utils.label_maps import DepthMaps
-from tasktokens.utils.legends import Legend
 
 
 @dataclass(frozen=True)
@@ -172,13 +171,6 @@ class Depth(Binned):
     def colourise(self, value_CHW: Array, valid_HW: Array | None = None) -> Array:
         """Colours of the logarithm, near at the upper end of the colour scale; void is black."""
         return self.maps().colourise(value_CHW, valid_HW)
-
-    def legend(self, value_CHW: Array | None = None) -> Legend:
-        """A logarithmic colour bar with both ends of the range."""
-        values = np.geomspace(self.minimum, self.maximum, 64, dtype=np.float32)
-        unit = "" if self.inverse else " m"
-        ends = (f"{self.minimum:.3g}{unit}", f"{self.maximum:.3g}{unit} (logarithmic)")
-        return Legend(self.name, bar=self.colourise(values[None, None])[0], ends=ends)
 
     def examine(self, value_CHW: Array, valid_HW: Array) -> dict[str, Array]:
         """A log histogram, pixels outside the range, and whether values grow down the picture."""

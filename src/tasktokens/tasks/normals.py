@@ -86,7 +86,7 @@ class Normals(UnitVectors):
 
     def maps(self) -> VectorMaps:
         """The customary colours, in which a wall that faces the camera is light blue; bytes in the files' frame."""
-        return VectorMaps((1, -1, -1), self.frame)
+        return VectorMaps((1, -1, -1), self.frame, self.directions)
 
     def summarise(self, sums: Sums) -> Summary:
         """As `UnitVectors.summarise`, with a check of the declared frame."""

@@ -15,7 +15,6 @@ from tasktokens.tasks.files import unit_interval
 from tasktokens.tasks.stored import StoredLabel
 from tasktokens.tasks.void import is_void, parse_void
 from tasktokens.utils.label_maps import ProbabilityMaps
-from tasktokens.utils.legends import Legend
 
 
 @dataclass(frozen=True)
@@ -54,11 +53,6 @@ class Probability(Task):
     def colourise(self, value_CHW: Array, valid_HW: Array | None = None) -> Array:
         """Grey, from black for 0 to white for 1; void is dark blue."""
         return self.maps().colourise(value_CHW, valid_HW)
-
-    def legend(self, value_CHW: Array | None = None) -> Legend:
-        """A bar from no to yes."""
-        values = np.linspace(0, 1, 64, dtype=np.float32)
-        return Legend(self.name, bar=self.colourise(values[None, None])[0], ends=("no, 0", "yes, 1"))
 
     def examine(self, value_CHW: Array, valid_HW: Array) -> dict[str, Array]:
         """Pixels by value."""

@@ -22,15 +22,14 @@ from tasktokens.tasks.base import (
     parse_range,
 )
 from tasktokens.tasks.bins import Binned
-from tasktokens.tasks.colours import colour_table
 from tasktokens.tasks.examine import Summary, Sums
 from tasktokens.tasks.examine_numbers import range_sums, summarise_range
 from tasktokens.tasks.files import to_float32
 from tasktokens.tasks.marks import judge_marks, mark_sums
 from tasktokens.tasks.stored import StoredLabel
 from tasktokens.tasks.void import is_void, parse_void
+from tasktokens.utils.colours import colour_table
 from tasktokens.utils.label_maps import ScalarMaps
-from tasktokens.utils.legends import Legend
 
 
 @dataclass(frozen=True)
@@ -141,12 +140,6 @@ class Regression(Binned):
     def colourise(self, value_CHW: Array, valid_HW: Array | None = None) -> Array:
         """Colours from the lower to the upper end of the range; void is black."""
         return self.maps().colourise(value_CHW, valid_HW)
-
-    def legend(self, value_CHW: Array | None = None) -> Legend:
-        """A linear colour bar with both ends of the range."""
-        values = np.linspace(self.minimum, self.maximum, 64, dtype=np.float32)
-        ends = (f"{self.minimum:.4g} {self.unit}".strip(), f"{self.maximum:.4g} {self.unit}".strip())
-        return Legend(self.name, bar=self.colourise(values[None, None])[0], ends=ends)
 
     def examine(self, value_CHW: Array, valid_HW: Array) -> dict[str, Array]:
         """A histogram of the range, and pixels outside it."""

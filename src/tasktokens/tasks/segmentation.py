@@ -17,7 +17,6 @@ from tasktokens.metrics.mean_iou import MeanIoU
 from tasktokens.tasks.base import KINDS, Array, Joined, Task, known_keys, largest_probability
 from tasktokens.tasks.class_files import classes_of_colours, look_up, whole_numbers
 from tasktokens.tasks.class_settings import class_name, parse_colours, parse_ids, parse_mirror
-from tasktokens.tasks.colours import class_palette
 from tasktokens.tasks.examine import Summary, Sums, Suspicion, class_sums, summarise_classes
 from tasktokens.tasks.joined_classes import join_classes
 from tasktokens.tasks.mirror import Pairs, one_of_pair_unseen, swap, swap_channels, unpaired, wrong_pairs
@@ -36,8 +35,9 @@ from tasktokens.tasks.partial_classes import (
 )
 from tasktokens.tasks.stored import StoredLabel
 from tasktokens.tasks.void import is_void, parse_void_ids
-from tasktokens.utils.label_maps import OUTSIDE, ClassMaps
-from tasktokens.utils.legends import Colour, Legend
+from tasktokens.utils.colours import class_palette
+from tasktokens.utils.label_maps import OUTSIDE_NAME, ClassMaps
+from tasktokens.utils.legends import Colour
 
 IMPOSSIBLE = -1e4
 """A logit whose class has no probability; finite, since logits are enlarged by means of neighbours."""
@@ -246,25 +246,12 @@ class Segmentation(Task):
 
     def stored_classes(self) -> tuple[tuple[str, str, Colour], ...]:
         """The id or ``#rrggbb`` that files store, the name, and the picture's colour of each class."""
-        palette = [(int(r), int(g), int(b)) for r, g, b in self._palette()]
-        stored = (
-            ["#{:02x}{:02x}{:02x}".format(*c) for c in self.colours] if self.colours else map(str, self._stored_ids())
-        )
-        return tuple(zip(stored, self.classes, palette, strict=True))
-
-    def legend(self, value_CHW: Array | None = None) -> Legend:
-        """A colour per class, of all classes or of those in a label."""
-        shown = range(len(self.classes)) if value_CHW is None else np.unique(value_CHW).astype(int).tolist()
-        classes = self.stored_classes()
-        swatches = [(classes[i][2], classes[i][1]) for i in shown if i < len(classes)]
-        if value_CHW is not None and any(i >= len(classes) for i in shown):
-            swatches.append((OUTSIDE, "a class that was not labelled here"))
-        return Legend(self.name, tuple(swatches))
+        return self.maps().stored_classes(self.classes)
 
     def value_text(self, value_C: Array) -> str:
         """The name of the class."""
         number = int(value_C[0])
-        return self.classes[number] if number < len(self.classes) else "a class that was not labelled here"
+        return self.classes[number] if number < len(self.classes) else OUTSIDE_NAME
 
     def _palette(self) -> Array:
         """Colours (classes, 3) uint8 of pictures."""

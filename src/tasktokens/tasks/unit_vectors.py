@@ -21,7 +21,6 @@ from tasktokens.tasks.examine import Summary, Sums
 from tasktokens.tasks.stored import StoredLabel, describe_shape
 from tasktokens.tasks.void import is_void, parse_void
 from tasktokens.utils.label_maps import VectorMaps
-from tasktokens.utils.legends import Legend
 
 Triple = tuple[float, float, float]
 """The three stored components of a vector."""
@@ -103,7 +102,7 @@ class UnitVectors(Task):
 
     def maps(self) -> VectorMaps:
         """Three bytes in the files' frame."""
-        return VectorMaps()
+        return VectorMaps(directions=self.directions)
 
     def encode(self, value_CHW: Array, valid_HW: Array | None = None) -> Array:
         """8-bit RGB, v = (n + 1) x 127.5, in the files' frame; void is (128, 128, 128)."""
@@ -115,13 +114,6 @@ class UnitVectors(Task):
 
     directions: ClassVar[tuple[str, ...]] = ("+x", "-x", "+y", "-y", "+z", "-z")
     """What vectors along and against each axis are called in a legend; without a name, they are left out."""
-
-    def legend(self, value_CHW: Array | None = None) -> Legend:
-        """Colours of the named axis directions."""
-        axes = np.stack([sign * axis for axis in np.eye(3, dtype=np.float32) for sign in (1, -1)], axis=1)
-        colours = self.colourise(axes[:, None])[0]
-        named = zip(colours.tolist(), self.directions, strict=True)
-        return Legend(self.name, tuple(((r, g, b), name) for (r, g, b), name in named if name))
 
     def examine(self, value_CHW: Array, valid_HW: Array) -> dict[str, Array]:
         """Sums of the vectors, their nearest axes, and the share that faces the camera in each frame."""

@@ -44,6 +44,14 @@ def exit_codes() -> Iterator[None]:
     except OSError as error:
         console.say(f"error: {_about_system(error)}")
         sys.exit(2)
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        console.say(
+            "error: this needs torch, which is not installed: pip install tasktokens; without it 'predict' takes an "
+            "exported model (.onnx, .xml) and images, without --tile and videos"
+        )
+        sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
     except RuntimeError as error:

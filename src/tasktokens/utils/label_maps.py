@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
+from tasktokens.utils.legends import Colour, Legend
+
 Array = npt.NDArray[Any]
-Colour = tuple[int, int, int]
 
 OUTSIDE: Colour = (128, 128, 128)
 """In pictures, the colour of a class that was not labelled in an image."""
+OUTSIDE_NAME = "a class that was not labelled here"
+_STEPS = 64
+"""Colours of a bar."""
 _VOID_OF_PROBABILITY: Colour = (25, 25, 70)
 """Dark blue, since black means "no"."""
 
@@ -37,6 +41,17 @@ class LabelMaps(ABC):
     @abstractmethod
     def encode(self, value_CHW: Array, valid_HW: Array | None = None) -> Array:
         """What a label file stores: integers for a PNG, float32 (H, W) for npy."""
+
+    @abstractmethod
+    def legend(self, title: str, value_CHW: Array | None = None, names: Sequence[str] = (), unit: str = "") -> Legend:
+        """What the colours mean.
+
+        Args:
+            title: what is shown, such as the task's name.
+            value_CHW: of classes, those in it alone; default: all.
+            names: of the classes.
+            unit: of the values.
+        """
 
     def plain(self) -> dict[str, Any]:
         """JSON values from which `maps_from_plain` makes this again."""
@@ -83,6 +98,19 @@ class ClassMaps(LabelMaps):
             stored = np.concatenate([stored.reshape(*ids.shape, -1), alpha[..., None]], axis=-1)
         return stored
 
+    def legend(self, title: str, value_CHW: Array | None = None, names: Sequence[str] = (), unit: str = "") -> Legend:
+        """A colour per class, of all classes or of those in a map."""
+        shown = range(len(self.colours)) if value_CHW is None else np.unique(value_CHW).astype(int).tolist()
+        swatches = [(self.colours[i], names[i]) for i in shown if i < len(self.colours)]
+        if any(i >= len(self.colours) for i in shown):
+            swatches.append((OUTSIDE, OUTSIDE_NAME))
+        return Legend(title, tuple(swatches))
+
+    def stored_classes(self, names: Sequence[str]) -> tuple[tuple[str, str, Colour], ...]:
+        """The id or ``#rrggbb`` that files store, the name, and the picture's colour of each class."""
+        stored = map(str, self.stored) if self.stored else ("#{:02x}{:02x}{:02x}".format(*c) for c in self.colours)
+        return tuple(zip(stored, names, self.colours, strict=True))
+
 
 @dataclass(frozen=True)
 class ProbabilityMaps(LabelMaps):
@@ -108,6 +136,11 @@ class ProbabilityMaps(LabelMaps):
         grey = np.rint(value_CHW[0].clip(0, 1) * 255).astype(np.uint8)
         alpha = None if valid_HW is None else np.where(valid_HW, np.uint8(255), np.uint8(0))
         return grey if alpha is None else np.stack([grey, alpha], axis=-1)
+
+    def legend(self, title: str, value_CHW: Array | None = None, names: Sequence[str] = (), unit: str = "") -> Legend:
+        """A bar from no to yes."""
+        values = np.linspace(0, 1, _STEPS, dtype=np.float32)
+        return Legend(title, bar=self.colourise(values[None, None])[0], ends=("no, 0", "yes, 1"))
 
 
 @dataclass(frozen=True)
@@ -138,6 +171,12 @@ class ScalarMaps(LabelMaps):
     def encode(self, value_CHW: Array, valid_HW: Array | None = None) -> Array:
         """Floats in the user's unit; NaN is void."""
         return floats(value_CHW[0], valid_HW)
+
+    def legend(self, title: str, value_CHW: Array | None = None, names: Sequence[str] = (), unit: str = "") -> Legend:
+        """A linear colour bar with both ends of the range."""
+        values = np.linspace(self.minimum, self.maximum, _STEPS, dtype=np.float32)
+        ends = (f"{self.minimum:.4g} {unit}".strip(), f"{self.maximum:.4g} {unit}".strip())
+        return Legend(title, bar=self.colourise(values[None, None])[0], ends=ends)
 
 
 @dataclass(frozen=True)
@@ -177,6 +216,12 @@ class DepthMaps(ScalarMaps):
             stored[taken] = free[np.searchsorted(free, stored[taken], side="right").clip(1) - 1]
         return stored if valid_HW is None else np.where(valid_HW, stored, np.uint16(0))
 
+    def legend(self, title: str, value_CHW: Array | None = None, names: Sequence[str] = (), unit: str = "") -> Legend:
+        """A logarithmic colour bar with both ends of the range."""
+        values = np.geomspace(self.minimum, self.maximum, _STEPS, dtype=np.float32)
+        ends = (f"{self.minimum:.3g} {unit}".strip(), f"{f'{self.maximum:.3g} {unit}'.strip()} (logarithmic)")
+        return Legend(title, bar=self.colourise(values[None, None])[0], ends=ends)
+
 
 @dataclass(frozen=True)
 class VectorMaps(LabelMaps):
@@ -185,10 +230,12 @@ class VectorMaps(LabelMaps):
     Attributes:
         signs: factor of each component in pictures.
         frame: what the three channels of files are in our axes, such as ``("x", "-y", "-z")``.
+        directions: what vectors along and against each axis are called in a legend; without a name, they are left out.
     """
 
     signs: tuple[int, int, int] = (1, 1, 1)
     frame: tuple[str, str, str] = ("x", "y", "z")
+    directions: tuple[str, ...] = ("+x", "-x", "+y", "-y", "+z", "-z")
     kind: ClassVar[str] = "vectors"
 
     def colourise(self, value_CHW: Array, valid_HW: Array | None = None) -> Array:
@@ -202,6 +249,12 @@ class VectorMaps(LabelMaps):
             value_CHW = np.stack(theirs)
         stored = _bytes(value_CHW)
         return stored if valid_HW is None else np.where(valid_HW[..., None], stored, np.uint8(128))
+
+    def legend(self, title: str, value_CHW: Array | None = None, names: Sequence[str] = (), unit: str = "") -> Legend:
+        """Colours of the named axis directions."""
+        axes = np.stack([sign * axis for axis in np.eye(3, dtype=np.float32) for sign in (1, -1)], axis=1)
+        named = zip(self.colourise(axes[:, None])[0].tolist(), self.directions, strict=True)
+        return Legend(title, tuple(((r, g, b), name) for (r, g, b), name in named if name))
 
 
 def floats(plane_HW: Array, valid_HW: Array | None = None) -> Array:

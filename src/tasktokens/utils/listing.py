@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import os
+import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from tasktokens.errors import DataError
@@ -141,3 +142,29 @@ def _in_any_form(path: str) -> str:
     except OSError:
         same = []
     return os.path.join(above, same[0] if len(same) == 1 else name)
+
+
+def list_paths(folder: Path, endings: Iterable[str]) -> Iterator[tuple[str, Path]]:
+    """Ids and files below a folder, sorted by path; an id may come twice."""
+    return ((id, Path(path)) for id, path in ids_and_paths(folder, endings, walk_files(folder)))
+
+
+def ids_and_paths(folder: Path, endings: Iterable[str], files: Iterable[tuple[str, ...]]) -> Iterator[tuple[str, str]]:
+    """Ids and paths of those files below a folder that have one of the endings."""
+    known, base = frozenset(endings), str(folder)
+    for parts in files:
+        stem, ending = os.path.splitext(parts[-1])
+        if ending.lower() in known:
+            yield composed("/".join((*parts[:-1], stem))), os.path.join(base, *parts)
+
+
+def check_id(id: str, root: Path) -> None:
+    """Raise `DataError` for an id that is not a relative path below the folder, not UTF-8, or of several lines."""
+    if _ODD.search(id):
+        raise DataError(
+            f"{root} has the id {id!r}, which cannot be the name of a file to write: an id is a relative path without "
+            f"'..' and without control characters; rename the file"
+        )
+
+
+_ODD = re.compile(r"(?:^|/)\.{0,2}(?:/|$)|[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from tasktokens.datasets.file_table import FileRow, FileTable, write_rows, write_table
-from tasktokens.datasets.files_by_id import IMAGE_ENDINGS, iter_paths, list_files
+from tasktokens.datasets.files_by_id import iter_paths, list_files
 from tasktokens.errors import DataError
+from tasktokens.utils.file_kinds import IMAGE_ENDINGS
 
 NAMES = ["b.jpg", "a/x.png", "a-b.png", "a/y.d.PNG", "ä/ö.png", "a b.jpg", "Z.webp", "a.tif", "10.png", "9.png"]
 

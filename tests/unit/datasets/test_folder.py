@@ -16,10 +16,11 @@ from PIL import Image
 
 from tasktokens.config import parse_config
 from tasktokens.data.dataset import load_sample
-from tasktokens.datasets.files_by_id import LABEL_ENDINGS, list_files
+from tasktokens.datasets.files_by_id import list_files
 from tasktokens.datasets.folder import open_folder
 from tasktokens.errors import ConfigError, DataError, LabelError
 from tasktokens.tasks import KINDS, build_task
+from tasktokens.utils.file_kinds import LABEL_ENDINGS
 
 
 def describe(root: Path, **changes: Any) -> Path:

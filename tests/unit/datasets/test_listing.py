@@ -14,19 +14,20 @@ import pytest
 from PIL import Image
 
 from conftest import run_cli, write_folder
-from tasktokens.datasets.files_by_id import IMAGE_ENDINGS, list_files
+from tasktokens.datasets.files_by_id import list_files
 from tasktokens.datasets.folder import open_folder
 from tasktokens.datasets.index import DatasetIndex
 from tasktokens.datasets.prepare import prepare, source_settings, verify
 from tasktokens.errors import DataError
 from tasktokens.inference.discover import discover
 from tasktokens.inference.explain import explain
-from tasktokens.inference.image_files import find_images
+from tasktokens.inference.image_listing import find_images
 from tasktokens.inference.predict import predict
 from tasktokens.inspection.check import check
 from tasktokens.inspection.init import init
 from tasktokens.training.trainer import train
 from tasktokens.utils import listing
+from tasktokens.utils.file_kinds import IMAGE_ENDINGS
 
 TASKS = ("semseg", "depth", "normals", "edge", "saliency")
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="links need a right there, and names may not end in a blank")

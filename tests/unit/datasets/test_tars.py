@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tasktokens.datasets.files_by_id import IMAGE_ENDINGS
 from tasktokens.datasets.tars import TarWriter, find_tars, image_of, read_samples, split_name
 from tasktokens.errors import DataError
+from tasktokens.utils.file_kinds import IMAGE_ENDINGS
 
 Files = Sequence[tuple[str, bytes]]
 TWO: Files = [("k/a.jpg", b"1" * 700), ("k/a.depth.png", b"2" * 10), ("k/b.jpg", b"3" * 512), ("k/b.json", b"{}")]

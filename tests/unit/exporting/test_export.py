@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,12 +17,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 import tasktokens
 from conftest import run_cli
 from tasktokens.config import ModelSettings
-from tasktokens.errors import CheckpointError, ConfigError, RunExistsError
+from tasktokens.errors import CheckpointError, ConfigError, DataError, RunExistsError
 from tasktokens.exported import metadata
+from tasktokens.exported import predict as exported_predict
 from tasktokens.exported.metadata import KEY
 from tasktokens.exported.model import ExportedModel
 from tasktokens.exporting import check, export, graph, writing
@@ -386,9 +389,124 @@ def test_the_command_prints_the_differences(
     assert json.loads(text)["differences"][0] == {"size": [32, 48], "difference": 2e-6}
 
 
+# -- verbs -------------------------------------------------------------------------------------------------------------
+def label_files(folder: Path) -> dict[str, Any]:
+    """Arrays of all files but pictures, by their path."""
+    files = [path for path in sorted(folder.rglob("*.*")) if path.suffix in (".png", ".npy")]
+    read = {".png": lambda path: np.asarray(Image.open(path)), ".npy": np.load}
+    return {path.relative_to(folder).as_posix(): read[path.suffix](path) for path in files}
+
+
+def assert_same_folder(expected: Path, found: Path, same_font: bool = True) -> None:
+    """The same files; labels, confidences and pictures alike up to rounding; the same description."""
+    left, right = label_files(expected), label_files(found)
+    assert left.keys() == right.keys()
+    for name in left:
+        assert (left[name].shape, left[name].dtype) == (right[name].shape, right[name].dtype)
+        if same_font or not name.startswith("pictures/"):
+            assert np.mean(np.abs(left[name].astype(float) - right[name]) > 2) < 1e-3, name
+    for name in ("dataset.yaml", "classes.csv"):
+        assert (expected / name).read_text() == (found / name).read_text()
+    assert {path.name for path in found.iterdir()} == {path.name for path in expected.iterdir()}
+
+
+def test_predict_writes_what_it_writes_with_the_run(
+    run: Path, file: Path, folder_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inputs = [folder_root / "images/im07.png", folder_root / "images/im06.png"]
+    for model, out in ((run, "run"), (file, "file")):
+        assert run_cli(capsys, "predict", model, *inputs, "--out", tmp_path / out, "-q") == (
+            0,
+            f"{tmp_path / out}\n",
+            "",
+        )
+    assert_same_folder(tmp_path / "run", tmp_path / "file")
+    code, _, error = run_cli(capsys, "predict", file, *inputs, "--out", tmp_path / "file", "-q")
+    assert (code, "not empty" in error) == (2, True)
+    again = tasktokens.predict(file, inputs, tmp_path / "file", overwrite=True, quiet=True, batch_size=2)
+    assert [path.name for path in again] == ["im07.png", "im06.png"]
+    assert_same_folder(tmp_path / "run", tmp_path / "file")
+
+
+def test_predict_in_tiles_too(run: Path, file: Path, folder_root: Path, tmp_path: Path) -> None:
+    image = folder_root / "images/im07.png"
+    for model, out in ((run, "run"), (file, "file")):
+        tasktokens.predict(model, image, tmp_path / out, quiet=True, tile=32)
+    assert_same_folder(tmp_path / "run", tmp_path / "file")
+
+
+def test_predict_goes_on_after_an_interruption_and_names_bad_images(
+    file: Path, folder_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("im07", "im06"):
+        shutil.copy(folder_root / f"images/{name}.png", tmp_path / f"{name}.png")
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    seen: list[str] = []
+    write = exported_predict._Writer._write_image
+
+    def interrupted(self: Any, id: str, *given: Any) -> None:
+        seen.append(id)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        write(self, id, *given)
+
+    monkeypatch.setattr(exported_predict._Writer, "_write_image", interrupted)
+    inputs, out = [tmp_path / f"{name}.png" for name in ("im07", "im06", "bad")], tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        tasktokens.predict(file, inputs, out, quiet=True)
+    with pytest.raises(DataError, match=r"1 of 3 images were left out: image .*bad\.png cannot be read"):
+        tasktokens.predict(file, inputs, out, quiet=True)
+    assert seen == ["im07", "im06", "im06"]
+    assert {path.name for path in (out / "pictures").iterdir()} == {"im07.png", "im06.png"}
+
+
+def test_evaluate_gives_the_metrics_of_the_run(run: Path, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    expected, inside = tasktokens.evaluate(run, "test", write=False), run / "file.onnx"
+    shutil.copy(file, inside)
+    code, text, error = run_cli(capsys, "evaluate", inside, "--split", "test", "--json")
+    assert (code, error) == (0, "")
+    found = json.loads(text)
+    assert found.keys() == expected.keys()
+    for task, metrics in expected.items():
+        for name, value in metrics.items():
+            assert (
+                found[task][name] is None if np.isnan(value) else found[task][name] == pytest.approx(value, 1e-2, 1e-2)
+            )
+    assert json.loads((run / "file.evaluation-test.json").read_text()) == found
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["predict", "FILE", "IMAGE", "--views", "2"], "see each image once"),
+        (["predict", "none.onnx", "IMAGE"], r"none\.onnx does not exist"),
+        (["predict", "FILE", "none.png"], "no image at 'none.png'"),
+        (["predict", "FILE", "IMAGE", "--every", "2"], "--every are about videos"),
+        (["evaluate", "FILE"], "lies in no run"),
+        (["explain", "FILE", "IMAGE"], "gives no gates"),
+        (["discover", "FILE", "--out", "found"], "lies in no run"),
+        (["discover", "INSIDE", "--out", "found"], "discover with its run"),
+    ],
+)
+def test_what_a_file_is_not_for_is_one_sentence(
+    run: Path, file: Path, folder_root: Path, words: list[str], message: str, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(file, run / "file.onnx")
+    named = {"FILE": file, "INSIDE": run / "file.onnx", "IMAGE": folder_root / "images/im07.png"}
+    code, _, error = run_cli(capsys, *(named.get(word, word) for word in words))
+    assert (code, error.count("\n")) == (2, 1)
+    with pytest.raises(AssertionError, match=message):
+        raise AssertionError(error)
+    assert not list(tmp_path.iterdir())
+
+
 # -- without torch -----------------------------------------------------------------------------------------------------
 WITHOUT = """
 import sys
+
+FOR_VERBS = set()
 
 class Refuse:
     def find_spec(self, name, path=None, target=None):
@@ -397,6 +515,7 @@ class Refuse:
 
 HEAVY = {"torch", "torchvision", "timm", "accelerate", "pydantic", "typer", "yaml", "rich", "matplotlib", "scipy",
          "torchmetrics", "safetensors", "huggingface_hub", "jinja2", "filelock", "psutil", "onnx", "openvino"}
+HEAVY -= FOR_VERBS
 ALLOWED = {"numpy", "PIL", "onnxruntime", "tasktokens"}
 sys.meta_path.insert(0, Refuse())
 """
@@ -441,6 +560,21 @@ def test_it_predicts_where_nothing_else_can_be_imported(
     run: Path, file: Path, folder_root: Path, tmp_path: Path
 ) -> None:
     check_without_torch([sys.executable], run, file, folder_root, tmp_path)
+
+
+def test_the_command_predicts_there_too(run: Path, file: Path, folder_root: Path, tmp_path: Path) -> None:
+    """With typer (and what it needs), PyYAML and filelock beside NumPy, Pillow and ONNX Runtime."""
+    program, image = tmp_path / "verb.py", folder_root / "images/im07.png"
+    allowed = 'FOR_VERBS = {"typer", "rich", "pydantic", "yaml", "filelock"}'
+    program.write_text(f"{WITHOUT.replace('FOR_VERBS = set()', allowed)}\nfrom tasktokens.cli import main\nmain()\n")
+    command = [sys.executable, program, "predict", file, image, "-q", "--out", tmp_path / "file"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr[-2000:]) == (0, "")
+    tasktokens.predict(run, image, tmp_path / "run", quiet=True)
+    assert_same_folder(tmp_path / "run", tmp_path / "file", same_font=False)  # it comes with matplotlib
+    done = subprocess.run([*command, "--overwrite", "--tile", "64"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "this needs torch" in done.stderr
 
 
 @pytest.mark.slow

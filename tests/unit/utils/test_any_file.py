@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from any_input import examples, plain, quick
-from tasktokens.datasets.index import check_id, read_image
+from tasktokens.datasets.index import read_image
 from tasktokens.errors import CheckpointError, DataError, LabelError
 from tasktokens.models.files import read_info
 from tasktokens.tasks import build_task
 from tasktokens.tasks.files import read_array
 from tasktokens.training.log import read_rows
+from tasktokens.utils.listing import check_id
 
 endings = st.sampled_from([".png", ".tif", ".jpg", ".bmp", ".webp", ".npy", ".npz"])
 starts = st.sampled_from(

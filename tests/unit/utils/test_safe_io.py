@@ -32,7 +32,7 @@ from tasktokens.datasets.manifest import read_manifest
 from tasktokens.datasets.pascal_context.labels import read_label_map
 from tasktokens.errors import CheckpointError, ConfigError, DataError, LabelError, TaskTokensError, WeightsError
 from tasktokens.inference.evaluate import evaluate
-from tasktokens.inference.image_files import find_images
+from tasktokens.inference.image_listing import find_images
 from tasktokens.inference.predict import predict
 from tasktokens.models.backbones import Backbone
 from tasktokens.models.files import read_info, read_tensors

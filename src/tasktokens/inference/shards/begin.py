@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from tasktokens.config import Config
 from tasktokens.datasets.file_table import FileRow, write_rows, write_table
-from tasktokens.datasets.files_by_id import ARRAY_ENDINGS, IMAGE_ENDINGS, LABEL_ENDINGS, iter_paths
+from tasktokens.datasets.files_by_id import iter_paths
 from tasktokens.datasets.folder_description import described_folders, described_tasks
 from tasktokens.datasets.index import read_image
 from tasktokens.datasets.prepared import sha256
@@ -26,6 +26,7 @@ from tasktokens.tasks import Task
 from tasktokens.tasks.same import require_same_tasks
 from tasktokens.utils import strict_json
 from tasktokens.utils.atomic import writing
+from tasktokens.utils.file_kinds import ARRAY_ENDINGS, IMAGE_ENDINGS, LABEL_ENDINGS
 
 IMAGES_PER_SHARD = 1000
 """Of a folder, where the number of shards is not given."""

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from tasktokens.datasets.provenance import ProvenanceRow, write_unique
+from tasktokens.inference.description import write_description
 from tasktokens.inference.discovery_summary import SUMMARY, Discovery, Totals
-from tasktokens.inference.filled_folder import described_tasks, write_description, write_split
+from tasktokens.inference.filled_folder import described_tasks, write_split
 from tasktokens.inference.shards.plan import Plan, WorkFolder
 from tasktokens.inference.shards.worker import read_notes
 from tasktokens.utils.atomic import atomically, write_atomically

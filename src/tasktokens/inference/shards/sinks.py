@@ -11,17 +11,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
 
-from tasktokens.datasets.files_by_id import LABEL_ENDINGS
 from tasktokens.datasets.index import ImageFile
 from tasktokens.datasets.provenance import ProvenanceRow
 from tasktokens.datasets.tars import TAR, TarWriter
-from tasktokens.datasets.told_apart import CONFIDENCE
 from tasktokens.inference.filled_folder import copy_image, copy_plain
 from tasktokens.inference.shards.items import PROVENANCE_ENDING, Item, bounds
 from tasktokens.inference.shards.plan import Plan, WorkFolder
 from tasktokens.tasks import Task
 from tasktokens.utils import strict_json
 from tasktokens.utils.atomic import atomically, short_name
+from tasktokens.utils.file_kinds import CONFIDENCE, LABEL_ENDINGS
 
 
 class Sink(Protocol):
