@@ -206,9 +206,7 @@ def test_a_folder_that_the_data_lies_in_is_refused_before_it_is_listed(
     up: str, of: str, own_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listed = []
-    monkeypatch.setattr(
-        "tasktokens.datasets.files_by_id.walk_files", lambda folder: listed.append(folder) or [("a.png",)]
-    )
+    monkeypatch.setattr("tasktokens.utils.listing.walk_files", lambda folder: listed.append(folder) or [("a.png",)])
     if of == "images":
         describe(own_folder, images=up)
     else:
