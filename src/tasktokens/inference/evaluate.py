@@ -19,7 +19,6 @@ from tasktokens.errors import CheckpointError, ConfigError, DataError
 from tasktokens.hub.address import is_address
 from tasktokens.hub.download import local_model
 from tasktokens.inference.file_network import load_network
-from tasktokens.inference.load import is_exported
 from tasktokens.metrics import Protocol
 from tasktokens.models import Network
 from tasktokens.models.decoding import decode_at
@@ -28,6 +27,7 @@ from tasktokens.tasks.same import require_same_tasks
 from tasktokens.utils import console, strict_json
 from tasktokens.utils.atomic import atomically
 from tasktokens.utils.distributed import main_process_first, raise_on_all_ranks, signals, start, stopping
+from tasktokens.utils.file_kinds import is_exported
 from tasktokens.utils.signals import StopSignal
 
 Evaluation = Literal["network", "full"]

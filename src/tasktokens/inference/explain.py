@@ -17,7 +17,6 @@ from tasktokens.inference.explain_page import Panel, Table, draw
 from tasktokens.inference.image_files import readable
 from tasktokens.inference.image_listing import find_images, folders_of
 from tasktokens.inference.journal import require_empty
-from tasktokens.inference.load import is_exported
 from tasktokens.inference.predictor import Predictor
 from tasktokens.inference.results import Prediction
 from tasktokens.models.explain import Stages, stages
@@ -25,6 +24,7 @@ from tasktokens.tasks import Task
 from tasktokens.tasks.base import Array
 from tasktokens.utils import strict_json
 from tasktokens.utils.atomic import write_atomically
+from tasktokens.utils.file_kinds import is_exported
 from tasktokens.utils.lock import only_writer
 
 STRONGEST = 4

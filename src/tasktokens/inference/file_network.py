@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from tasktokens.config import ModelSettings
-from tasktokens.exported.predictor import ExportedPredictor
-from tasktokens.inference.load import is_exported
 from tasktokens.models import Network
 from tasktokens.models.files import ModelInfo, load_model
 from tasktokens.models.outputs import Rows, TaskOutput
 from tasktokens.tasks import Task, build_task
+from tasktokens.utils.file_kinds import is_exported
+
+if TYPE_CHECKING:
+    from tasktokens.exported.predictor import ExportedPredictor
 
 
 class FileNetwork(Network):
@@ -47,6 +50,8 @@ def load_network(
     """`load_model`, also of a file that ``tasktokens export`` wrote. Raises `CheckpointError`, `ConfigError`."""
     if not is_exported(path):
         return load_model(path, device, folded)
+    from tasktokens.exported.predictor import ExportedPredictor
+
     predictor = ExportedPredictor(Path(path))
     tasks = {
         name: build_task(name, {**task.spec, "threshold": task.threshold})

@@ -14,10 +14,10 @@ from tasktokens.datasets.run_data import LABELS
 from tasktokens.errors import ConfigError, DataError
 from tasktokens.hub.download import DESCRIPTION
 from tasktokens.inference.evaluate import run_folder
-from tasktokens.inference.load import is_exported
 from tasktokens.models.files import model_folder, read_info
 from tasktokens.tasks import Task
 from tasktokens.tasks.same import require_same_tasks
+from tasktokens.utils.file_kinds import is_exported
 
 
 @dataclass(frozen=True)

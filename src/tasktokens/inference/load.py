@@ -6,20 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from tasktokens.errors import ConfigError
+from tasktokens.utils.file_kinds import is_exported
 
 if TYPE_CHECKING:
     import torch
 
     from tasktokens.discovery.views import Views
     from tasktokens.inference.model import Model
-
-EXPORTED = (".onnx", ".xml")
-"""Endings of exported files that predict here."""
-
-
-def is_exported(path: str | Path) -> bool:
-    """Whether a model is a file that `tasktokens export` wrote, rather than a folder."""
-    return Path(path).suffix.lower() in EXPORTED and not Path(path).is_dir()
 
 
 @overload

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tasktokens.errors import CheckpointError, ConfigError
 from tasktokens.hub.download import local_model
 from tasktokens.inference.image_listing import find_images_and_videos, folders_of
-from tasktokens.inference.load import is_exported
+from tasktokens.utils.file_kinds import is_exported
 
 if TYPE_CHECKING:  # exported models predict where there is no torch
     from tasktokens.discovery.views import Views

@@ -19,7 +19,6 @@ from tasktokens.errors import ConfigError, DataError
 from tasktokens.inference.description import write_description
 from tasktokens.inference.image_files import ImageReader
 from tasktokens.inference.journal import PREDICTIONS, Journal, check_no_source, hint_resume
-from tasktokens.inference.load import is_exported
 from tasktokens.inference.predict_files import ImageWriter, TiledWriter
 from tasktokens.inference.predictor import Predictor
 from tasktokens.inference.resumable import gone_through
@@ -30,6 +29,7 @@ from tasktokens.inference.videos import require_av
 from tasktokens.models.files import model_folder
 from tasktokens.utils import console, strict_json
 from tasktokens.utils.distributed import raise_on_all_ranks, start
+from tasktokens.utils.file_kinds import is_exported
 from tasktokens.utils.lock import only_writer
 from tasktokens.utils.pictures import LARGEST
 

@@ -15,11 +15,11 @@ from tasktokens.discovery.pseudo_labels import forward_views
 from tasktokens.discovery.views import AS_IT_IS, VIEW_ZOOM, Views, parse_views, second_view, views_by_task
 from tasktokens.errors import ConfigError
 from tasktokens.inference.file_network import load_network
-from tasktokens.inference.load import is_exported
 from tasktokens.inference.results import Prediction
 from tasktokens.models.decoding import decode_bands, decode_with_confidence_at
 from tasktokens.tasks import Task
 from tasktokens.tasks.base import Array
+from tasktokens.utils.file_kinds import is_exported
 from tasktokens.utils.resizing import working_size
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 """Endings of image files."""
 ARRAY_ENDINGS = (".npy", ".npz")
@@ -15,5 +17,12 @@ VIDEO_ENDINGS = (
     ".3gp",
 )  # fmt: skip
 """Endings of the files in a folder that are videos; a file that is named itself may have any."""
+EXPORTED_ENDINGS = (".onnx", ".xml")
+"""Endings of exported models that predict here."""
 CONFIDENCE = "confidence"
 """The folder of what each pixel of a discovered label is worth: ``confidence/TASK/ID.png``."""
+
+
+def is_exported(path: str | Path) -> bool:
+    """Whether a model is a file that `tasktokens export` wrote, rather than a folder."""
+    return Path(path).suffix.lower() in EXPORTED_ENDINGS and not Path(path).is_dir()
