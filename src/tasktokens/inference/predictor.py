@@ -66,7 +66,13 @@ class Predictor:
             raise ConfigError(f"views must be 1 or 2, or a list of them, found {views!r}")
         if batch_size is not None and batch_size < 1:
             raise ConfigError(f"batch_size must be 1 or more, found {batch_size}")
-        self.device = _device("cpu" if is_exported(path) else device)
+        if is_exported(path):
+            if isinstance(device, str) and device != "cpu":  # somebody asked for it
+                raise ConfigError(
+                    f"exported models are computed on the CPU here, found device '{device}'; leave it out"
+                )
+            device = "cpu"
+        self.device = _device(device)
         self.batch_size = batch_size or (1 if self.device.type == "cpu" else 16)
         self.network, self.info = load_network(path, self.device, folded=True)
         self.views = self._views(views)

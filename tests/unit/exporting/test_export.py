@@ -30,6 +30,7 @@ from tasktokens.exported.model import ExportedModel
 from tasktokens.exporting import check, export, graph, writing
 from tasktokens.exporting.describe import exported_task
 from tasktokens.exporting.measure import calibration_images
+from tasktokens.inference.predictor import Predictor
 from tasktokens.models import build_network
 from tasktokens.models.files import ModelInfo, save_model
 from tasktokens.models.light import pool_to
@@ -326,6 +327,12 @@ def test_a_later_format_and_a_strange_file_are_refused(file: Path, tmp_path: Pat
 def test_what_a_file_cannot_do_is_said(file: Path, given_: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         tasktokens.load(file, **given_)
+
+
+def test_a_file_is_not_served_on_another_device_than_was_asked_for(file: Path) -> None:
+    with pytest.raises(ConfigError, match="on the CPU"):
+        Predictor(file, "cuda")
+    assert Predictor(file, "cpu").device == Predictor(file).device == torch.device("cpu")
 
 
 # -- other formats -----------------------------------------------------------------------------------------------------
