@@ -31,10 +31,11 @@ def fill_polygon(points_N2: Array, height: int, width: int) -> Array:
     points = np.asarray(points_N2, np.float64)
     if points.ndim != 2 or points.shape[1] != 2 or len(points) < 3 or not np.isfinite(points).all():
         raise ValueError("a polygon must have at least three points (x, y) of finite numbers")
-    (x0, y0), (x1, y1) = points.T, np.roll(points, -1, axis=0).T
-    first, last = (
-        np.clip(np.ceil(y - 0.5), 0, height).astype(np.int64) for y in (np.minimum(y0, y1), np.maximum(y0, y1))
-    )
+    # From above to below, or rounding could have a cut, which is passed there and back, on two sides of a centre.
+    following = np.roll(points, -1, axis=0)
+    down = (points[:, 1] <= following[:, 1])[:, None]
+    (x0, y0), (x1, y1) = np.where(down, points, following).T, np.where(down, following, points).T
+    first, last = (np.clip(np.ceil(y - 0.5), 0, height).astype(np.int64) for y in (y0, y1))
     left = int(np.clip(np.floor(points[:, 0].min()), 0, width))
     right = int(np.clip(np.ceil(points[:, 0].max()), left, width))
     top, bottom = int(first.min()), int(last.max())

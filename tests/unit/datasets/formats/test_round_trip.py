@@ -54,6 +54,15 @@ def test_every_pixel_comes_back(name: str, data: st.DataObject, tmp_path_factory
         assert (classes == next(each.classes for each in items if each.id == id)).all()
 
 
+@pytest.mark.parametrize("width", [9, 11, 13])
+def test_a_hole_whose_cut_runs_through_centres_of_pixels_comes_back(width: int, tmp_path: Path) -> None:
+    classes = np.ones((6, width), np.int16)
+    classes[1, 2] = 0
+    words = Vocabulary("semseg", NAMES, COLOURS)
+    items = [item("a", classes)]
+    assert (read(write(tmp_path / "a.zip", "yolo", items, words), "yolo", items, words)["a"] == classes).all()
+
+
 @pytest.mark.parametrize("name", list(FORMATS))
 def test_as_many_classes_as_there_may_be(name: str, tmp_path: Path) -> None:
     count = 256
